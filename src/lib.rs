@@ -1,5 +1,6 @@
 //! Weir: a Kafka-compatible log broker.
 
+pub mod config;
 pub mod model;
 
 pub mod rt;

@@ -1,0 +1,128 @@
+//! Texts to a validated [`Config`]: every value parsed and bounded, then the rules between settings.
+
+use std::ops::RangeInclusive;
+
+use super::table::Setting;
+use super::values::{parse_address, parse_bool, parse_duration, parse_size};
+use super::{Config, ConfigError, Machine, Problem, Sources};
+
+/// A budget below this leaves no room for one default batch and its neighbours on every shard.
+const LEAST_BUDGET: u64 = 16 << 20;
+
+struct Builder<'a> {
+    sources: &'a Sources,
+    machine: &'a Machine,
+    problems: Vec<Problem>,
+}
+
+impl Builder<'_> {
+    /// The value of a setting. A text that does not parse is a problem, and the default stands in for it
+    /// so that the rest can be judged too.
+    fn read<T>(&mut self, name: &str, parse: impl Fn(&str) -> Option<T>) -> T {
+        let setting = Setting::find(name).expect("every setting read here is in the table");
+        if let Some(text) = self.sources.text(name) {
+            match parse(text.trim()) {
+                Some(value) => return value,
+                None => self.reject(setting, format!("{text:?} must be {}", setting.allowed)),
+            }
+        }
+        parse(setting.default).expect("defaults parse; a test reads every one")
+    }
+
+    fn number(&mut self, name: &str, range: RangeInclusive<u64>) -> u64 {
+        self.read(name, |t| t.parse().ok().filter(|n| range.contains(n)))
+    }
+
+    fn size(&mut self, name: &str, range: RangeInclusive<u64>) -> u64 {
+        let memory = self.machine.memory;
+        self.read(name, |t| parse_size(t, memory).filter(|n| range.contains(n)))
+    }
+
+    /// A memory budget: a default that comes out tiny on a tiny machine is raised, a user's is refused.
+    fn budget(&mut self, name: &str) -> u64 {
+        let memory = self.machine.memory;
+        let bytes = self.read(name, |t| parse_size(t, memory));
+        if bytes >= LEAST_BUDGET {
+            return bytes;
+        }
+        let setting = Setting::find(name).expect("every setting read here is in the table");
+        if self.sources.text(name).is_some() {
+            self.reject(setting, format!("{bytes} bytes is too little: at least 16MiB"));
+        }
+        LEAST_BUDGET
+    }
+
+    fn reject(&mut self, setting: &Setting, message: String) {
+        self.problems.push(Problem { setting: self.sources.place(setting), message });
+    }
+
+    /// Rules between settings, judged only when each value is right by itself.
+    fn rules(&mut self, config: &Config) {
+        if !self.problems.is_empty() {
+            return;
+        }
+        let setting = |name| Setting::find(name).expect("every setting read here is in the table");
+        if config.listen.ip().is_unspecified() && config.advertised.is_none() {
+            let message = format!(
+                "must be set when listening on every address ({}): clients need a host and port to connect to",
+                config.listen
+            );
+            self.reject(setting("advertised"), message);
+        }
+        if config.admin.is_some_and(|a| a == config.listen && a.port() != 0) {
+            self.reject(setting("admin"), format!("{} is the listen address too", config.listen));
+        }
+        let budgets = [config.cache_memory, config.tail_memory, config.request_memory];
+        let sum = budgets.iter().fold(0u64, |sum, b| sum.saturating_add(*b));
+        let limit = self.machine.memory;
+        if sum > limit && limit >= 4 * LEAST_BUDGET {
+            let message = format!(
+                "cache_memory, tail_memory and request_memory come to {} MiB together, and this process may use {} MiB",
+                sum >> 20,
+                limit >> 20
+            );
+            self.reject(setting("cache_memory"), message);
+        }
+    }
+}
+
+pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, ConfigError> {
+    let problems = sources.take_problems();
+    let mut b = Builder { sources: &sources, machine, problems };
+    let config = Config {
+        data_dir: b.read("data_dir", |t| (!t.is_empty()).then(|| t.into())),
+        listen: b.read("listen", parse_address),
+        advertised: b.read("advertised", |t| match t {
+            "auto" => Some(None),
+            _ => t.parse().ok().map(Some),
+        }),
+        admin: b.read("admin", |t| match t {
+            "off" => Some(None),
+            _ => parse_address(t).map(Some),
+        }),
+        broker_id: b.number("broker_id", 0..=i32::MAX as u64) as i32,
+        shards: b.read("shards", |t| match t {
+            "auto" => Some(machine.cores.clamp(1, 256)),
+            _ => t.parse().ok().filter(|n| (1..=256).contains(n)),
+        }),
+        cache_memory: b.budget("cache_memory"),
+        tail_memory: b.budget("tail_memory"),
+        request_memory: b.budget("request_memory"),
+        journal_file_size: b.size("journal_file_size", 1 << 20..=4 << 30),
+        journal_max_files: b.number("journal_max_files", 2..=1024) as usize,
+        flush_chunk: b.size("flush_chunk", 64 << 10..=64 << 20),
+        auto_create_topics: b.read("auto_create_topics", parse_bool),
+        default_partitions: b.number("default_partitions", 1..=100_000) as i32,
+        max_request_size: b.size("max_request_size", 1 << 20..=100 << 20) as usize,
+        max_connections: b.number("max_connections", 1..=1_000_000) as usize,
+        connection_idle_timeout: b.read("connection_idle_timeout", parse_duration),
+        fetch_sessions: b.number("fetch_sessions", 0..=100_000) as usize,
+        shutdown_timeout: b.read("shutdown_timeout", parse_duration),
+        log_level: b.read("log_level", |t| t.parse().ok()),
+    };
+    b.rules(&config);
+    match b.problems.is_empty() {
+        true => Ok(config),
+        false => Err(ConfigError { problems: b.problems }),
+    }
+}

@@ -1,0 +1,105 @@
+//! Settings of `weir serve`: one set of names for flags, `WEIR_*` variables and the TOML file.
+//!
+//! `data_dir` in the file is `--data-dir` on the command line and `WEIR_DATA_DIR` in the environment;
+//! a flag wins over the environment, the environment over the file, the file over the default.
+//! Parsing gathers texts and where each came from ([`Sources`]); building turns them once into a
+//! validated [`Config`], which nothing changes afterwards. Every problem is reported, not only the first,
+//! and each names its setting, where it was set, and what is allowed.
+//!
+//! Never here: opening sockets or files other than the TOML file itself, and topic configuration, which
+//! keeps Kafka's names and lives in `model`.
+
+mod build;
+mod machine;
+mod sources;
+mod suggest;
+mod table;
+mod values;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use machine::Machine;
+pub use sources::{Source, Sources};
+pub use suggest::{closest, did_you_mean};
+pub use table::{SETTINGS, Setting};
+pub use values::{HostPort, parse_size};
+
+/// What one broker process runs with. Memory and journal figures marked "all shards" are divided among
+/// them by whoever builds the shards.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub listen: SocketAddr,
+    /// What clients are told; `None` is the address that `listen` was bound to.
+    pub advertised: Option<HostPort>,
+    /// `None` when switched off.
+    pub admin: Option<SocketAddr>,
+    pub broker_id: i32,
+    pub shards: usize,
+    /// Flushed batches kept for readers, all shards.
+    pub cache_memory: u64,
+    /// Batches that the journal protects and no segment holds yet, all shards.
+    pub tail_memory: u64,
+    /// Requests being received or answered, all shards.
+    pub request_memory: u64,
+    /// One journal file; each shard has its own journal.
+    pub journal_file_size: u64,
+    /// Most files that one shard's journal may grow to.
+    pub journal_max_files: usize,
+    /// A partition's tail is written to its segment once it holds this much.
+    pub flush_chunk: u64,
+    pub auto_create_topics: bool,
+    pub default_partitions: i32,
+    pub max_request_size: usize,
+    pub max_connections: usize,
+    pub connection_idle_timeout: Duration,
+    pub fetch_sessions: usize,
+    pub shutdown_timeout: Duration,
+    pub log_level: log::LevelFilter,
+}
+
+impl Config {
+    /// The host and port that clients are told to connect to, once the listener is bound.
+    pub fn advertised(&self, bound: SocketAddr) -> HostPort {
+        self.advertised
+            .clone()
+            .unwrap_or_else(|| HostPort { host: bound.ip().to_string(), port: bound.port() })
+    }
+
+    /// The defaults on this machine with nothing set, for tests and tools.
+    pub fn for_directory(data_dir: impl Into<PathBuf>) -> Result<Config, ConfigError> {
+        let mut sources = Sources::default();
+        sources.flag("data_dir", data_dir.into().to_string_lossy());
+        sources.build(&Machine::here())
+    }
+}
+
+/// One thing wrong with the settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    /// The setting as the user wrote it, for example `WEIR_SHARDS` or `shards in weir.toml`.
+    pub setting: String,
+    pub message: String,
+}
+
+/// Everything wrong with the settings; `weir serve` prints it and exits with 2.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub struct ConfigError {
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.problems.iter().enumerate() {
+            let separator = if i == 0 { "" } else { "\n" };
+            write!(f, "{separator}{}: {}", problem.setting, problem.message)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+use super::*;
+
+const MACHINE: Machine = Machine { cores: 4, memory: 8 << 30 };
+
+/// Builds from a TOML text, variables and flags, each `name=text`.
+fn load(toml: &str, variables: &[&str], flags: &[&str]) -> Result<Config, String> {
+    let pair = |s: &&str| {
+        let (name, text) = s.split_once('=').unwrap();
+        (name.to_owned(), text.to_owned())
+    };
+    let mut sources = Sources::default();
+    for (name, text) in flags.iter().map(pair) {
+        sources.flag(&name, text);
+    }
+    sources.environment(variables.iter().map(pair));
+    sources.toml(toml);
+    sources.build(&MACHINE).map_err(|e| e.to_string())
+}
+
+#[test]
+fn every_setting_has_a_default_that_parses() {
+    let config = load("", &[], &[]).unwrap();
+    assert_eq!(config.data_dir.to_str(), Some("./weir-data"));
+    assert_eq!(config.listen.to_string(), "127.0.0.1:9092");
+    assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:9644");
+    assert_eq!(config.shards, 4);
+    assert_eq!(config.cache_memory, 2 << 30);
+    assert_eq!(config.log_level, log::LevelFilter::Info);
+    assert!(config.auto_create_topics);
+    assert_eq!(config.advertised("127.0.0.1:4711".parse().unwrap()).to_string(), "127.0.0.1:4711");
+}
+
+#[test]
+fn a_tiny_machine_still_gets_usable_budgets() {
+    let machine = Machine { cores: 1, memory: 64 << 20 };
+    let config = Sources::default().build(&machine).unwrap();
+    assert_eq!(config.tail_memory, 16 << 20);
+}
+
+#[test]
+fn flag_over_environment_over_file_over_default() {
+    for (toml, variables, flags, expected) in [
+        ("", &[][..], &[][..], 4),
+        ("shards = 1", &[][..], &[][..], 1),
+        ("shards = 1", &["WEIR_SHARDS=2"][..], &[][..], 2),
+        ("shards = 1", &["WEIR_SHARDS=2"][..], &["shards=3"][..], 3),
+        ("", &["WEIR_SHARDS=2"][..], &["shards=auto"][..], 4),
+    ] {
+        assert_eq!(load(toml, variables, flags).unwrap().shards, expected, "{toml} {variables:?} {flags:?}");
+    }
+}
+
+#[test]
+fn the_file_takes_numbers_booleans_and_texts() {
+    let text = "cache_memory = '512MiB'\nauto_create_topics = false\ndefault_partitions = 12\nadmin = 'off'";
+    let config = load(text, &[], &[]).unwrap();
+    assert_eq!(config.cache_memory, 512 << 20);
+    assert!(!config.auto_create_topics);
+    assert_eq!(config.default_partitions, 12);
+    assert_eq!(config.admin, None);
+}
+
+#[test]
+fn problems_name_the_setting_and_what_is_allowed() {
+    for (toml, variables, flags, expected) in [
+        ("shard = 1", &[][..], &[][..], "shard in the config file: is not a setting (did you mean shards?)"),
+        ("replicas = 1", &[][..], &[][..], "replicas in the config file: is not a setting"),
+        (
+            "",
+            &["WEIR_SHARD=1"][..],
+            &[][..],
+            "WEIR_SHARD: is not a setting (did you mean WEIR_SHARDS?); unset it",
+        ),
+        (
+            "shards = 0",
+            &[][..],
+            &[][..],
+            "shards in the config file: \"0\" must be a number from 1 to 256, or auto",
+        ),
+        (
+            "shards = [1]",
+            &[][..],
+            &[][..],
+            "shards in the config file: must be a number from 1 to 256, or auto",
+        ),
+        (
+            "",
+            &["WEIR_LOG_LEVEL=loud"][..],
+            &[][..],
+            "WEIR_LOG_LEVEL: \"loud\" must be off, error, warn, info, debug or trace",
+        ),
+        (
+            "",
+            &[][..],
+            &["listen=9092"][..],
+            "--listen: \"9092\" must be an IP address and port such as 127.0.0.1:9092 or 0.0.0.0:9092",
+        ),
+        ("", &[][..], &["cache_memory=1k"][..], "--cache-memory: 1024 bytes is too little: at least 16MiB"),
+        ("", &[][..], &["admin=127.0.0.1:9092"][..], "--admin: 127.0.0.1:9092 is the listen address too"),
+        (
+            "",
+            &[][..],
+            &["listen=0.0.0.0:9092"][..],
+            "--advertised: must be set when listening on every address (0.0.0.0:9092): \
+             clients need a host and port to connect to",
+        ),
+    ] {
+        assert_eq!(load(toml, variables, flags).unwrap_err(), expected);
+    }
+}
+
+#[test]
+fn every_problem_is_reported_at_once() {
+    let error = load("shard = 1\nlog_level = 'x'", &["WEIR_X=1"], &["shards=x"]).unwrap_err();
+    assert_eq!(error.lines().count(), 4, "{error}");
+}
+
+#[test]
+fn budgets_must_fit_the_machine_together() {
+    let error = load("", &[], &["cache_memory=90%"]).unwrap_err();
+    assert!(error.contains("8192 MiB"), "{error}");
+}
+
+#[test]
+fn broken_toml_and_missing_files_say_where() {
+    let error = load("shards = ", &[], &[]).unwrap_err();
+    assert!(error.starts_with("the config file: TOML parse error at line 1"), "{error}");
+    let mut sources = Sources::default();
+    sources.file(std::path::Path::new("/nonexistent/weir.toml"));
+    let error = sources.build(&MACHINE).unwrap_err().to_string();
+    assert!(error.starts_with("config file /nonexistent/weir.toml: "), "{error}");
+}
+
+#[test]
+fn variables_of_others_are_left_alone() {
+    assert!(load("", &["HOME=/root", "WEIR_CONFIG=x", "WEIR_BROKER=y"], &[]).is_ok());
+}
