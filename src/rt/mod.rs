@@ -1,1 +1,26 @@
-//! rt
+//! The runtime: the only importer of glommio and io_uring.
+//!
+//! A shard is one pinned thread. Everything here is `!Send` unless it says otherwise; no borrow of shared state is
+//! held across an `.await`. Time, tasks, files and sockets of a shard come from here and from nowhere else, so that
+//! they can be observed, faulted and moved to another mechanism.
+
+mod aligned;
+mod doorbell;
+mod driver;
+mod file;
+pub mod fs;
+pub mod mesh;
+pub mod net;
+mod notify;
+mod runtime;
+mod timer;
+
+#[cfg(test)]
+mod tests;
+
+pub use aligned::{AlignedBuf, BLOCK};
+pub use doorbell::Doorbell;
+pub use file::{File, OpenOptions};
+pub use notify::{Listen, Notify};
+pub use runtime::{Shard, Task, block_on, blocking, now, on_mail, spawn, start, unix_ms, yield_now};
+pub use timer::{Sleep, sleep};

@@ -1,0 +1,130 @@
+//! Page-aligned owned memory for direct I/O.
+//!
+//! Unlike glommio's DMA buffers these are `Send`, so that what was read from disk on one shard leaves through
+//! a connection of another without a copy: [`AlignedBuf::freeze`] turns the memory into [`Bytes`].
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+
+use bytes::Bytes;
+
+/// The unit of direct I/O: positions, lengths and addresses are multiples of it.
+pub const BLOCK: usize = 4096;
+
+/// A zeroed, [`BLOCK`]-aligned buffer with a length, like a `Vec<u8>` that never moves and never grows.
+pub struct AlignedBuf {
+    ptr: NonNull<u8>,
+    capacity: usize,
+    len: usize,
+}
+
+// SAFETY: the buffer owns its memory; nothing else points into it.
+unsafe impl Send for AlignedBuf {}
+// SAFETY: shared access only reads.
+unsafe impl Sync for AlignedBuf {}
+
+impl AlignedBuf {
+    /// An empty buffer of at least `capacity` bytes, rounded up to whole blocks.
+    pub fn with_capacity(capacity: usize) -> Self {
+        let capacity = capacity.next_multiple_of(BLOCK).max(BLOCK);
+        let layout = Self::layout(capacity);
+        // SAFETY: the layout's size is never zero.
+        let ptr = unsafe { alloc_zeroed(layout) };
+        let Some(ptr) = NonNull::new(ptr) else { handle_alloc_error(layout) };
+        Self { ptr, capacity, len: 0 }
+    }
+
+    fn layout(capacity: usize) -> Layout {
+        Layout::from_size_align(capacity, BLOCK).expect("a block-aligned layout")
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: `len` bytes are initialised (the memory starts zeroed) and within the allocation.
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+    }
+
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as `as_slice`, and `&mut self` makes the access exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
+    }
+
+    /// Appends `bytes`. Panics past the capacity: callers check for room, so an overflow is a bug.
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        let start = self.len;
+        self.set_len(start + bytes.len());
+        self.as_mut_slice()[start..].copy_from_slice(bytes);
+    }
+
+    /// Sets the length. The bytes gained are whatever the memory holds: zeros, or what was there before.
+    pub fn set_len(&mut self, len: usize) {
+        assert!(len <= self.capacity, "{len} bytes do not fit into {}", self.capacity);
+        self.len = len;
+    }
+
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Zero-fills up to the next block boundary.
+    pub fn pad_to_block(&mut self) {
+        let start = self.len;
+        self.set_len(start.next_multiple_of(BLOCK));
+        self.as_mut_slice()[start..].fill(0);
+    }
+
+    /// Gives the memory up to reference-counted slices, without copying.
+    pub fn freeze(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+
+    pub(super) fn as_ptr(&self) -> *const u8 {
+        self.ptr.as_ptr()
+    }
+
+    pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.ptr.as_ptr()
+    }
+}
+
+impl AsRef<[u8]> for AlignedBuf {
+    fn as_ref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl Drop for AlignedBuf {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `with_capacity` with the same layout.
+        unsafe { dealloc(self.ptr.as_ptr(), Self::layout(self.capacity)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pads_with_zeros_even_when_reused() {
+        let mut buf = AlignedBuf::with_capacity(1);
+        buf.extend_from_slice(&[7; BLOCK]);
+        buf.truncate(0);
+        buf.extend_from_slice(b"abc");
+        buf.pad_to_block();
+        assert_eq!(buf.len(), BLOCK);
+        assert_eq!(&buf.as_slice()[..3], b"abc");
+        assert!(buf.as_slice()[3..].iter().all(|b| *b == 0));
+        assert_eq!(buf.freeze().slice(..3), "abc");
+    }
+}

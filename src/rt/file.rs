@@ -1,0 +1,186 @@
+//! Files, read and written through the shard's ring. The seam below which faults are injected and writes recorded.
+
+use std::fs::File as StdFile;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use io_uring::{opcode, types::FsyncFlags};
+
+use super::aligned::{AlignedBuf, BLOCK};
+use super::driver::{Driver, Held};
+
+/// How to open a file. `direct` bypasses the page cache (O_DIRECT).
+#[derive(Clone, Copy, Default, Debug)]
+pub struct OpenOptions {
+    pub write: bool,
+    pub create: bool,
+    pub truncate: bool,
+    pub direct: bool,
+}
+
+/// An open file; clones share the descriptor, which closes with the last of them or of their operations.
+#[derive(Clone)]
+pub struct File {
+    fd: Rc<OwnedFd>,
+    driver: Rc<Driver>,
+}
+
+impl File {
+    pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> io::Result<Self> {
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(options.write)
+            .create(options.create)
+            .truncate(options.truncate)
+            .custom_flags(if options.direct { libc::O_DIRECT } else { 0 })
+            .mode(0o644)
+            .open(path)?;
+        Ok(Self { fd: Rc::new(file.into()), driver: Driver::current() })
+    }
+
+    /// Reads `len` bytes at `pos`, whatever their alignment; fewer only at the end of the file.
+    pub async fn read(&self, pos: u64, len: usize) -> io::Result<Bytes> {
+        let start = pos / BLOCK as u64 * BLOCK as u64;
+        let skip = (pos - start) as usize;
+        let mut buf = AlignedBuf::with_capacity(skip + len);
+        let mut filled = 0;
+        while filled < skip + len {
+            let (got, back) = self.read_some(start + filled as u64, buf, filled).await;
+            buf = back;
+            match got? {
+                0 => break,
+                n => filled += n,
+            }
+            // Direct I/O goes on only from a block boundary; off it, the end of the file was reached.
+            if filled % BLOCK != 0 {
+                break;
+            }
+        }
+        buf.set_len(filled);
+        let end = filled.min(skip + len);
+        Ok(if end <= skip { Bytes::new() } else { buf.freeze().slice(skip..end) })
+    }
+
+    async fn read_some(
+        &self,
+        pos: u64,
+        mut buf: AlignedBuf,
+        filled: usize,
+    ) -> (io::Result<usize>, AlignedBuf) {
+        let want = buf.capacity() - filled;
+        // SAFETY: `filled` is within the capacity; the buffer is held by the operation until its completion.
+        let ptr = unsafe { buf.as_mut_ptr().add(filled) };
+        let op = self.driver.submit_file(self.fd.clone(), Held::Buffer(buf), |fd| {
+            (opcode::Read::new(fd, ptr, clamp(want)).offset(pos).build(), None)
+        });
+        let (result, held) = op.await;
+        (result, held.buffer())
+    }
+
+    /// Writes the whole buffer at `pos`. For direct files both `pos` and the length are multiples of [`BLOCK`].
+    pub async fn write(&self, pos: u64, buf: AlignedBuf) -> (io::Result<()>, AlignedBuf) {
+        self.write_from(pos, buf, 0).await
+    }
+
+    async fn write_from(
+        &self,
+        pos: u64,
+        mut buf: AlignedBuf,
+        mut done: usize,
+    ) -> (io::Result<()>, AlignedBuf) {
+        while done < buf.len() {
+            let (ptr, len) = (buf.as_slice()[done..].as_ptr(), clamp(buf.len() - done));
+            let op = self.driver.submit_file(self.fd.clone(), Held::Buffer(buf), |fd| {
+                (opcode::Write::new(fd, ptr, len).offset(pos + done as u64).build(), None)
+            });
+            let (result, held) = op.await;
+            buf = held.buffer();
+            match result {
+                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buf),
+                Ok(n) => done += n,
+                Err(e) => return (Err(e), buf),
+            }
+        }
+        (Ok(()), buf)
+    }
+
+    /// Writes the buffer and makes it durable: one write and one fdatasync, linked in the kernel.
+    pub async fn write_durable(&self, pos: u64, buf: AlignedBuf) -> (io::Result<()>, AlignedBuf) {
+        let (ptr, len) = (buf.as_ptr(), buf.len());
+        let op = self.driver.submit_file(self.fd.clone(), Held::Buffer(buf), |fd| {
+            let write = opcode::Write::new(fd, ptr, clamp(len)).offset(pos).build();
+            (write, Some(opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build()))
+        });
+        let (result, held) = op.await;
+        let buf = held.buffer();
+        match result {
+            Ok(n) if n == len => (Ok(()), buf),
+            // A short write cancels its link: finish in steps.
+            Err(e) if e.raw_os_error() != Some(libc::ECANCELED) => (Err(e), buf),
+            _ => {
+                let (written, buf) = self.write_from(pos, buf, 0).await;
+                match written {
+                    Ok(()) => (self.fdatasync().await, buf),
+                    Err(e) => (Err(e), buf),
+                }
+            }
+        }
+    }
+
+    pub async fn fdatasync(&self) -> io::Result<()> {
+        let op = self.driver.submit_file(self.fd.clone(), Held::Nothing, |fd| {
+            (opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build(), None)
+        });
+        op.await.0.map(|_| ())
+    }
+
+    #[expect(clippy::len_without_is_empty, reason = "a file's length is a system call that can fail")]
+    pub fn len(&self) -> io::Result<u64> {
+        self.with_std(|f| f.metadata().map(|m| m.len()))
+    }
+
+    pub fn set_len(&self, len: u64) -> io::Result<()> {
+        self.with_std(|f| f.set_len(len))
+    }
+
+    /// Reserves disk space for the first `len` bytes and makes the file at least that long.
+    pub fn allocate(&self, len: u64) -> io::Result<()> {
+        // SAFETY: a plain system call on an owned descriptor.
+        match unsafe { libc::fallocate(self.fd.as_raw_fd(), 0, 0, len as i64) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Reads without the ring, blocking: for start-up.
+    pub fn read_blocking(&self, pos: u64, buf: &mut AlignedBuf) -> io::Result<usize> {
+        let capacity = buf.capacity();
+        buf.set_len(capacity);
+        let n = self.with_std(|f| f.read_at(buf.as_mut_slice(), pos))?;
+        buf.truncate(n);
+        Ok(n)
+    }
+
+    fn with_std<T>(&self, f: impl FnOnce(&StdFile) -> io::Result<T>) -> io::Result<T> {
+        let file = StdFile::from(self.fd.try_clone()?);
+        f(&file)
+    }
+}
+
+/// One submission carries at most 1 GiB: the kernel's own limit is just below 2 GiB.
+fn clamp(len: usize) -> u32 {
+    len.min(1 << 30) as u32
+}
+
+impl Held {
+    fn buffer(self) -> AlignedBuf {
+        match self {
+            Self::Buffer(buf) => buf,
+            Self::Nothing => unreachable!("the operation was given a buffer"),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Directories and small files: blocking calls, for start-up and for [`super::blocking`].
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+pub use std::fs::{create_dir_all, remove_dir_all, remove_file, rename};
+
+/// The names in a directory, sorted; empty if there is no such directory.
+pub fn read_dir_names(path: impl AsRef<Path>) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry?.file_name().into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+pub fn exists(path: impl AsRef<Path>) -> bool {
+    path.as_ref().exists()
+}
+
+pub fn read_all(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    fs::read(path)
+}
+
+/// Makes creations, renames and removals in a directory durable.
+pub fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
+}
+
+/// Replaces a file's content at once: after a crash it is either the old or the new.
+pub fn write_atomic(path: impl AsRef<Path>, content: &[u8]) -> io::Result<()> {
+    let path = path.as_ref();
+    let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let partial = path.with_extension("partial");
+    let mut file = fs::File::create(&partial)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&partial, path)?;
+    sync_dir(parent)
+}

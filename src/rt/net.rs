@@ -1,0 +1,153 @@
+//! TCP sockets by readiness: the kernel reports an edge to the shard's ring, the task then receives and sends
+//! without waiting. No buffer is lent to the kernel, so an idle connection holds none.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::{BufMut, BytesMut};
+
+use super::driver::{Driver, Watch};
+
+/// The kernel's limit of slices in one send.
+pub const MAX_SLICES: usize = 1024;
+
+/// A listening socket, bound before the shards start so that a taken port is reported at once.
+pub struct Listener {
+    watch: Rc<Watch>,
+    driver: Rc<Driver>,
+}
+
+/// An accepted connection that no shard watches yet: it can be sent to another.
+pub struct Socket {
+    fd: OwnedFd,
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+}
+
+/// A connection watched by this shard.
+pub struct Stream {
+    watch: Rc<Watch>,
+    driver: Rc<Driver>,
+}
+
+impl Listener {
+    pub fn new(listener: TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let driver = Driver::current();
+        Ok(Self { watch: driver.watch(listener.into()), driver })
+    }
+
+    pub async fn accept(&self) -> io::Result<Socket> {
+        std::future::poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Socket>> {
+        loop {
+            if self.watch.poll_readable(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match self.accept_now() {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.watch.clear_readable(),
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EINTR | libc::ECONNABORTED)) => {}
+                other => return Poll::Ready(other),
+            }
+        }
+    }
+
+    fn accept_now(&self) -> io::Result<Socket> {
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        let (fd, null) = (self.watch.fd.as_raw_fd(), std::ptr::null_mut());
+        // SAFETY: no address is asked for; the fresh descriptor is owned from here on.
+        let fd = unsafe {
+            match libc::accept4(fd, null, std::ptr::null_mut(), flags) {
+                fd if fd < 0 => return Err(io::Error::last_os_error()),
+                fd => OwnedFd::from_raw_fd(fd),
+            }
+        };
+        let stream = std::net::TcpStream::from(fd);
+        stream.set_nodelay(true)?;
+        let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+        Ok(Socket { fd: stream.into(), peer, local })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.driver.unwatch(&self.watch);
+    }
+}
+
+impl Stream {
+    pub fn new(socket: Socket) -> Self {
+        let driver = Driver::current();
+        Self { watch: driver.watch(socket.fd), driver }
+    }
+
+    /// Whether a receive may find bytes.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.watch.poll_readable(cx)
+    }
+
+    /// Receives into the buffer's spare capacity, of which there must be some: `Ok(0)` is the end of the stream,
+    /// `WouldBlock` means to wait.
+    pub fn receive(&self, buf: &mut BytesMut) -> io::Result<usize> {
+        let spare: &mut [MaybeUninit<u8>] = buf.spare_capacity_mut();
+        assert!(!spare.is_empty(), "nowhere to receive into");
+        // SAFETY: the spare capacity is writable memory of that length.
+        let n = unsafe {
+            libc::recv(self.watch.fd.as_raw_fd(), spare.as_mut_ptr().cast(), spare.len(), libc::MSG_DONTWAIT)
+        };
+        let spare_len = spare.len();
+        if n < 0 {
+            let e = io::Error::last_os_error();
+            if e.kind() == io::ErrorKind::WouldBlock {
+                self.watch.clear_readable();
+            }
+            return Err(e);
+        }
+        let n = n as usize;
+        // SAFETY: the kernel filled `n` bytes.
+        unsafe { buf.advance_mut(n) };
+        if n > 0 && n < spare_len {
+            self.watch.clear_readable();
+        }
+        Ok(n)
+    }
+
+    /// Whether a send may take bytes.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.watch.poll_writable(&self.driver, cx)
+    }
+
+    /// Sends what the kernel takes of the slices ([`MAX_SLICES`] at most).
+    pub fn send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        // SAFETY: a zeroed message header is valid; IoSlice is ABI-compatible with iovec.
+        let n = unsafe {
+            let mut message: libc::msghdr = std::mem::zeroed();
+            message.msg_iov = slices.as_ptr().cast_mut().cast();
+            message.msg_iovlen = slices.len().min(MAX_SLICES);
+            libc::sendmsg(self.watch.fd.as_raw_fd(), &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+        };
+        if n < 0 {
+            let e = io::Error::last_os_error();
+            if e.kind() == io::ErrorKind::WouldBlock {
+                self.watch.clear_writable();
+            }
+            return Err(e);
+        }
+        Ok(n as usize)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // The polls under way still hold the socket: end the connection itself.
+        // SAFETY: a plain system call on an owned descriptor.
+        unsafe { libc::shutdown(self.watch.fd.as_raw_fd(), libc::SHUT_RDWR) };
+        self.driver.unwatch(&self.watch);
+    }
+}

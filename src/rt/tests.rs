@@ -1,0 +1,217 @@
+use std::io::{IoSlice, Read, Write};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+
+use super::mesh::{self, Bell, Port};
+use super::net::{Listener, Stream};
+use super::*;
+
+const DIRECT: OpenOptions = OpenOptions { write: true, create: true, truncate: true, direct: true };
+
+#[test]
+fn a_file_returns_what_was_written_at_any_alignment() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f");
+    block_on(async move {
+        let file = File::open(&path, DIRECT).unwrap();
+        let mut buf = AlignedBuf::with_capacity(3 * BLOCK);
+        let content: Vec<u8> = (0..3 * BLOCK).map(|i| (i * 7 % 251) as u8).collect();
+        buf.extend_from_slice(&content);
+        file.write_durable(0, buf).await.0.unwrap();
+        for (pos, len) in
+            [(0, 1), (1, 5000), (4095, 2), (4096, 8192), (0, 99999), (12287, 10), (12288, 10), (99999, 5)]
+        {
+            let got = file.read(pos as u64, len).await.unwrap();
+            let end = (pos + len).min(content.len());
+            assert_eq!(&got[..], content.get(pos..end).unwrap_or(&[]), "{pos} {len}");
+        }
+        file.set_len(5000).unwrap();
+        assert_eq!(file.read(4096, 4096).await.unwrap().len(), 904);
+    });
+}
+
+#[test]
+fn an_abandoned_operation_keeps_its_buffer_until_it_completes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f");
+    block_on(async move {
+        let file = File::open(&path, DIRECT).unwrap();
+        for i in 0..50_u8 {
+            let mut buf = AlignedBuf::with_capacity(1 << 20);
+            buf.extend_from_slice(&vec![i; 1 << 20]);
+            let mut write = Box::pin(file.write(u64::from(i) << 20, buf));
+            let _ = std::future::poll_fn(|cx| std::task::Poll::Ready(write.as_mut().poll(cx))).await;
+            drop(write);
+        }
+        while file.len().unwrap() < 50 << 20 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        for i in 0..50_u8 {
+            let got = file.read(u64::from(i) << 20, 1 << 20).await.unwrap();
+            assert!(got.iter().all(|b| *b == i));
+        }
+    });
+}
+
+#[test]
+fn timers_fire_in_order_and_not_early() {
+    block_on(async {
+        let start = Instant::now();
+        let order = Rc::new(std::cell::RefCell::new(Vec::new()));
+        let tasks: Vec<_> = [30_u64, 5, 60, 1]
+            .into_iter()
+            .map(|ms| {
+                let order = order.clone();
+                spawn(async move {
+                    sleep(Duration::from_millis(ms)).await;
+                    order.borrow_mut().push(ms);
+                })
+            })
+            .collect();
+        drop(sleep(Duration::from_secs(3600)));
+        for task in tasks {
+            task.await;
+        }
+        assert_eq!(*order.borrow(), [1, 5, 30, 60]);
+        assert!(start.elapsed() >= Duration::from_millis(60));
+    });
+}
+
+#[test]
+fn notify_reaches_listeners_from_before_their_first_poll() {
+    block_on(async {
+        let notify = Notify::new();
+        let early = notify.listen();
+        notify.notify_all();
+        early.await;
+        let waiting = spawn({
+            let notify = notify.clone();
+            async move { notify.notified().await }
+        });
+        while !notify.is_watched() {
+            yield_now().await;
+        }
+        notify.notify_all();
+        waiting.await;
+        assert_eq!(blocking(|| 7).await, 7);
+    });
+}
+
+#[test]
+fn sockets_echo_large_and_small() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let client = std::thread::spawn(move || {
+        let mut stream = std::net::TcpStream::connect(addr).unwrap();
+        for size in [1, 100, 70_000, 3_000_000, 5] {
+            let sent: Vec<u8> = (0..size).map(|i| (i % 253) as u8).collect();
+            let mut writer = stream.try_clone().unwrap();
+            let copy = sent.clone();
+            let writing = std::thread::spawn(move || writer.write_all(&copy).unwrap());
+            let mut got = vec![0; size];
+            stream.read_exact(&mut got).unwrap();
+            writing.join().unwrap();
+            assert_eq!(got, sent);
+            // Long enough for the shard to park.
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    });
+    block_on(async move {
+        let listener = Listener::new(listener).unwrap();
+        let stream = Stream::new(listener.accept().await.unwrap());
+        let mut buf = BytesMut::new();
+        loop {
+            std::future::poll_fn(|cx| stream.poll_readable(cx)).await;
+            buf.reserve(64 * 1024);
+            match stream.receive(&mut buf) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => continue,
+                Err(e) => panic!("{e}"),
+            }
+            while !buf.is_empty() {
+                match stream.send(&[IoSlice::new(&buf)]) {
+                    Ok(n) => drop(buf.split_to(n)),
+                    Err(_) => std::future::poll_fn(|cx| stream.poll_writable(cx)).await,
+                }
+            }
+        }
+    });
+    client.join().unwrap();
+}
+
+#[test]
+fn a_mesh_call_outlives_full_lanes_and_sleeping_peers() {
+    const CALLS: u64 = 20_000;
+    let doorbells: Vec<_> = (0..2).map(|_| Arc::new(Doorbell::new().unwrap())).collect();
+    let bells: Vec<_> = doorbells.iter().cloned().map(Bell::Shard).collect();
+    let mut ends = mesh::build::<u64, u64>(&bells);
+    let (server_end, client_end) = (ends.pop().unwrap(), ends.pop().unwrap());
+    let (done, finished) = (flume::bounded::<()>(1), doorbells[1].clone());
+    let server = start(None, "server", doorbells[1].clone(), move || async move {
+        let port = Port::new(server_end);
+        let mail = port.clone();
+        let expected = Rc::new(std::cell::Cell::new(0));
+        on_mail(Rc::new(move || {
+            mail.drain(|from, n| {
+                assert_eq!(n, expected.replace(n + 1), "requests overtook");
+                mail.reply(from, n * 2);
+            })
+        }));
+        while done.1.try_recv().is_err() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .unwrap();
+    let client = start(None, "client", doorbells[0].clone(), move || async move {
+        let port = Port::new(client_end);
+        let mail = port.clone();
+        on_mail(Rc::new(move || mail.drain(|_, _| unreachable!())));
+        let calls: Vec<_> = (0..CALLS).map(|n| port.call(1, n)).collect();
+        drop(port.call(1, CALLS));
+        for (n, call) in calls.into_iter().enumerate() {
+            assert_eq!(call.await, n as u64 * 2);
+        }
+        for n in 0..5 {
+            sleep(Duration::from_millis(20)).await;
+            assert_eq!(port.call(1, CALLS + 1 + n).await, (CALLS + 1 + n) * 2);
+        }
+        done.0.send(()).unwrap();
+    })
+    .unwrap();
+    client.join().unwrap();
+    finished.ring();
+    server.join().unwrap();
+}
+
+/// Prints the latency of one commit alone. `cargo test --release --lib rt -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn measure_commit() {
+    let path = std::path::PathBuf::from("/tmp/weir-commit-probe");
+    block_on(async move {
+        let file = File::open(&path, DIRECT).unwrap();
+        let mut zeros = AlignedBuf::with_capacity(8 << 20);
+        zeros.set_len(8 << 20);
+        file.write_durable(0, zeros).await.0.unwrap();
+        for gap in [0, 1, 15] {
+            let mut times = Vec::new();
+            for i in 0..1000_u64 {
+                let mut buf = AlignedBuf::with_capacity(BLOCK);
+                buf.set_len(BLOCK);
+                if gap > 0 {
+                    sleep(Duration::from_millis(gap)).await;
+                }
+                let start = Instant::now();
+                file.write_durable(i % 2048 * 4096, buf).await.0.unwrap();
+                times.push(start.elapsed().as_micros());
+            }
+            times.sort_unstable();
+            println!("gap {gap} ms: p50 {} µs, p99 {} µs", times[500], times[990]);
+        }
+        std::fs::remove_file(&path).unwrap();
+    });
+}
