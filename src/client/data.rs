@@ -1,0 +1,195 @@
+//! Producing, fetching, and asking for offsets.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_wire::fetch_request::{FetchPartition, FetchTopic};
+use kafka_wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_wire::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_wire::{FetchRequest, ListOffsetsRequest, ProduceRequest};
+use kafka_wire_core::StrBytes;
+
+use super::router::TopicInfo;
+use super::{Client, ClientError, KafkaError, message};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Produced {
+    /// −1 when acks=0 asked for no answer.
+    pub base_offset: i64,
+    pub log_append_time_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Isolation {
+    #[default]
+    ReadUncommitted,
+    ReadCommitted,
+}
+
+impl Isolation {
+    fn level(self) -> i8 {
+        match self {
+            Isolation::ReadUncommitted => 0,
+            Isolation::ReadCommitted => 1,
+        }
+    }
+}
+
+/// Which offset to ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetAt {
+    Beginning,
+    End,
+    /// The first record at or after this time; the end if there is none.
+    Timestamp(i64),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct FetchQuery {
+    pub offset: i64,
+    pub max_bytes: i32,
+    pub min_bytes: i32,
+    pub max_wait: Duration,
+    pub isolation: Isolation,
+}
+
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    pub high_watermark: i64,
+    pub last_stable_offset: i64,
+    pub log_start_offset: i64,
+    /// Batches back to back, the last perhaps cut.
+    pub batches: Bytes,
+}
+
+/// How long a broker may take to have a produce replicated, as it is told.
+const PRODUCE_TIMEOUT_MS: i32 = 30_000;
+
+impl Client {
+    /// Produces one batch to one partition.
+    pub fn produce(
+        &mut self,
+        topic: &TopicInfo,
+        partition: i32,
+        batch: Bytes,
+        acks: i16,
+    ) -> Result<Produced, ClientError> {
+        let request = produce_request(topic, partition, batch, acks);
+        if acks == 0 {
+            self.leader(topic, partition)?.send_only(&request)?;
+            return Ok(Produced { base_offset: -1, log_append_time_ms: -1 });
+        }
+        let patience = Duration::from_millis(PRODUCE_TIMEOUT_MS as u64);
+        let response = self.call_leader(topic, partition, &request, patience)?;
+        let what = || format!("produce to partition {partition} of {}", topic.name);
+        let answer = response.responses.first().and_then(|t| t.partition_responses.first());
+        let answer = answer.ok_or_else(|| missing(what()))?;
+        KafkaError::check(answer.error_code, answer.error_message.as_deref())
+            .map_err(ClientError::kafka(what()))?;
+        Ok(Produced { base_offset: answer.base_offset, log_append_time_ms: answer.log_append_time_ms })
+    }
+
+    /// Fetches from one partition.
+    pub fn fetch(
+        &mut self,
+        topic: &TopicInfo,
+        partition: i32,
+        query: FetchQuery,
+    ) -> Result<Fetched, ClientError> {
+        let request = fetch_request(topic, partition, query);
+        let response = self.call_leader(topic, partition, &request, query.max_wait)?;
+        let what = || format!("fetch from partition {partition} of {}", topic.name);
+        KafkaError::check(response.error_code, None).map_err(ClientError::kafka(what()))?;
+        let answer = response.responses.first().and_then(|t| t.partitions.first());
+        let answer = answer.ok_or_else(|| missing(what()))?;
+        KafkaError::check(answer.error_code, None).map_err(ClientError::kafka(what()))?;
+        Ok(Fetched {
+            high_watermark: answer.high_watermark,
+            last_stable_offset: answer.last_stable_offset,
+            log_start_offset: answer.log_start_offset,
+            batches: answer.records.clone().unwrap_or_default(),
+        })
+    }
+
+    /// One offset of one partition.
+    pub fn offset(
+        &mut self,
+        topic: &TopicInfo,
+        partition: i32,
+        at: OffsetAt,
+        isolation: Isolation,
+    ) -> Result<i64, ClientError> {
+        let timestamp = match at {
+            OffsetAt::End => -1,
+            OffsetAt::Beginning => -2,
+            OffsetAt::Timestamp(ms) => ms.max(0),
+        };
+        let request = message::<ListOffsetsRequest>(|r| {
+            r.replica_id = -1;
+            r.isolation_level = isolation.level();
+            r.timeout_ms = PRODUCE_TIMEOUT_MS;
+            r.topics = vec![message::<ListOffsetsTopic>(|t| {
+                t.name = StrBytes::from(topic.name.as_str());
+                t.partitions = vec![message::<ListOffsetsPartition>(|p| {
+                    p.partition_index = partition;
+                    p.current_leader_epoch = -1;
+                    p.timestamp = timestamp;
+                })];
+            })];
+        });
+        let response = self.call_leader(topic, partition, &request, Duration::ZERO)?;
+        let what = || format!("offsets of partition {partition} of {}", topic.name);
+        let answer = response.topics.first().and_then(|t| t.partitions.first());
+        let answer = answer.ok_or_else(|| missing(what()))?;
+        KafkaError::check(answer.error_code, None).map_err(ClientError::kafka(what()))?;
+        match (at, answer.offset) {
+            (OffsetAt::Timestamp(_), -1) => self.offset(topic, partition, OffsetAt::End, isolation),
+            (_, offset) => Ok(offset),
+        }
+    }
+}
+
+/// The request that produces one batch to one partition.
+pub(super) fn produce_request(topic: &TopicInfo, partition: i32, batch: Bytes, acks: i16) -> ProduceRequest {
+    message::<ProduceRequest>(|r| {
+        r.acks = acks;
+        r.timeout_ms = PRODUCE_TIMEOUT_MS;
+        r.topic_data = vec![message::<TopicProduceData>(|t| {
+            t.name = StrBytes::from(topic.name.as_str());
+            t.topic_id = topic.id;
+            t.partition_data = vec![message::<PartitionProduceData>(|p| {
+                p.index = partition;
+                p.records = Some(batch);
+            })];
+        })];
+    })
+}
+
+fn fetch_request(topic: &TopicInfo, partition: i32, query: FetchQuery) -> FetchRequest {
+    message::<FetchRequest>(|r| {
+        r.max_wait_ms = i32::try_from(query.max_wait.as_millis()).unwrap_or(i32::MAX);
+        r.min_bytes = query.min_bytes;
+        r.max_bytes = query.max_bytes;
+        r.isolation_level = query.isolation.level();
+        // No session: the broker keeps no state for this client.
+        r.session_id = 0;
+        r.session_epoch = -1;
+        r.topics = vec![message::<FetchTopic>(|t| {
+            t.topic = StrBytes::from(topic.name.as_str());
+            t.topic_id = topic.id;
+            t.partitions = vec![message::<FetchPartition>(|p| {
+                p.partition = partition;
+                p.current_leader_epoch = -1;
+                p.fetch_offset = query.offset;
+                p.last_fetched_epoch = -1;
+                p.log_start_offset = -1;
+                p.partition_max_bytes = query.max_bytes;
+            })];
+        })];
+    })
+}
+
+fn missing(what: String) -> ClientError {
+    let message = Some("the answer does not mention the partition".to_owned());
+    ClientError::Kafka { what, error: KafkaError { code: -1, message } }
+}
