@@ -1,6 +1,11 @@
-//! The words of the domain: ids, limits, topic configuration. No I/O, no wire format, no time.
+//! The words of the domain: ids, limits, settings, topic configuration. No I/O, no wire format, no time.
 
+pub mod config_def;
 pub mod ids;
 pub mod limits;
+pub mod settings;
+pub mod topic_config;
 
 pub use ids::{BrokerId, PartitionId, TopicId, shard_of};
+pub use settings::BrokerSettings;
+pub use topic_config::TopicConfig;
