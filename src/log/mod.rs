@@ -1,1 +1,13 @@
-//! log
+//! One shard's bytes on disk: a journal that makes appends durable, segments that keep them, and the
+//! checkpoint that says where one ends and the other begins.
+//!
+//! - An append is in the journal before it is in a segment, and in a segment before its journal file is reused.
+//! - `checkpoint floor ≤ oldest un-segmented lsn ≤ durable lsn ≤ last appended lsn`.
+//! - Everything is owned by one shard; nothing here is `Send`, knows Kafka's error codes, or opens a socket.
+
+pub mod error;
+pub mod journal;
+pub mod lsn;
+
+pub use error::{JournalFailed, LogError};
+pub use lsn::Lsn;

@@ -1,0 +1,38 @@
+//! What can go wrong below a partition's log, for everything in `log`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The journal stopped for ever at its first failed write: which file, and why.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the journal stopped: {0}")]
+pub struct JournalFailed(pub Arc<str>);
+
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    /// Bytes that were durable once and are not what was written.
+    #[error("{} is corrupt at offset {offset}: {what}", path.display())]
+    Corrupt { path: PathBuf, offset: u64, what: String },
+    #[error("{} has format version {version}, which is newer than this program", path.display())]
+    Newer { path: PathBuf, version: u32 },
+    #[error(transparent)]
+    Journal(#[from] JournalFailed),
+    #[error("offset {offset} is outside {start}..{end}")]
+    OffsetOutOfRange { offset: i64, start: i64, end: i64 },
+    /// The log was removed while it was in use.
+    #[error("the log was removed")]
+    Removed,
+}
+
+impl LogError {
+    pub fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
+        Self::Io { path: path.as_ref().to_owned(), source }
+    }
+
+    pub fn corrupt(path: impl AsRef<Path>, offset: u64, what: impl Into<String>) -> Self {
+        Self::Corrupt { path: path.as_ref().to_owned(), offset, what: what.into() }
+    }
+}

@@ -1,0 +1,363 @@
+//! The bytes of a journal file. Pure: encodes into and decodes from slices, knows no file.
+//!
+//! ```text
+//! file      | header block, 4096 bytes | data: commits back to back …                     | stale or zero |
+//! commit    | commit header 64 | entry | entry | … | zeros up to a multiple of 4096        |
+//! entry     | entry header 64  | batch, `length` bytes | zeros up to a multiple of 8       |
+//!
+//! file header: magic "WEIRJRNL", version u32, salt u32, generation u64, first u64, previous_end u64,
+//!              capacity u64, crc u32                                        (all integers little-endian)
+//! commit:  0 magic u16 | 2 version u8 | 3 kind u8 = 2 | 4 generation u32 | 8 start u64 | 16 length u32
+//!         20 entries u32 | 24 first u64 | 32 previous_end u64 | 40 generation u64 | 48 capacity u64 | 56 gap u32 | 60 crc
+//! entry:   0 magic u16 | 2 version u8 | 3 kind u8 = 1 | 4 generation u32 | 8 lsn u64 | 16 topic id
+//!         32 partition i32 | 36 leader epoch i32 | 40 base offset i64 | 48 length u32 | 52 batch crc u32
+//!         56 0 | 60 crc of bytes 0..60
+//! ```
+//!
+//! - A *position* is a byte address in the journal's endless logical space, never reused. A file holds the
+//!   positions `first .. first + capacity`; an entry's [`Lsn`] is the position of its end.
+//! - The salt is drawn once per journal and seeds every crc: bytes that a client chose are never taken for headers.
+//! - `previous_end` is the lsn of the last entry that counts in the generations before: what an older file holds
+//!   past it is a tear that an earlier recovery dropped.
+//! - `gap` is how far before a commit's start the last entry before it ended: where what a damaged commit held ends.
+//! - A commit header repeats the file header, so that a damaged header block loses nothing.
+//! - Version 1. A reader refuses a greater version; a later version must keep the first 16 bytes of the file header.
+
+use crate::log::Lsn;
+use crate::model::{PartitionId, TopicId};
+use crate::rt::BLOCK;
+
+pub const VERSION: u8 = 1;
+pub const COMMIT_HEADER: usize = 64;
+pub const ENTRY_HEADER: usize = 64;
+/// Entries begin at multiples of this.
+pub const ALIGN: usize = 8;
+/// The first position of a new journal; zero stays "nothing".
+pub const FIRST_POSITION: u64 = BLOCK as u64;
+
+const FILE_MAGIC: &[u8; 8] = b"WEIRJRNL";
+const MAGIC: u16 = 0x4a57;
+const KIND_ENTRY: u8 = 1;
+const KIND_COMMIT: u8 = 2;
+const CRC_AT: usize = 60;
+
+const _: () = assert!(COMMIT_HEADER.is_multiple_of(ALIGN) && ENTRY_HEADER.is_multiple_of(ALIGN));
+
+/// What one generation of one file holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FileHeader {
+    pub generation: u64,
+    /// The position of the first data byte, a multiple of [`BLOCK`].
+    pub first: u64,
+    /// The last lsn that counts in the generations before this one.
+    pub previous_end: u64,
+    /// Data bytes that the file has room for.
+    pub capacity: u64,
+}
+
+impl FileHeader {
+    /// The offset in the file of a position that the file holds.
+    pub fn file_offset(&self, position: u64) -> u64 {
+        BLOCK as u64 + (position - self.first)
+    }
+}
+
+/// Why a file's header block cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BadHeader {
+    /// All zeros: a file never used.
+    Empty,
+    /// Written by a later version of this program.
+    Newer(u32),
+    Damaged,
+}
+
+/// Writes the header block over the first [`BLOCK`] bytes of `out`.
+pub fn encode_file_header(header: &FileHeader, salt: u32, out: &mut [u8]) {
+    let block = &mut out[..BLOCK];
+    block.fill(0);
+    block[..8].copy_from_slice(FILE_MAGIC);
+    put_u32(block, 8, u32::from(VERSION));
+    put_u32(block, 12, salt);
+    put_u64(block, 16, header.generation);
+    put_u64(block, 24, header.first);
+    put_u64(block, 32, header.previous_end);
+    put_u64(block, 40, header.capacity);
+    let crc = seeded_crc(salt, &block[..48]);
+    put_u32(block, 48, crc);
+}
+
+/// The header and the journal's salt.
+pub fn decode_file_header(block: &[u8]) -> Result<(FileHeader, u32), BadHeader> {
+    if block.len() < BLOCK {
+        return Err(BadHeader::Damaged);
+    }
+    if block[..BLOCK].iter().all(|b| *b == 0) {
+        return Err(BadHeader::Empty);
+    }
+    let salt = get_u32(block, 12);
+    if &block[..8] != FILE_MAGIC {
+        return Err(BadHeader::Damaged);
+    }
+    let version = get_u32(block, 8);
+    if version > u32::from(VERSION) && version < 1 << 16 {
+        return Err(BadHeader::Newer(version));
+    }
+    let header = FileHeader {
+        generation: get_u64(block, 16),
+        first: get_u64(block, 24),
+        previous_end: get_u64(block, 32),
+        capacity: get_u64(block, 40),
+    };
+    if version != u32::from(VERSION) || seeded_crc(salt, &block[..48]) != get_u32(block, 48) || !sane(&header) {
+        return Err(BadHeader::Damaged);
+    }
+    Ok((header, salt))
+}
+
+fn sane(header: &FileHeader) -> bool {
+    let block = BLOCK as u64;
+    header.first.is_multiple_of(block)
+        && header.first >= FIRST_POSITION
+        && header.capacity.is_multiple_of(block)
+        && header.capacity > 0
+        && header.first.checked_add(header.capacity).is_some()
+        && header.previous_end <= header.first
+}
+
+/// The header of one commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CommitHeader {
+    pub file: FileHeader,
+    /// The commit's own position, a multiple of [`BLOCK`].
+    pub start: u64,
+    /// Bytes of the whole commit: header, entries, padding.
+    pub length: u32,
+    pub entries: u32,
+    /// Bytes between the last entry before this commit and its start.
+    pub gap: u32,
+}
+
+pub fn encode_commit(commit: &CommitHeader, salt: u32, out: &mut [u8]) {
+    let out = &mut out[..COMMIT_HEADER];
+    out.fill(0);
+    put_prefix(out, KIND_COMMIT, commit.file.generation);
+    put_u64(out, 8, commit.start);
+    put_u32(out, 16, commit.length);
+    put_u32(out, 20, commit.entries);
+    put_u64(out, 24, commit.file.first);
+    put_u64(out, 32, commit.file.previous_end);
+    put_u64(out, 40, commit.file.generation);
+    put_u64(out, 48, commit.file.capacity);
+    put_u32(out, 56, commit.gap);
+    let crc = seeded_crc(salt, &out[..CRC_AT]);
+    put_u32(out, CRC_AT, crc);
+}
+
+/// A commit header, if the bytes are one: of any generation, at any position.
+pub fn decode_commit(bytes: &[u8], salt: u32) -> Option<CommitHeader> {
+    let bytes = checked(bytes, KIND_COMMIT, salt)?;
+    let file = FileHeader {
+        generation: get_u64(bytes, 40),
+        first: get_u64(bytes, 24),
+        previous_end: get_u64(bytes, 32),
+        capacity: get_u64(bytes, 48),
+    };
+    let commit = CommitHeader {
+        file,
+        start: get_u64(bytes, 8),
+        length: get_u32(bytes, 16),
+        entries: get_u32(bytes, 20),
+        gap: get_u32(bytes, 56),
+    };
+    let length = u64::from(commit.length);
+    let within = commit.start >= file.first
+        && (commit.start - file.first).checked_add(length).is_some_and(|end| end <= file.capacity);
+    (sane(&file)
+        && within
+        && commit.start.is_multiple_of(BLOCK as u64)
+        && length.is_multiple_of(BLOCK as u64)
+        && length > 0)
+        .then_some(commit)
+}
+
+/// The header of one entry; `lsn` is the position of the entry's end, padding included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EntryHeader {
+    pub generation: u32,
+    pub lsn: Lsn,
+    pub partition: PartitionId,
+    pub leader_epoch: i32,
+    pub base_offset: i64,
+    pub length: u32,
+    pub batch_crc: u32,
+}
+
+/// Bytes that an entry with a batch of `length` bytes takes.
+pub const fn entry_size(length: usize) -> usize {
+    ENTRY_HEADER + length.next_multiple_of(ALIGN)
+}
+
+impl EntryHeader {
+    pub fn size(&self) -> u64 {
+        entry_size(self.length as usize) as u64
+    }
+}
+
+pub fn encode_entry(entry: &EntryHeader, salt: u32) -> [u8; ENTRY_HEADER] {
+    let mut out = [0; ENTRY_HEADER];
+    put_prefix(&mut out, KIND_ENTRY, u64::from(entry.generation));
+    put_u64(&mut out, 8, entry.lsn.0);
+    out[16..32].copy_from_slice(&entry.partition.topic.0);
+    put_u32(&mut out, 32, entry.partition.index as u32);
+    put_u32(&mut out, 36, entry.leader_epoch as u32);
+    put_u64(&mut out, 40, entry.base_offset as u64);
+    put_u32(&mut out, 48, entry.length);
+    put_u32(&mut out, 52, entry.batch_crc);
+    let crc = seeded_crc(salt, &out[..CRC_AT]);
+    put_u32(&mut out, CRC_AT, crc);
+    out
+}
+
+/// An entry header, if the bytes are one. Whether the batch behind it is whole is for [`batch_crc`] to say.
+pub fn decode_entry(bytes: &[u8], salt: u32) -> Option<EntryHeader> {
+    let bytes = checked(bytes, KIND_ENTRY, salt)?;
+    let mut topic = [0; 16];
+    topic.copy_from_slice(&bytes[16..32]);
+    Some(EntryHeader {
+        generation: get_u32(bytes, 4),
+        lsn: Lsn(get_u64(bytes, 8)),
+        partition: PartitionId { topic: TopicId(topic), index: get_u32(bytes, 32) as i32 },
+        leader_epoch: get_u32(bytes, 36) as i32,
+        base_offset: get_u64(bytes, 40) as i64,
+        length: get_u32(bytes, 48),
+        batch_crc: get_u32(bytes, 52),
+    })
+}
+
+pub fn batch_crc(batch: &[u8]) -> u32 {
+    crc32fast::hash(batch)
+}
+
+fn put_prefix(out: &mut [u8], kind: u8, generation: u64) {
+    out[..2].copy_from_slice(&MAGIC.to_le_bytes());
+    out[2] = VERSION;
+    out[3] = kind;
+    put_u32(out, 4, generation as u32);
+}
+
+/// The 64 header bytes if they begin with magic, version and `kind` and their crc holds.
+fn checked(bytes: &[u8], kind: u8, salt: u32) -> Option<&[u8; 64]> {
+    let header: &[u8; 64] = bytes.first_chunk()?;
+    let begins = header[..2] == MAGIC.to_le_bytes() && header[2] == VERSION && header[3] == kind;
+    (begins && seeded_crc(salt, &header[..CRC_AT]) == get_u32(header, CRC_AT)).then_some(header)
+}
+
+fn seeded_crc(salt: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(salt);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+fn put_u32(out: &mut [u8], at: usize, value: u32) {
+    out[at..at + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+fn put_u64(out: &mut [u8], at: usize, value: u64) {
+    out[at..at + 8].copy_from_slice(&value.to_le_bytes());
+}
+
+fn get_u32(bytes: &[u8], at: usize) -> u32 {
+    let mut value = [0; 4];
+    value.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(value)
+}
+
+fn get_u64(bytes: &[u8], at: usize) -> u64 {
+    let mut value = [0; 8];
+    value.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> FileHeader {
+        FileHeader { generation: 7, first: 8192, previous_end: 8000, capacity: 65536 }
+    }
+
+    fn entry() -> EntryHeader {
+        EntryHeader {
+            generation: 7,
+            lsn: Lsn(8192 + 64 + 72),
+            partition: PartitionId { topic: TopicId(*b"0123456789abcdef"), index: 3 },
+            leader_epoch: 5,
+            base_offset: 42,
+            length: 5,
+            batch_crc: batch_crc(b"hello"),
+        }
+    }
+
+    #[test]
+    fn headers_round_trip_and_any_flipped_bit_is_noticed() {
+        let mut block = vec![0xff; BLOCK];
+        encode_file_header(&file(), 99, &mut block);
+        assert_eq!(decode_file_header(&block), Ok((file(), 99)));
+        let commit = CommitHeader { file: file(), start: 12288, length: 4096, entries: 1, gap: 9 };
+        let mut encoded = [0xff; COMMIT_HEADER];
+        encode_commit(&commit, 99, &mut encoded);
+        assert_eq!(decode_commit(&encoded, 99), Some(commit));
+        assert_eq!(decode_commit(&encoded, 98), None, "another journal's salt");
+        let bytes = encode_entry(&entry(), 99);
+        assert_eq!(decode_entry(&bytes, 99), Some(entry()));
+        assert_eq!(decode_commit(&bytes, 99), None, "another kind");
+        for bit in 0..COMMIT_HEADER * 8 {
+            let (mut c, mut e) = (encoded, bytes);
+            c[bit / 8] ^= 1 << (bit % 8);
+            e[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode_commit(&c, 99), None, "bit {bit}");
+            assert_eq!(decode_entry(&e, 99), None, "bit {bit}");
+        }
+        for bit in 0..52 * 8 {
+            let mut b = block.clone();
+            b[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode_file_header(&b).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_told_from_damage() {
+        let mut block = vec![0; BLOCK];
+        assert_eq!(decode_file_header(&block), Err(BadHeader::Empty));
+        encode_file_header(&file(), 1, &mut block);
+        block[8] = 2;
+        assert_eq!(decode_file_header(&block), Err(BadHeader::Newer(2)));
+        block[0] = 0;
+        assert_eq!(decode_file_header(&block), Err(BadHeader::Damaged));
+    }
+
+    /// The bytes on disk, as version 1 writes them. If this test fails, old journals became unreadable.
+    #[test]
+    fn the_format_is_what_it_was() {
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let mut block = vec![0; BLOCK];
+        encode_file_header(&file(), 0x01020304, &mut block);
+        assert_eq!(hex(&block[..52]), FIXTURE_FILE);
+        let mut commit = [0; COMMIT_HEADER];
+        encode_commit(
+            &CommitHeader { file: file(), start: 12288, length: 4096, entries: 1, gap: 9 },
+            0x01020304,
+            &mut commit,
+        );
+        assert_eq!(hex(&commit), FIXTURE_COMMIT);
+        assert_eq!(hex(&encode_entry(&entry(), 0x01020304)), FIXTURE_ENTRY);
+    }
+
+    const FIXTURE_FILE: &str = "574549524a524e4c010000000403020107000000000000000020000000000000401f0000000000000000010000000000\
+        ba9634bb";
+    const FIXTURE_COMMIT: &str = "574a010207000000003000000000000000100000010000000020000000000000401f0000000000000700000000000000\
+        000001000000000009000000482a9ab9";
+    const FIXTURE_ENTRY: &str = "574a01010700000088200000000000003031323334353637383961626364656603000000050000002a00000000000000\
+        0500000086a6103600000000409606f5";
+}

@@ -1,0 +1,196 @@
+//! Reading a journal file back. Pure: walks the bytes of one file and tells entries, tears and damage apart.
+//!
+//! One commit is in flight at a time, so a commit is known to be durable if anything was written after it: a later
+//! commit in the file, a later generation (`limit`), or a checkpoint (`known_durable`). An entry that does not
+//! hold in a durable commit is *damage*, and reading goes on behind it; in the last commit it is a *tear*, and
+//! the journal ends before it.
+
+use crate::model::PartitionId;
+use crate::rt::BLOCK;
+
+use super::format::{self, ALIGN, COMMIT_HEADER, CommitHeader, EntryHeader, FileHeader};
+
+/// One file as it was read.
+pub struct Source<'a> {
+    /// The whole file, header block included.
+    pub bytes: &'a [u8],
+    pub header: FileHeader,
+    pub salt: u32,
+    /// The last lsn that counts in this file, if a later generation says.
+    pub limit: Option<u64>,
+    /// An lsn known to be durable from elsewhere; zero if none is.
+    pub known_durable: u64,
+}
+
+#[derive(PartialEq, Eq, Debug)]
+pub enum Item<'a> {
+    Entry(EntryHeader, &'a [u8]),
+    /// Durable positions `from..to` cannot be read; whose they were, if the entry's header holds.
+    Damage { from: u64, to: u64, entry: Option<(PartitionId, i64)> },
+}
+
+/// Where a file's entries end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct End {
+    /// The last lsn that counts, `previous_end` if the file holds none.
+    pub last: u64,
+    /// Where a commit that never completed was dropped.
+    pub torn_at: Option<u64>,
+}
+
+/// Calls `sink` for each entry and each damaged range, in order.
+pub fn scan<'a>(source: &Source<'a>, sink: &mut dyn FnMut(Item<'a>)) -> End {
+    let mut scan = Scan { source, sink, last: source.header.previous_end };
+    let torn_at = scan.run();
+    End { last: scan.last, torn_at }
+}
+
+/// The header that a damaged header block held, from the newest commit in the file.
+pub fn rebuild_header(bytes: &[u8], salt: u32) -> Option<FileHeader> {
+    let commits = (BLOCK..bytes.len()).step_by(BLOCK).filter_map(|at| {
+        let commit = format::decode_commit(&bytes[at..], salt)?;
+        (commit.file.file_offset(commit.start) == at as u64).then_some(commit.file)
+    });
+    commits.max_by_key(|file| file.generation)
+}
+
+struct Scan<'s, 'a> {
+    source: &'s Source<'a>,
+    sink: &'s mut dyn FnMut(Item<'a>),
+    last: u64,
+}
+
+impl<'a> Scan<'_, 'a> {
+    fn run(&mut self) -> Option<u64> {
+        let mut at = self.source.header.first;
+        let bound = self.bound();
+        while at < bound {
+            if let Some(commit) = self.commit_at(at) {
+                let end = at + u64::from(commit.length);
+                if let Err(torn) = self.entries(&commit, end) {
+                    return Some(torn);
+                }
+                at = end;
+            } else if let Some(next) = self.next_commit(at + BLOCK as u64) {
+                self.lost(at, next.start - u64::from(next.gap).min(next.start - at));
+                at = next.start;
+            } else {
+                let durable = self.source.limit.unwrap_or(self.source.known_durable);
+                if durable > at {
+                    self.lost(at, durable.min(self.data_end()));
+                }
+                break;
+            }
+        }
+        None
+    }
+
+    /// The entries of one commit. Fails with the position of a tear.
+    fn entries(&mut self, commit: &CommitHeader, end: u64) -> Result<(), u64> {
+        let mut at = commit.start + COMMIT_HEADER as u64;
+        for _ in 0..commit.entries {
+            if self.source.limit.is_some_and(|limit| at >= limit) {
+                return Ok(());
+            }
+            let entry = self.entry_at(at, end);
+            if let Some((header, Some(batch))) = entry {
+                self.entry(header, batch);
+                at = header.lsn.0;
+                continue;
+            }
+            let Some(durable_end) = self.durable_end(at, end) else { return Err(at) };
+            match entry {
+                Some((header, None)) => {
+                    let to = header.lsn.0;
+                    self.damage(at, to, Some((header.partition, header.base_offset)));
+                    at = to;
+                }
+                _ => {
+                    self.lost(at, durable_end);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where what counts ends in the commit that ends at `end`, if its entry at `at` is known to have been durable.
+    fn durable_end(&self, at: u64, end: u64) -> Option<u64> {
+        if let Some(next) = self.next_commit(end) {
+            let exact = next.start - u64::from(next.gap).min(next.start - at);
+            return Some(if next.start == end { exact } else { end });
+        }
+        let durable = self.source.limit.unwrap_or(self.source.known_durable);
+        (durable > at).then_some(durable.min(end))
+    }
+
+    /// Walks `from..to`, whose structure is lost, for entries that hold.
+    fn lost(&mut self, from: u64, to: u64) {
+        let (mut at, mut hole) = (from, from);
+        while at < to {
+            let Some((header, Some(batch))) = self.entry_at(at, to) else {
+                at += ALIGN as u64;
+                continue;
+            };
+            let only_commit_header = hole.is_multiple_of(BLOCK as u64) && at - hole == COMMIT_HEADER as u64;
+            if hole < at && !only_commit_header {
+                self.damage(hole, at, None);
+            }
+            self.entry(header, batch);
+            at = header.lsn.0;
+            hole = at;
+        }
+        if hole < to {
+            self.damage(hole, to, None);
+        }
+    }
+
+    fn entry(&mut self, header: EntryHeader, batch: &'a [u8]) {
+        self.last = header.lsn.0;
+        (self.sink)(Item::Entry(header, batch));
+    }
+
+    fn damage(&mut self, from: u64, to: u64, entry: Option<(PartitionId, i64)>) {
+        self.last = to;
+        (self.sink)(Item::Damage { from, to, entry });
+    }
+
+    fn data_end(&self) -> u64 {
+        let held = (self.source.bytes.len() as u64).saturating_sub(BLOCK as u64);
+        self.source.header.first + held.min(self.source.header.capacity)
+    }
+
+    /// No commit that counts begins at or past this position.
+    fn bound(&self) -> u64 {
+        self.source.limit.unwrap_or(u64::MAX).min(self.data_end())
+    }
+
+    /// The file's bytes from `position` on.
+    fn bytes_at(&self, position: u64) -> &'a [u8] {
+        let at = self.source.header.file_offset(position) as usize;
+        self.source.bytes.get(at..).unwrap_or_default()
+    }
+
+    fn commit_at(&self, position: u64) -> Option<CommitHeader> {
+        let commit = format::decode_commit(self.bytes_at(position), self.source.salt)?;
+        let end = position + u64::from(commit.length);
+        (commit.file == self.source.header && commit.start == position && end <= self.data_end()).then_some(commit)
+    }
+
+    fn next_commit(&self, from: u64) -> Option<CommitHeader> {
+        let from = from.next_multiple_of(BLOCK as u64);
+        (from..self.bound()).step_by(BLOCK).find_map(|position| self.commit_at(position))
+    }
+
+    /// The entry at `position` that ends at or before `end`, and its batch if that is whole.
+    fn entry_at(&self, position: u64, end: u64) -> Option<(EntryHeader, Option<&'a [u8]>)> {
+        let bytes = self.bytes_at(position);
+        let header = format::decode_entry(bytes, self.source.salt)?;
+        let fits = header.generation == self.source.header.generation as u32
+            && header.lsn.0 == position + header.size()
+            && header.lsn.0 <= end;
+        let length = header.length as usize;
+        let batch = bytes.get(format::ENTRY_HEADER..format::ENTRY_HEADER + length);
+        fits.then(|| (header, batch.filter(|batch| format::batch_crc(batch) == header.batch_crc)))
+    }
+}
