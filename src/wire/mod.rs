@@ -1,1 +1,17 @@
-//! wire
+//! Bytes of Kafka's protocol: request headers, the v2 batch header, and hand-written forms of the two
+//! messages whose payload must not be copied. Everything else is `kafka_wire`'s generated code.
+//!
+//! Invariants: no length from the wire is trusted before the bytes that back it are there; no input
+//! panics; record payloads are never decoded, copied or reallocated here.
+
+pub mod batch;
+pub mod error_code;
+pub mod fetch;
+pub mod frame;
+pub mod produce;
+mod read;
+
+pub use batch::{BatchError, BatchHeader, BatchIter};
+pub use error_code::ErrorCode;
+pub use frame::{RequestHeader, decode_limits, parse_header};
+pub use read::WireError;
