@@ -14,7 +14,8 @@ pub struct Notify {
 #[derive(Default)]
 struct Inner {
     epoch: Cell<u64>,
-    waiters: RefCell<Vec<Waker>>,
+    waiters: RefCell<Vec<Option<Waker>>>,
+    free: RefCell<Vec<usize>>,
 }
 
 impl Notify {
@@ -24,8 +25,12 @@ impl Notify {
 
     pub fn notify_all(&self) {
         self.inner.epoch.set(self.inner.epoch.get() + 1);
+        if self.inner.waiters.borrow().is_empty() {
+            return;
+        }
         let mut waiters = std::mem::take(&mut *self.inner.waiters.borrow_mut());
-        for waiter in waiters.drain(..) {
+        self.inner.free.borrow_mut().clear();
+        for waiter in waiters.drain(..).flatten() {
             waiter.wake();
         }
         // Keep the allocation, unless waking made new waiters.
@@ -37,7 +42,7 @@ impl Notify {
 
     /// Resolves at the first `notify_all` after this call, also if that comes before the first poll.
     pub fn listen(&self) -> Listen {
-        Listen { inner: self.inner.clone(), epoch: self.inner.epoch.get() }
+        Listen { inner: self.inner.clone(), epoch: self.inner.epoch.get(), key: None }
     }
 
     pub async fn notified(&self) {
@@ -46,26 +51,48 @@ impl Notify {
 
     /// Whether anyone waits.
     pub fn is_watched(&self) -> bool {
-        !self.inner.waiters.borrow().is_empty()
+        self.inner.waiters.borrow().len() > self.inner.free.borrow().len()
     }
 }
 
+/// One listener; it leaves nothing behind when dropped.
 pub struct Listen {
     inner: Rc<Inner>,
     epoch: u64,
+    key: Option<usize>,
 }
 
 impl Future for Listen {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.inner.epoch.get() != self.epoch {
             return Poll::Ready(());
         }
-        let mut waiters = self.inner.waiters.borrow_mut();
-        if !waiters.iter().rev().take(8).any(|w| w.will_wake(cx.waker())) {
-            waiters.push(cx.waker().clone());
+        let inner = self.inner.clone();
+        let mut waiters = inner.waiters.borrow_mut();
+        let key = *self.key.get_or_insert_with(|| {
+            inner.free.borrow_mut().pop().unwrap_or_else(|| {
+                waiters.push(None);
+                waiters.len() - 1
+            })
+        });
+        match &mut waiters[key] {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            slot => *slot = Some(cx.waker().clone()),
         }
         Poll::Pending
+    }
+}
+
+impl Drop for Listen {
+    fn drop(&mut self) {
+        // A notification has emptied the slots already.
+        if let Some(key) = self.key
+            && self.inner.epoch.get() == self.epoch
+        {
+            self.inner.waiters.borrow_mut()[key] = None;
+            self.inner.free.borrow_mut().push(key);
+        }
     }
 }
