@@ -20,3 +20,7 @@ pub mod admin;
 pub mod server;
 
 pub mod client;
+
+pub mod boot;
+
+pub mod cli;

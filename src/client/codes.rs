@@ -4,6 +4,7 @@
 pub struct ErrorCode(i16);
 
 impl ErrorCode {
+    pub const OFFSET_OUT_OF_RANGE: Self = Self(1);
     pub const UNKNOWN_TOPIC_OR_PARTITION: Self = Self(3);
     pub const LEADER_NOT_AVAILABLE: Self = Self(5);
     pub const NOT_LEADER_OR_FOLLOWER: Self = Self(6);

@@ -1,5 +1,6 @@
 //! Producing, fetching, and asking for offsets.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,7 +47,6 @@ pub enum OffsetAt {
 
 #[derive(Clone, Copy, Debug)]
 pub struct FetchQuery {
-    pub offset: i64,
     pub max_bytes: i32,
     pub min_bytes: i32,
     pub max_wait: Duration,
@@ -89,26 +89,52 @@ impl Client {
         Ok(Produced { base_offset: answer.base_offset, log_append_time_ms: answer.log_append_time_ms })
     }
 
+    /// Fetches from several partitions of a topic, each from its offset: one request a leader, of
+    /// which only the last may wait for more to arrive.
+    pub fn fetch_many(
+        &mut self,
+        topic: &TopicInfo,
+        positions: &[(i32, i64)],
+        query: FetchQuery,
+    ) -> Result<Vec<(i32, Result<Fetched, ClientError>)>, ClientError> {
+        let mut by_leader: BTreeMap<i32, Vec<(i32, i64)>> = BTreeMap::new();
+        for (partition, offset) in positions {
+            by_leader.entry(topic.leader_of(*partition)?).or_default().push((*partition, *offset));
+        }
+        let mut answers = Vec::new();
+        let leaders = by_leader.len();
+        for (i, asked) in by_leader.into_values().enumerate() {
+            let waits = i + 1 == leaders && answers.is_empty();
+            let max_wait = if waits { query.max_wait } else { Duration::ZERO };
+            let request = fetch_request(topic, &asked, FetchQuery { max_wait, ..query });
+            let response = self.call_leader(topic, asked[0].0, &request, max_wait)?;
+            let what = |p: i32| format!("fetch from partition {p} of {}", topic.name);
+            KafkaError::check(response.error_code, None).map_err(ClientError::kafka(what(asked[0].0)))?;
+            for answer in response.responses.into_iter().flat_map(|t| t.partitions) {
+                let outcome = KafkaError::check(answer.error_code, None)
+                    .map_err(ClientError::kafka(what(answer.partition_index)))
+                    .map(|()| Fetched {
+                        high_watermark: answer.high_watermark,
+                        last_stable_offset: answer.last_stable_offset,
+                        log_start_offset: answer.log_start_offset,
+                        batches: answer.records.unwrap_or_default(),
+                    });
+                answers.push((answer.partition_index, outcome));
+            }
+        }
+        Ok(answers)
+    }
+
     /// Fetches from one partition.
     pub fn fetch(
         &mut self,
         topic: &TopicInfo,
         partition: i32,
+        offset: i64,
         query: FetchQuery,
     ) -> Result<Fetched, ClientError> {
-        let request = fetch_request(topic, partition, query);
-        let response = self.call_leader(topic, partition, &request, query.max_wait)?;
-        let what = || format!("fetch from partition {partition} of {}", topic.name);
-        KafkaError::check(response.error_code, None).map_err(ClientError::kafka(what()))?;
-        let answer = response.responses.first().and_then(|t| t.partitions.first());
-        let answer = answer.ok_or_else(|| missing(what()))?;
-        KafkaError::check(answer.error_code, None).map_err(ClientError::kafka(what()))?;
-        Ok(Fetched {
-            high_watermark: answer.high_watermark,
-            last_stable_offset: answer.last_stable_offset,
-            log_start_offset: answer.log_start_offset,
-            batches: answer.records.clone().unwrap_or_default(),
-        })
+        let answer = self.fetch_many(topic, &[(partition, offset)], query)?.into_iter().next();
+        answer.ok_or_else(|| missing(format!("fetch from partition {partition} of {}", topic.name)))?.1
     }
 
     /// One offset of one partition.
@@ -165,7 +191,17 @@ pub(super) fn produce_request(topic: &TopicInfo, partition: i32, batch: Bytes, a
     })
 }
 
-fn fetch_request(topic: &TopicInfo, partition: i32, query: FetchQuery) -> FetchRequest {
+fn fetch_request(topic: &TopicInfo, positions: &[(i32, i64)], query: FetchQuery) -> FetchRequest {
+    let partition = |(index, offset): &(i32, i64)| {
+        message::<FetchPartition>(|p| {
+            p.partition = *index;
+            p.current_leader_epoch = -1;
+            p.fetch_offset = *offset;
+            p.last_fetched_epoch = -1;
+            p.log_start_offset = -1;
+            p.partition_max_bytes = query.max_bytes;
+        })
+    };
     message::<FetchRequest>(|r| {
         r.max_wait_ms = i32::try_from(query.max_wait.as_millis()).unwrap_or(i32::MAX);
         r.min_bytes = query.min_bytes;
@@ -177,14 +213,7 @@ fn fetch_request(topic: &TopicInfo, partition: i32, query: FetchQuery) -> FetchR
         r.topics = vec![message::<FetchTopic>(|t| {
             t.topic = StrBytes::from(topic.name.as_str());
             t.topic_id = topic.id;
-            t.partitions = vec![message::<FetchPartition>(|p| {
-                p.partition = partition;
-                p.current_leader_epoch = -1;
-                p.fetch_offset = query.offset;
-                p.last_fetched_epoch = -1;
-                p.log_start_offset = -1;
-                p.partition_max_bytes = query.max_bytes;
-            })];
+            t.partitions = positions.iter().map(partition).collect();
         })];
     })
 }

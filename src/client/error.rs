@@ -71,6 +71,22 @@ impl ClientError {
         move |error| ClientError::Kafka { what, error }
     }
 
+    /// The answer shows that another broker, or an older copy of the topic, was meant: nothing was done,
+    /// and asking for metadata again may help.
+    pub fn is_stale_metadata(&self) -> bool {
+        let stale = [
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            ErrorCode::LEADER_NOT_AVAILABLE,
+            ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            ErrorCode::UNKNOWN_TOPIC_ID,
+        ];
+        self.code().is_some_and(|code| stale.iter().any(|s| s.code() == code))
+    }
+
+    pub fn is_out_of_range(&self) -> bool {
+        self.code() == Some(ErrorCode::OFFSET_OUT_OF_RANGE.code())
+    }
+
     /// The broker's error code, if it answered with one.
     pub fn code(&self) -> Option<i16> {
         match self {

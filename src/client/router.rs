@@ -32,6 +32,22 @@ pub struct TopicInfo {
     pub partitions: Vec<PartitionInfo>,
 }
 
+impl TopicInfo {
+    /// The broker that leads a partition.
+    pub fn leader_of(&self, partition: i32) -> Result<i32, ClientError> {
+        let found = self.partitions.iter().find(|p| p.index == partition);
+        let info = found.ok_or_else(|| ClientError::UnknownPartition {
+            topic: self.name.clone(),
+            partition,
+            last: self.partitions.len() as i32 - 1,
+        })?;
+        match info.leader {
+            leader if leader >= 0 => Ok(leader),
+            _ => Err(ClientError::NoLeader { topic: self.name.clone(), partition }),
+        }
+    }
+}
+
 /// A client of one cluster.
 pub struct Client {
     bootstrap: String,
@@ -122,17 +138,7 @@ impl Client {
 
     /// The connection to a partition's leader.
     pub fn leader(&mut self, topic: &TopicInfo, partition: i32) -> Result<&mut Connection, ClientError> {
-        let found = topic.partitions.iter().find(|p| p.index == partition);
-        let info = found.ok_or_else(|| ClientError::UnknownPartition {
-            topic: topic.name.clone(),
-            partition,
-            last: topic.partitions.len() as i32 - 1,
-        })?;
-        let leader = info.leader;
-        if leader < 0 {
-            return Err(ClientError::NoLeader { topic: topic.name.clone(), partition });
-        }
-        self.broker(leader)
+        self.broker(topic.leader_of(partition)?)
     }
 
     /// Sends to the controller, as requests that change the cluster must be.

@@ -1,0 +1,329 @@
+//! What the machine must grant before a shard starts. Each check either passes or says what is wrong and
+//! what to do about it.
+//!
+//! The data directory carries two files of ours: `lock`, held with flock for as long as the process
+//! lives and naming its pid, and `format`, the version of the layout below it:
+//!
+//! ```text
+//! <data>/lock      "12345\n"        the holder's pid, for people; the flock is what counts
+//! <data>/format    "weir 1\n"       written once, when the directory is first used
+//! ```
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+
+/// The layout that this build writes, and the newest that it reads.
+const FORMAT: u32 = 1;
+/// Locked memory that one shard's rings may need.
+const MEMLOCK_PER_SHARD: u64 = 512 << 10;
+
+/// Why the broker cannot start, and what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub struct StartError {
+    pub problem: String,
+    pub remedy: String,
+}
+
+impl StartError {
+    pub fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        StartError { problem: problem.into(), remedy: remedy.into() }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot start: {}\n  {}", self.problem, self.remedy)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// What the checks obtained; dropping it gives it all back.
+#[derive(Debug)]
+pub struct Prepared {
+    pub lock: DataLock,
+    pub kafka: TcpListener,
+    pub admin: Option<TcpListener>,
+}
+
+/// Every check, cheapest and least invasive first.
+pub fn run(config: &Config) -> Result<Prepared, StartError> {
+    check_io_uring()?;
+    check_memlock(config.shards)?;
+    raise_open_files();
+    let lock = DataLock::acquire(&config.data_dir)?;
+    check_direct_io(&config.data_dir)?;
+    let kafka = bind(config.listen, "--listen")?;
+    let admin = config.admin.map(|address| bind(address, "--admin")).transpose()?;
+    Ok(Prepared { lock, kafka, admin })
+}
+
+/// The data directory, held by this process alone.
+#[derive(Debug)]
+pub struct DataLock {
+    _file: File,
+}
+
+impl DataLock {
+    /// Creates the directory if need be, locks it, and checks that this build can read it.
+    pub fn acquire(data_dir: &Path) -> Result<DataLock, StartError> {
+        let failed = |what: &str, path: &Path, error: io::Error| {
+            let problem = format!("cannot {what} {}: {error}", path.display());
+            StartError::new(problem, "Choose a directory that this user may write to with --data-dir.")
+        };
+        fs::create_dir_all(data_dir).map_err(|e| failed("create", data_dir, e))?;
+        refuse_foreign(data_dir)?;
+        let path = data_dir.join("lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|e| failed("open", &path, e))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(locked(data_dir, &mut file)),
+            Err(fs::TryLockError::Error(e)) => return Err(failed("lock", &path, e)),
+        }
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .map_err(|e| failed("write", &path, e))?;
+        check_format(data_dir)?;
+        Ok(DataLock { _file: file })
+    }
+}
+
+fn locked(data_dir: &Path, file: &mut File) -> StartError {
+    let mut text = String::new();
+    let _ = file.take(32).read_to_string(&mut text);
+    let holder = match text.trim().parse::<u32>() {
+        Ok(pid) => format!("process {pid}"),
+        Err(_) => "another process".to_owned(),
+    };
+    StartError::new(
+        format!("{} is in use by {holder}", data_dir.display()),
+        "Stop that process, or choose another directory with --data-dir.",
+    )
+}
+
+/// A directory full of something else is more likely a mistyped path than a place for topics.
+fn refuse_foreign(data_dir: &Path) -> Result<(), StartError> {
+    let ours = ["lock", "format", "meta", "journal", "topics"];
+    let Ok(entries) = fs::read_dir(data_dir) else { return Ok(()) };
+    let names: Vec<String> =
+        entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    if names.iter().any(|n| ours.contains(&n.as_str())) {
+        return Ok(());
+    }
+    match names.iter().find(|n| *n != "lost+found" && !n.starts_with('.')) {
+        None => Ok(()),
+        Some(other) => Err(StartError::new(
+            format!("{} holds other files ({other}) and no data of Weir's", data_dir.display()),
+            "Choose an empty or new directory with --data-dir.",
+        )),
+    }
+}
+
+fn check_format(data_dir: &Path) -> Result<(), StartError> {
+    let path = data_dir.join("format");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return write_format(data_dir, &path).map_err(|e| {
+                StartError::new(
+                    format!("cannot write {}: {e}", path.display()),
+                    "Make room on the disk, or choose another directory with --data-dir.",
+                )
+            });
+        }
+        Err(e) => {
+            let problem = format!("cannot read {}: {e}", path.display());
+            return Err(StartError::new(problem, "Check the disk and the file's permissions."));
+        }
+    };
+    match text.strip_prefix("weir ").and_then(|v| v.trim().parse::<u32>().ok()) {
+        Some(version) if version <= FORMAT => Ok(()),
+        Some(version) => Err(StartError::new(
+            format!(
+                "{} was written by a newer Weir (format {version}; this build reads up to {FORMAT})",
+                data_dir.display()
+            ),
+            "Start the newer version, or choose another directory with --data-dir.",
+        )),
+        None => Err(StartError::new(
+            format!("{} does not say which format the data is in", path.display()),
+            "Restore the file (\"weir 1\") if this is Weir's data, or choose another directory with --data-dir.",
+        )),
+    }
+}
+
+fn write_format(data_dir: &Path, path: &Path) -> io::Result<()> {
+    let temporary: PathBuf = data_dir.join("format.tmp");
+    let mut file = File::create(&temporary)?;
+    writeln!(file, "weir {FORMAT}")?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    File::open(data_dir)?.sync_all()
+}
+
+/// Reads and writes bypass the page cache, which not every file system allows.
+fn check_direct_io(data_dir: &Path) -> Result<(), StartError> {
+    let path = data_dir.join(".direct-io-probe");
+    let opened =
+        OpenOptions::new().write(true).create(true).truncate(true).custom_flags(libc::O_DIRECT).open(&path);
+    let _ = fs::remove_file(&path);
+    match opened {
+        Ok(_) => Ok(()),
+        Err(error) => Err(StartError::new(
+            format!("{} cannot be written with direct I/O: {error}", data_dir.display()),
+            "Choose a directory on a disk file system such as ext4 or xfs with --data-dir.",
+        )),
+    }
+}
+
+fn check_io_uring() -> Result<(), StartError> {
+    let Err(error) = io_uring::IoUring::new(8) else { return Ok(()) };
+    let switched_off = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    Err(explain_io_uring(&error, switched_off.ok().as_deref().map(str::trim)))
+}
+
+fn explain_io_uring(error: &io::Error, disabled: Option<&str>) -> StartError {
+    let problem = format!("the kernel does not give this process io_uring: {error}");
+    let remedy = match (error.raw_os_error(), disabled) {
+        (_, Some("1" | "2")) => {
+            "Allow it with `sysctl kernel.io_uring_disabled=0` (as root, on the host of a container)."
+        }
+        (Some(libc::EPERM | libc::EACCES), _) => {
+            "A container's seccomp profile forbids it: run with `--security-opt seccomp=unconfined`, \
+             or a profile that allows io_uring_setup, io_uring_enter and io_uring_register."
+        }
+        (Some(libc::ENOMEM), _) => "Raise the locked-memory limit: `ulimit -l unlimited`.",
+        (Some(libc::ENOSYS), _) => "Linux 5.15 or newer, built with io_uring, is needed.",
+        _ => "Linux 5.15 or newer, with io_uring allowed, is needed.",
+    };
+    StartError::new(problem, remedy)
+}
+
+fn check_memlock(shards: usize) -> Result<(), StartError> {
+    let needed = MEMLOCK_PER_SHARD * shards as u64;
+    let limit = raise_limit(libc::RLIMIT_MEMLOCK);
+    match limit {
+        Some(limit) if limit < needed && !may_lock_any_memory() => Err(StartError::new(
+            format!(
+                "{shards} shards need {} KiB of locked memory and the limit is {} KiB",
+                needed >> 10,
+                limit >> 10
+            ),
+            format!(
+                "Raise it with `ulimit -l {}`, LimitMEMLOCK= in a systemd unit or `--ulimit memlock=-1` for docker, \
+                 or run fewer shards with --shards.",
+                needed >> 10
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The kernel does not count for a process with CAP_IPC_LOCK.
+fn may_lock_any_memory() -> bool {
+    const CAP_IPC_LOCK: u64 = 1 << 14;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
+    effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|c| c & CAP_IPC_LOCK != 0)
+}
+
+/// Every connection and open segment is a descriptor; the soft limit is often 1,024.
+fn raise_open_files() {
+    raise_limit(libc::RLIMIT_NOFILE);
+}
+
+/// Raises a soft limit to its hard limit and returns what now holds; `None` when it cannot be read.
+fn raise_limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls only read or write the struct that outlives them.
+    unsafe {
+        if libc::getrlimit(resource, &mut limit) != 0 {
+            return None;
+        }
+        let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+        if limit.rlim_cur < limit.rlim_max && libc::setrlimit(resource, &raised) == 0 {
+            limit = raised;
+        }
+    }
+    Some(limit.rlim_cur)
+}
+
+/// Binds an address that the setting `flag` names.
+pub fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!(
+                    "Stop what listens there (`ss -ltnp 'sport = :{}'` shows it), or choose another with {flag}.",
+                    address.port()
+                )
+            }
+            io::ErrorKind::PermissionDenied => {
+                format!("Ports below 1024 need root or CAP_NET_BIND_SERVICE; choose another with {flag}.")
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                format!("No interface of this machine has that address; choose another with {flag}.")
+            }
+            _ => format!("Choose another address with {flag}."),
+        };
+        StartError::new(format!("cannot listen on {address}: {error}"), remedy)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_holder_who_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let held = DataLock::acquire(&data).unwrap();
+        let error = DataLock::acquire(&data).unwrap_err();
+        assert!(error.problem.ends_with(&format!("is in use by process {}", std::process::id())), "{error}");
+        drop(held);
+        DataLock::acquire(&data).unwrap();
+    }
+
+    #[test]
+    fn other_formats_and_other_peoples_files_are_refused() {
+        let check = |name: &str, text: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(name), text).unwrap();
+            DataLock::acquire(dir.path()).map(|_| ()).map_err(|e| e.problem)
+        };
+        assert_eq!(check("format", "weir 1\n"), Ok(()));
+        assert_eq!(check(".hidden", ""), Ok(()));
+        assert!(check("format", "weir 2\n").unwrap_err().contains("newer Weir (format 2;"));
+        assert!(check("format", "\0\0").unwrap_err().contains("does not say which format"));
+        assert!(check("thesis.tex", "").unwrap_err().contains("holds other files (thesis.tex)"));
+    }
+
+    #[test]
+    fn a_taken_port_is_named_with_its_flag() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let error = bind(taken.local_addr().unwrap(), "--listen").unwrap_err();
+        assert!(error.remedy.contains("--listen") && error.problem.contains("in use"), "{error}");
+    }
+
+    #[test]
+    fn a_forbidden_io_uring_says_who_forbids_it() {
+        let explain = |code, disabled| explain_io_uring(&io::Error::from_raw_os_error(code), disabled).remedy;
+        assert!(explain(libc::EPERM, Some("2")).contains("sysctl"));
+        assert!(explain(libc::EPERM, Some("0")).contains("seccomp"));
+        assert!(explain(libc::ENOSYS, None).contains("5.15"));
+    }
+}

@@ -1,0 +1,69 @@
+//! How a client command fails: one message, perhaps what to do, and an exit code.
+
+use std::io;
+use std::process::ExitCode;
+
+use crate::client::{Client, ClientError};
+use crate::config::closest;
+
+#[derive(Debug)]
+pub enum Failure {
+    /// The command line asks for something that makes no sense: exit 2.
+    Usage(String),
+    Client(ClientError),
+    /// A client error with advice.
+    Advised {
+        error: ClientError,
+        advice: String,
+    },
+    Io {
+        what: &'static str,
+        error: io::Error,
+    },
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match &error {
+            ClientError::Connect { .. } => {
+                let advice = "Is a broker running there? `weir serve` starts one; --broker names another.";
+                Failure::Advised { error, advice: advice.to_owned() }
+            }
+            _ => Failure::Client(error),
+        }
+    }
+}
+
+impl Failure {
+    /// Adds the names that come near, when the error is that a topic does not exist.
+    pub fn about_topic(client: &mut Client, error: ClientError) -> Failure {
+        let ClientError::UnknownTopic(name) = &error else { return error.into() };
+        let topics = client.topics().unwrap_or_default();
+        let advice = match closest(name, topics.iter().map(|t| t.name.as_str())) {
+            Some(near) => format!("Did you mean {near}?"),
+            None => "`weir topic list` shows what there is; `weir topic create` creates one.".to_owned(),
+        };
+        Failure::Advised { error, advice }
+    }
+
+    pub fn stdout(error: io::Error) -> Failure {
+        Failure::Io { what: "cannot write to standard output", error }
+    }
+
+    pub fn report(self) -> ExitCode {
+        match self {
+            Failure::Usage(message) => {
+                eprintln!("weir: {message}");
+                return ExitCode::from(2);
+            }
+            // The reader has gone, as in `weir consume … | head`: it saw what it wanted.
+            Failure::Io { error, .. } if error.kind() == io::ErrorKind::BrokenPipe => {
+                return ExitCode::SUCCESS;
+            }
+            Failure::Client(error) => eprintln!("weir: {error}"),
+            Failure::Advised { error, advice } => eprintln!("weir: {error}\n  {advice}"),
+            Failure::Io { what, error } => eprintln!("weir: {what}: {error}"),
+        }
+        ExitCode::from(1)
+    }
+}

@@ -1,0 +1,88 @@
+//! The `weir` command: `serve`, and a client for people and scripts.
+//!
+//! Answers go to stdout, everything else to stderr. Human tables by default; `--json` prints what
+//! programs read. Exit codes: 0 done, 1 failed, 2 the command line or a setting is wrong. A failure says
+//! what to do about it where that can be known.
+
+mod consume;
+mod failure;
+mod format;
+mod output;
+mod partitioner;
+mod produce;
+mod serve;
+mod topic;
+mod when;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::client::{Client, Options};
+use failure::Failure;
+
+#[derive(Parser)]
+#[command(name = "weir", version, about = "A Kafka-compatible log broker", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a broker
+    Serve(serve::ServeArgs),
+    /// Create, list, describe, alter and delete topics
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
+    /// Produce each line of standard input as a record
+    Produce(produce::ProduceArgs),
+    /// Print a topic's records
+    Consume(consume::ConsumeArgs),
+}
+
+/// What every client command takes.
+#[derive(Args, Clone, Debug)]
+struct Remote {
+    /// Broker to talk to, host:port
+    #[arg(short, long, env = "WEIR_BROKER", default_value = "127.0.0.1:9092")]
+    broker: String,
+    /// Print JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl Remote {
+    fn connect(&self) -> Result<Client, Failure> {
+        let address = match self.broker.contains(':') {
+            true => self.broker.clone(),
+            false => format!("{}:9092", self.broker),
+        };
+        Ok(Client::connect(&address, Options::default())?)
+    }
+}
+
+/// The whole program: arguments in, exit code out.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are "errors" that go to stdout with code 0.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let outcome = match cli.command {
+        Command::Serve(args) => return serve::run(args),
+        Command::Topic(command) => topic::run(command),
+        Command::Produce(args) => produce::run(args),
+        Command::Consume(args) => consume::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
