@@ -109,7 +109,8 @@ pub fn decode_file_header(block: &[u8]) -> Result<(FileHeader, u32), BadHeader> 
         previous_end: get_u64(block, 32),
         capacity: get_u64(block, 40),
     };
-    if version != u32::from(VERSION) || seeded_crc(salt, &block[..48]) != get_u32(block, 48) || !sane(&header) {
+    if version != u32::from(VERSION) || seeded_crc(salt, &block[..48]) != get_u32(block, 48) || !sane(&header)
+    {
         return Err(BadHeader::Damaged);
     }
     Ok((header, salt))

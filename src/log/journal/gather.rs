@@ -112,7 +112,13 @@ impl Gather {
     }
 
     /// Adds an entry to the commit that gathers, opening one if need be.
-    pub fn append(&mut self, partition: PartitionId, base_offset: i64, leader_epoch: i32, batch: &[u8]) -> Lsn {
+    pub fn append(
+        &mut self,
+        partition: PartitionId,
+        base_offset: i64,
+        leader_epoch: i32,
+        batch: &[u8],
+    ) -> Lsn {
         let need = entry_size(batch.len());
         if !self.queue.back().is_some_and(|c| c.has_room(need)) {
             self.open(need);
@@ -160,9 +166,10 @@ impl Gather {
         let data_start = if opens_file { BLOCK } else { 0 };
         let left = self.file.first + self.file.capacity - self.position;
         let limit = data_start + self.limits.max_commit_bytes.max(whole).min(left as usize);
-        let mut buf = self.buffers.pop().unwrap_or_else(|| {
-            AlignedBuf::with_capacity((data_start + whole).max(SMALL_BUFFER.min(limit)))
-        });
+        let mut buf = self
+            .buffers
+            .pop()
+            .unwrap_or_else(|| AlignedBuf::with_capacity((data_start + whole).max(SMALL_BUFFER.min(limit))));
         buf.set_len(data_start);
         if opens_file {
             format::encode_file_header(&self.file, self.salt, buf.as_mut_slice());

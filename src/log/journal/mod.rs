@@ -1,6 +1,265 @@
-//! Reading and writing a shard's journal.
+//! A shard's journal: makes the appends of all of its partitions durable with one write and one fdatasync a commit.
+//!
+//! ```text
+//! append ──► gather (packs entries into aligned commits) ──► commit task: write + fdatasync ──► waiters
+//!                                                            keeper task: zeroes files ahead of it
+//! open ──► recovery (reads headers, scans live files) ──► replay, then a journal that goes on in a new generation
+//! ```
+//!
+//! - Owned by one shard. Nobody else writes to its directory.
+//! - An lsn is acknowledged only after the fdatasync that covers it; the first failed write ends acknowledging for ever.
+//! - A commit is one contiguous write that never spans files. A batch that no regular file holds gets a file
+//!   of its own size, removed when its entries are in segments.
+//! - A steady-state commit changes no file metadata: files are written once with zeros ahead and then reused,
+//!   each time with a new generation in the header.
+//! - Nothing runs while nothing is appended.
+
+mod commit;
+mod files;
 mod format;
 mod gather;
+mod recovery;
 mod scan;
+mod stats;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_io;
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::model::PartitionId;
+use crate::rt::{self, Notify, Task};
+
+use super::{JournalFailed, LogError, Lsn};
+
+use commit::Inner;
+pub use recovery::{Damage, Known, Recovery, Replayed, ReplayedFile};
+pub use stats::JournalStats;
+
+#[derive(Clone, Debug)]
+pub struct JournalSettings {
+    /// Length of a file.
+    pub file_bytes: u64,
+    /// Files that may hold entries before producers have to wait.
+    pub max_files: u32,
+    /// Most bytes of one commit; a larger batch is committed alone.
+    pub max_commit_bytes: usize,
+    /// Bytes that may have gathered or be in flight before producers have to wait.
+    pub max_backlog_bytes: usize,
+    /// How far ahead of the commits zeros are written.
+    pub zero_ahead_bytes: u64,
+    /// Where files with damage go when their entries are no longer needed; they stay in place if there is none.
+    pub set_aside: Option<PathBuf>,
+}
+
+impl Default for JournalSettings {
+    fn default() -> Self {
+        Self {
+            file_bytes: 64 << 20,
+            max_files: 8,
+            max_commit_bytes: 2 << 20,
+            max_backlog_bytes: 32 << 20,
+            zero_ahead_bytes: 16 << 20,
+            set_aside: None,
+        }
+    }
+}
+
+impl JournalSettings {
+    /// Logical bytes that may hold entries that segments do not have yet; one file is kept for what is in flight.
+    fn max_bytes(&self) -> u64 {
+        self.file_bytes * u64::from(self.max_files.max(2) - 1)
+    }
+}
+
+pub struct Journal {
+    inner: Rc<Inner>,
+    tasks: RefCell<Vec<Task<()>>>,
+}
+
+impl Journal {
+    /// Opens a journal and returns every entry at or past the floor. Damage is an error; who wants to go on
+    /// despite it, or to replay without holding everything in memory, uses [`Recovery`].
+    pub async fn open(
+        dir: &Path,
+        settings: JournalSettings,
+        known: Known,
+    ) -> Result<(Self, Vec<(Lsn, PartitionId, i64, Vec<u8>)>), LogError> {
+        let mut recovery = Recovery::open(dir, settings, known).await?;
+        let mut entries = Vec::new();
+        while let Some(file) = recovery.next().await? {
+            for item in file.items() {
+                match item {
+                    Replayed::Entry(entry, batch) => {
+                        entries.push((entry.lsn, entry.partition, entry.base_offset, batch.to_vec()));
+                    }
+                    Replayed::Damage(d) => {
+                        return Err(LogError::corrupt(&d.path, d.offset, "unreadable entry"));
+                    }
+                }
+            }
+        }
+        Ok((recovery.finish(), entries))
+    }
+
+    fn start(inner: Inner) -> Self {
+        let inner = Rc::new(inner);
+        let tasks = vec![rt::spawn(inner.clone().run()), rt::spawn(inner.clone().keep())];
+        Self { inner, tasks: RefCell::new(tasks) }
+    }
+
+    /// Adds a batch to the commit that gathers. Nothing is durable until [`Journal::wait_durable`] says so.
+    pub fn append(
+        &self,
+        partition: PartitionId,
+        base_offset: i64,
+        leader_epoch: i32,
+        batch: &[u8],
+    ) -> Result<Lsn, JournalFailed> {
+        self.inner.check()?;
+        let lsn = self.inner.gather.borrow_mut().append(partition, base_offset, leader_epoch, batch);
+        if self.inner.resting.get() {
+            self.inner.wake.notify_all();
+        }
+        Ok(lsn)
+    }
+
+    /// Everything up to and including this lsn is on disk.
+    pub fn durable(&self) -> Lsn {
+        self.inner.durable.get()
+    }
+
+    /// The last lsn given out.
+    pub fn last(&self) -> Lsn {
+        self.inner.gather.borrow().last()
+    }
+
+    /// Returns once `lsn` is on disk. A waiter is woken once, by the commit that covers it.
+    pub async fn wait_durable(&self, lsn: Lsn) -> Result<(), JournalFailed> {
+        loop {
+            if self.durable() >= lsn {
+                return Ok(());
+            }
+            self.inner.check()?;
+            let listen = self.notify_for(lsn).listen();
+            listen.await;
+        }
+    }
+
+    fn notify_for(&self, lsn: Lsn) -> Notify {
+        if let Some(in_flight) = &*self.inner.in_flight.borrow()
+            && in_flight.last >= lsn
+        {
+            return in_flight.done.clone();
+        }
+        self.inner.gather.borrow().notify_for(lsn).unwrap_or(&self.inner.advanced).clone()
+    }
+
+    /// Notified after each commit and when the journal fails: for one task that serves many waiters.
+    pub fn advanced(&self) -> &Notify {
+        &self.inner.advanced
+    }
+
+    /// The first failed write: which file and why. From then on nothing is acknowledged.
+    pub fn failed(&self) -> Option<Arc<str>> {
+        self.inner.failed.borrow().clone()
+    }
+
+    /// Why commits wait at the moment, for example for disk space.
+    pub fn stalled(&self) -> Option<Arc<str>> {
+        self.inner.stalled.borrow().clone()
+    }
+
+    /// Bytes appended and not yet on disk.
+    pub fn backlog_bytes(&self) -> usize {
+        let in_flight = self.inner.in_flight.borrow().as_ref().map_or(0, |commit| commit.bytes);
+        in_flight + self.inner.gather.borrow().queued_bytes()
+    }
+
+    /// Whether a batch of this size may be appended now. A batch that is large for the bounds may exceed them.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let settings = &self.inner.settings;
+        let backlog = self.backlog_bytes() + bytes.min(settings.max_backlog_bytes / 2);
+        let held = self.held_bytes() + (bytes as u64).min(settings.max_bytes() / 4);
+        backlog <= settings.max_backlog_bytes && held <= settings.max_bytes() && self.stalled().is_none()
+    }
+
+    /// Waits for [`Journal::has_room`]. Whoever owns the partitions must flush and release meanwhile.
+    pub async fn room(&self, bytes: usize) {
+        loop {
+            let listen = self.inner.advanced.listen();
+            if self.has_room(bytes) || self.failed().is_some() {
+                return;
+            }
+            listen.await;
+        }
+    }
+
+    /// Logical bytes from the oldest file that holds needed entries to the end.
+    fn held_bytes(&self) -> u64 {
+        let end = self.inner.gather.borrow().end();
+        self.inner.files.borrow().first_position().map_or(0, |first| end - first)
+    }
+
+    /// If the journal is more than half full: entries up to here should reach segments, so that files become free.
+    pub fn reclaim_target(&self) -> Option<Lsn> {
+        let half = self.inner.settings.max_bytes() / 2;
+        let end = self.inner.gather.borrow().end();
+        (self.held_bytes() > half).then(|| Lsn(end - half))
+    }
+
+    /// Entries below `floor` are in segments, and a checkpoint says so: their files may be reused.
+    pub fn release(&self, floor: Lsn) {
+        self.inner.release(floor);
+        self.inner.advanced.notify_all();
+    }
+
+    /// The salt and the newest generation, for the checkpoint.
+    pub fn identity(&self) -> (u32, u64) {
+        (self.inner.salt, self.inner.gather.borrow().file().generation)
+    }
+
+    pub fn stats(&self) -> JournalStats {
+        let mut stats = self.inner.stats.borrow().clone();
+        let files = self.inner.files.borrow();
+        (stats.files_used, stats.files_free) = (files.used.len(), files.free.len());
+        stats
+    }
+
+    /// Commits so far: cheap, for telling whether anything happened.
+    pub fn commits(&self) -> u64 {
+        self.inner.stats.borrow().commits
+    }
+
+    /// Gives spare buffers back, for a journal that has become idle.
+    pub fn trim(&self) {
+        self.inner.gather.borrow_mut().trim();
+    }
+
+    /// Commits what gathered and ends the tasks.
+    pub async fn close(&self) -> Result<(), JournalFailed> {
+        let committed = self.wait_durable(self.last()).await;
+        self.stop();
+        let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
+        for task in tasks {
+            task.await;
+        }
+        committed
+    }
+
+    fn stop(&self) {
+        self.inner.closing.set(true);
+        self.inner.wake.notify_all();
+        self.inner.keep.notify_all();
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

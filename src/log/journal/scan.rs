@@ -26,7 +26,11 @@ pub struct Source<'a> {
 pub enum Item<'a> {
     Entry(EntryHeader, &'a [u8]),
     /// Durable positions `from..to` cannot be read; whose they were, if the entry's header holds.
-    Damage { from: u64, to: u64, entry: Option<(PartitionId, i64)> },
+    Damage {
+        from: u64,
+        to: u64,
+        entry: Option<(PartitionId, i64)>,
+    },
 }
 
 /// Where a file's entries end.
@@ -174,7 +178,8 @@ impl<'a> Scan<'_, 'a> {
     fn commit_at(&self, position: u64) -> Option<CommitHeader> {
         let commit = format::decode_commit(self.bytes_at(position), self.source.salt)?;
         let end = position + u64::from(commit.length);
-        (commit.file == self.source.header && commit.start == position && end <= self.data_end()).then_some(commit)
+        (commit.file == self.source.header && commit.start == position && end <= self.data_end())
+            .then_some(commit)
     }
 
     fn next_commit(&self, from: u64) -> Option<CommitHeader> {

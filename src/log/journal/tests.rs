@@ -27,7 +27,8 @@ fn image(commits: usize) -> (Vec<u8>, Vec<u64>, Vec<(Lsn, i64)>) {
     for i in 0..commits {
         for j in 0..i % 4 + 1 {
             let offset = (i * 10 + j) as i64;
-            entries.push((gather.append(partition(j as i32), offset, 0, &vec![i as u8; i * 300 + j]), offset));
+            entries
+                .push((gather.append(partition(j as i32), offset, 0, &vec![i as u8; i * 300 + j]), offset));
         }
         let commit = gather.take().expect("gathered");
         let at = commit.file_offset() as usize;

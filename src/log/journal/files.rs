@@ -1,0 +1,134 @@
+//! The files of a journal: which hold entries, which are free, and how new ones come to be.
+//!
+//! `<dir>/<number, 8 digits>.journal`; a file keeps its name for life and changes only its generation.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::log::Lsn;
+use crate::rt::{self, BLOCK, File, OpenOptions};
+
+use super::format::FileHeader;
+
+const SUFFIX: &str = ".journal";
+
+/// One file, open.
+pub struct Slot {
+    pub number: u32,
+    pub path: PathBuf,
+    pub file: File,
+    /// Length of the file, header block included.
+    pub bytes: u64,
+    pub header: FileHeader,
+    /// The last lsn in it, once nothing more is written to it.
+    pub last: Option<Lsn>,
+    /// Blocks before this offset have been written once, so that a commit there changes no metadata.
+    pub written: u64,
+    /// Holds damage: kept for inspection rather than reused.
+    pub damaged: bool,
+}
+
+pub struct Files {
+    pub dir: PathBuf,
+    /// Length of a regular file.
+    pub regular_bytes: u64,
+    /// Files that hold entries that are needed, oldest first; the last one may still be written to.
+    pub used: VecDeque<Slot>,
+    pub free: Vec<Slot>,
+    pub next_number: u32,
+}
+
+/// What [`Files::release`] could not do on the spot.
+pub enum Discard {
+    Remove(PathBuf),
+    SetAside(PathBuf),
+}
+
+pub fn file_path(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("{number:08}{SUFFIX}"))
+}
+
+pub fn number_of(name: &str) -> Option<u32> {
+    name.strip_suffix(SUFFIX)?.parse().ok()
+}
+
+/// Opens for direct I/O, or without where the file system has none.
+pub fn open_file(path: &Path, create: bool) -> io::Result<File> {
+    let options = OpenOptions { write: true, create, truncate: false, direct: true };
+    match File::open(path, options) {
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+            File::open(path, OpenOptions { direct: false, ..options })
+        }
+        opened => opened,
+    }
+}
+
+/// Creates a file of `bytes` whose space is reserved but not yet written.
+pub async fn create(dir: &Path, number: u32, bytes: u64) -> io::Result<Slot> {
+    let path = file_path(dir, number);
+    let made = async {
+        let file = open_file(&path, true)?;
+        match file.allocate(bytes) {
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => file.set_len(bytes)?,
+            allocated => allocated?,
+        }
+        let dir = dir.to_owned();
+        rt::blocking(move || rt::fs::sync_dir(dir)).await?;
+        Ok(file)
+    };
+    match made.await {
+        Ok(file) => {
+            let header = FileHeader::default();
+            Ok(Slot { number, path, file, bytes, header, last: None, written: 0, damaged: false })
+        }
+        Err(e) => {
+            // Nothing was written to it yet; a leftover is an empty file, which the next start removes.
+            let _ = rt::fs::remove_file(&path);
+            Err(e)
+        }
+    }
+}
+
+impl Files {
+    /// The file that commits of `generation` go to, if it has been chosen.
+    pub fn current(&mut self, generation: u64) -> Option<&mut Slot> {
+        self.used.back_mut().filter(|slot| slot.header.generation == generation)
+    }
+
+    /// Begins a generation in a free file that is large enough. The one before it is complete.
+    pub fn begin(&mut self, header: FileHeader) -> Option<&Slot> {
+        let bytes = header.capacity + BLOCK as u64;
+        let at = self.free.iter().rposition(|slot| slot.bytes >= bytes)?;
+        let mut slot = self.free.remove(at);
+        if let Some(previous) = self.used.back_mut() {
+            previous.last.get_or_insert(Lsn(header.previous_end));
+            let end = previous.header.file_offset(header.first).min(previous.bytes);
+            previous.written = previous.written.max(end);
+        }
+        slot.header = header;
+        slot.last = None;
+        self.used.push_back(slot);
+        self.used.back()
+    }
+
+    /// Frees the files all of whose entries lie below `floor`.
+    pub fn release(&mut self, floor: Lsn) -> Vec<Discard> {
+        let mut discard = Vec::new();
+        while self.used.front().and_then(|slot| slot.last).is_some_and(|last| last < floor) {
+            let Some(slot) = self.used.pop_front() else { break };
+            if slot.damaged {
+                discard.push(Discard::SetAside(slot.path));
+            } else if slot.bytes != self.regular_bytes {
+                discard.push(Discard::Remove(slot.path));
+            } else {
+                self.free.push(slot);
+            }
+        }
+        discard
+    }
+
+    pub fn first_position(&self) -> Option<u64> {
+        self.used.front().map(|slot| slot.header.first)
+    }
+}

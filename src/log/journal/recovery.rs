@@ -1,0 +1,310 @@
+//! Opening a journal: finds out which files hold what, reads back what is needed, and goes on behind it.
+//!
+//! Damaged is what should be there and cannot be read: a bad entry below the last commit, a whole file that is gone.
+//! Files that cannot be needed are not read, so a start after a clean close costs one block a file.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::log::{LogError, Lsn};
+use crate::model::PartitionId;
+use crate::rt::{self, BLOCK};
+
+use super::commit::Inner;
+use super::files::{self, Files, Slot};
+use super::format::{self, BadHeader, FileHeader};
+use super::gather::{Gather, GatherLimits};
+use super::scan::{self, Item, Source};
+use super::{Journal, JournalSettings};
+
+/// What the checkpoint knows about the journal. All zero for a new one.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Known {
+    /// Entries below are in segments.
+    pub floor: Lsn,
+    /// Everything up to here was durable when the checkpoint was made.
+    pub durable: Lsn,
+    pub generation: u64,
+    pub salt: Option<u32>,
+    /// The checkpoint was made at a clean close: nothing up to `generation` is needed.
+    pub closed: bool,
+}
+
+/// Durable entries that cannot be read back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damage {
+    pub path: PathBuf,
+    pub offset: u64,
+    /// The lost positions: entries with `from < lsn <= to`.
+    pub from: Lsn,
+    pub to: Lsn,
+    /// Whose entry and at which base offset, where only the batch is damaged.
+    pub entry: Option<(PartitionId, i64)>,
+}
+
+/// An entry of the journal as it comes back.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    pub lsn: Lsn,
+    pub partition: PartitionId,
+    pub base_offset: i64,
+    pub leader_epoch: i32,
+}
+
+pub enum Replayed<'a> {
+    Entry(Entry, &'a [u8]),
+    Damage(&'a Damage),
+}
+
+/// What one file held at or past the floor, in order.
+pub struct ReplayedFile {
+    bytes: Bytes,
+    items: Vec<Held>,
+}
+
+enum Held {
+    Entry(Entry, std::ops::Range<usize>),
+    Damage(Damage),
+}
+
+impl ReplayedFile {
+    pub fn items(&self) -> impl Iterator<Item = Replayed<'_>> {
+        self.items.iter().map(|item| match item {
+            Held::Entry(entry, range) => Replayed::Entry(*entry, &self.bytes[range.clone()]),
+            Held::Damage(damage) => Replayed::Damage(damage),
+        })
+    }
+}
+
+pub struct Recovery {
+    dir: PathBuf,
+    settings: JournalSettings,
+    known: Known,
+    salt: u32,
+    /// Live files not read yet, oldest first.
+    pending: VecDeque<Slot>,
+    files: Files,
+    generation: u64,
+    /// No position below this may be given out again.
+    position: u64,
+    last: u64,
+    finished: bool,
+}
+
+impl Recovery {
+    pub async fn open(dir: &Path, settings: JournalSettings, known: Known) -> Result<Self, LogError> {
+        rt::fs::create_dir_all(dir).map_err(|e| LogError::io(dir, e))?;
+        let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
+        let mut numbers: Vec<u32> = names.iter().filter_map(|name| files::number_of(name)).collect();
+        numbers.sort_unstable();
+        let files = Files {
+            dir: dir.to_owned(),
+            regular_bytes: settings.file_bytes.next_multiple_of(BLOCK as u64).max(2 * BLOCK as u64),
+            used: VecDeque::new(),
+            free: Vec::new(),
+            next_number: numbers.last().map_or(0, |n| n + 1),
+        };
+        let mut recovery = Self {
+            dir: dir.to_owned(),
+            settings,
+            known,
+            salt: known.salt.unwrap_or_default(),
+            pending: VecDeque::new(),
+            files,
+            generation: known.generation,
+            position: format::FIRST_POSITION.max(known.durable.0),
+            last: 0,
+            finished: false,
+        };
+        recovery.find_files(&numbers).await?;
+        Ok(recovery)
+    }
+
+    async fn find_files(&mut self, numbers: &[u32]) -> Result<(), LogError> {
+        let mut found = Vec::new();
+        let mut salt = self.known.salt;
+        for number in numbers {
+            let path = files::file_path(&self.dir, *number);
+            let (slot, header) = open_slot(&path, *number).await?;
+            match header {
+                Ok((header, its)) if salt.is_none_or(|salt| salt == its) => {
+                    salt = Some(its);
+                    found.push((slot, Some(header)));
+                }
+                Ok(_) => return Err(LogError::corrupt(&path, 0, "the file belongs to another journal")),
+                Err(BadHeader::Newer(version)) => return Err(LogError::Newer { path, version }),
+                Err(BadHeader::Empty | BadHeader::Damaged) => found.push((slot, None)),
+            }
+        }
+        self.salt = salt.unwrap_or_else(draw_salt);
+        for (mut slot, header) in found {
+            let header = match header {
+                Some(header) => Some(header),
+                None => self.rebuild(&slot).await?,
+            };
+            slot.header = header.unwrap_or_default();
+            self.generation = self.generation.max(slot.header.generation);
+            self.position = self.position.max(slot.header.first);
+            self.pending.push_back(slot);
+        }
+        self.pending.make_contiguous().sort_by_key(|slot| slot.header.generation);
+        self.drop_dead();
+        Ok(())
+    }
+
+    /// A file without a header is free, unless commits in it say what the header was.
+    async fn rebuild(&self, slot: &Slot) -> Result<Option<FileHeader>, LogError> {
+        let io = |e| LogError::io(&slot.path, e);
+        let first = slot.file.read(BLOCK as u64, BLOCK).await.map_err(io)?;
+        if first.iter().all(|b| *b == 0) {
+            return Ok(None);
+        }
+        let bytes = slot.file.read(0, slot.bytes as usize).await.map_err(io)?;
+        let header = scan::rebuild_header(&bytes, self.salt);
+        if let Some(header) = &header {
+            log::warn!(
+                "{}: header block unreadable, generation {} rebuilt",
+                slot.path.display(),
+                header.generation
+            );
+        }
+        Ok(header)
+    }
+
+    /// Frees the files whose entries all lie below the floor.
+    fn drop_dead(&mut self) {
+        let known = self.known;
+        let headers: Vec<FileHeader> = self.pending.iter().map(|slot| slot.header).collect();
+        let dead = |i: usize| {
+            let closed = known.closed && headers[i].generation <= known.generation;
+            let below = headers.get(i + 1).is_some_and(|next| next.previous_end < known.floor.0);
+            headers[i].generation == 0 || closed || below
+        };
+        let slots = std::mem::take(&mut self.pending);
+        for (i, slot) in slots.into_iter().enumerate() {
+            if !dead(i) {
+                self.pending.push_back(slot);
+            } else if slot.bytes == self.files.regular_bytes {
+                self.files.free.push(slot);
+            } else if let Err(e) = rt::fs::remove_file(&slot.path) {
+                log::warn!("{}: {e}", slot.path.display());
+            }
+        }
+        // What lies below the floor was needed by nobody, so nothing of it can be missing.
+        self.last = if known.closed { known.durable.0 } else { known.floor.0.saturating_sub(1) };
+    }
+
+    /// The next file's entries; `None` when all were read.
+    pub async fn next(&mut self) -> Result<Option<ReplayedFile>, LogError> {
+        let Some(mut slot) = self.pending.pop_front() else { return Ok(self.missing_end()) };
+        let io = |e| LogError::io(&slot.path, e);
+        let limit = self.pending.front().map(|next| next.header.previous_end);
+        if limit.is_none() {
+            // What a killed process wrote without its fdatasync is about to count: it has to be durable first.
+            slot.file.fdatasync().await.map_err(io)?;
+        }
+        let bytes = slot.file.read(0, slot.bytes as usize).await.map_err(io)?;
+        let mut items = Vec::new();
+        if slot.header.previous_end > self.last {
+            items.push(Held::Damage(self.missing(slot.header.previous_end)));
+        }
+        let end = self.scan(&slot, &bytes, limit, &mut items);
+        slot.damaged = items.iter().any(|item| matches!(item, Held::Damage(_)));
+        slot.last = Some(Lsn(limit.unwrap_or(end)));
+        slot.written = slot.bytes;
+        self.last = self.last.max(end);
+        self.files.used.push_back(slot);
+        Ok(Some(ReplayedFile { bytes, items }))
+    }
+
+    fn scan(&self, slot: &Slot, bytes: &Bytes, limit: Option<u64>, items: &mut Vec<Held>) -> u64 {
+        let floor = self.known.floor;
+        let header = slot.header;
+        let source = Source { bytes, header, salt: self.salt, limit, known_durable: self.known.durable.0 };
+        let end = scan::scan(&source, &mut |item| match item {
+            Item::Entry(entry, batch) if entry.lsn >= floor => {
+                let at = batch.as_ptr() as usize - bytes.as_ptr() as usize;
+                let entry = Entry {
+                    lsn: entry.lsn,
+                    partition: entry.partition,
+                    base_offset: entry.base_offset,
+                    leader_epoch: entry.leader_epoch,
+                };
+                items.push(Held::Entry(entry, at..at + batch.len()));
+            }
+            Item::Damage { from, to, entry } if Lsn(to) >= floor => items.push(Held::Damage(Damage {
+                path: slot.path.clone(),
+                offset: header.file_offset(from),
+                from: Lsn(from),
+                to: Lsn(to),
+                entry,
+            })),
+            _ => {}
+        });
+        if let Some(at) = end.torn_at {
+            let offset = header.file_offset(at);
+            log::info!("{}: a commit that never completed ends at offset {offset}", slot.path.display());
+        }
+        end.last
+    }
+
+    /// After the last file: whether the checkpoint knows of more.
+    fn missing_end(&mut self) -> Option<ReplayedFile> {
+        let durable = self.known.durable.0;
+        if std::mem::replace(&mut self.finished, true)
+            || durable <= self.last
+            || Lsn(durable) < self.known.floor
+        {
+            return None;
+        }
+        let items = vec![Held::Damage(self.missing(durable))];
+        self.last = durable;
+        Some(ReplayedFile { bytes: Bytes::new(), items })
+    }
+
+    fn missing(&self, to: u64) -> Damage {
+        Damage { path: self.dir.clone(), offset: 0, from: Lsn(self.last), to: Lsn(to), entry: None }
+    }
+
+    /// The journal, which goes on in a new generation.
+    pub fn finish(self) -> Journal {
+        assert!(self.pending.is_empty(), "a journal is replayed before it is written to");
+        let last = self.last.max(self.known.durable.0);
+        let position = self.position.max(last).next_multiple_of(BLOCK as u64);
+        let limits = GatherLimits {
+            max_commit_bytes: self.settings.max_commit_bytes,
+            file_capacity: self.files.regular_bytes - BLOCK as u64,
+        };
+        let gather = Gather::new(self.salt, limits, self.generation, position, Lsn(last));
+        Journal::start(Inner::new(self.settings, self.salt, gather, self.files))
+    }
+}
+
+type Header = Result<(FileHeader, u32), BadHeader>;
+
+async fn open_slot(path: &Path, number: u32) -> Result<(Slot, Header), LogError> {
+    let io = |e| LogError::io(path, e);
+    let file = files::open_file(path, false).map_err(io)?;
+    let bytes = file.len().map_err(io)?;
+    let block = file.read(0, BLOCK).await.map_err(io)?;
+    let header = format::decode_file_header(&block);
+    let slot = Slot {
+        number,
+        path: path.to_owned(),
+        file,
+        bytes,
+        header: FileHeader::default(),
+        last: None,
+        written: 0,
+        damaged: false,
+    };
+    Ok((slot, header))
+}
+
+/// Different for each journal; needs to be unpredictable only to clients.
+fn draw_salt() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    (RandomState::new().hash_one(std::process::id()) as u32).max(1)
+}
