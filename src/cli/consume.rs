@@ -82,6 +82,12 @@ impl Cursor {
             Start::Last(n) => (at(OffsetAt::End)?.saturating_sub(n)).max(at(OffsetAt::Beginning)?),
         };
         let end = if args.exit_at_end { Some(at(OffsetAt::End)?) } else { None };
+        if let (Start::Offset(offset), Some(end)) = (args.offset, end)
+            && offset > end
+        {
+            let first = at(OffsetAt::Beginning)?;
+            return Err(Failure::Usage(out_of_range(partition, offset, first, end)));
+        }
         Ok(Cursor { partition, next, end })
     }
 
@@ -166,10 +172,12 @@ impl Consumer<'_> {
         }
         let mut at = |at| self.client.offset(&self.topic, cursor.partition, at, self.isolation).unwrap_or(-1);
         let (first, next) = (at(OffsetAt::Beginning), at(OffsetAt::End));
-        let advice = format!(
-            "Offset {} is not in partition {}, which holds {first} up to {next}: choose one with --offset.",
-            cursor.next, cursor.partition
-        );
-        Failure::Advised { error, advice }
+        Failure::Advised { error, advice: out_of_range(cursor.partition, cursor.next, first, next) }
     }
+}
+
+fn out_of_range(partition: i32, offset: i64, first: i64, next: i64) -> String {
+    format!(
+        "offset {offset} is not in partition {partition}, which holds {first} up to {next}; choose one with --offset"
+    )
 }

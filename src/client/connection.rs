@@ -12,8 +12,8 @@ use kafka_wire::{
 };
 use kafka_wire_core::{ApiVersion, DecodeLimits, Decoder, KafkaDecode, StrBytes};
 
-use super::codes::ErrorCode;
 use super::{ClientError, message};
+use crate::wire::error_code::ErrorCode;
 
 /// Largest answer accepted. A fetch of `max_bytes` may exceed it by one batch.
 const MAX_RESPONSE_BYTES: usize = 256 << 20;
@@ -154,7 +154,7 @@ impl Connection {
             r.client_software_version = StrBytes::from(env!("CARGO_PKG_VERSION"));
         });
         let mut answer = self.ask_versions(&request, 3)?;
-        if answer.error_code == ErrorCode::UNSUPPORTED_VERSION.code() {
+        if answer.error_code == ErrorCode::UnsupportedVersion.code() {
             answer = self.ask_versions(&request, 0)?;
         }
         super::KafkaError::check(answer.error_code, None)
@@ -170,7 +170,7 @@ impl Connection {
         version: i16,
     ) -> Result<ApiVersionsResponse, ClientError> {
         let body = self.exchange(request, version, Duration::ZERO)?;
-        let unsupported = ErrorCode::UNSUPPORTED_VERSION.code().to_be_bytes();
+        let unsupported = ErrorCode::UnsupportedVersion.code().to_be_bytes();
         let version = if body.starts_with(&unsupported) { 0 } else { version };
         self.decode::<ApiVersionsRequest>(body, version)
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use super::codes::ErrorCode;
+use crate::wire::error_code::ErrorCode;
 
 /// An error that the broker answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,10 @@ impl KafkaError {
 
 impl fmt::Display for KafkaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", ErrorCode::name_of(self.code))?;
+        match ErrorCode::from_code(self.code) {
+            known if known.code() == self.code => f.write_str(known.name())?,
+            _ => write!(f, "error {}", self.code)?,
+        }
         match &self.message {
             Some(message) => write!(f, ": {message}"),
             None => Ok(()),
@@ -75,16 +78,16 @@ impl ClientError {
     /// and asking for metadata again may help.
     pub fn is_stale_metadata(&self) -> bool {
         let stale = [
-            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-            ErrorCode::LEADER_NOT_AVAILABLE,
-            ErrorCode::NOT_LEADER_OR_FOLLOWER,
-            ErrorCode::UNKNOWN_TOPIC_ID,
+            ErrorCode::UnknownTopicOrPartition,
+            ErrorCode::LeaderNotAvailable,
+            ErrorCode::NotLeaderOrFollower,
+            ErrorCode::UnknownTopicId,
         ];
         self.code().is_some_and(|code| stale.iter().any(|s| s.code() == code))
     }
 
     pub fn is_out_of_range(&self) -> bool {
-        self.code() == Some(ErrorCode::OFFSET_OUT_OF_RANGE.code())
+        self.code() == Some(ErrorCode::OffsetOutOfRange.code())
     }
 
     /// The broker's error code, if it answered with one.

@@ -9,7 +9,6 @@
 //! was being asked. Imports `model` and `wire` only: the broker's own code never uses it.
 
 mod admin;
-mod codes;
 mod connection;
 mod data;
 mod error;

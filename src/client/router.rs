@@ -6,8 +6,8 @@ use kafka_wire::metadata_request::MetadataRequestTopic;
 use kafka_wire::{MetadataRequest, MetadataResponse, RequestResponsePair};
 use kafka_wire_core::{StrBytes, Uuid};
 
-use super::codes::ErrorCode;
 use super::{ClientError, Connection, KafkaError, Options, message};
+use crate::wire::error_code::ErrorCode;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broker {
@@ -202,11 +202,11 @@ fn address(host: &str, port: i32) -> String {
 }
 
 fn unknown_topic(error: &KafkaError) -> bool {
-    error.is(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) || error.is(ErrorCode::UNKNOWN_TOPIC_ID)
+    error.is(ErrorCode::UnknownTopicOrPartition) || error.is(ErrorCode::UnknownTopicId)
 }
 
 fn transient(error: &KafkaError) -> bool {
-    error.is(ErrorCode::LEADER_NOT_AVAILABLE) || error.is(ErrorCode::NOT_LEADER_OR_FOLLOWER)
+    error.is(ErrorCode::LeaderNotAvailable) || error.is(ErrorCode::NotLeaderOrFollower)
 }
 
 fn topic_info(topic: &kafka_wire::metadata_response::MetadataResponseTopic) -> TopicInfo {
