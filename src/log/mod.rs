@@ -5,9 +5,14 @@
 //! - `checkpoint floor ≤ oldest un-segmented lsn ≤ durable lsn ≤ last appended lsn`.
 //! - Everything is owned by one shard; nothing here is `Send`, knows Kafka's error codes, or opens a socket.
 
+pub mod cache;
 pub mod error;
 pub mod journal;
 pub mod lsn;
+pub mod partition_log;
+pub mod segment;
 
+pub use cache::BatchCache;
 pub use error::{JournalFailed, LogError};
 pub use lsn::Lsn;
+pub use partition_log::{PartitionCheckpoint, PartitionLog};

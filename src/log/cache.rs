@@ -1,0 +1,364 @@
+//! The memory that one shard's logs may hold: one budget, three uses.
+//!
+//! - **Pinned**: batches that no segment file holds yet. Only a flush frees them; who appends looks at
+//!   [`BatchCache::pinned_bytes`] first and waits on [`BatchCache::freed`].
+//! - **Cached**: flushed batches that stay for the consumers at the tail, evicted oldest flush first.
+//! - **Read**: what was read back from segment files (windows of read-ahead) and their extent indexes, evicted least
+//!   recently used first, at most [`READ_SHARE`] of the budget.
+//!
+//! Invariants: `pinned + cached + read ≤ budget` after every change unless `pinned` alone breaks it; eviction never
+//! touches a pinned batch; nothing here does I/O or waits.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::Hash;
+use std::rc::{Rc, Weak};
+
+use crate::log::segment::{Segment, Window};
+use crate::rt::{AlignedBuf, File, Notify};
+
+/// What a batch costs beside its bytes: its place in the queue and its share of a reference-counted buffer.
+pub const BATCH_OVERHEAD: usize = 128;
+/// The part of the budget that reads from disk may use, and the least they get.
+const READ_SHARE: usize = 4;
+const MIN_READ_BYTES: usize = 4 << 20;
+/// Open segment files a shard keeps.
+const DEFAULT_OPEN_FILES: usize = 128;
+/// Write buffers kept for the next flush.
+const SPARE_BUFFERS: usize = 4;
+const SPARE_BUFFER_BYTES: usize = 2 << 20;
+
+/// Something that holds cached batches and gives them up.
+pub trait Evict {
+    /// Drops the unpinned batches below `offset`; returns the cost given back.
+    fn evict_below(&self, offset: i64) -> usize;
+}
+
+struct Evictable {
+    holder: Weak<dyn Evict>,
+    below: i64,
+}
+
+/// See the module's page. One per shard, shared by its partition logs.
+pub struct BatchCache {
+    budget: Cell<usize>,
+    pinned: Cell<usize>,
+    cached: Cell<usize>,
+    evictable: RefCell<VecDeque<Evictable>>,
+    freed: Notify,
+    spare: RefCell<Vec<AlignedBuf>>,
+    next_uid: Cell<u64>,
+    max_files: Cell<usize>,
+    files: RefCell<Lru<u64, File>>,
+    windows: RefCell<Lru<WindowKey, Rc<Window>>>,
+    indexes: RefCell<Lru<u64, Weak<Segment>>>,
+}
+
+/// One window of one segment; `end` tells the grown last window of an active segment from its shorter self.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::log) struct WindowKey {
+    pub segment: u64,
+    pub start: u32,
+    pub end: u32,
+}
+
+impl BatchCache {
+    pub fn new(budget: usize) -> Rc<Self> {
+        Rc::new(Self {
+            budget: Cell::new(budget),
+            pinned: Cell::default(),
+            cached: Cell::default(),
+            evictable: RefCell::default(),
+            freed: Notify::new(),
+            spare: RefCell::default(),
+            next_uid: Cell::new(1),
+            max_files: Cell::new(DEFAULT_OPEN_FILES),
+            files: RefCell::default(),
+            windows: RefCell::default(),
+            indexes: RefCell::default(),
+        })
+    }
+
+    pub fn budget(&self) -> usize {
+        self.budget.get()
+    }
+
+    /// Takes effect at once: what no longer fits is evicted.
+    pub fn set_budget(&self, bytes: usize) {
+        self.budget.set(bytes);
+        self.shrink();
+        self.freed.notify_all();
+    }
+
+    /// How many segment files the shard keeps open; others are opened per use.
+    pub fn set_open_files(&self, files: usize) {
+        self.max_files.set(files.max(1));
+        self.trim_files();
+    }
+
+    /// The cost of the batches that no segment file holds yet.
+    pub fn pinned_bytes(&self) -> usize {
+        self.pinned.get()
+    }
+
+    pub fn cached_bytes(&self) -> usize {
+        self.cached.get()
+    }
+
+    /// What reads from disk hold: windows and indexes.
+    pub fn read_bytes(&self) -> usize {
+        self.windows.borrow().weight() + self.indexes.borrow().weight()
+    }
+
+    pub fn open_files(&self) -> usize {
+        self.files.borrow().len()
+    }
+
+    /// Rings whenever pinned memory shrank or the budget changed.
+    pub fn freed(&self) -> &Notify {
+        &self.freed
+    }
+
+    pub(in crate::log) fn pin(&self, cost: usize) {
+        self.pinned.set(self.pinned.get() + cost);
+        self.shrink();
+    }
+
+    /// `cost` of pinned memory, all of it below offset `below`, is in a segment file now and may be evicted.
+    pub(in crate::log) fn unpin(&self, holder: Weak<dyn Evict>, below: i64, cost: usize) {
+        self.pinned.set(self.pinned.get() - cost);
+        self.cached.set(self.cached.get() + cost);
+        self.evictable.borrow_mut().push_back(Evictable { holder, below });
+        self.shrink();
+        self.freed.notify_all();
+    }
+
+    /// A log goes away with what it held.
+    pub(in crate::log) fn forget(&self, pinned: usize, cached: usize) {
+        self.pinned.set(self.pinned.get() - pinned);
+        self.cached.set(self.cached.get() - cached);
+        self.freed.notify_all();
+    }
+
+    fn shrink(&self) {
+        while self.read_bytes() > self.read_limit() {
+            let Some((_, window)) = self.windows.borrow_mut().pop_oldest() else { break };
+            drop(window);
+        }
+        self.shrink_indexes();
+        while self.pinned.get() + self.cached.get() + self.read_bytes() > self.budget.get() {
+            let Some(oldest) = self.evictable.borrow_mut().pop_front() else { break };
+            if let Some(holder) = oldest.holder.upgrade() {
+                let freed = holder.evict_below(oldest.below);
+                self.cached.set(self.cached.get() - freed);
+            }
+        }
+    }
+
+    fn shrink_indexes(&self) {
+        while self.indexes.borrow().weight() > self.read_limit() / 2 {
+            let Some((_, segment)) = self.indexes.borrow_mut().pop_oldest() else { break };
+            if let Some(segment) = segment.upgrade() {
+                segment.drop_index();
+            }
+        }
+    }
+
+    /// The bytes that windows and indexes together may take.
+    pub(in crate::log) fn read_limit(&self) -> usize {
+        (self.budget.get() / READ_SHARE).max(MIN_READ_BYTES)
+    }
+
+    pub(in crate::log) fn next_uid(&self) -> u64 {
+        let uid = self.next_uid.get();
+        self.next_uid.set(uid + 1);
+        uid
+    }
+
+    /// A write buffer of at least `capacity` bytes, empty; its memory may hold an earlier buffer's bytes.
+    pub(in crate::log) fn take_buffer(&self, capacity: usize) -> AlignedBuf {
+        let mut spare = self.spare.borrow_mut();
+        match spare.iter().position(|b| b.capacity() >= capacity) {
+            Some(at) => {
+                let mut buffer = spare.swap_remove(at);
+                buffer.truncate(0);
+                buffer
+            }
+            None => AlignedBuf::with_capacity(capacity),
+        }
+    }
+
+    pub(in crate::log) fn give_buffer(&self, buffer: AlignedBuf) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_BUFFERS && buffer.capacity() <= SPARE_BUFFER_BYTES {
+            spare.push(buffer);
+        }
+    }
+
+    pub(in crate::log) fn file(&self, segment: u64) -> Option<File> {
+        self.files.borrow_mut().get(&segment).cloned()
+    }
+
+    pub(in crate::log) fn keep_file(&self, segment: u64, file: File) {
+        self.files.borrow_mut().insert(segment, file, 1);
+        self.trim_files();
+    }
+
+    fn trim_files(&self) {
+        while self.files.borrow().len() > self.max_files.get() {
+            self.files.borrow_mut().pop_oldest();
+        }
+    }
+
+    pub(in crate::log) fn close_file(&self, segment: u64) {
+        self.files.borrow_mut().remove(&segment);
+    }
+
+    pub(in crate::log) fn window(&self, key: WindowKey) -> Option<Rc<Window>> {
+        self.windows.borrow_mut().get(&key).cloned()
+    }
+
+    pub(in crate::log) fn keep_window(&self, key: WindowKey, window: Rc<Window>) {
+        self.windows.borrow_mut().insert(key, window, (key.end - key.start) as usize + BATCH_OVERHEAD);
+        self.shrink();
+    }
+
+    pub(in crate::log) fn drop_window(&self, key: WindowKey) {
+        self.windows.borrow_mut().remove(&key);
+    }
+
+    /// Marks a sealed segment's index as used, so that it is evicted after the others.
+    pub(in crate::log) fn keep_index(&self, segment: &Rc<Segment>, bytes: usize) {
+        self.indexes.borrow_mut().insert(segment.uid(), Rc::downgrade(segment), bytes);
+        self.shrink_indexes();
+    }
+
+    pub(in crate::log) fn forget_segment(&self, segment: u64) {
+        self.files.borrow_mut().remove(&segment);
+        self.indexes.borrow_mut().remove(&segment);
+    }
+}
+
+/// A map that knows which entry was used least recently, and the sum of its entries' weights.
+struct Lru<K, V> {
+    entries: HashMap<K, Entry<V>>,
+    order: BTreeMap<u64, K>,
+    clock: u64,
+    weight: usize,
+}
+
+struct Entry<V> {
+    value: V,
+    used: u64,
+    weight: usize,
+}
+
+impl<K, V> Default for Lru<K, V> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), order: BTreeMap::new(), clock: 0, weight: 0 }
+    }
+}
+
+impl<K: Copy + Eq + Hash, V> Lru<K, V> {
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn weight(&self) -> usize {
+        self.weight
+    }
+
+    fn get(&mut self, key: &K) -> Option<&V> {
+        let entry = self.entries.get_mut(key)?;
+        self.clock += 1;
+        self.order.remove(&entry.used);
+        self.order.insert(self.clock, *key);
+        entry.used = self.clock;
+        Some(&entry.value)
+    }
+
+    fn insert(&mut self, key: K, value: V, weight: usize) {
+        self.remove(&key);
+        self.clock += 1;
+        self.order.insert(self.clock, key);
+        self.entries.insert(key, Entry { value, used: self.clock, weight });
+        self.weight += weight;
+    }
+
+    fn remove(&mut self, key: &K) -> Option<V> {
+        let entry = self.entries.remove(key)?;
+        self.order.remove(&entry.used);
+        self.weight -= entry.weight;
+        Some(entry.value)
+    }
+
+    fn pop_oldest(&mut self) -> Option<(K, V)> {
+        let (_, key) = self.order.first_key_value()?;
+        let key = *key;
+        self.remove(&key).map(|value| (key, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Holder(RefCell<VecDeque<(i64, usize)>>);
+
+    impl Evict for Holder {
+        fn evict_below(&self, offset: i64) -> usize {
+            let mut freed = 0;
+            let mut batches = self.0.borrow_mut();
+            while let Some((at, cost)) = batches.front().copied() {
+                if at >= offset {
+                    break;
+                }
+                freed += cost;
+                batches.pop_front();
+            }
+            freed
+        }
+    }
+
+    fn holder(batches: &[(i64, usize)]) -> Rc<Holder> {
+        Rc::new(Holder(RefCell::new(batches.iter().copied().collect())))
+    }
+
+    #[test]
+    fn evicts_the_oldest_flush_first_and_never_pinned_memory() {
+        let cache = BatchCache::new(100);
+        let (a, b) = (holder(&[(0, 40), (1, 40)]), holder(&[(0, 40)]));
+        let weak = |h: &Rc<Holder>| -> Weak<dyn Evict> { Rc::downgrade(&(h.clone() as Rc<dyn Evict>)) };
+        cache.pin(120);
+        assert_eq!((cache.pinned_bytes(), cache.cached_bytes()), (120, 0));
+        cache.unpin(weak(&b), 1, 40);
+        assert_eq!((cache.pinned_bytes(), cache.cached_bytes()), (80, 0), "over budget: gone at once");
+        cache.unpin(weak(&a), 1, 40);
+        assert_eq!((cache.pinned_bytes(), cache.cached_bytes()), (40, 40));
+        cache.unpin(weak(&a), 2, 40);
+        assert_eq!((cache.pinned_bytes(), cache.cached_bytes()), (0, 80));
+        cache.set_budget(50);
+        assert_eq!(cache.cached_bytes(), 40);
+        assert_eq!(a.0.borrow().front().unwrap().0, 1);
+        drop(a);
+        cache.set_budget(0);
+        assert_eq!(cache.cached_bytes(), 40, "a log that goes away gives its memory back itself");
+        cache.forget(0, 40);
+        assert_eq!(cache.cached_bytes(), 0);
+    }
+
+    #[test]
+    fn lru_order_and_weight() {
+        let mut lru = Lru::default();
+        for key in 0..3 {
+            lru.insert(key, key * 10, 5);
+        }
+        assert_eq!(lru.get(&0), Some(&0));
+        lru.insert(1, 11, 7);
+        assert_eq!((lru.len(), lru.weight()), (3, 17));
+        assert_eq!(lru.pop_oldest(), Some((2, 20)));
+        assert_eq!(lru.pop_oldest(), Some((0, 0)));
+        assert_eq!(lru.pop_oldest(), Some((1, 11)));
+        assert_eq!((lru.pop_oldest(), lru.weight()), (None, 0));
+    }
+}

@@ -1,0 +1,419 @@
+//! One partition's log: an in-memory tail in front of segment files.
+//!
+//! ```text
+//! start_offset                    segment_durable_offset                end_offset
+//!      | segments … active segment |   written, not yet synced   | tail: pinned |
+//! ```
+//! Owned by one shard; methods take `&self` and share an `Rc`. An append only touches memory: the journal makes it
+//! durable, and [`flush`](PartitionLog::flush) moves it to a segment file some time later (`segment::writer`). What
+//! changes files (flush, roll, retention, close, remove) takes turns; reads run beside it.
+//!
+//! Invariants: `start ≤ end`, `durable ≤ written ≤ end`; appends are contiguous; offsets below `written` are in
+//! segments, from there on in the tail; the checkpoint describes only what was synced. Nothing here knows the high
+//! watermark: readers pass their limit.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::log::cache::{BatchCache, Evict};
+use crate::log::segment::epochs::EpochList;
+use crate::log::segment::reader::Wanted;
+use crate::log::segment::tail::Tail;
+use crate::log::segment::timestamps::{TimestampOffset, find_in_batch};
+use crate::log::segment::writer::Active;
+use crate::log::segment::{Limits, Segment, SegmentMeta, recover};
+use crate::log::{LogError, Lsn};
+use crate::model::PartitionId;
+use crate::model::topic_config::TopicConfig;
+use crate::rt::Notify;
+use crate::wire::batch::BatchHeader;
+
+/// One read returns at most so many bytes from disk, whatever was asked for (a single larger batch aside).
+const MAX_READ_BYTES: usize = 16 << 20;
+/// A reader that goes on where an earlier read ended is sequential; so many ends are remembered.
+const REMEMBERED_READS: usize = 8;
+const PREFETCH_BYTES: std::ops::RangeInclusive<usize> = (1 << 20)..=(8 << 20);
+
+/// What has to be known of a partition to open it again without reading its files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionCheckpoint {
+    /// Everything below is in segment files, synced; everything from here on is in the journal.
+    pub segment_durable_offset: i64,
+    pub start_offset: i64,
+    pub epochs: EpochList,
+    /// Oldest first. With `active`, the last one's size is the valid position in the active segment.
+    pub segments: Vec<SegmentMeta>,
+    pub active: bool,
+    /// The log was closed in order: files are exactly as described here, and there are no others.
+    pub clean: bool,
+}
+
+/// See the module's page.
+pub struct PartitionLog {
+    id: PartitionId,
+    pub(in crate::log) dir: Rc<Path>,
+    pub(in crate::log) cache: Rc<BatchCache>,
+    pub(in crate::log) tail: Rc<RefCell<Tail>>,
+    pub(in crate::log) state: RefCell<State>,
+    pub(in crate::log) start_offset: Cell<i64>,
+    pub(in crate::log) durable_offset: Cell<i64>,
+    end_offset: Cell<i64>,
+    busy: Cell<bool>,
+    idle: Notify,
+    recent_ends: Cell<[i64; REMEMBERED_READS]>,
+}
+
+pub(in crate::log) struct State {
+    pub limits: Limits,
+    /// Oldest first.
+    pub segments: VecDeque<Rc<Segment>>,
+    /// The end of the last segment, if it is still written to.
+    pub active: Option<Rc<Active>>,
+    pub epochs: EpochList,
+    /// The oldest batch that was written to a segment but not synced.
+    pub unsynced: Option<Lsn>,
+    /// Files renamed away that are still to be unlinked.
+    pub doomed: Vec<PathBuf>,
+    pub directory_made: bool,
+    pub clean: bool,
+    pub removed: bool,
+    /// Why nothing more is written: a sync failed, and what the file holds is not known.
+    pub failed: Option<Arc<str>>,
+}
+
+/// The turn to change files; the next one's when dropped.
+pub(in crate::log) struct Turn<'a>(&'a PartitionLog);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.busy.set(false);
+        self.0.idle.notify_all();
+    }
+}
+
+impl PartitionLog {
+    /// Opens the log in `dir`, which need not exist. With a checkpoint, what it does not cover is cut off: the journal
+    /// brings it back. Without one (`None`: nothing is known), every segment found is read and checked.
+    pub fn open(
+        dir: PathBuf,
+        id: PartitionId,
+        config: &TopicConfig,
+        checkpoint: Option<PartitionCheckpoint>,
+        cache: &Rc<BatchCache>,
+    ) -> Result<Rc<Self>, LogError> {
+        let dir: Rc<Path> = dir.into();
+        let found = recover::recover(&dir, cache, checkpoint)?;
+        let state = State {
+            limits: Limits::from(config),
+            directory_made: !found.segments.is_empty(),
+            segments: found.segments,
+            active: found.active,
+            epochs: found.epochs,
+            unsynced: None,
+            doomed: Vec::new(),
+            clean: found.clean,
+            removed: false,
+            failed: None,
+        };
+        Ok(Rc::new(Self {
+            id,
+            dir,
+            cache: cache.clone(),
+            tail: Rc::default(),
+            state: RefCell::new(state),
+            start_offset: Cell::new(found.start_offset),
+            durable_offset: Cell::new(found.end_offset),
+            end_offset: Cell::new(found.end_offset),
+            busy: Cell::new(false),
+            idle: Notify::new(),
+            recent_ends: Cell::new([-1; REMEMBERED_READS]),
+        }))
+    }
+
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The first offset that can be read.
+    pub fn start_offset(&self) -> i64 {
+        self.start_offset.get()
+    }
+
+    /// The offset that the next record gets.
+    pub fn end_offset(&self) -> i64 {
+        self.end_offset.get()
+    }
+
+    /// Everything below is in segment files and synced.
+    pub fn segment_durable_offset(&self) -> i64 {
+        self.durable_offset.get()
+    }
+
+    /// Bytes of batches, on disk and in the tail.
+    pub fn size_bytes(&self) -> u64 {
+        let segments: u64 = self.state.borrow().segments.iter().map(|s| u64::from(s.meta().size)).sum();
+        segments + self.tail_bytes()
+    }
+
+    /// Bytes of batches that no segment file holds yet.
+    pub fn tail_bytes(&self) -> u64 {
+        self.tail.borrow().pinned_bytes()
+    }
+
+    pub fn segment_count(&self) -> usize {
+        self.state.borrow().segments.len()
+    }
+
+    /// The oldest journal entry that the journal has to keep for this partition.
+    pub fn oldest_tail_lsn(&self) -> Option<Lsn> {
+        self.state.borrow().unsynced.or_else(|| self.tail.borrow().oldest_pinned_lsn())
+    }
+
+    /// Takes a batch that is stamped and in the journal at `lsn`. Visible to reads at once.
+    pub fn append(&self, header: &BatchHeader, batch: Bytes, lsn: Lsn) {
+        assert_eq!(header.base_offset, self.end_offset(), "{}: appends are contiguous", self.id);
+        {
+            let mut state = self.state.borrow_mut();
+            state.clean = false;
+            state.epochs.note(header.leader_epoch, header.base_offset);
+        }
+        let next = header.next_offset();
+        let cost = self.tail.borrow_mut().push(header.base_offset, next, header.max_timestamp, lsn, batch);
+        self.end_offset.set(next);
+        self.cache.pin(cost);
+    }
+
+    /// The hot path: whole batches from memory, from the one holding `offset` on, with base offsets below
+    /// `limit_offset`, up to `max_bytes`; none if `offset` is not below the limit. `None` if they have to be read
+    /// from disk. A slice may hold several batches.
+    pub fn read_cached(
+        &self,
+        offset: i64,
+        limit_offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Option<Vec<Bytes>> {
+        if offset >= limit_offset.min(self.end_offset()) {
+            return Some(Vec::new());
+        }
+        if offset < self.start_offset() {
+            return None;
+        }
+        self.tail.borrow().read(offset, limit_offset, max_bytes, at_least_one)
+    }
+
+    /// As [`read_cached`](Self::read_cached), from wherever the batches are. Returns less than `max_bytes` only where the limit, a bad stretch or an internal bound ends the read.
+    pub async fn read(
+        &self,
+        offset: i64,
+        limit_offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Vec<Bytes>, LogError> {
+        self.check_range(offset)?;
+        let mut out: Vec<Bytes> = Vec::new();
+        let mut room = max_bytes.min(MAX_READ_BYTES);
+        let (mut at, mut from_disk) = (offset, false);
+        while at < limit_offset.min(self.end_offset()) {
+            let one = at_least_one && out.is_empty();
+            if let Some(batches) = self.tail.borrow().read(at, limit_offset, room, one) {
+                out.extend(batches);
+                break;
+            }
+            // Retention may have overtaken the read: no gap is skipped in silence.
+            if at < self.start_offset() {
+                break;
+            }
+            let Some(segment) = self.segment_at(at) else { break };
+            from_disk = true;
+            let wanted = Wanted { offset: at, limit: limit_offset, max_bytes: room, at_least_one: one };
+            match segment.read(wanted).await {
+                Ok(found) => {
+                    room = room.saturating_sub(found.bytes);
+                    out.extend(found.batches);
+                    at = found.next_offset.max(at);
+                    if found.full || (room == 0 && !out.is_empty()) {
+                        break;
+                    }
+                    if found.bytes == 0 {
+                        at = segment.meta().next_offset.max(at + 1);
+                    }
+                }
+                Err(_) if !out.is_empty() => break,
+                Err(LogError::Removed) => return Err(self.gone(offset)),
+                Err(e) => return Err(e),
+            }
+        }
+        if out.is_empty() && offset < self.start_offset() {
+            return Err(self.gone(offset));
+        }
+        if from_disk {
+            self.read_ahead(offset, at, max_bytes);
+        }
+        Ok(out)
+    }
+
+    fn check_range(&self, offset: i64) -> Result<(), LogError> {
+        if self.state.borrow().removed {
+            return Err(LogError::Removed);
+        }
+        if offset < self.start_offset() || offset > self.end_offset() {
+            return Err(self.out_of_range(offset));
+        }
+        Ok(())
+    }
+
+    fn out_of_range(&self, offset: i64) -> LogError {
+        LogError::OffsetOutOfRange { offset, start: self.start_offset(), end: self.end_offset() }
+    }
+
+    /// A segment went away under a reader: with the topic, or because the log's start moved.
+    fn gone(&self, offset: i64) -> LogError {
+        if self.state.borrow().removed { LogError::Removed } else { self.out_of_range(offset) }
+    }
+
+    /// The segment to read for `offset`: the one that holds it, else the next one.
+    fn segment_at(&self, offset: i64) -> Option<Rc<Segment>> {
+        let state = self.state.borrow();
+        let at = state.segments.partition_point(|s| s.base_offset() <= offset).saturating_sub(1);
+        state.segments.range(at.min(state.segments.len())..).find(|s| s.meta().next_offset > offset).cloned()
+    }
+
+    fn read_ahead(&self, began: i64, ended: i64, max_bytes: usize) {
+        let mut ends = self.recent_ends.get();
+        let known = ends.iter().position(|end| *end == began);
+        let slot = known.unwrap_or(REMEMBERED_READS - 1);
+        ends[..=slot].rotate_right(1);
+        ends[0] = ended;
+        self.recent_ends.set(ends);
+        if known.is_none() || self.tail.borrow().holds(ended) {
+            return;
+        }
+        let bytes = max_bytes.clamp(*PREFETCH_BYTES.start(), *PREFETCH_BYTES.end());
+        if let Some(segment) = self.segment_at(ended) {
+            segment.prefetch(ended, bytes.min(self.cache.read_limit() / 4));
+        }
+    }
+
+    /// The first record whose timestamp is not below `timestamp`: its offset, its timestamp, its leader epoch.
+    pub async fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<(i64, i64, i32)>, LogError> {
+        let found = self.find_timestamp(self.start_offset(), timestamp).await?;
+        Ok(found.map(|f| (f.offset, f.timestamp, f.leader_epoch)))
+    }
+
+    /// The first record with the largest timestamp in the log.
+    pub async fn max_timestamp(&self) -> Result<Option<(i64, i64, i32)>, LogError> {
+        let (mut best, mut from) = (-1, self.start_offset());
+        for segment in &self.state.borrow().segments {
+            let meta = segment.meta();
+            if meta.max_timestamp > best {
+                (best, from) = (meta.max_timestamp, meta.max_timestamp_offset);
+            }
+        }
+        let written = self.state.borrow().segments.back().map_or(0, |s| s.meta().next_offset);
+        if let Some(newest) = self.tail.borrow().pinned_max_timestamp().filter(|newest| *newest > best) {
+            (best, from) = (newest, written);
+        }
+        if best < 0 {
+            return Ok(None);
+        }
+        let found = self.find_timestamp(from.max(self.start_offset()), best).await?;
+        Ok(found.map(|f| (f.offset, f.timestamp, f.leader_epoch)))
+    }
+
+    async fn find_timestamp(&self, mut from: i64, target: i64) -> Result<Option<TimestampOffset>, LogError> {
+        while from < self.end_offset() {
+            if let Some(segment) = self.segment_at(from) {
+                let meta = segment.meta();
+                if meta.max_timestamp >= target {
+                    match segment.find_timestamp(from, target).await {
+                        Ok(None) | Err(LogError::Removed) => {}
+                        done => return done,
+                    }
+                }
+                from = meta.next_offset;
+                continue;
+            }
+            let Some((next, batch)) = self.tail.borrow().find_timestamp(from, target) else { break };
+            let found = find_in_batch(batch, from, target).await;
+            if found.is_some() {
+                return Ok(found);
+            }
+            from = next;
+        }
+        Ok(None)
+    }
+
+    /// The largest leader epoch not above `epoch`, and the offset at which it ended; (−1, −1) if there is none.
+    pub fn epoch_end_offset(&self, epoch: i32) -> (i32, i64) {
+        self.state.borrow().epochs.end_offset(epoch, self.end_offset())
+    }
+
+    pub fn latest_epoch(&self) -> Option<i32> {
+        self.state.borrow().epochs.latest()
+    }
+
+    /// Moves the log's start up to `offset` (DeleteRecords); whole segments below it go at the next retention.
+    pub fn set_start_offset(&self, offset: i64) {
+        let offset = offset.min(self.end_offset());
+        if offset > self.start_offset() {
+            self.start_offset.set(offset);
+            let mut state = self.state.borrow_mut();
+            state.epochs.cut_front(offset);
+            // The files are as they were: an order that was clean stays so.
+        }
+    }
+
+    pub fn set_config(&self, config: &TopicConfig) {
+        self.state.borrow_mut().limits = Limits::from(config);
+    }
+
+    /// What is synced, as the next start needs to know it.
+    pub fn checkpoint(&self) -> PartitionCheckpoint {
+        let state = self.state.borrow();
+        let durable = self.segment_durable_offset();
+        let active = state.active.as_ref();
+        let sealed = state.segments.len() - usize::from(active.is_some());
+        let mut segments: Vec<SegmentMeta> = state.segments.iter().take(sealed).map(|s| s.meta()).collect();
+        let last = active.map(|a| a.durable()).filter(|meta| meta.size > 0);
+        segments.extend(last);
+        PartitionCheckpoint {
+            segment_durable_offset: durable,
+            start_offset: self.start_offset(),
+            epochs: state.epochs.below(durable),
+            segments,
+            active: last.is_some(),
+            clean: state.clean && durable == self.end_offset(),
+        }
+    }
+
+    /// Waits for the turn to change files.
+    pub(in crate::log) async fn turn(&self) -> Turn<'_> {
+        while self.busy.replace(true) {
+            self.idle.notified().await;
+        }
+        Turn(self)
+    }
+
+    pub(in crate::log) fn evictable(&self) -> Weak<dyn Evict> {
+        let tail: Rc<dyn Evict> = self.tail.clone();
+        Rc::downgrade(&tail)
+    }
+}
+
+impl Drop for PartitionLog {
+    fn drop(&mut self) {
+        let (pinned, cached) = self.tail.borrow_mut().clear();
+        self.cache.forget(pinned, cached);
+    }
+}

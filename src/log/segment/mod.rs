@@ -1,0 +1,261 @@
+//! Segments: a partition's bytes at rest.
+//!
+//! ```text
+//! topics/<topic>-<partition>/
+//!   00000000000000000000.log        whole Kafka v2 batches back to back, nothing else; sealed: exact length
+//!   00000000000000000000.extents    index and checksums (see `extents`); disposable
+//!   00000000000000812345.log        the active segment: its last block is padded (see `writer`)
+//!   00000000000000000000.log.deleted   on its way out (see `retention`)
+//! ```
+//! A segment is *active* while the writer appends to it, then *sealed* and never written again. At most the last
+//! segment of a log is active. Files are created when the first batch is written, so an empty partition has none.
+//!
+//! Invariants: a segment's metadata describes only bytes whose write completed; the index covers exactly those bytes;
+//! no batch is returned from a file whose extent does not match its checksum; a sealed segment is deleted by
+//! retention or with its topic, never because it is damaged.
+
+pub mod epochs;
+pub mod extents;
+pub mod index;
+pub mod reader;
+pub mod recover;
+pub mod retention;
+mod retire;
+pub mod roll;
+pub mod scan;
+pub mod tail;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod timestamps;
+pub mod writer;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::log::LogError;
+use crate::log::cache::BatchCache;
+use crate::model::topic_config::TopicConfig;
+use crate::rt::{File, Notify, OpenOptions};
+
+pub use reader::Window;
+pub use retire::{Retired, is_removed_directory};
+
+use extents::ExtentIndex;
+
+const LOG: &str = "log";
+const EXTENTS: &str = "extents";
+/// Ends the names of files and directories that wait to be unlinked.
+pub const DELETED: &str = "deleted";
+
+/// What a log knows of a segment without opening its file. Kept in the checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentMeta {
+    pub base_offset: i64,
+    /// One past the last offset in it.
+    pub next_offset: i64,
+    /// Bytes of batches: the valid length of the file.
+    pub size: u32,
+    /// The first batch's largest timestamp; −1 if none.
+    pub first_timestamp: i64,
+    /// The largest timestamp, −1 if none, and the base offset of the first batch that has it.
+    pub max_timestamp: i64,
+    pub max_timestamp_offset: i64,
+    pub created_ms: i64,
+    pub written_ms: i64,
+}
+
+impl SegmentMeta {
+    pub fn new(base_offset: i64, now_ms: i64) -> Self {
+        Self {
+            base_offset,
+            next_offset: base_offset,
+            size: 0,
+            first_timestamp: -1,
+            max_timestamp: -1,
+            max_timestamp_offset: base_offset,
+            created_ms: now_ms,
+            written_ms: now_ms,
+        }
+    }
+
+    /// Takes in the batch that follows.
+    pub fn push(&mut self, base_offset: i64, next_offset: i64, max_timestamp: i64, bytes: usize) {
+        if self.size == 0 {
+            self.first_timestamp = max_timestamp;
+        }
+        if max_timestamp > self.max_timestamp {
+            self.max_timestamp = max_timestamp;
+            self.max_timestamp_offset = base_offset;
+        }
+        self.size += bytes as u32;
+        self.next_offset = next_offset;
+    }
+}
+
+/// The topic settings that segments follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub segment_bytes: u32,
+    pub segment_ms: i64,
+    pub segment_jitter_ms: i64,
+    /// Negative for no limit.
+    pub retention_ms: i64,
+    pub retention_bytes: i64,
+    /// Whether time and size delete segments (`cleanup.policy` has `delete`).
+    pub delete: bool,
+    pub file_delete_delay_ms: i64,
+}
+
+impl From<&TopicConfig> for Limits {
+    fn from(config: &TopicConfig) -> Self {
+        Self {
+            segment_bytes: config.segment_bytes.min(i32::MAX as u64) as u32,
+            segment_ms: config.segment_ms,
+            segment_jitter_ms: config.segment_jitter_ms,
+            retention_ms: config.retention_ms,
+            retention_bytes: config.retention_bytes,
+            delete: config.cleanup_policy.delete,
+            file_delete_delay_ms: config.file_delete_delay_ms,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::from(&TopicConfig::default())
+    }
+}
+
+/// One segment. The log, readers and pending loads share it; a reader may outlive the segment's deletion.
+pub struct Segment {
+    uid: u64,
+    dir: Rc<Path>,
+    cache: Rc<BatchCache>,
+    meta: Cell<SegmentMeta>,
+    sealed: Cell<bool>,
+    deleted: Cell<bool>,
+    index: RefCell<Option<Rc<ExtentIndex>>>,
+    sidecar: RefCell<index::SidecarState>,
+    loading: Cell<bool>,
+    loaded: Notify,
+}
+
+impl Segment {
+    pub fn new(dir: Rc<Path>, cache: Rc<BatchCache>, meta: SegmentMeta, sealed: bool) -> Rc<Self> {
+        // What is not in a file yet needs no loading.
+        let index = (meta.size == 0).then(Rc::default);
+        Rc::new(Self {
+            uid: cache.next_uid(),
+            dir,
+            cache,
+            meta: Cell::new(meta),
+            sealed: Cell::new(sealed),
+            deleted: Cell::new(false),
+            index: RefCell::new(index),
+            sidecar: RefCell::default(),
+            loading: Cell::new(false),
+            loaded: Notify::new(),
+        })
+    }
+
+    pub fn uid(&self) -> u64 {
+        self.uid
+    }
+
+    pub fn meta(&self) -> SegmentMeta {
+        self.meta.get()
+    }
+
+    pub fn base_offset(&self) -> i64 {
+        self.meta.get().base_offset
+    }
+
+    pub fn path(&self) -> PathBuf {
+        file_name(&self.dir, self.base_offset(), LOG)
+    }
+
+    pub fn sidecar_path(&self) -> PathBuf {
+        file_name(&self.dir, self.base_offset(), EXTENTS)
+    }
+
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.get()
+    }
+
+    fn relative(&self, offset: i64) -> u32 {
+        u32::try_from(offset - self.base_offset()).unwrap_or(if offset < self.base_offset() {
+            0
+        } else {
+            u32::MAX
+        })
+    }
+
+    /// The segment's file, open for reading; for writing too while it is active. `create` says that it may be new.
+    fn file(&self, create: bool) -> Result<File, LogError> {
+        if let Some(file) = self.cache.file(self.uid) {
+            return Ok(file);
+        }
+        let write = !self.sealed.get();
+        let options = OpenOptions { write, create: create && write, truncate: false, direct: true };
+        let path = self.path();
+        match File::open(&path, options) {
+            Ok(file) => {
+                self.cache.keep_file(self.uid, file.clone());
+                Ok(file)
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.deleted.get() => Err(LogError::Removed),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Err(LogError::corrupt(path, 0, "the file is missing"))
+            }
+            Err(e) => Err(LogError::io(path, e)),
+        }
+    }
+
+    /// Frees the index of a sealed segment; it is read again when needed.
+    pub fn drop_index(&self) {
+        if self.sealed.get() {
+            *self.index.borrow_mut() = None;
+        }
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        self.cache.forget_segment(self.uid);
+    }
+}
+
+fn file_name(dir: &Path, base_offset: i64, extension: &str) -> PathBuf {
+    dir.join(format!("{base_offset:020}.{extension}"))
+}
+
+/// The base offset in a segment file's name.
+fn parse_log_name(name: &str) -> Option<i64> {
+    let digits = name.strip_suffix(".log")?;
+    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+#[cfg(test)]
+mod name_tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert_eq!(file_name(Path::new("/t"), 42, LOG), Path::new("/t/00000000000000000042.log"));
+        assert_eq!(parse_log_name("00000000000000000042.log"), Some(42));
+        for other in [
+            "42.log",
+            "00000000000000000042.log.deleted",
+            "+0000000000000000042.log",
+            "99999999999999999999.log",
+        ] {
+            assert_eq!(parse_log_name(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Finding a log's segments at start.
+//!
+//! With a checkpoint only the active segment is touched: what lies past its valid position is cut, the journal has it.
+//! After an orderly close not even the directory is listed. Without a checkpoint nothing is known, so every batch is
+//! read and checked, and what cannot be used is set aside, not deleted.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::log::LogError;
+use crate::log::cache::BatchCache;
+use crate::log::partition_log::PartitionCheckpoint;
+use crate::rt::{self, AlignedBuf, BLOCK, File, OpenOptions};
+
+use super::epochs::EpochList;
+use super::extents::ExtentIndex;
+use super::scan::{SCAN_BYTES, Scanner, Step};
+use super::writer::Active;
+use super::{DELETED, EXTENTS, LOG, Segment, SegmentMeta, file_name, parse_log_name};
+
+/// Ends the names of files that no checkpoint accounts for.
+const ASIDE: &str = "aside";
+/// What follows the last valid batch of a log without checkpoint is copied aside up to this size.
+const MAX_ASIDE_BYTES: usize = 64 << 20;
+
+pub struct Recovered {
+    pub segments: VecDeque<Rc<Segment>>,
+    pub active: Option<Rc<Active>>,
+    pub epochs: EpochList,
+    pub start_offset: i64,
+    pub end_offset: i64,
+    pub clean: bool,
+}
+
+pub fn recover(
+    dir: &Rc<Path>,
+    cache: &Rc<BatchCache>,
+    checkpoint: Option<PartitionCheckpoint>,
+) -> Result<Recovered, LogError> {
+    match checkpoint {
+        Some(checkpoint) if checkpoint.clean => Ok(adopt(dir, cache, checkpoint)),
+        Some(checkpoint) => {
+            let checkpoint = tidy(dir, checkpoint)?;
+            let mut found = adopt(dir, cache, checkpoint);
+            cut_active(&mut found)?;
+            Ok(found)
+        }
+        None => scan_all(dir, cache),
+    }
+}
+
+/// Takes the checkpoint's word.
+fn adopt(dir: &Rc<Path>, cache: &Rc<BatchCache>, checkpoint: PartitionCheckpoint) -> Recovered {
+    let PartitionCheckpoint { segment_durable_offset, start_offset, epochs, segments, active, clean } =
+        checkpoint;
+    let last = segments.len().wrapping_sub(1);
+    let segments: VecDeque<Rc<Segment>> = segments
+        .into_iter()
+        .enumerate()
+        .map(|(i, meta)| Segment::new(dir.clone(), cache.clone(), meta, !(active && i == last)))
+        .collect();
+    let active = segments.back().filter(|_| active).cloned().map(Active::reopened);
+    Recovered { segments, active, epochs, start_offset, end_offset: segment_durable_offset, clean }
+}
+
+/// Brings the directory and the checkpoint's list together.
+fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<PartitionCheckpoint, LogError> {
+    let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
+    let is_dead = |base: i64| names.binary_search(&format!("{base:020}.{LOG}.{DELETED}")).is_ok();
+    let sealed = checkpoint.segments.len() - usize::from(checkpoint.active);
+    let dead = checkpoint.segments[..sealed].iter().take_while(|s| is_dead(s.base_offset)).count();
+    if dead > 0 {
+        let start =
+            checkpoint.segments.get(dead).map_or(checkpoint.segment_durable_offset, |s| s.base_offset);
+        checkpoint.start_offset = checkpoint.start_offset.max(start);
+        checkpoint.epochs.cut_front(start);
+        checkpoint.segments.drain(..dead);
+    }
+    for name in &names {
+        if name.ends_with(&format!(".{DELETED}")) {
+            unlink(&dir.join(name))?;
+        } else if let Some(base) = parse_log_name(name) {
+            settle_unlisted(dir, base, &checkpoint)?;
+        }
+    }
+    Ok(checkpoint)
+}
+
+/// Deals with a segment file that the checkpoint may not list: what the journal brings back and what lies before the
+/// log's start goes; anything else is nobody's to delete.
+fn settle_unlisted(dir: &Path, base: i64, checkpoint: &PartitionCheckpoint) -> Result<(), LogError> {
+    if checkpoint.segments.iter().any(|s| s.base_offset == base) {
+        return Ok(());
+    }
+    let (path, sidecar) = (file_name(dir, base, LOG), file_name(dir, base, EXTENTS));
+    let next = checkpoint.segments.iter().map(|s| s.base_offset).find(|b| *b > base);
+    let end = next.unwrap_or(checkpoint.segment_durable_offset);
+    if base >= checkpoint.segment_durable_offset || end <= checkpoint.start_offset {
+        unlink(&sidecar)?;
+        return unlink(&path);
+    }
+    log::error!("{}: no checkpoint knows this segment; it is set aside", path.display());
+    unlink(&sidecar)?;
+    set_aside(&path)
+}
+
+fn set_aside(path: &Path) -> Result<(), LogError> {
+    rt::fs::rename(path, with_suffix(path, ASIDE)).map_err(|e| LogError::io(path, e))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{suffix}"));
+    name.into()
+}
+
+fn unlink(path: &Path) -> Result<(), LogError> {
+    match rt::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(LogError::io(path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Cuts the active segment to its valid length. One that lost bytes is left as it is, sealed: readers of what is
+/// missing get an error, and the log goes on in a new segment.
+fn cut_active(found: &mut Recovered) -> Result<(), LogError> {
+    let Some(active) = &found.active else { return Ok(()) };
+    let segment = active.segment.clone();
+    let (path, size) = (segment.path(), u64::from(segment.meta().size));
+    let options = OpenOptions { write: true, ..OpenOptions::default() };
+    let length = match File::open(&path, options) {
+        Ok(file) => {
+            let length = file.len().map_err(|e| LogError::io(&path, e))?;
+            if length > size {
+                file.set_len(size).map_err(|e| LogError::io(&path, e))?;
+            }
+            length
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+        Err(e) => return Err(LogError::io(path, e)),
+    };
+    if length < size {
+        log::error!("{} is corrupt: it has {length} bytes where {size} were durable", path.display());
+        segment.sealed.set(true);
+        found.active = None;
+    }
+    Ok(())
+}
+
+/// Reads every segment in the directory.
+fn scan_all(dir: &Rc<Path>, cache: &Rc<BatchCache>) -> Result<Recovered, LogError> {
+    let names = rt::fs::read_dir_names(&**dir).map_err(|e| LogError::io(&**dir, e))?;
+    let mut sizes = BTreeMap::new();
+    for name in &names {
+        let path = dir.join(name);
+        if name.ends_with(&format!(".{DELETED}")) {
+            unlink(&path)?;
+        } else if let Some(base) = parse_log_name(name) {
+            let file = File::open(&path, OpenOptions::default()).map_err(|e| LogError::io(&path, e))?;
+            sizes.insert(base, file.len().map_err(|e| LogError::io(&path, e))?);
+        }
+    }
+    let mut found = Recovered {
+        segments: VecDeque::new(),
+        active: None,
+        epochs: EpochList::default(),
+        start_offset: sizes.keys().next().copied().unwrap_or(0),
+        end_offset: sizes.keys().next().copied().unwrap_or(0),
+        clean: false,
+    };
+    let count = sizes.len();
+    for (i, (base, size)) in sizes.into_iter().enumerate() {
+        let last = i + 1 == count;
+        scan_segment(dir, cache, base, size, last, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn scan_segment(
+    dir: &Rc<Path>,
+    cache: &Rc<BatchCache>,
+    base: i64,
+    length: u64,
+    last: bool,
+    found: &mut Recovered,
+) -> Result<(), LogError> {
+    let path = file_name(dir, base, LOG);
+    let file = File::open(&path, OpenOptions { write: true, direct: true, ..OpenOptions::default() })
+        .map_err(|e| LogError::io(&path, e))?;
+    let mut scanner = Scanner::new(SegmentMeta::new(base, rt::unix_ms()), ExtentIndex::default(), !last);
+    let what = scan_file(&file, &mut scanner, length).map_err(|e| LogError::io(&path, e))?;
+    let size = u64::from(scanner.meta.size);
+    if base < found.end_offset || (size < length && !last) {
+        log::error!("{} is not a whole segment ({what}); it is set aside", path.display());
+        unlink(&file_name(dir, base, EXTENTS))?;
+        return set_aside(&path);
+    }
+    for (epoch, offset) in &scanner.epochs {
+        found.epochs.note(*epoch, *offset);
+    }
+    if size < length {
+        save_rest(&file, &path, size, length)?;
+        file.set_len(size).map_err(|e| LogError::io(&path, e))?;
+    }
+    found.end_offset = scanner.meta.next_offset.max(base);
+    // The index is made again when it is needed; an old one may say something else.
+    unlink(&file_name(dir, base, EXTENTS))?;
+    let segment = Segment::new(dir.clone(), cache.clone(), scanner.meta, !last);
+    found.active = last.then(|| Active::reopened(segment.clone()));
+    found.segments.push_back(segment);
+    Ok(())
+}
+
+/// Feeds the file to the scanner; says why it stopped.
+fn scan_file(file: &File, scanner: &mut Scanner, length: u64) -> io::Result<&'static str> {
+    let mut want = SCAN_BYTES;
+    loop {
+        let at = u64::from(scanner.meta.size);
+        let bytes = read_blocking(file, at, want.max(SCAN_BYTES))?;
+        match scanner.feed(&bytes.as_slice()[(at % BLOCK as u64) as usize..]) {
+            Step::End { what, .. } => return Ok(what),
+            Step::Need { bytes, .. } if u64::from(scanner.meta.size) + bytes as u64 > length => {
+                return Ok("it ends within a batch");
+            }
+            Step::Need { bytes, .. } => want = bytes,
+        }
+    }
+}
+
+/// Reads from the block that holds `at` on.
+fn read_blocking(file: &File, at: u64, len: usize) -> io::Result<AlignedBuf> {
+    let start = at / BLOCK as u64 * BLOCK as u64;
+    let mut buffer = AlignedBuf::with_capacity(len + BLOCK);
+    let got = file.read_blocking(start, &mut buffer)?;
+    buffer.set_len(got.max((at - start) as usize));
+    Ok(buffer)
+}
+
+/// Keeps what follows the valid batches, unless it is padding.
+fn save_rest(file: &File, path: &Path, from: u64, to: u64) -> Result<(), LogError> {
+    let rest = (to - from) as usize;
+    if rest > MAX_ASIDE_BYTES {
+        return Err(LogError::corrupt(
+            path,
+            from,
+            format!("{rest} bytes are not batches, and no checkpoint is left"),
+        ));
+    }
+    let bytes = read_blocking(file, from, rest).map_err(|e| LogError::io(path, e))?;
+    let rest = &bytes.as_slice()[(from % BLOCK as u64) as usize..];
+    let padding = rest.iter().skip(12).all(|b| *b == 0) && rest.len() < BLOCK;
+    if padding {
+        return Ok(());
+    }
+    let aside = with_suffix(path, ASIDE);
+    log::error!(
+        "{} is corrupt at {from}: the {} bytes from there on are in {}",
+        path.display(),
+        rest.len(),
+        aside.display()
+    );
+    rt::fs::write_atomic(&aside, rest).map_err(|e| LogError::io(aside, e))
+}

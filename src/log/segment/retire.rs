@@ -1,0 +1,157 @@
+//! Segments and logs on their way out: renamed first, unlinked later.
+//!
+//! A file that carries `.deleted` is dead whatever the checkpoint says; whoever finds it at start unlinks it. Readers
+//! that have the file open go on reading.
+
+use std::path::PathBuf;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use crate::log::LogError;
+use crate::log::partition_log::PartitionLog;
+use crate::rt;
+
+use super::retention::{RetentionPlan, TailView, plan};
+use super::{DELETED, Segment, SegmentMeta};
+
+/// What one pass of retention took away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retired {
+    pub segments: usize,
+    pub bytes: u64,
+}
+
+impl PartitionLog {
+    /// Deletes the segments that time, size or the log start offset let go. Their files disappear after
+    /// `file.delete.delay.ms`.
+    pub async fn retention(self: &Rc<Self>, now_ms: i64) -> Result<Retired, LogError> {
+        // Most passes find nothing to do: look before waiting for the turn.
+        if self.state.borrow().removed || self.plan_retention(now_ms).delete == 0 {
+            return Ok(Retired::default());
+        }
+        let _turn = self.turn().await;
+        if self.state.borrow().removed {
+            return Ok(Retired::default());
+        }
+        let mut plan = self.plan_retention(now_ms);
+        if plan.seal_active {
+            self.write_tail(None).await?;
+            self.seal().await?;
+            plan = self.plan_retention(now_ms);
+        }
+        self.set_start_offset(plan.start_offset);
+        let mut retired = Retired::default();
+        for _ in 0..plan.delete {
+            let Some(segment) = self.state.borrow_mut().segments.pop_front() else { break };
+            retired.segments += 1;
+            retired.bytes += u64::from(segment.meta().size);
+            self.rename_away(&segment)?;
+        }
+        self.unlink_later();
+        Ok(retired)
+    }
+
+    fn plan_retention(&self, now_ms: i64) -> RetentionPlan {
+        let tail = {
+            let tail = self.tail.borrow();
+            TailView {
+                bytes: tail.pinned_bytes(),
+                max_timestamp: tail.pinned_max_timestamp().unwrap_or(i64::MIN),
+                end_offset: self.end_offset(),
+            }
+        };
+        let state = self.state.borrow();
+        let metas: Vec<SegmentMeta> = state.segments.iter().map(|s| s.meta()).collect();
+        plan(&metas, state.active.is_some(), tail, self.start_offset(), &state.limits, now_ms)
+    }
+
+    fn rename_away(&self, segment: &Segment) -> Result<(), LogError> {
+        segment.deleted.set(true);
+        let mut state = self.state.borrow_mut();
+        // Files that no checkpoint names are not "in order": the next start has to look.
+        state.clean = false;
+        for path in [segment.sidecar_path(), segment.path()] {
+            let mut dead = path.clone().into_os_string();
+            dead.push(format!(".{DELETED}"));
+            match rt::fs::rename(&path, &dead) {
+                Ok(()) => state.doomed.push(dead.into()),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(LogError::io(path, e)),
+            }
+        }
+        Ok(())
+    }
+
+    fn unlink_later(self: &Rc<Self>) {
+        let delay = Duration::from_millis(self.state.borrow().limits.file_delete_delay_ms.max(0) as u64);
+        let (log, due): (Weak<Self>, Vec<PathBuf>) =
+            (Rc::downgrade(self), self.state.borrow().doomed.clone());
+        drop(rt::spawn(async move {
+            rt::sleep(delay).await;
+            unlink(due.clone()).await;
+            if let Some(log) = log.upgrade() {
+                log.state.borrow_mut().doomed.retain(|path| !due.contains(path));
+            }
+        }));
+    }
+
+    pub(super) async fn unlink_doomed(&self) {
+        let doomed = std::mem::take(&mut self.state.borrow_mut().doomed);
+        if !doomed.is_empty() {
+            unlink(doomed).await;
+        }
+    }
+
+    /// Deletes the log with its directory. What is under way ends first; everything later fails with
+    /// [`LogError::Removed`] or does nothing.
+    pub async fn remove(&self) -> Result<(), LogError> {
+        let _turn = self.turn().await;
+        let segments = {
+            let mut state = self.state.borrow_mut();
+            if std::mem::replace(&mut state.removed, true) {
+                return Ok(());
+            }
+            state.active = None;
+            state.unsynced = None;
+            state.doomed.clear();
+            std::mem::take(&mut state.segments)
+        };
+        for segment in segments {
+            segment.deleted.set(true);
+            self.cache.close_file(segment.uid());
+        }
+        let (pinned, cached) = self.tail.borrow_mut().clear();
+        self.cache.forget(pinned, cached);
+        let dead = removed_directory(self);
+        match rt::fs::rename(&self.dir, &dead) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(LogError::io(&*self.dir, e)),
+        }
+        let path = dead.clone();
+        rt::blocking(move || rt::fs::remove_dir_all(path)).await.map_err(|e| LogError::io(dead, e))
+    }
+}
+
+/// Where a removed log's directory goes: a name that no topic has and that is not too long for any topic's.
+fn removed_directory(log: &PartitionLog) -> PathBuf {
+    log.dir.with_file_name(format!("{}.{DELETED}", log.id()))
+}
+
+/// Whether a name in the topics directory is what a removal left behind: it may be unlinked at any time.
+pub fn is_removed_directory(name: &str) -> bool {
+    name.strip_suffix(DELETED).is_some_and(|rest| rest.ends_with('.'))
+}
+
+async fn unlink(paths: Vec<PathBuf>) {
+    rt::blocking(move || {
+        for path in paths {
+            match rt::fs::remove_file(&path) {
+                Ok(()) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => log::warn!("{}: {e}; it is removed at the next start", path.display()),
+            }
+        }
+    })
+    .await;
+}

@@ -1,0 +1,368 @@
+//! From the tail to the active segment's file: write, sync, roll, close.
+//!
+//! ```text
+//! file    … block | block | partial block, padded |
+//! write             [ partial block again | batches | pad ]     one aligned buffer, O_DIRECT
+//! ```
+//! The bytes of the last, partial block are kept in memory and written again in front of what follows. The pad is a
+//! batch head that claims more bytes than any file has, then zeros: Kafka's tools stop there as at a batch cut short.
+//! Sealing and closing cut it off.
+//!
+//! A failed write changes nothing and can be tried again. A failed sync cannot: what the disk holds is unknown from
+//! then on, so the log takes no more writes, its tail stays in the journal, and every flush says why.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+
+use crate::log::partition_log::PartitionLog;
+use crate::log::{LogError, Lsn};
+use crate::rt::{self, AlignedBuf, BLOCK};
+
+use super::roll::{NextBatch, must_roll};
+use super::tail::TailBatch;
+use super::{Segment, SegmentMeta};
+
+/// Batches written with one operation, unless a single one is larger.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Batches smaller than this on average are served from the chunk they were written with: they then no longer keep
+/// the request frames that they came in.
+const SMALL_BATCH_BYTES: usize = 16 << 10;
+/// Ends the batches of an active segment: base offset −1, batch length `i32::MAX`.
+const PAD: [u8; 12] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff];
+
+/// The end of a log's last segment while it is being written.
+pub struct Active {
+    pub segment: Rc<Segment>,
+    /// What was synced.
+    durable: Cell<SegmentMeta>,
+    /// The bytes behind the last whole block; `None` until they were read back.
+    last_block: RefCell<Option<Vec<u8>>>,
+    /// The file is new: its directory has to be synced too.
+    created: Cell<bool>,
+}
+
+impl Active {
+    /// The active segment of a log just opened: all of it is synced.
+    pub fn reopened(segment: Rc<Segment>) -> Rc<Self> {
+        let durable = Cell::new(segment.meta());
+        Rc::new(Self { segment, durable, last_block: RefCell::new(None), created: Cell::new(false) })
+    }
+
+    fn new(segment: Rc<Segment>) -> Rc<Self> {
+        let durable = Cell::new(segment.meta());
+        Rc::new(Self {
+            segment,
+            durable,
+            last_block: RefCell::new(Some(Vec::new())),
+            created: Cell::new(true),
+        })
+    }
+
+    pub fn durable(&self) -> SegmentMeta {
+        self.durable.get()
+    }
+
+    async fn last_block(&self) -> Result<Vec<u8>, LogError> {
+        if let Some(bytes) = self.last_block.borrow_mut().take() {
+            return Ok(bytes);
+        }
+        let size = self.segment.meta().size as usize;
+        let (start, len) = (size / BLOCK * BLOCK, size % BLOCK);
+        if len == 0 {
+            return Ok(Vec::new());
+        }
+        let path = self.segment.path();
+        let file = self.segment.file(false)?;
+        let bytes = file.read(start as u64, len).await.map_err(|e| LogError::io(&path, e))?;
+        if bytes.len() < len {
+            return Err(LogError::corrupt(path, start as u64, "the file is shorter than it was"));
+        }
+        Ok(bytes.to_vec())
+    }
+}
+
+/// A chunk ready to be written: the partial block, then batches.
+struct Chunk {
+    buffer: AlignedBuf,
+    /// Where the batches start, and one past their last byte.
+    start: usize,
+    end: usize,
+    batches: Vec<ChunkBatch>,
+    first_lsn: Lsn,
+    meta: SegmentMeta,
+}
+
+struct ChunkBatch {
+    relative_offset: u32,
+    max_timestamp: i64,
+    bytes: usize,
+}
+
+/// A write whose caller went away may still reach the file, after and over a later one: no later one may follow.
+struct Underway<'a>(&'a PartitionLog);
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        self.0.state.borrow_mut().failed = Some("a write was abandoned".into());
+    }
+}
+
+impl PartitionLog {
+    /// Moves the tail, up to and with the entry at `upto`, to the segment file and syncs it. Then the journal may
+    /// forget it.
+    pub async fn flush(&self, upto: Option<Lsn>) -> Result<(), LogError> {
+        let _turn = self.turn().await;
+        if self.state.borrow().removed {
+            return Ok(());
+        }
+        self.write_tail(upto).await?;
+        if self.state.borrow().unsynced.is_some() { self.sync().await } else { Ok(()) }
+    }
+
+    /// As [`flush`](Self::flush) without the sync: frees the memory, but the journal still has to keep the entries.
+    pub async fn write(&self, upto: Option<Lsn>) -> Result<(), LogError> {
+        let _turn = self.turn().await;
+        if self.state.borrow().removed {
+            return Ok(());
+        }
+        self.write_tail(upto).await
+    }
+
+    /// Flushes everything, cuts the padding and finishes pending deletions: the next start finds all in order.
+    pub async fn close(&self) -> Result<(), LogError> {
+        let _turn = self.turn().await;
+        if self.state.borrow().removed {
+            return Ok(());
+        }
+        self.write_tail(None).await?;
+        self.unlink_doomed().await;
+        let active = self.state.borrow().active.clone();
+        if let Some(active) = active
+            && !self.state.borrow().clean
+        {
+            self.cut_padding(&active).await?;
+            self.sync().await?;
+        }
+        self.state.borrow_mut().clean = true;
+        Ok(())
+    }
+
+    pub(super) async fn write_tail(&self, upto: Option<Lsn>) -> Result<(), LogError> {
+        while self.write_chunk(upto).await? {}
+        Ok(())
+    }
+
+    /// Writes the next chunk; false if there is nothing to write.
+    async fn write_chunk(&self, upto: Option<Lsn>) -> Result<bool, LogError> {
+        self.check_usable()?;
+        let wanted = |b: &TailBatch<'_>| upto.is_none_or(|upto| b.lsn <= upto);
+        let first =
+            self.tail.borrow().pinned().next().filter(wanted).map(|b| (b.base_offset, next_batch(&b)));
+        let Some((base_offset, first)) = first else { return Ok(false) };
+        let active = self.active_for(base_offset, first).await?;
+        let segment = &active.segment;
+        segment.index().await?;
+        let partial = active.last_block().await?;
+        let chunk = self.gather(segment.meta(), &partial, first.bytes, wanted);
+        *active.last_block.borrow_mut() = Some(partial);
+        let file = segment.file(true)?;
+        self.state.borrow_mut().clean = false;
+        let position = segment.meta().size as usize / BLOCK * BLOCK;
+        let Chunk { buffer, start, end, batches, first_lsn, meta } = chunk;
+        let underway = Underway(self);
+        let (written, buffer) = file.write(position as u64, buffer).await;
+        std::mem::forget(underway);
+        if let Err(e) = written {
+            self.cache.give_buffer(buffer);
+            return Err(LogError::io(segment.path(), e));
+        }
+        self.note_written(&active, Chunk { buffer, start, end, batches, first_lsn, meta });
+        if segment.sidecar_is_behind() {
+            segment.save_sidecar().await;
+        }
+        Ok(true)
+    }
+
+    /// Copies as many pinned batches as fit into a chunk and into the segment behind the partial block.
+    fn gather(
+        &self,
+        mut meta: SegmentMeta,
+        partial: &[u8],
+        first_bytes: usize,
+        wanted: impl Fn(&TailBatch<'_>) -> bool,
+    ) -> Chunk {
+        let tail = self.tail.borrow();
+        let limits = self.state.borrow().limits;
+        let now_ms = rt::unix_ms();
+        let most = (tail.pinned_bytes() as usize).min(CHUNK_BYTES).max(first_bytes);
+        let mut buffer = self.cache.take_buffer(partial.len() + most + BLOCK);
+        buffer.extend_from_slice(partial);
+        let mut batches = Vec::new();
+        let mut first_lsn = Lsn::ZERO;
+        for batch in tail.pinned().take_while(wanted) {
+            let full = buffer.len() - partial.len() + batch.bytes.len() > most;
+            if !batches.is_empty() && (full || must_roll(&meta, next_batch(&batch), &limits, now_ms)) {
+                break;
+            }
+            if batches.is_empty() {
+                first_lsn = batch.lsn;
+            }
+            buffer.extend_from_slice(batch.bytes);
+            meta.push(batch.base_offset, batch.next_offset, batch.max_timestamp, batch.bytes.len());
+            batches.push(ChunkBatch {
+                relative_offset: (batch.base_offset - meta.base_offset) as u32,
+                max_timestamp: batch.max_timestamp,
+                bytes: batch.bytes.len(),
+            });
+        }
+        meta.written_ms = now_ms;
+        let end = buffer.len();
+        if end.next_multiple_of(BLOCK) - end >= PAD.len() {
+            buffer.extend_from_slice(&PAD);
+        }
+        buffer.pad_to_block();
+        Chunk { buffer, start: partial.len(), end, batches, first_lsn, meta }
+    }
+
+    /// The chunk is in the file: the segment, its index and the tail say so, in one step.
+    fn note_written(&self, active: &Active, chunk: Chunk) {
+        let Chunk { buffer, start, end, batches, first_lsn, meta } = chunk;
+        let bytes = buffer.as_slice();
+        active.segment.with_index(|index| {
+            let mut at = start;
+            for batch in &batches {
+                index.push_batch(batch.relative_offset, batch.max_timestamp, &bytes[at..at + batch.bytes]);
+                at += batch.bytes;
+            }
+        });
+        active.segment.meta.set(meta);
+        *active.last_block.borrow_mut() = Some(bytes[end / BLOCK * BLOCK..end].to_vec());
+        self.state.borrow_mut().unsynced.get_or_insert(first_lsn);
+        let small = (end - start) / batches.len() < SMALL_BATCH_BYTES;
+        let (cost, below) = if small && buffer.capacity() / 2 <= end {
+            let chunk = buffer.freeze();
+            self.tail.borrow_mut().mark_written(batches.len(), Some((&chunk, start)))
+        } else {
+            self.cache.give_buffer(buffer);
+            self.tail.borrow_mut().mark_written(batches.len(), None)
+        };
+        self.cache.unpin(self.evictable(), below, cost);
+    }
+
+    /// The segment that takes the batch `next` at `base_offset`: the active one, or a new one after a roll.
+    async fn active_for(&self, base_offset: i64, next: NextBatch) -> Result<Rc<Active>, LogError> {
+        let (active, limits) = {
+            let state = self.state.borrow();
+            (state.active.clone(), state.limits)
+        };
+        if let Some(active) = active {
+            if !must_roll(&active.segment.meta(), next, &limits, rt::unix_ms()) {
+                return Ok(active);
+            }
+            self.seal().await?;
+        }
+        if !self.state.borrow().directory_made {
+            rt::fs::create_dir_all(&self.dir).map_err(|e| LogError::io(&self.dir, e))?;
+        }
+        let meta = SegmentMeta::new(base_offset, rt::unix_ms());
+        let segment = Segment::new(self.dir.clone(), self.cache.clone(), meta, false);
+        let active = Active::new(segment.clone());
+        let mut state = self.state.borrow_mut();
+        state.segments.push_back(segment);
+        state.active = Some(active.clone());
+        Ok(active)
+    }
+
+    /// Ends the active segment: exact length, synced, never written again.
+    pub(super) async fn seal(&self) -> Result<(), LogError> {
+        let Some(active) = self.state.borrow().active.clone() else { return Ok(()) };
+        let segment = &active.segment;
+        if segment.meta().size == 0 {
+            let mut state = self.state.borrow_mut();
+            state.active = None;
+            state.segments.pop_back();
+            return Ok(());
+        }
+        self.cut_padding(&active).await?;
+        self.sync().await?;
+        segment.sealed.set(true);
+        self.cache.close_file(segment.uid());
+        self.state.borrow_mut().active = None;
+        // Its index may be evicted from now on.
+        segment.index().await.map(drop)
+    }
+
+    async fn cut_padding(&self, active: &Active) -> Result<(), LogError> {
+        let segment = &active.segment;
+        if segment.meta().size == 0 {
+            return Ok(());
+        }
+        segment.save_sidecar().await;
+        let file = segment.file(false)?;
+        let size = u64::from(segment.meta().size);
+        file.set_len(size).map_err(|e| LogError::io(segment.path(), e))
+    }
+
+    /// Makes durable what was written. Everything but the active segment already is.
+    pub(super) async fn sync(&self) -> Result<(), LogError> {
+        self.check_usable()?;
+        let Some(active) = self.state.borrow().active.clone() else { return Ok(()) };
+        let meta = active.segment.meta();
+        if meta.size == 0 {
+            return Ok(());
+        }
+        let file = active.segment.file(false)?;
+        if let Err(e) = file.fdatasync().await {
+            return Err(self.fail(active.segment.path(), e));
+        }
+        if active.created.get() {
+            self.sync_directories().await?;
+            active.created.set(false);
+        }
+        active.durable.set(meta);
+        self.durable_offset.set(meta.next_offset);
+        self.state.borrow_mut().unsynced = None;
+        Ok(())
+    }
+
+    /// A new file's name is durable once its directory is, and a new directory's once its parent is.
+    async fn sync_directories(&self) -> Result<(), LogError> {
+        let mut directories = vec![self.dir.to_path_buf()];
+        if !self.state.borrow().directory_made {
+            directories.extend(self.dir.parent().map(|p| p.to_path_buf()));
+        }
+        let synced = rt::blocking(move || {
+            directories.into_iter().try_for_each(|dir| rt::fs::sync_dir(&dir).map_err(|e| (dir, e)))
+        });
+        match synced.await {
+            Ok(()) => {
+                self.state.borrow_mut().directory_made = true;
+                Ok(())
+            }
+            Err((dir, e)) => Err(self.fail(dir, e)),
+        }
+    }
+
+    fn fail(&self, path: std::path::PathBuf, e: io::Error) -> LogError {
+        let what = format!("{}: sync failed: {e}", path.display());
+        log::error!("{what}; partition {} takes no more writes", self.id());
+        self.state.borrow_mut().failed = Some(what.into());
+        LogError::io(path, e)
+    }
+
+    fn check_usable(&self) -> Result<(), LogError> {
+        match &self.state.borrow().failed {
+            Some(what) => Err(LogError::io(&*self.dir, io::Error::other(what.to_string()))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn next_batch(batch: &TailBatch<'_>) -> NextBatch {
+    NextBatch {
+        bytes: batch.bytes.len(),
+        last_offset: batch.next_offset - 1,
+        max_timestamp: batch.max_timestamp,
+    }
+}
