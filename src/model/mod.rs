@@ -1,5 +1,6 @@
 //! The words of the domain: ids, limits, settings, topic configuration. No I/O, no wire format, no time.
 
+pub mod broker_config;
 pub mod config_def;
 pub mod ids;
 pub mod limits;

@@ -1,0 +1,248 @@
+//! Which metrics there are: one block a family.
+
+use kafka_wire::API_DESCRIPTORS;
+
+use super::process::Process;
+use super::prometheus::{Kind, Text};
+use crate::shard::metrics::{ApiSnapshot, JournalSnapshot, MetricsSnapshot};
+use crate::wire::error_code::ErrorCode;
+
+/// Bucket bounds of durations, in microseconds.
+const DURATIONS: &[u64] = &[
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000,
+];
+/// Bucket bounds of commit sizes, in bytes.
+const SIZES: &[u64] = &[4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20];
+const MICROSECOND: f64 = 1e-6;
+
+pub fn metrics(shards: &[MetricsSnapshot], process: &Process) -> String {
+    let mut text = Text::default();
+    text.family("weir_build_info", Kind::Gauge, "Version of the running broker; always 1.");
+    text.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+    requests(&mut text, shards);
+    errors(&mut text, shards);
+    durations(&mut text, shards);
+    connections(&mut text, shards);
+    records(&mut text, shards);
+    journal(&mut text, shards);
+    memory(&mut text, shards);
+    of_process(&mut text, process);
+    text.finish()
+}
+
+fn api_name(key: i16) -> String {
+    let known = API_DESCRIPTORS.iter().find(|d| d.api_key.value() == key);
+    known.map_or_else(|| format!("unknown_{key}"), |d| d.request.name.trim_end_matches("Request").to_owned())
+}
+
+/// One sample for each API of each shard.
+fn each_api(
+    text: &mut Text,
+    shards: &[MetricsSnapshot],
+    (name, kind, help): (&'static str, Kind, &str),
+    value: impl Fn(&ApiSnapshot) -> f64,
+) {
+    text.family(name, kind, help);
+    for shard in shards {
+        for api in &shard.apis {
+            let labels = [("shard", &*shard.shard.to_string()), ("api", &*api_name(api.key))];
+            text.sample(&labels, value(api));
+        }
+    }
+}
+
+/// One sample for each shard.
+fn each_shard(
+    text: &mut Text,
+    shards: &[MetricsSnapshot],
+    (name, kind, help): (&'static str, Kind, &str),
+    value: impl Fn(&MetricsSnapshot) -> u64,
+) {
+    text.family(name, kind, help);
+    for shard in shards {
+        text.sample(&[("shard", &shard.shard.to_string())], value(shard) as f64);
+    }
+}
+
+fn requests(text: &mut Text, shards: &[MetricsSnapshot]) {
+    let counter = Kind::Counter;
+    each_api(text, shards, ("weir_requests_total", counter, "Requests received."), |a| a.requests as f64);
+    each_api(
+        text,
+        shards,
+        ("weir_request_bytes_total", counter, "Bytes of requests, frames included."),
+        |a| a.bytes_in as f64,
+    );
+    each_api(
+        text,
+        shards,
+        ("weir_response_bytes_total", counter, "Bytes of responses, frames included."),
+        |a| a.bytes_out as f64,
+    );
+    each_api(
+        text,
+        shards,
+        ("weir_requests_in_flight", Kind::Gauge, "Requests received and not answered yet."),
+        |a| a.in_flight as f64,
+    );
+}
+
+fn errors(text: &mut Text, shards: &[MetricsSnapshot]) {
+    text.family(
+        "weir_request_errors_total",
+        Kind::Counter,
+        "Error codes answered, one for each partition or resource.",
+    );
+    for shard in shards {
+        for api in &shard.apis {
+            for (code, count) in &api.errors {
+                let labels = [
+                    ("shard", &*shard.shard.to_string()),
+                    ("api", &*api_name(api.key)),
+                    ("error", ErrorCode::from_code(*code).name()),
+                ];
+                text.sample(&labels, *count as f64);
+            }
+        }
+    }
+    text.family(
+        "weir_protocol_errors_total",
+        Kind::Counter,
+        "Frames that could not be answered as a request.",
+    );
+    for shard in shards {
+        for (reason, count) in shard.protocol_errors {
+            text.sample(&[("shard", &shard.shard.to_string()), ("reason", reason)], count as f64);
+        }
+    }
+}
+
+fn durations(text: &mut Text, shards: &[MetricsSnapshot]) {
+    let help = "From a request's last byte to handing its response to the socket.";
+    text.family("weir_request_duration_seconds", Kind::Histogram, help);
+    for shard in shards {
+        for api in &shard.apis {
+            let labels = [("shard", &*shard.shard.to_string()), ("api", &*api_name(api.key))];
+            text.histogram(&labels, &api.latency, api.sum_us, DURATIONS, MICROSECOND);
+        }
+    }
+}
+
+fn connections(text: &mut Text, shards: &[MetricsSnapshot]) {
+    each_shard(text, shards, ("weir_connections", Kind::Gauge, "Client connections open."), |s| {
+        s.connections_opened.saturating_sub(s.connections_closed)
+    });
+    each_shard(
+        text,
+        shards,
+        ("weir_connections_opened_total", Kind::Counter, "Client connections accepted."),
+        |s| s.connections_opened,
+    );
+    each_shard(
+        text,
+        shards,
+        (
+            "weir_connections_refused_total",
+            Kind::Counter,
+            "Client connections closed at once for being too many.",
+        ),
+        |s| s.connections_refused,
+    );
+}
+
+fn records(text: &mut Text, shards: &[MetricsSnapshot]) {
+    let counter = Kind::Counter;
+    each_shard(text, shards, ("weir_produced_batches_total", counter, "Batches appended."), |s| {
+        s.produced_batches
+    });
+    each_shard(text, shards, ("weir_produced_records_total", counter, "Records appended."), |s| {
+        s.produced_records
+    });
+    each_shard(text, shards, ("weir_produced_bytes_total", counter, "Bytes of batches appended."), |s| {
+        s.produced_bytes
+    });
+    each_shard(
+        text,
+        shards,
+        ("weir_fetched_bytes_total", counter, "Bytes of batches handed to readers."),
+        |s| s.fetched_bytes,
+    );
+    let help = "Bytes of batches read from disk for readers.";
+    each_shard(text, shards, ("weir_fetched_from_disk_bytes_total", counter, help), |s| {
+        s.fetched_from_disk_bytes
+    });
+}
+
+fn journal(text: &mut Text, shards: &[MetricsSnapshot]) {
+    each_shard(
+        text,
+        shards,
+        ("weir_journal_commits_total", Kind::Counter, "Journal commits made durable."),
+        |s| s.journal.commits,
+    );
+    each_shard(
+        text,
+        shards,
+        ("weir_journal_bytes_total", Kind::Counter, "Bytes written to the journal."),
+        |s| s.journal.bytes,
+    );
+    each_shard(text, shards, ("weir_journal_files", Kind::Gauge, "Journal files on disk."), |s| {
+        s.journal.files
+    });
+    let help = "Bytes appended and not durable yet.";
+    each_shard(text, shards, ("weir_journal_backlog_bytes", Kind::Gauge, help), |s| s.journal.backlog_bytes);
+    let help = "1 once a write failed; the shard acknowledges nothing any more.";
+    each_shard(text, shards, ("weir_journal_failed", Kind::Gauge, help), |s| {
+        u64::from(s.journal.failed.is_some())
+    });
+    let help = "From submitting a commit to its being durable.";
+    text.family("weir_journal_commit_duration_seconds", Kind::Histogram, help);
+    for (shard, journal) in journals(shards) {
+        if let Some(times) = &journal.commit_us {
+            text.histogram(&[("shard", &shard)], times, journal.commit_us_sum, DURATIONS, MICROSECOND);
+        }
+    }
+    text.family("weir_journal_commit_size_bytes", Kind::Histogram, "Bytes of one commit.");
+    for (shard, journal) in journals(shards) {
+        if let Some(sizes) = &journal.commit_bytes {
+            text.histogram(&[("shard", &shard)], sizes, journal.bytes, SIZES, 1.0);
+        }
+    }
+}
+
+fn journals(shards: &[MetricsSnapshot]) -> impl Iterator<Item = (String, &JournalSnapshot)> {
+    shards.iter().map(|s| (s.shard.to_string(), &s.journal))
+}
+
+fn memory(text: &mut Text, shards: &[MetricsSnapshot]) {
+    let gauge = Kind::Gauge;
+    each_shard(text, shards, ("weir_partitions", gauge, "Partitions this shard owns."), |s| {
+        s.gauges.partitions
+    });
+    let help = "Batches that only the journal and memory hold.";
+    each_shard(text, shards, ("weir_tail_bytes", gauge, help), |s| s.gauges.tail_bytes);
+    each_shard(text, shards, ("weir_cache_bytes", gauge, "Batches kept for readers."), |s| {
+        s.gauges.cache_bytes
+    });
+    let help = "Memory of requests being received or answered.";
+    each_shard(text, shards, ("weir_request_memory_bytes", gauge, help), |s| s.gauges.request_bytes);
+}
+
+fn of_process(text: &mut Text, process: &Process) {
+    let mut one = |name, kind, help, value| {
+        text.family(name, kind, help);
+        text.sample(&[], value);
+    };
+    one("process_resident_memory_bytes", Kind::Gauge, "Resident memory.", process.resident_bytes as f64);
+    one("process_cpu_seconds_total", Kind::Counter, "CPU time, user and system.", process.cpu_seconds);
+    one("process_open_fds", Kind::Gauge, "Open file descriptors.", process.open_fds as f64);
+    one("process_max_fds", Kind::Gauge, "Most file descriptors allowed.", process.max_fds as f64);
+    one("process_threads", Kind::Gauge, "Threads.", process.threads as f64);
+    one(
+        "process_start_time_seconds",
+        Kind::Gauge,
+        "When the process started, since 1970.",
+        process.start_time_seconds,
+    );
+}

@@ -1,0 +1,97 @@
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use super::*;
+use crate::shard::metrics::ShardMetrics;
+
+/// Starts a server over these snapshots and returns its address; it lives as long as the test.
+fn start(shards: usize, health: Health, snapshots: Vec<MetricsSnapshot>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let source = move || std::future::ready(snapshots.clone());
+        runtime.block_on(serve(listener, shards, health, source, std::future::pending())).unwrap();
+    });
+    address
+}
+
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn busy_shard(shard: usize) -> MetricsSnapshot {
+    let metrics = ShardMetrics::new(shard);
+    metrics.connection_opened();
+    metrics.request(0, 1000);
+    metrics.response(0, 50, Duration::from_micros(120));
+    metrics.error(0, 3);
+    metrics.snapshot()
+}
+
+#[test]
+fn readiness_follows_phase_shards_and_journal() {
+    let health = Health::new();
+    let address = start(1, health.clone(), vec![busy_shard(0)]);
+    assert!(get(address, "/health/live").starts_with("HTTP/1.1 200"));
+    let answer = get(address, "/health/ready");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("recovering"), "{answer}");
+    health.set(Phase::Serving);
+    assert!(get(address, "/health/ready").starts_with("HTTP/1.1 200"));
+    health.set(Phase::Stopping);
+    assert!(get(address, "/health/ready").contains("\"reason\":\"stopping\""));
+
+    let serving = || {
+        let health = Health::new();
+        health.set(Phase::Serving);
+        health
+    };
+    let answer = get(start(2, serving(), vec![busy_shard(0)]), "/health/ready");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("shard 1 does not answer"), "{answer}");
+    let mut failed = busy_shard(0);
+    failed.journal.failed = Some("journal/0/3: No space left on device".to_owned());
+    let answer = get(start(1, serving(), vec![failed]), "/health/ready");
+    assert!(answer.contains("the journal of shard 0 failed: journal/0/3"), "{answer}");
+}
+
+#[test]
+fn metrics_are_well_formed() {
+    let address = start(2, Health::new(), vec![busy_shard(1), busy_shard(0)]);
+    let answer = get(address, "/metrics");
+    for line in [
+        "weir_requests_total{shard=\"1\",api=\"Produce\"} 1",
+        "weir_request_errors_total{shard=\"0\",api=\"Produce\",error=\"UNKNOWN_TOPIC_OR_PARTITION\"} 1",
+        "weir_request_duration_seconds_bucket{shard=\"0\",api=\"Produce\",le=\"0.00025\"} 1",
+        "weir_request_duration_seconds_bucket{shard=\"0\",api=\"Produce\",le=\"0.0001\"} 0",
+        "weir_connections{shard=\"0\"} 1",
+        "weir_journal_failed{shard=\"0\"} 0",
+    ] {
+        assert!(answer.contains(line), "{line} is missing from\n{answer}");
+    }
+    // Each family is announced once, and every sample belongs to the family announced last.
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    let mut seen = HashSet::new();
+    let mut family = "";
+    for line in body.lines().filter(|l| !l.starts_with("# HELP") && l.contains(' ')) {
+        match line.strip_prefix("# TYPE ") {
+            Some(rest) => {
+                family = rest.split(' ').next().unwrap();
+                assert!(seen.insert(family), "{family} is announced twice");
+            }
+            None => assert!(line.starts_with(family), "{line} is not of {family}"),
+        }
+    }
+    assert!(seen.len() > 25);
+}
+
+#[test]
+fn other_paths_are_not_found() {
+    let address = start(0, Health::new(), vec![]);
+    assert!(get(address, "/nothing").starts_with("HTTP/1.1 404"));
+    assert!(get(address, "/").contains("/metrics"));
+}

@@ -1,0 +1,148 @@
+//! The single node's controller: takes a request, decides, makes the decision durable, applies it.
+//! Runs on the control thread, where blocking on the disk is allowed; one request at a time.
+//!
+//! Invariant: an image is handed out only after the records that made it are on disk.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::control::{ControlError, ControlErrorKind, ControlReply, ControlRequest};
+use super::decide::{self, Decision, Outcome};
+use super::image::Image;
+use super::metadata_log::{MetadataError, MetadataLog};
+use super::records::Record;
+use crate::model::{BrokerSettings, TopicId};
+
+pub struct Controller {
+    log: MetadataLog,
+    image: Arc<Image>,
+    settings: BrokerSettings,
+}
+
+impl Controller {
+    /// Opens the metadata in `dir`, or begins a new cluster there, and notes that this broker started.
+    pub fn open(dir: &Path, settings: &BrokerSettings) -> Result<Self, MetadataError> {
+        let mut image = Image::empty(settings);
+        let log = match MetadataLog::open(dir)? {
+            Some((log, commits)) => {
+                for (number, records) in &commits {
+                    image.apply(records).map_err(|error| MetadataError::Corrupt {
+                        path: log.path().to_path_buf(),
+                        offset: 0,
+                        what: format!("change {number} does not fit those before it: {error}"),
+                    })?;
+                    image.version = *number;
+                }
+                log
+            }
+            None => {
+                let records = [Record::Cluster { id: random_id()?.to_string() }];
+                let log = MetadataLog::create(dir, 1, &records)?;
+                image = image.with(&records).expect("a cluster id applies to an empty image");
+                log
+            }
+        };
+        check_broker(&image, settings)?;
+        let mut controller = Self { log, image: Arc::new(image), settings: settings.clone() };
+        if controller.image.partition_count() > 0 {
+            controller.commit(&[Record::BrokerStarted { broker: settings.broker_id }])?;
+        }
+        Ok(controller)
+    }
+
+    pub fn image(&self) -> Arc<Image> {
+        self.image.clone()
+    }
+
+    /// Carries out one request. What it answers is durable, unless it answers an error.
+    pub fn handle(&mut self, request: ControlRequest, _now_ms: i64) -> ControlReply {
+        let decided = decide::decide(&self.image, &self.settings, request, &mut random_id);
+        let Decision { records, outcome, validate_only } = match decided {
+            Ok(decision) => decision,
+            Err(error) => return failed(&error),
+        };
+        if validate_only {
+            let would_be = self.image.with(&records);
+            return match would_be {
+                Ok(image) => reply(&image, outcome),
+                Err(error) => ControlReply::Failed(ControlError::new(
+                    ControlErrorKind::InvalidRequest,
+                    error.to_string(),
+                )),
+            };
+        }
+        if !records.is_empty()
+            && let Err(error) = self.commit(&records)
+        {
+            log::error!("metadata change refused: {error}");
+            return failed(&error);
+        }
+        reply(&self.image, outcome)
+    }
+
+    fn commit(&mut self, records: &[Record]) -> Result<(), MetadataError> {
+        let mut next = self.image.with(records).map_err(|error| MetadataError::Corrupt {
+            path: self.log.path().to_path_buf(),
+            offset: 0,
+            what: format!("a new change does not fit: {error}"),
+        })?;
+        next.version = self.log.append(records)?;
+        self.image = Arc::new(next);
+        if self.log.wants_rewrite()
+            && let Err(error) = self.log.rewrite(&self.image.snapshot())
+        {
+            log::error!("the metadata log could not be rewritten and goes on growing: {error}");
+        }
+        Ok(())
+    }
+}
+
+fn failed(error: &MetadataError) -> ControlReply {
+    ControlReply::Failed(ControlError::new(ControlErrorKind::Unavailable, error.to_string()))
+}
+
+fn reply(image: &Image, outcome: Outcome) -> ControlReply {
+    match outcome {
+        Outcome::Created(results) => {
+            let topic = |id| image.topic_by_id(id).cloned().expect("a created topic is in its image");
+            ControlReply::CreateTopics(results.into_iter().map(|r| r.map(topic)).collect())
+        }
+        Outcome::Deleted(results) => ControlReply::DeleteTopics(results),
+        Outcome::Partitions(results) => ControlReply::CreatePartitions(results),
+        Outcome::Configs(results) => ControlReply::AlterConfigs(results),
+        Outcome::ProducerIds(result) => ControlReply::ProducerIds(result),
+    }
+}
+
+/// One node leads all there is: partitions of another broker would never be served.
+fn check_broker(image: &Image, settings: &BrokerSettings) -> Result<(), MetadataError> {
+    let mut leaders = image.topics().flat_map(|topic| &topic.partitions).map(|p| p.leader);
+    match leaders.find(|leader| *leader != settings.broker_id) {
+        Some(stored) => Err(MetadataError::OtherBroker { stored, configured: settings.broker_id }),
+        None => Ok(()),
+    }
+}
+
+/// A random (version 4) UUID that is fit to be a topic's or a cluster's id. One that begins with a dash
+/// would look like an option on a command line.
+fn random_id() -> Result<TopicId, MetadataError> {
+    let path = Path::new("/dev/urandom");
+    let error = |source| MetadataError::Io { doing: "read", path: path.to_path_buf(), source };
+    let mut source = fs::File::open(path).map_err(error)?;
+    loop {
+        let mut bytes = [0; 16];
+        source.read_exact(&mut bytes).map_err(error)?;
+        bytes[6] = (bytes[6] & 0x0f) | 0x40;
+        bytes[8] = (bytes[8] & 0x3f) | 0x80;
+        let id = TopicId(bytes);
+        if !id.to_string().starts_with('-') {
+            return Ok(id);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "controller_tests.rs"]
+mod tests;

@@ -1,0 +1,292 @@
+use super::*;
+use crate::cluster::control::{ConfigChange, ConfigOp, ConfigResource, NewPartitions, NewTopic, TopicRef};
+use crate::cluster::control::{ControlErrorKind as Kind, ProducerIdBlock};
+
+struct Rig {
+    dir: tempfile::TempDir,
+    settings: BrokerSettings,
+    controller: Controller,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = BrokerSettings::default();
+        let controller = Controller::open(dir.path(), &settings).unwrap();
+        Self { dir, settings, controller }
+    }
+
+    fn reopen(&mut self) {
+        self.controller = Controller::open(self.dir.path(), &self.settings).unwrap();
+    }
+
+    fn ask(&mut self, request: ControlRequest) -> ControlReply {
+        self.controller.handle(request, 0)
+    }
+
+    fn create(&mut self, topics: Vec<NewTopic>) -> Vec<Result<Arc<crate::cluster::Topic>, ControlError>> {
+        match self.ask(ControlRequest::CreateTopics { topics, validate_only: false }) {
+            ControlReply::CreateTopics(results) => results,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn create_error(&mut self, topic: NewTopic) -> (Kind, String) {
+        let error = self.create(vec![topic]).remove(0).unwrap_err();
+        (error.kind, error.message)
+    }
+
+    fn configs(&mut self, request: ControlRequest) -> Vec<Result<(), ControlError>> {
+        match self.ask(request) {
+            ControlReply::AlterConfigs(results) => results,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn change(&mut self, resource: ConfigResource, name: &str, op: ConfigOp) -> Result<(), ControlError> {
+        let resources = vec![(resource, vec![ConfigChange { name: name.into(), op }])];
+        self.configs(ControlRequest::IncrementalAlterConfigs { resources, validate_only: false }).remove(0)
+    }
+}
+
+fn topic(name: &str, partitions: i32) -> NewTopic {
+    NewTopic { partitions, ..NewTopic::named(name) }
+}
+
+#[test]
+fn topics_survive_a_restart() {
+    let mut rig = Rig::new();
+    let cluster = rig.controller.image().cluster_id.clone();
+    assert_eq!(cluster.len(), 22);
+    let mut new = topic("orders", 3);
+    new.configs = vec![("retention.ms".into(), Some("60000".into()))];
+    let made = rig.create(vec![new, NewTopic::named("events")]);
+    let orders = made[0].as_ref().unwrap();
+    assert_eq!((orders.partitions.len(), orders.config.retention_ms), (3, 60_000));
+    assert_eq!(made[1].as_ref().unwrap().partitions.len(), 1);
+    let id = orders.id;
+    rig.reopen();
+    let image = rig.controller.image();
+    let orders = image.topic("orders").unwrap();
+    assert_eq!((orders.id, orders.config.retention_ms), (id, 60_000));
+    assert_eq!(orders.partitions[0].leader_epoch, 1, "a start raises the epoch");
+    assert_eq!(image.cluster_id, cluster);
+}
+
+#[test]
+fn what_cannot_be_created_says_why() {
+    let mut rig = Rig::new();
+    rig.create(vec![topic("a.b", 1)]).remove(0).unwrap();
+    let with = |edit: fn(&mut NewTopic)| {
+        let mut topic = NewTopic::named("t");
+        edit(&mut topic);
+        topic
+    };
+    let cases = [
+        (topic("a.b", 1), Kind::TopicExists),
+        (topic("a_b", 1), Kind::InvalidTopic),
+        (topic("", 1), Kind::InvalidTopic),
+        (topic("a/b", 1), Kind::InvalidTopic),
+        (topic("t", 0), Kind::InvalidPartitions),
+        (topic("t", -2), Kind::InvalidPartitions),
+        (topic("t", i32::MAX), Kind::TooManyPartitions),
+        (with(|t| t.replication_factor = 3), Kind::InvalidReplicationFactor),
+        (with(|t| t.replication_factor = 0), Kind::InvalidReplicationFactor),
+        (with(|t| t.configs = vec![("nope".into(), Some("1".into()))]), Kind::InvalidConfig),
+        (with(|t| t.configs = vec![("retention.ms".into(), Some("x".into()))]), Kind::InvalidConfig),
+        (with(|t| t.configs = vec![("retention.ms".into(), None)]), Kind::InvalidConfig),
+        (with(|t| t.assignments = vec![(0, vec![2])]), Kind::InvalidReplicaAssignment),
+        (with(|t| t.assignments = vec![(0, vec![])]), Kind::InvalidReplicaAssignment),
+        (with(|t| t.assignments = vec![(0, vec![1, 1])]), Kind::InvalidReplicaAssignment),
+        (with(|t| t.assignments = vec![(1, vec![1])]), Kind::InvalidReplicaAssignment),
+        (with(|t| t.assignments = vec![(0, vec![1]), (0, vec![1])]), Kind::InvalidReplicaAssignment),
+        (
+            with(|t| {
+                t.assignments = vec![(0, vec![1])];
+                t.partitions = 1;
+            }),
+            Kind::InvalidRequest,
+        ),
+    ];
+    for (topic, kind) in cases {
+        let shown = format!("{topic:?}");
+        assert_eq!(rig.create_error(topic).0, kind, "{shown}");
+    }
+    let twice = rig.create(vec![topic("x", 1), topic("x", 1), topic("y.z", 1), topic("y_z", 1)]);
+    let kinds: Vec<_> = twice.iter().map(|r| r.as_ref().err().map(|e| e.kind)).collect();
+    let repeated = Some(Kind::InvalidRequest);
+    assert_eq!(kinds, [repeated, repeated, None, Some(Kind::InvalidTopic)]);
+}
+
+#[test]
+fn assignments_are_taken_in_any_order() {
+    let mut rig = Rig::new();
+    let mut new = NewTopic::named("t");
+    new.assignments = vec![(1, vec![1]), (0, vec![1])];
+    assert_eq!(rig.create(vec![new]).remove(0).unwrap().partitions.len(), 2);
+}
+
+#[test]
+fn validation_changes_nothing() {
+    let mut rig = Rig::new();
+    let request = ControlRequest::CreateTopics { topics: vec![topic("t", 4)], validate_only: true };
+    let ControlReply::CreateTopics(results) = rig.ask(request) else { panic!() };
+    assert_eq!(results[0].as_ref().unwrap().partitions.len(), 4);
+    assert_eq!(rig.controller.image().topics().len(), 0);
+    rig.reopen();
+    assert_eq!(rig.controller.image().topics().len(), 0);
+}
+
+#[test]
+fn topics_are_deleted_by_name_or_id_once() {
+    let mut rig = Rig::new();
+    let ids: Vec<_> = rig
+        .create(vec![topic("a", 1), topic("b", 1), topic("c", 1)])
+        .into_iter()
+        .map(|t| t.unwrap().id)
+        .collect();
+    let topics = vec![
+        TopicRef::Name("a".into()),
+        TopicRef::Id(ids[1]),
+        TopicRef::Name("c".into()),
+        TopicRef::Id(ids[2]),
+        TopicRef::Name("nope".into()),
+        TopicRef::Id(TopicId([1; 16])),
+    ];
+    let ControlReply::DeleteTopics(results) = rig.ask(ControlRequest::DeleteTopics { topics }) else {
+        panic!()
+    };
+    let kinds: Vec<_> = results.iter().map(|r| r.as_ref().err().map(|e| e.kind)).collect();
+    let twice = Some(Kind::InvalidRequest);
+    assert_eq!(kinds, [None, None, twice, twice, Some(Kind::UnknownTopic), Some(Kind::UnknownTopicId)]);
+    rig.reopen();
+    let image = rig.controller.image();
+    assert_eq!(image.topics().map(|t| t.name.to_string()).collect::<Vec<_>>(), ["c"]);
+    assert!(image.was_deleted(ids[0]) && image.was_deleted(ids[1]) && !image.was_deleted(ids[2]));
+}
+
+#[test]
+fn partitions_only_grow() {
+    let mut rig = Rig::new();
+    rig.create(vec![topic("t", 2)]).remove(0).unwrap();
+    let mut grow = |name: &str, total, assignments| {
+        let topics = vec![NewPartitions { topic: name.into(), total, assignments }];
+        match rig.ask(ControlRequest::CreatePartitions { topics, validate_only: false }) {
+            ControlReply::CreatePartitions(mut results) => results.remove(0).map_err(|e| e.kind),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(grow("t", 2, None), Err(Kind::InvalidPartitions));
+    assert_eq!(grow("t", 1, None), Err(Kind::InvalidPartitions));
+    assert_eq!(grow("t", -1, None), Err(Kind::InvalidPartitions));
+    assert_eq!(grow("t", i32::MAX, None), Err(Kind::TooManyPartitions));
+    assert_eq!(grow("u", 3, None), Err(Kind::UnknownTopic));
+    assert_eq!(grow("t", 4, Some(vec![vec![1]])), Err(Kind::InvalidReplicaAssignment));
+    assert_eq!(grow("t", 3, Some(vec![vec![2]])), Err(Kind::InvalidReplicaAssignment));
+    assert_eq!(grow("t", 3, Some(vec![vec![1]])), Ok(()));
+    assert_eq!(grow("t", 5, None), Ok(()));
+    rig.reopen();
+    assert_eq!(rig.controller.image().topic("t").unwrap().partitions.len(), 5);
+}
+
+#[test]
+fn configs_change_one_by_one() {
+    let mut rig = Rig::new();
+    rig.create(vec![topic("t", 1)]).remove(0).unwrap();
+    let t = || ConfigResource::Topic("t".into());
+    let set = |value: &str| ConfigOp::Set(value.into());
+    rig.change(t(), "retention.ms", set("5")).unwrap();
+    rig.change(t(), "cleanup.policy", ConfigOp::Append("compact".into())).unwrap();
+    let overrides = |rig: &Rig| rig.controller.image().topic("t").unwrap().overrides.clone();
+    assert_eq!(overrides(&rig)["cleanup.policy"], "delete,compact", "appends to the default");
+    rig.change(t(), "cleanup.policy", ConfigOp::Subtract("delete".into())).unwrap();
+    assert_eq!(overrides(&rig)["cleanup.policy"], "compact");
+    rig.change(t(), "retention.ms", ConfigOp::Delete).unwrap();
+    assert!(!overrides(&rig).contains_key("retention.ms"));
+
+    let kind = |result: Result<(), ControlError>| result.unwrap_err().kind;
+    assert_eq!(kind(rig.change(t(), "retention.ms", ConfigOp::Append("5".into()))), Kind::InvalidConfig);
+    assert_eq!(kind(rig.change(t(), "nope", set("5"))), Kind::InvalidConfig);
+    assert_eq!(kind(rig.change(t(), "min.compaction.lag.ms", set("-5"))), Kind::InvalidConfig);
+    rig.change(t(), "max.compaction.lag.ms", set("10")).unwrap();
+    assert_eq!(kind(rig.change(t(), "min.compaction.lag.ms", set("50"))), Kind::InvalidConfig);
+    let none = ConfigResource::Topic("none".into());
+    assert_eq!(kind(rig.change(none, "retention.ms", set("5"))), Kind::UnknownTopic);
+    let other = ConfigResource::Broker(Some(7));
+    assert_eq!(kind(rig.change(other, "log.retention.ms", set("5"))), Kind::InvalidRequest);
+    let own = || ConfigResource::Broker(Some(1));
+    assert_eq!(kind(rig.change(own(), "num.partitions", set("5"))), Kind::InvalidRequest);
+    assert_eq!(kind(rig.change(own(), "rubbish", set("5"))), Kind::InvalidRequest);
+    rig.change(own(), "log.retention.ms", set("77")).unwrap();
+    rig.change(ConfigResource::Broker(None), "log.segment.bytes", set("1048576")).unwrap();
+    rig.reopen();
+    let config = rig.controller.image().topic("t").unwrap().config.clone();
+    assert_eq!((config.retention_ms, config.segment_bytes), (77, 1_048_576));
+}
+
+#[test]
+fn configs_are_replaced_as_a_whole() {
+    let mut rig = Rig::new();
+    rig.create(vec![topic("t", 1)]).remove(0).unwrap();
+    let replace = |values: &[(&str, &str)], validate_only| ControlRequest::AlterConfigs {
+        resources: vec![(
+            ConfigResource::Topic("t".into()),
+            values.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+        )],
+        validate_only,
+    };
+    let overrides = |rig: &Rig| -> Vec<String> {
+        rig.controller.image().topic("t").unwrap().overrides.keys().cloned().collect()
+    };
+    rig.configs(replace(&[("retention.ms", "1"), ("segment.ms", "2")], false)).remove(0).unwrap();
+    assert_eq!(overrides(&rig), ["retention.ms", "segment.ms"]);
+    rig.configs(replace(&[], true)).remove(0).unwrap();
+    assert_eq!(overrides(&rig).len(), 2);
+    rig.configs(replace(&[("flush.ms", "9")], false)).remove(0).unwrap();
+    assert_eq!(overrides(&rig), ["flush.ms"]);
+    let twice = rig.configs(replace(&[("flush.ms", "9"), ("flush.ms", "8")], false)).remove(0);
+    assert_eq!(twice.unwrap_err().kind, Kind::InvalidRequest);
+}
+
+#[test]
+fn producer_ids_are_given_once() {
+    let mut rig = Rig::new();
+    let mut block = |count| match rig.ask(ControlRequest::AllocateProducerIds { count }) {
+        ControlReply::ProducerIds(result) => result,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(block(1000), Ok(ProducerIdBlock { first: 0, len: 1000 }));
+    assert_eq!(block(10), Ok(ProducerIdBlock { first: 1000, len: 10 }));
+    assert!(block(0).is_err() && block(-1).is_err() && block(i32::MAX).is_err());
+    rig.reopen();
+    let ControlReply::ProducerIds(Ok(block)) = rig.ask(ControlRequest::AllocateProducerIds { count: 1 })
+    else {
+        panic!()
+    };
+    assert_eq!(block.first, 1010);
+}
+
+#[test]
+fn another_brokers_directory_is_refused() {
+    let mut rig = Rig::new();
+    rig.create(vec![topic("t", 1)]).remove(0).unwrap();
+    rig.settings.broker_id = 2;
+    let error = Controller::open(rig.dir.path(), &rig.settings).err().unwrap().to_string();
+    assert!(error.contains("belongs to broker 1"), "{error}");
+}
+
+#[test]
+fn many_changes_keep_the_log_small() {
+    let mut rig = Rig::new();
+    rig.create(vec![topic("t", 1)]).remove(0).unwrap();
+    let value = |i: usize| format!("{}:1", "9".repeat(1 + i % 9)) + &",1:1".repeat(20_000);
+    for i in 0..40 {
+        let op = ConfigOp::Set(value(i));
+        rig.change(ConfigResource::Topic("t".into()), "leader.replication.throttled.replicas", op).unwrap();
+    }
+    let size: u64 = fs::read_dir(rig.dir.path()).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
+    assert!(size < 3 << 20, "{size}");
+    rig.reopen();
+    let image = rig.controller.image();
+    assert_eq!(image.topic("t").unwrap().overrides["leader.replication.throttled.replicas"], value(39));
+}

@@ -1,0 +1,232 @@
+//! Changing the configuration of topics and brokers.
+
+use std::collections::BTreeSet;
+
+use crate::cluster::control::{
+    ConfigChange, ConfigOp, ConfigResource, ControlError, ControlErrorKind as Kind,
+};
+use crate::cluster::image::{Image, Overrides};
+use crate::cluster::records::{Owner, Record};
+use crate::model::BrokerSettings;
+use crate::model::broker_config::{broker_config, static_value};
+use crate::model::config_def::{ConfigDef, ConfigType, list_items, shorten};
+use crate::model::topic_config::{TopicConfig, topic_config, validate};
+
+type Results = Vec<Result<(), ControlError>>;
+
+fn refuse<T>(kind: Kind, message: impl Into<String>) -> Result<T, ControlError> {
+    Err(ControlError::new(kind, message))
+}
+
+/// Checks a topic's overrides, each by itself and then together.
+pub fn check_topic_configs<'a>(
+    values: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+) -> Result<(), ControlError> {
+    for (name, value) in values.clone() {
+        if let Err(message) = validate(name, value) {
+            return refuse(Kind::InvalidConfig, message);
+        }
+    }
+    let config = TopicConfig::resolve(values);
+    let (min, max) = (config.min_compaction_lag_ms, config.max_compaction_lag_ms);
+    if min > max {
+        return refuse(
+            Kind::InvalidConfig,
+            format!(
+                "conflict topic config setting min.compaction.lag.ms ({min}) > max.compaction.lag.ms ({max})"
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// Replaces the overrides of each resource by those given.
+pub fn replace(
+    image: &Image,
+    settings: &BrokerSettings,
+    resources: &[(ConfigResource, Vec<(String, String)>)],
+) -> (Vec<Record>, Results) {
+    each(image, settings, resources, |_, _, values| Ok(values.iter().cloned().collect()))
+}
+
+/// Changes single overrides of each resource.
+pub fn change(
+    image: &Image,
+    settings: &BrokerSettings,
+    resources: &[(ConfigResource, Vec<ConfigChange>)],
+) -> (Vec<Record>, Results) {
+    each(image, settings, resources, |target, now, changes| {
+        let mut next = now.clone();
+        for change in changes {
+            apply(target, &mut next, change)?;
+        }
+        Ok(next)
+    })
+}
+
+/// Where one resource's overrides live.
+struct Target<'a> {
+    image: &'a Image,
+    settings: &'a BrokerSettings,
+    owner: Owner,
+}
+
+fn each<T>(
+    image: &Image,
+    settings: &BrokerSettings,
+    resources: &[(ConfigResource, T)],
+    next: impl Fn(&Target<'_>, &Overrides, &T) -> Result<Overrides, ControlError>,
+) -> (Vec<Record>, Results)
+where
+    T: AsNames,
+{
+    let mut records = Vec::new();
+    let results = resources.iter().map(|(resource, wanted)| {
+        if resources.iter().filter(|(other, _)| other == resource).count() > 1 {
+            return refuse(Kind::InvalidRequest, "Each resource must appear at most once.");
+        }
+        let mut names = BTreeSet::new();
+        if !wanted.names().all(|name| names.insert(name)) {
+            return refuse(Kind::InvalidRequest, "Error due to duplicate config keys");
+        }
+        let (owner, now) = find(image, settings, resource)?;
+        let target = Target { image, settings, owner };
+        let next = next(&target, &now, wanted)?;
+        target.check(&now, &next)?;
+        records.extend(difference(&target.owner, &now, &next));
+        Ok(())
+    });
+    let results = results.collect();
+    (records, results)
+}
+
+trait AsNames {
+    fn names(&self) -> impl Iterator<Item = &str>;
+}
+
+impl AsNames for Vec<(String, String)> {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.iter().map(|(name, _)| name.as_str())
+    }
+}
+
+impl AsNames for Vec<ConfigChange> {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.iter().map(|change| change.name.as_str())
+    }
+}
+
+fn find(
+    image: &Image,
+    settings: &BrokerSettings,
+    resource: &ConfigResource,
+) -> Result<(Owner, Overrides), ControlError> {
+    let owner = match resource {
+        ConfigResource::Topic(name) => {
+            let Some(topic) = image.topic(name) else {
+                return refuse(Kind::UnknownTopic, format!("The topic '{}' does not exist.", shorten(name)));
+            };
+            return Ok((Owner::Topic(topic.id), topic.overrides.clone()));
+        }
+        ConfigResource::Broker(None) => Owner::EveryBroker,
+        ConfigResource::Broker(Some(id)) if *id == settings.broker_id => Owner::Broker(*id),
+        ConfigResource::Broker(Some(id)) => {
+            let own = settings.broker_id;
+            let why = format!("Unexpected broker id, expected {own}, but received {id}");
+            return refuse(Kind::InvalidRequest, why);
+        }
+    };
+    let overrides = image.broker_overrides.get(&owner).cloned().unwrap_or_default();
+    Ok((owner, overrides))
+}
+
+impl Target<'_> {
+    fn def(&self, name: &str) -> Option<ConfigDef> {
+        match self.owner {
+            Owner::Topic(_) => topic_config(name).copied(),
+            _ => broker_config(name).map(|config| config.def),
+        }
+    }
+
+    /// What applies to this name before any override of this resource.
+    fn inherited(&self, name: &str) -> String {
+        let broker = self.settings.broker_id;
+        let broker_name = match self.owner {
+            Owner::Topic(_) => topic_config(name).and_then(|def| def.broker_name),
+            _ => Some(name),
+        };
+        let fallback = || self.def(name).map(|def| def.default.to_string()).unwrap_or_default();
+        let Some(config) = broker_name.and_then(broker_config) else { return fallback() };
+        match self.image.broker_override(broker, config.def.name) {
+            Some((owner, value)) if *owner != self.owner => value.to_string(),
+            _ => static_value(self.settings, config).unwrap_or_else(fallback),
+        }
+    }
+
+    fn check(&self, now: &Overrides, next: &Overrides) -> Result<(), ControlError> {
+        if let Owner::Topic(_) = self.owner {
+            return check_topic_configs(next.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        }
+        for (name, value) in next.iter().filter(|(name, value)| now.get(*name) != Some(value)) {
+            match broker_config(name) {
+                None => {
+                    let why = format!("Unknown broker config name: {}", shorten(name));
+                    return refuse(Kind::InvalidRequest, why);
+                }
+                Some(config) if !config.is_dynamic() => {
+                    let why = format!("Cannot update these configs dynamically: Set({name})");
+                    return refuse(Kind::InvalidRequest, why);
+                }
+                Some(config) => {
+                    config.def.validate(value).or_else(|message| refuse(Kind::InvalidRequest, message))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn apply(target: &Target<'_>, next: &mut Overrides, change: &ConfigChange) -> Result<(), ControlError> {
+    let name = change.name.clone();
+    let (verb, items) = match &change.op {
+        ConfigOp::Set(value) => {
+            next.insert(name, value.clone());
+            return Ok(());
+        }
+        ConfigOp::Delete => {
+            next.remove(&name);
+            return Ok(());
+        }
+        ConfigOp::Append(items) => ("APPEND", items),
+        ConfigOp::Subtract(items) => ("SUBTRACT", items),
+    };
+    if target.def(&name).is_none_or(|def| def.kind != ConfigType::List) {
+        let why = format!("Can't {verb} to key {} because its type is not LIST.", shorten(&name));
+        return refuse(Kind::InvalidConfig, why);
+    }
+    let current = next.get(&name).cloned().unwrap_or_else(|| target.inherited(&name));
+    let mut list: Vec<&str> = list_items(&current).collect();
+    for item in list_items(items) {
+        let at = list.iter().position(|have| *have == item);
+        match (verb, at) {
+            ("APPEND", None) => list.push(item),
+            ("SUBTRACT", Some(at)) => {
+                list.remove(at);
+            }
+            _ => {}
+        }
+    }
+    next.insert(name, list.join(","));
+    Ok(())
+}
+
+fn difference(owner: &Owner, now: &Overrides, next: &Overrides) -> Vec<Record> {
+    let record = |name: &String, value: Option<&String>| Record::Config {
+        owner: owner.clone(),
+        name: name.clone(),
+        value: value.cloned(),
+    };
+    let set = next.iter().filter(|(name, value)| now.get(*name) != Some(value));
+    let gone = now.keys().filter(|name| !next.contains_key(*name));
+    set.map(|(name, value)| record(name, Some(value))).chain(gone.map(|name| record(name, None))).collect()
+}

@@ -1,0 +1,82 @@
+//! The controller's decisions: `(image, request) → records`, without I/O, time or randomness of their own.
+//!
+//! Each item of a request succeeds or fails by itself; what succeeds is committed together.
+
+mod configs;
+mod topics;
+
+use std::sync::Arc;
+
+use super::control::{ControlError, ControlErrorKind, ControlRequest, ProducerIdBlock};
+use super::image::{Image, Topic};
+use super::metadata_log::MetadataError;
+use super::records::Record;
+use crate::model::{BrokerSettings, TopicId};
+
+/// What to commit, and what to answer once it is.
+pub struct Decision {
+    pub records: Vec<Record>,
+    pub outcome: Outcome,
+    pub validate_only: bool,
+}
+
+/// A reply before the new image exists.
+pub enum Outcome {
+    Created(Vec<Result<TopicId, ControlError>>),
+    Deleted(Vec<Result<Arc<Topic>, ControlError>>),
+    Partitions(Vec<Result<(), ControlError>>),
+    Configs(Vec<Result<(), ControlError>>),
+    ProducerIds(Result<ProducerIdBlock, ControlError>),
+}
+
+pub type NewId<'a> = dyn FnMut() -> Result<TopicId, MetadataError> + 'a;
+
+/// Fails only where no id can be made.
+pub fn decide(
+    image: &Image,
+    settings: &BrokerSettings,
+    request: ControlRequest,
+    new_id: &mut NewId<'_>,
+) -> Result<Decision, MetadataError> {
+    Ok(match request {
+        ControlRequest::CreateTopics { topics, validate_only } => {
+            let (records, results) = topics::create(image, settings, &topics, new_id)?;
+            Decision { records, outcome: Outcome::Created(results), validate_only }
+        }
+        ControlRequest::DeleteTopics { topics } => {
+            let (records, results) = topics::delete(image, settings, &topics);
+            Decision { records, outcome: Outcome::Deleted(results), validate_only: false }
+        }
+        ControlRequest::CreatePartitions { topics, validate_only } => {
+            let (records, results) = topics::grow(image, settings, &topics);
+            Decision { records, outcome: Outcome::Partitions(results), validate_only }
+        }
+        ControlRequest::AlterConfigs { resources, validate_only } => {
+            let (records, results) = configs::replace(image, settings, &resources);
+            Decision { records, outcome: Outcome::Configs(results), validate_only }
+        }
+        ControlRequest::IncrementalAlterConfigs { resources, validate_only } => {
+            let (records, results) = configs::change(image, settings, &resources);
+            Decision { records, outcome: Outcome::Configs(results), validate_only }
+        }
+        ControlRequest::AllocateProducerIds { count } => {
+            let (records, result) = producer_ids(image, count);
+            Decision { records, outcome: Outcome::ProducerIds(result), validate_only: false }
+        }
+    })
+}
+
+const MAX_PRODUCER_ID_BLOCK: i32 = 100_000;
+
+fn producer_ids(image: &Image, count: i32) -> (Vec<Record>, Result<ProducerIdBlock, ControlError>) {
+    let first = image.next_producer_id;
+    match first.checked_add(i64::from(count)) {
+        Some(next) if (1..=MAX_PRODUCER_ID_BLOCK).contains(&count) => {
+            (vec![Record::ProducerIds { next }], Ok(ProducerIdBlock { first, len: count }))
+        }
+        _ => {
+            let why = format!("cannot allocate {count} producer ids from {first} on");
+            (Vec::new(), Err(ControlError::new(ControlErrorKind::InvalidRequest, why)))
+        }
+    }
+}

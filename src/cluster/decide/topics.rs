@@ -1,0 +1,299 @@
+//! Creating, deleting and growing topics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::NewId;
+use crate::cluster::control::{ControlError, ControlErrorKind as Kind, NewPartitions, NewTopic, TopicRef};
+use crate::cluster::image::{Image, Topic};
+use crate::cluster::metadata_log::MetadataError;
+use crate::cluster::names::{check_topic_name, collision_key};
+use crate::cluster::records::{Owner, Record};
+use crate::model::limits::MAX_PARTITIONS_PER_TOPIC;
+use crate::model::{BrokerId, BrokerSettings, TopicId};
+
+type Results<T> = Vec<Result<T, ControlError>>;
+type Replicas = Vec<Vec<BrokerId>>;
+
+fn refuse<T>(kind: Kind, message: impl Into<String>) -> Result<T, ControlError> {
+    Err(ControlError::new(kind, message))
+}
+
+pub fn create(
+    image: &Image,
+    settings: &BrokerSettings,
+    topics: &[NewTopic],
+    new_id: &mut NewId<'_>,
+) -> Result<(Vec<Record>, Results<TopicId>), MetadataError> {
+    let repeated = repeated(topics.iter().map(|topic| topic.name.as_str()));
+    let mut collisions = BTreeMap::new();
+    let mut budget = MAX_PARTITIONS_PER_TOPIC as usize;
+    let mut records = Vec::new();
+    let mut results = Vec::with_capacity(topics.len());
+    for topic in topics {
+        let checked = if repeated.contains(&topic.name.as_str()) {
+            refuse(Kind::InvalidRequest, "Duplicate topic name.")
+        } else {
+            check_name(image, &collisions, &topic.name)
+                .and_then(|()| check_configs(topic))
+                .and_then(|()| placement(settings, topic, budget))
+        };
+        let replicas = match checked {
+            Ok(replicas) => replicas,
+            Err(error) => {
+                results.push(Err(error));
+                continue;
+            }
+        };
+        let id = new_id()?;
+        budget -= replicas.len();
+        collisions.insert(collision_key(&topic.name), topic.name.clone());
+        records.push(Record::Topic { id, name: topic.name.clone(), replicas });
+        records.extend(topic.configs.iter().map(|(name, value)| Record::Config {
+            owner: Owner::Topic(id),
+            name: name.clone(),
+            value: value.clone(),
+        }));
+        results.push(Ok(id));
+    }
+    Ok((records, results))
+}
+
+/// Names that are given more than once.
+fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut names: Vec<_> = names.collect();
+    names.sort_unstable();
+    let mut repeated: Vec<_> =
+        names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+    repeated.dedup();
+    repeated
+}
+
+fn check_name(image: &Image, new: &BTreeMap<String, String>, name: &str) -> Result<(), ControlError> {
+    if let Err(message) = check_topic_name(name) {
+        return refuse(Kind::InvalidTopic, message);
+    }
+    if image.topic(name).is_some() {
+        return refuse(Kind::TopicExists, format!("Topic '{name}' already exists."));
+    }
+    if name.contains(['.', '_']) {
+        let key = collision_key(name);
+        let dots_equal = |other: &str| {
+            let same = |(a, b): (u8, u8)| a == b || (matches!(a, b'.' | b'_') && matches!(b, b'.' | b'_'));
+            other.len() == name.len() && other.bytes().zip(name.bytes()).all(same)
+        };
+        let existing = image.topics().map(|topic| &*topic.name).find(|other| dots_equal(other));
+        if let Some(other) = existing.or(new.get(&key).map(String::as_str)) {
+            return refuse(
+                Kind::InvalidTopic,
+                format!("Topic '{name}' collides with existing topic: {other}"),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn check_configs(topic: &NewTopic) -> Result<(), ControlError> {
+    let nulls: Vec<_> =
+        topic.configs.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name.as_str()).collect();
+    if !nulls.is_empty() {
+        return refuse(
+            Kind::InvalidConfig,
+            format!("Null value not supported for topic configs: {}", nulls.join(",")),
+        );
+    }
+    let values =
+        topic.configs.iter().map(|(name, value)| (name.as_str(), value.as_deref().unwrap_or_default()));
+    super::configs::check_topic_configs(values)
+}
+
+/// The replicas of each partition of a new topic. There is one broker, so it holds everything.
+fn placement(settings: &BrokerSettings, topic: &NewTopic, budget: usize) -> Result<Replicas, ControlError> {
+    if !topic.assignments.is_empty() {
+        return assigned(settings, topic, budget);
+    }
+    check_replication_factor(topic.replication_factor)?;
+    let count = match topic.partitions {
+        -1 => settings.num_partitions,
+        count if count <= 0 => {
+            return refuse(
+                Kind::InvalidPartitions,
+                "Number of partitions was set to an invalid non-positive value.",
+            );
+        }
+        count => count,
+    };
+    within_budget(count as usize, budget)?;
+    Ok(vec![vec![settings.broker_id]; count as usize])
+}
+
+fn check_replication_factor(factor: i16) -> Result<(), ControlError> {
+    match factor {
+        -1 | 1 => Ok(()),
+        factor if factor <= 0 => refuse(
+            Kind::InvalidReplicationFactor,
+            "Replication factor must be larger than 0, or -1 to use the default value.",
+        ),
+        factor => refuse(
+            Kind::InvalidReplicationFactor,
+            format!(
+                "Unable to replicate the partition {factor} time(s): The target replication factor of \
+                 {factor} cannot be reached because only 1 broker(s) are registered."
+            ),
+        ),
+    }
+}
+
+fn within_budget(count: usize, budget: usize) -> Result<(), ControlError> {
+    if count <= budget {
+        return Ok(());
+    }
+    refuse(
+        Kind::TooManyPartitions,
+        format!("Excessively large number of partitions: one request may create {MAX_PARTITIONS_PER_TOPIC}."),
+    )
+}
+
+fn assigned(settings: &BrokerSettings, topic: &NewTopic, budget: usize) -> Result<Replicas, ControlError> {
+    let wanted = "A manual partition assignment was specified, but";
+    if topic.replication_factor != -1 {
+        return refuse(Kind::InvalidRequest, format!("{wanted} replication factor was not set to -1."));
+    }
+    if topic.partitions != -1 {
+        return refuse(Kind::InvalidRequest, format!("{wanted} numPartitions was not set to -1."));
+    }
+    within_budget(topic.assignments.len(), budget)?;
+    let mut by_index = BTreeMap::new();
+    for (index, replicas) in &topic.assignments {
+        check_replicas(settings, replicas)?;
+        if by_index.insert(*index, replicas.clone()).is_some() {
+            let why = format!("Found multiple manual partition assignments for partition {index}");
+            return refuse(Kind::InvalidReplicaAssignment, why);
+        }
+    }
+    if !by_index.keys().copied().eq(0..by_index.len() as i32) {
+        let why = "partitions should be a consecutive 0-based integer sequence";
+        return refuse(Kind::InvalidReplicaAssignment, why);
+    }
+    Ok(by_index.into_values().collect())
+}
+
+fn check_replicas(settings: &BrokerSettings, replicas: &[BrokerId]) -> Result<(), ControlError> {
+    let invalid = |why: String| {
+        refuse(Kind::InvalidReplicaAssignment, format!("The manual partition assignment includes {why}"))
+    };
+    if replicas.is_empty() {
+        return invalid("an empty replica list.".into());
+    }
+    if let Some(id) = replicas.iter().find(|id| **id != settings.broker_id) {
+        return invalid(format!("broker {id}, but no such broker is registered."));
+    }
+    if replicas.len() > 1 {
+        return invalid(format!("the broker {} more than once.", settings.broker_id));
+    }
+    Ok(())
+}
+
+pub fn delete(
+    image: &Image,
+    settings: &BrokerSettings,
+    topics: &[TopicRef],
+) -> (Vec<Record>, Results<Arc<Topic>>) {
+    let mut seen = BTreeMap::new();
+    let found: Vec<_> = topics.iter().map(|wanted| find(image, settings, wanted)).collect();
+    for topic in found.iter().flatten() {
+        *seen.entry(topic.id).or_insert(0) += 1;
+    }
+    let mut records = Vec::new();
+    let results = found.into_iter().map(|result| {
+        let topic = result?;
+        if seen[&topic.id] > 1 {
+            return refuse(Kind::InvalidRequest, "The topic is named more than once in the request.");
+        }
+        records.push(Record::TopicDeleted { id: topic.id });
+        Ok(topic)
+    });
+    let results = results.collect();
+    (records, results)
+}
+
+fn find(image: &Image, settings: &BrokerSettings, wanted: &TopicRef) -> Result<Arc<Topic>, ControlError> {
+    if !settings.delete_topics {
+        return refuse(Kind::DeletionDisabled, "Topic deletion is disabled.");
+    }
+    let unknown = "This server does not host this";
+    match wanted {
+        TopicRef::Name(name) => image
+            .topic(name)
+            .cloned()
+            .ok_or_else(|| ControlError::new(Kind::UnknownTopic, format!("{unknown} topic-partition."))),
+        TopicRef::Id(id) => image
+            .topic_by_id(*id)
+            .cloned()
+            .ok_or_else(|| ControlError::new(Kind::UnknownTopicId, format!("{unknown} topic ID."))),
+    }
+}
+
+pub fn grow(
+    image: &Image,
+    settings: &BrokerSettings,
+    topics: &[NewPartitions],
+) -> (Vec<Record>, Results<()>) {
+    let repeated = repeated(topics.iter().map(|topic| topic.topic.as_str()));
+    let mut budget = MAX_PARTITIONS_PER_TOPIC as usize;
+    let mut records = Vec::new();
+    let results = topics.iter().map(|wanted| {
+        if repeated.contains(&wanted.topic.as_str()) {
+            return refuse(Kind::InvalidRequest, "Duplicate topic name.");
+        }
+        let Some(topic) = image.topic(&wanted.topic) else {
+            return refuse(Kind::UnknownTopic, "This server does not host this topic-partition.");
+        };
+        let replicas = added(settings, topic, wanted, budget)?;
+        budget -= replicas.len();
+        records.push(Record::Partitions { topic: topic.id, replicas });
+        Ok(())
+    });
+    let results = results.collect();
+    (records, results)
+}
+
+fn added(
+    settings: &BrokerSettings,
+    topic: &Topic,
+    wanted: &NewPartitions,
+    budget: usize,
+) -> Result<Replicas, ControlError> {
+    let have = topic.partitions.len() as i32;
+    if wanted.total == have {
+        return refuse(Kind::InvalidPartitions, format!("Topic already has {have} partition(s)."));
+    }
+    if wanted.total < have {
+        return refuse(
+            Kind::InvalidPartitions,
+            format!(
+                "The topic {} currently has {have} partition(s); {} would not be an increase.",
+                topic.name, wanted.total
+            ),
+        );
+    }
+    if wanted.total > MAX_PARTITIONS_PER_TOPIC {
+        return within_budget(wanted.total as usize, MAX_PARTITIONS_PER_TOPIC as usize).map(|()| Vec::new());
+    }
+    let more = (wanted.total - have) as usize;
+    within_budget(more, budget)?;
+    let Some(assignments) = &wanted.assignments else {
+        return Ok(vec![vec![settings.broker_id]; more]);
+    };
+    if assignments.len() != more {
+        return refuse(
+            Kind::InvalidReplicaAssignment,
+            format!(
+                "Attempted to add {more} additional partition(s), but only {} assignment(s) were specified.",
+                assignments.len()
+            ),
+        );
+    }
+    assignments.iter().try_for_each(|replicas| check_replicas(settings, replicas))?;
+    Ok(assignments.clone())
+}
