@@ -67,6 +67,7 @@ pub struct PartitionLog {
     busy: Cell<bool>,
     idle: Notify,
     recent_ends: Cell<[i64; REMEMBERED_READS]>,
+    repair: RefCell<Option<Arc<str>>>,
 }
 
 pub(in crate::log) struct State {
@@ -133,6 +134,7 @@ impl PartitionLog {
             busy: Cell::new(false),
             idle: Notify::new(),
             recent_ends: Cell::new([-1; REMEMBERED_READS]),
+            repair: RefCell::new(None),
         }))
     }
 
@@ -142,6 +144,16 @@ impl PartitionLog {
 
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Durable data of this partition is missing: it must not lead until somebody looked at it.
+    pub fn mark_for_repair(&self, why: Arc<str>) {
+        self.repair.borrow_mut().get_or_insert(why);
+    }
+
+    /// Why the partition must not lead, if so.
+    pub fn needs_repair(&self) -> Option<Arc<str>> {
+        self.repair.borrow().clone()
     }
 
     /// The first offset that can be read.
@@ -212,7 +224,8 @@ impl PartitionLog {
         self.tail.borrow().read(offset, limit_offset, max_bytes, at_least_one)
     }
 
-    /// As [`read_cached`](Self::read_cached), from wherever the batches are. Returns less than `max_bytes` only where the limit, a bad stretch or an internal bound ends the read.
+    /// As [`read_cached`](Self::read_cached), from wherever the batches are. Returns less than `max_bytes` only where
+    /// the limit, a bad stretch or an internal bound ends the read.
     pub async fn read(
         &self,
         offset: i64,
