@@ -1,0 +1,107 @@
+//! `weir topic`, `weir produce`, `weir consume`: what a person and a script see.
+
+use std::io::Write;
+use std::process::{Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::broker::{free_port, weir};
+use crate::support::{shared, unique};
+
+fn weir_with_input(args: &[&str], input: &str) -> Output {
+    let mut command = weir();
+    command.args(args).args(["--broker", &shared().to_string()]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the weir binary starts");
+    child.stdin.take().expect("stdin").write_all(input.as_bytes()).expect("input");
+    child.wait_with_output().expect("output")
+}
+
+/// Runs a command that must succeed: its standard output.
+fn ok(args: &[&str]) -> String {
+    ok_with_input(args, "")
+}
+
+fn ok_with_input(args: &[&str], input: &str) -> String {
+    let output = weir_with_input(args, input);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{args:?}: {}\n{out}{err}", output.status);
+    out.into_owned()
+}
+
+fn json(args: &[&str]) -> Value {
+    let text = ok(args);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error} in {text}"))
+}
+
+/// Runs a command that must fail: exit code and what it says.
+fn fails(args: &[&str], code: i32, says: &str) {
+    let output = weir_with_input(args, "");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {err}");
+    assert!(err.contains(says), "{args:?} should say {says:?}: {err}");
+}
+
+#[test]
+fn a_topic_from_the_command_line() {
+    let topic = unique("cli");
+    ok(&["topic", "create", &topic, "-p", "3", "-c", "retention.ms=60000"]);
+    assert!(ok(&["topic", "list"]).lines().any(|line| line.starts_with(&topic)));
+    let described = json(&["topic", "describe", &topic, "--json"]);
+    assert_eq!(described["partitions"].as_array().map(Vec::len), Some(3), "{described}");
+    assert!(ok(&["topic", "describe", &topic]).contains("retention.ms"));
+    ok(&["topic", "alter", &topic, "-p", "4", "-s", "retention.ms=70000"]);
+    let described = ok(&["topic", "describe", &topic]);
+    assert!(described.contains("70000"), "{described}");
+    fails(&["topic", "create", &topic], 1, &topic);
+    ok(&["topic", "create", &topic, "--if-not-exists"]);
+    ok(&["topic", "delete", &topic]);
+    fails(&["topic", "describe", &topic], 1, &topic);
+    ok(&["topic", "delete", &topic, "--if-exists"]);
+}
+
+#[test]
+fn lines_in_lines_out() {
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let topic = unique("cli-lines");
+        ok(&["topic", "create", &topic]);
+        let input: String = (0..5_000).map(|i| format!("line {i}\n")).collect();
+        ok_with_input(&["produce", &topic, "-c", codec], &input);
+        assert_eq!(ok(&["consume", &topic, "-e"]), input, "{codec}");
+        assert_eq!(ok(&["consume", &topic, "-o", "4998", "-e"]), "line 4998\nline 4999\n");
+        assert_eq!(ok(&["consume", &topic, "-o", "-1", "-e"]), "line 4999\n");
+        assert_eq!(ok(&["consume", &topic, "-m", "2", "-f", "%p/%o %s;"]), "0/0 line 0;0/1 line 1;");
+    }
+}
+
+#[test]
+fn keys_and_json() {
+    let topic = unique("cli-keys");
+    ok(&["topic", "create", &topic, "-p", "4"]);
+    let input: String = (0..100).map(|i| format!("k{}={i}\n", i % 7)).collect();
+    ok_with_input(&["produce", &topic, "-k", "="], &input);
+    let text = ok(&["consume", &topic, "-e", "--json"]);
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("a row")).collect();
+    assert_eq!(rows.len(), 100);
+    let mut homes = std::collections::HashMap::new();
+    for row in &rows {
+        let home = homes.entry(row["key"].to_string()).or_insert_with(|| row["partition"].clone());
+        assert_eq!(home, &row["partition"], "a key stays in its partition");
+    }
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let topic = unique("cli-mistakes");
+    ok(&["topic", "create", &topic]);
+    fails(&["topic", "alter", &topic, "-p", "1"], 1, "partitions");
+    fails(&["topic", "alter", &topic, "-s", "retention.ms=soon"], 1, "retention.ms");
+    fails(&["topic", "alter", &topic], 2, "Usage");
+    fails(&["consume", &unique("nowhere"), "-e"], 1, "nowhere");
+    fails(&["consume", &topic, "-o", "99", "-e"], 2, "99");
+    fails(&["produce", &topic, "-c", "rar"], 2, "rar");
+    let dead = free_port().to_string();
+    let output = weir().args(["topic", "list", "--broker", &dead]).output().expect("output");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&dead));
+}

@@ -1,0 +1,306 @@
+//! kill -9, again and again, under load: nothing that was acknowledged is lost, nothing is there twice.
+//!
+//! Three kinds of producer run against one broker that is killed at random moments, sometimes while it recovers.
+//! The ledger holds what was acknowledged: (partition, offset, value). Values are `name:number`, numbers grow by
+//! one per producer and partition, so order and repetition show in the log itself.
+//!
+//! `WEIR_KILLS=N` runs longer than the sample; `WEIR_SEED=N` repeats a run's choices.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kafka_wire::{DeleteTopicsRequest, ProduceRequest};
+use rdkafka::config::ClientConfig;
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientContext, producer::NoCustomPartitioner};
+
+use crate::support::batch::{batch, bytes_of, from_producer};
+use crate::support::broker::needs_own_broker;
+use crate::support::calls::{Topic, code, create, metadata_of, produce_request, producer_id, read_from};
+use crate::support::{Broker, Options, Rng, Wire, msg, wire};
+
+const PARTITIONS: i32 = 6;
+/// Requests of one raw producer in flight: as many batches as a broker remembers of a producer.
+const WINDOW: usize = 5;
+/// Answers after which a client tries again.
+const RETRIABLE: &[i16] = &[code::UNKNOWN_TOPIC_OR_PARTITION, code::LEADER_NOT_AVAILABLE, 6, 7, 19, 20];
+
+/// What was acknowledged.
+#[derive(Default)]
+struct Ledger {
+    acked: Mutex<BTreeMap<i32, BTreeMap<i64, String>>>,
+    refused: Mutex<Vec<String>>,
+}
+
+impl Ledger {
+    fn ack(&self, partition: i32, base: i64, values: &[String]) {
+        let mut acked = self.acked.lock().expect("the ledger");
+        let log = acked.entry(partition).or_default();
+        for (i, value) in values.iter().enumerate() {
+            let before = log.insert(base + i as i64, value.clone());
+            assert!(before.is_none_or(|b| b == *value), "two values acknowledged at {partition}/{base}+{i}");
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.acked.lock().expect("the ledger").values().map(BTreeMap::len).sum()
+    }
+
+    /// Reads every partition and holds it against what had been acknowledged before the reading began.
+    fn check(&self, addr: SocketAddr, topic: &Topic) {
+        let acked = self.acked.lock().expect("the ledger").clone();
+        let mut wire = Wire::connect(addr);
+        for (partition, acked) in acked {
+            let rows = read_from(&mut wire, topic, partition, 0);
+            let log: HashMap<i64, &Bytes> = rows.iter().map(|(offset, value)| (*offset, value)).collect();
+            for (offset, value) in &acked {
+                let found = log.get(offset).map(|found| String::from_utf8_lossy(found).into_owned());
+                assert_eq!(found.as_ref(), Some(value), "acknowledged at {partition}/{offset}, log has {}", rows.len());
+            }
+            check_log(partition, &rows);
+        }
+    }
+}
+
+/// Offsets follow each other, no value is there twice, and each producer's numbers grow.
+fn check_log(partition: i32, rows: &[(i64, Bytes)]) {
+    let (mut seen, mut last) = (HashSet::new(), HashMap::new());
+    for (i, (offset, value)) in rows.iter().enumerate() {
+        assert_eq!(*offset, i as i64, "partition {partition}: offsets are contiguous");
+        assert!(seen.insert(value), "partition {partition}: {value:?} again at {offset}");
+        let text = std::str::from_utf8(value).expect("a value of ours");
+        let (name, rest) = text.split_once(':').expect("name:number");
+        let number: u64 = rest.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+        let before = last.insert(name.to_string(), number);
+        assert!(before.is_none_or(|before| before < number), "partition {partition}: {text:.40} after {before:?}");
+    }
+}
+
+/// A producer of raw frames. Idempotent: sends again until acknowledged. Plain: never sends a value twice, so what
+/// was under way when the broker died stays unknown.
+struct RawProducer {
+    name: String,
+    addr: SocketAddr,
+    topic: Topic,
+    identity: Option<(i64, i16)>,
+    next: HashMap<i32, (u64, i32)>,
+    in_flight: VecDeque<Sent>,
+}
+
+struct Sent {
+    partition: i32,
+    values: Vec<String>,
+    frame: Bytes,
+}
+
+impl RawProducer {
+    fn run(mut self, seed: u64, stop: &AtomicBool, ledger: &Ledger) {
+        let mut rng = Rng(seed);
+        let deadline = Instant::now() + Duration::from_secs(3600);
+        while Instant::now() < deadline {
+            let stopping = stop.load(Ordering::Relaxed);
+            if stopping && self.in_flight.is_empty() {
+                return;
+            }
+            if let Ok(mut wire) = Wire::try_connect(self.addr) {
+                self.converse(&mut wire, &mut rng, stop, ledger);
+                if self.identity.is_none() {
+                    self.in_flight.clear();
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends and takes answers until the connection breaks or the work is done.
+    fn converse(&mut self, wire: &mut Wire, rng: &mut Rng, stop: &AtomicBool, ledger: &Ledger) {
+        for sent in &self.in_flight {
+            if !wire.send_rude(&sent.frame) {
+                return;
+            }
+        }
+        loop {
+            while self.in_flight.len() < WINDOW && !stop.load(Ordering::Relaxed) {
+                let sent = self.make(rng);
+                let ok = wire.send_rude(&sent.frame);
+                self.in_flight.push_back(sent);
+                if !ok {
+                    return;
+                }
+                std::thread::sleep(Duration::from_micros(rng.below(1_000)));
+            }
+            let Some(sent) = self.in_flight.front() else { return };
+            let Some(reply) = wire.receive_frame() else { return };
+            let reply = wire::decode_reply::<ProduceRequest>(9, 1, reply);
+            let answer = &reply.responses[0].partition_responses[0];
+            match answer.error_code {
+                code::NONE => ledger.ack(sent.partition, answer.base_offset, &sent.values),
+                error if RETRIABLE.contains(&error) => return,
+                error => panic!("{}: error {error} to {:.40} in {}", self.name, sent.values[0], sent.partition),
+            }
+            self.in_flight.pop_front();
+        }
+    }
+
+    fn make(&mut self, rng: &mut Rng) -> Sent {
+        let partition = rng.below(PARTITIONS as u64) as i32;
+        let (number, sequence) = self.next.entry(partition).or_default();
+        let pad = "p".repeat(rng.below(600) as usize);
+        let count = 1 + rng.below(12);
+        let values: Vec<String> = (*number..*number + count).map(|n| format!("{}:{n} {pad}", self.name)).collect();
+        let records = match self.identity {
+            Some((id, epoch)) => from_producer(id, epoch, *sequence, &values),
+            None => batch(&values),
+        };
+        (*number, *sequence) = (*number + count, *sequence + count as i32);
+        let acks = if self.identity.is_some() || rng.below(2) == 0 { -1 } else { 1 };
+        let request = produce_request(9, &self.topic, partition, acks, bytes_of(&records));
+        Sent { partition, values, frame: wire::frame(9, 1, &request) }
+    }
+}
+
+/// librdkafka's delivery reports, into the ledger.
+struct Reports(Arc<Ledger>);
+
+impl ClientContext for Reports {}
+
+impl ProducerContext<NoCustomPartitioner> for Reports {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
+        match result {
+            Ok(message) => {
+                let value = String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned();
+                self.0.ack(message.partition(), message.offset(), &[value]);
+            }
+            Err((error, _)) => self.0.refused.lock().expect("refused").push(error.to_string()),
+        }
+    }
+}
+
+fn librdkafka(addr: SocketAddr, topic: &str, stop: &AtomicBool, ledger: &Arc<Ledger>) {
+    let mut config = ClientConfig::new();
+    for (name, value) in [
+        ("bootstrap.servers", addr.to_string().as_str()),
+        ("broker.address.family", "v4"),
+        ("enable.idempotence", "true"),
+        ("message.timeout.ms", "300000"),
+        ("linger.ms", "2"),
+        ("reconnect.backoff.ms", "20"),
+        ("reconnect.backoff.max.ms", "100"),
+        ("retry.backoff.ms", "20"),
+    ] {
+        config.set(name, value);
+    }
+    let producer: ThreadedProducer<Reports> =
+        config.create_with_context(Reports(Arc::clone(ledger))).expect("a producer");
+    let mut sent = 0u64;
+    while !stop.load(Ordering::Relaxed) {
+        for _ in 0..20 {
+            let value = format!("rdkafka:{sent} {}", "r".repeat((sent % 300) as usize));
+            let partition = (sent % PARTITIONS as u64) as i32;
+            let record = BaseRecord::<(), _>::to(topic).partition(partition).payload(&value);
+            if producer.send(record).is_ok() {
+                sent += 1;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(4));
+    }
+    producer.flush(Duration::from_secs(60)).expect("every message is acknowledged in the end");
+}
+
+/// Topics made and deleted between kills: what was acknowledged of metadata holds as well.
+struct Churn {
+    kept: Vec<Topic>,
+    deleted: Vec<String>,
+}
+
+impl Churn {
+    fn act(&mut self, addr: SocketAddr) {
+        let mut wire = Wire::connect(addr);
+        self.kept.push(create(&mut wire, "churn", 2, &[("retention.ms", "7777777")]));
+        if self.kept.len() > 3 {
+            let doomed = self.kept.remove(0).name;
+            let request = msg!(DeleteTopicsRequest { topic_names: vec![doomed.as_str().into()], timeout_ms: 5_000 });
+            assert_eq!(wire.call(5, &request).responses[0].error_code, code::NONE, "delete {doomed}");
+            self.deleted.push(doomed);
+        }
+    }
+
+    fn check(&self, addr: SocketAddr) {
+        let mut wire = Wire::connect(addr);
+        for topic in &self.kept {
+            let found = metadata_of(&mut wire, &topic.name, false);
+            let got = (found.error_code, found.topic_id, found.partitions.len());
+            assert_eq!(got, (code::NONE, topic.id, 2), "{}", topic.name);
+        }
+        for name in &self.deleted {
+            let found = metadata_of(&mut wire, name, false).error_code;
+            assert_eq!(found, code::UNKNOWN_TOPIC_OR_PARTITION, "{name} was deleted");
+        }
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_to_kill_9() {
+    if needs_own_broker() {
+        return;
+    }
+    let kills = std::env::var("WEIR_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
+    let mut rng = Rng::from_env();
+    println!("seed {}", rng.0);
+    // Small files and chunks, so that rolling, recycling and checkpoints all happen between two kills.
+    let small = ["--journal-file-size", "1MiB", "--journal-max-files", "4", "--flush-chunk", "64KiB"];
+    let mut broker = Broker::start_with(Options { args: small.to_vec(), ..Options::default() });
+    let addr = broker.kafka;
+    let mut wire = Wire::connect(addr);
+    let topic = create(&mut wire, "kills", PARTITIONS, &[("segment.bytes", "1048576")]);
+    let ledger = Arc::new(Ledger::default());
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut producers = Vec::new();
+    for (name, idempotent) in [("once", true), ("twice", true), ("plain", false)] {
+        let producer = RawProducer {
+            name: name.to_string(),
+            addr,
+            topic: topic.clone(),
+            identity: idempotent.then(|| producer_id(&mut wire)),
+            next: HashMap::new(),
+            in_flight: VecDeque::new(),
+        };
+        let (seed, stop, ledger) = (rng.next(), Arc::clone(&stop), Arc::clone(&ledger));
+        producers.push(std::thread::spawn(move || producer.run(seed, &stop, &ledger)));
+    }
+    let (name, stop_too, ledger_too) = (topic.name.clone(), Arc::clone(&stop), Arc::clone(&ledger));
+    producers.push(std::thread::spawn(move || librdkafka(addr, &name, &stop_too, &ledger_too)));
+
+    let mut churn = Churn { kept: Vec::new(), deleted: Vec::new() };
+    for kill in 0..kills {
+        churn.act(addr);
+        std::thread::sleep(Duration::from_millis(100 + rng.below(1_400)));
+        broker.kill();
+        while rng.below(4) == 0 {
+            broker.crash_while_starting(Duration::from_millis(rng.below(120)));
+        }
+        broker.restart();
+        println!("kill {kill}: {} acknowledged", ledger.len());
+        ledger.check(addr, &topic);
+        churn.check(addr);
+        broker.assert_healthy();
+    }
+    stop.store(true, Ordering::Relaxed);
+    for producer in producers {
+        producer.join().expect("a producer");
+    }
+    assert!(ledger.refused.lock().expect("refused").is_empty(), "{:?}", ledger.refused);
+    assert!(ledger.len() > 100 * kills, "the load was real: {} acknowledged", ledger.len());
+    ledger.check(addr, &topic);
+    // The same once more from a clean stop and from the files alone.
+    assert_eq!(broker.stop().code(), Some(0));
+    broker.restart();
+    ledger.check(addr, &topic);
+}

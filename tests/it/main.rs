@@ -1,0 +1,15 @@
+//! The broker as a client sees it: one binary, so that it links once. `support` says how tests get their broker.
+
+#![allow(clippy::field_reassign_with_default)]
+
+mod support;
+
+mod admin;
+mod cli;
+mod clients;
+mod crash;
+mod fetch;
+mod hostile;
+mod offsets;
+mod process;
+mod produce;
