@@ -207,10 +207,10 @@ fn settings_that_make_no_sense_are_named() {
     refused(&mut file("max_connections = \"many\"\n"), 2, &["max_connections"]);
     refused(&mut file("this is not toml\n"), 2, &["weir.toml"]);
     refused(good().arg("--no-such-flag"), 2, &["--no-such-flag"]);
-    refused(good().args(["--journal-file-size", "tiny"]), 2, &["journal_file_size"]);
-    refused(good().args(["--max-connections", "0"]), 2, &["max_connections"]);
+    refused(good().args(["--journal-file-size", "tiny"]), 2, &["--journal-file-size"]);
+    refused(good().args(["--max-connections", "0"]), 2, &["--max-connections"]);
     refused(good().env("WEIR_NO_SUCH_SETTING", "1"), 2, &["WEIR_NO_SUCH_SETTING"]);
-    refused(good().env("WEIR_FETCH_SESSIONS", "some"), 2, &["fetch_sessions"]);
+    refused(good().env("WEIR_FETCH_SESSIONS", "some"), 2, &["WEIR_FETCH_SESSIONS"]);
     refused(good().arg("--config").arg(dir.path().join("missing.toml")), 2, &["missing.toml"]);
     refused(weir().arg("explode"), 2, &["explode"]);
 }

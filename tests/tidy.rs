@@ -1,0 +1,389 @@
+//! What reviewers would otherwise have to say again and again, as tests over the source text: layers, sizes, and
+//! where the outside world may be touched. `tests/tidy-ratchet.txt` lists what is larger than it should be; its
+//! numbers may only fall.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each layer may import those above it in this list. Modules on one line are siblings and may not import each
+/// other, nor may anything import to its right.
+const LAYERS: &[&[&str]] = &[
+    &["model"],
+    &["rt", "wire", "security", "config"],
+    &["log"],
+    &["partition", "coordinator"],
+    &["cluster"],
+    &["shard"],
+    &["api"],
+    &["server", "admin"],
+    &["client"],
+    &["boot"],
+    &["cli"],
+];
+
+/// Modules that keep to less than their layer would allow them.
+const ONLY: &[(&str, &[&str])] = &[("config", &["model"]), ("client", &["model", "wire"]), ("wire", &["model"])];
+
+/// Modules that only these may import.
+const IMPORTED_BY: &[(&str, &[&str])] = &[("client", &["cli"])];
+
+/// What each program may use of the library.
+const PROGRAMS: &[(&str, &[&str])] = &[("src/main.rs", &["cli"]), ("perf", &["client", "model", "wire"])];
+
+/// Words that belong to certain places: the word, where it may stand, and why nowhere else.
+const CONFINED: &[(&str, &[&str], &str)] = &[
+    ("glommio", &["src/rt"], "the runtime hides behind rt"),
+    ("io_uring::", &["src/rt"], "the ring hides behind rt"),
+    ("ErrorCode::", &["src/api", "src/wire/error_code.rs", "src/client", "src/cli"], "Kafka's codes are the API's words"),
+    ("bincode::", &["src/cluster", "src/log"], "only formats on disk are bincode's"),
+];
+
+/// Modules that run on a shard, where a blocking call stops every partition of the core.
+const SHARD_CODE: &[&str] = &["partition", "shard", "api", "server", "wire"];
+const BLOCKING: &[&str] = &["std::fs", "std::thread", "thread::sleep", "SystemTime::now", "Instant::now", "tokio::"];
+
+const FILE_LINES: usize = 900;
+const FILE_LINES_RATCHET: usize = 400;
+const FUNCTION_LINES: usize = 70;
+/// A ratchet entry may stand this far above what it describes before it has to be lowered.
+const SLACK: usize = 40;
+
+/// Files of `src/api` that serve no API of their own.
+const API_HELPERS: &[&str] = &["mod", "table", "cx", "common", "answers", "tests"];
+
+struct Source {
+    path: String,
+    text: String,
+    /// The text without comments: what the compiler sees of words.
+    code: String,
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file below these directories whose name ends so, sorted.
+fn files(dirs: &[&str], extensions: &[&str]) -> Vec<PathBuf> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let name = name.to_string_lossy();
+            match path.is_dir() {
+                true if name.starts_with('.') && name != ".ci" => {}
+                true if ["target", "node_modules", "weir-data"].contains(&name.as_ref()) => {}
+                true => walk(&path, found),
+                false => found.push(path),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    dirs.iter().for_each(|dir| walk(&root().join(dir), &mut found));
+    let named = |path: &PathBuf| {
+        let extension = path.extension().map(|e| e.to_string_lossy().into_owned()).unwrap_or_default();
+        extensions.is_empty() || extensions.contains(&extension.as_str())
+    };
+    found.retain(named);
+    found.sort();
+    found
+}
+
+fn sources(dirs: &[&str]) -> Vec<Source> {
+    let load = |path: PathBuf| {
+        let text = fs::read_to_string(&path).expect("a source file");
+        let code = text.lines().map(without_comment).collect::<Vec<_>>().join("\n");
+        let path = path.strip_prefix(root()).expect("inside the repository").to_string_lossy().into_owned();
+        Source { path, text, code }
+    };
+    files(dirs, &["rs"]).into_iter().map(load).collect()
+}
+
+/// Cuts a line at its comment. Strings that hold `//` follow a colon in practice (URLs).
+fn without_comment(line: &str) -> &str {
+    let mut from = 0;
+    while let Some(at) = line[from..].find("//").map(|at| from + at) {
+        if at == 0 || !line[..at].ends_with(':') {
+            return &line[..at];
+        }
+        from = at + 2;
+    }
+    line
+}
+
+/// The modules named right after each `prefix` (`crate::` or `weir::`), groups in braces included.
+fn imports(code: &str, prefix: &str) -> Vec<String> {
+    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices(prefix) {
+        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
+            continue;
+        }
+        let rest = &code[at + prefix.len()..];
+        match rest.strip_prefix('{') {
+            None => found.push(word(rest)),
+            Some(group) => {
+                let (mut depth, mut start) = (0, true);
+                for (i, c) in group.char_indices() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => start = true,
+                        c if start && c.is_alphabetic() => {
+                            found.push(word(&group[i..]));
+                            start = false;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    found.retain(|name| name.starts_with(|c: char| c.is_lowercase()));
+    found
+}
+
+fn module_of(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("src/")?;
+    let name = rest.split('/').next()?;
+    Some(name.strip_suffix(".rs").unwrap_or(name))
+}
+
+fn layer_of(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+/// Why `from` may not import `to`, if it may not.
+fn objection(from: &str, to: &str) -> Option<String> {
+    if from == to {
+        return None;
+    }
+    let (Some(low), Some(high)) = (layer_of(to), layer_of(from)) else {
+        return Some(format!("{to} or {from} is missing from the layer table"));
+    };
+    if let Some((_, allowed)) = ONLY.iter().find(|(module, _)| *module == from)
+        && !allowed.contains(&to)
+    {
+        return Some(format!("{from} imports only {allowed:?}"));
+    }
+    if let Some((_, allowed)) = IMPORTED_BY.iter().find(|(module, _)| *module == to)
+        && !allowed.contains(&from)
+    {
+        return Some(format!("{to} is only for {allowed:?}"));
+    }
+    let siblings = low == high;
+    (siblings || low > high).then(|| format!("{to} is {} {from}", if siblings { "a sibling of" } else { "right of" }))
+}
+
+fn assert_none(what: &str, mut problems: Vec<String>) {
+    problems.sort();
+    problems.dedup();
+    assert!(problems.is_empty(), "{what}:\n  {}", problems.join("\n  "));
+}
+
+#[test]
+fn modules_import_only_from_their_left() {
+    let mut problems = Vec::new();
+    for source in sources(&["src"]) {
+        let module = module_of(&source.path).expect("a module");
+        if ["lib", "main"].contains(&module) {
+            continue;
+        }
+        for to in imports(&source.code, "crate::") {
+            if let Some(why) = objection(module, &to) {
+                problems.push(format!("{}: crate::{to}: {why}", source.path));
+            }
+        }
+    }
+    assert_none("imports against the layer table", problems);
+}
+
+#[test]
+fn programs_use_only_what_is_theirs() {
+    let mut problems = Vec::new();
+    for source in sources(&["src", "perf"]) {
+        let Some((_, allowed)) = PROGRAMS.iter().find(|(prefix, _)| source.path.starts_with(prefix)) else { continue };
+        for to in imports(&source.code, "weir::") {
+            if !allowed.contains(&to.as_str()) {
+                problems.push(format!("{}: weir::{to}; it may use {allowed:?}", source.path));
+            }
+        }
+    }
+    assert_none("programs that reach too far", problems);
+}
+
+#[test]
+fn the_layer_table_knows_every_module() {
+    let mut problems = Vec::new();
+    for source in sources(&["src"]) {
+        let module = module_of(&source.path).expect("a module");
+        if layer_of(module).is_none() && !["lib", "main"].contains(&module) {
+            problems.push(format!("{module} has no layer"));
+        }
+    }
+    assert_none("modules without a layer", problems);
+}
+
+#[test]
+fn words_stay_where_they_belong() {
+    let mut problems = Vec::new();
+    for source in sources(&["src", "perf"]) {
+        for (word, places, why) in CONFINED {
+            if source.code.contains(word) && !places.iter().any(|place| source.path.starts_with(place)) {
+                problems.push(format!("{}: `{word}`: {why}", source.path));
+            }
+        }
+    }
+    assert_none("words out of place", problems);
+}
+
+#[test]
+fn shard_code_does_not_block() {
+    let mut problems = Vec::new();
+    for source in sources(&["src"]) {
+        let module = module_of(&source.path).expect("a module");
+        let code = source.code.split("#[cfg(test)]").next().unwrap_or_default();
+        if !SHARD_CODE.contains(&module) || is_test(&source.path) {
+            continue;
+        }
+        for word in BLOCKING.iter().filter(|word| code.contains(*word)) {
+            problems.push(format!("{}: `{word}`; time, threads, files and sockets come from rt", source.path));
+        }
+    }
+    assert_none("shard code that may block its core", problems);
+}
+
+#[test]
+fn every_api_is_in_the_table() {
+    let table = fs::read_to_string(root().join("src/api/table.rs")).unwrap_or_default();
+    let mut problems = Vec::new();
+    for source in sources(&["src/api"]) {
+        let rest = source.path.strip_prefix("src/api/").expect("an api file");
+        let name = rest.strip_suffix(".rs").unwrap_or(rest);
+        let helper = API_HELPERS.contains(&name) || name.ends_with("_tests") || name.contains('/');
+        if !helper && !table.contains(&format!("{name}::handle")) {
+            problems.push(format!("{}: api/table.rs does not name {name}::handle", source.path));
+        }
+    }
+    assert_none("APIs that nothing dispatches to", problems);
+}
+
+#[test]
+fn modules_say_what_they_are_for() {
+    let dirs = sources(&["src", "perf", "benches", "tests"]);
+    let silent = |source: &&Source| !source.text.starts_with("//!") && !is_test(&source.path);
+    let problems: Vec<String> = dirs.iter().filter(silent).map(|source| source.path.clone()).collect();
+    assert_none("files that do not open with `//!`", problems);
+}
+
+fn is_test(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name.starts_with("tests") || name.ends_with("_tests.rs") || path.contains("/tests/")
+}
+
+/// Functions by name with their length, first line to closing brace. The code is rustfmt's, so a function ends at
+/// the first brace that stands alone at its own indentation.
+fn functions(text: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (start, line) in lines.iter().enumerate() {
+        let code = line.trim_start();
+        let indent = line.len() - code.len();
+        let words: Vec<&str> = code.split_whitespace().collect();
+        let Some(at) = words.iter().position(|word| *word == "fn") else { continue };
+        let modifiers = ["async", "unsafe", "const", "extern", "\"C\"", "default"];
+        if !words[..at].iter().all(|word| modifiers.contains(word) || word.starts_with("pub") || word.starts_with("in") || word.ends_with(')')) {
+            continue;
+        }
+        let closing = format!("{}}}", " ".repeat(indent));
+        let end = lines[start..].iter().position(|l| l.trim_end() == closing).unwrap_or(0);
+        let declared_only = lines[start..start + end].iter().any(|l| l.ends_with(';') && l.len() - l.trim_start().len() == indent);
+        let one_line = code.ends_with('}');
+        let name: String = words.get(at + 1).map(|n| n.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()).unwrap_or_default();
+        if !one_line && !declared_only && !name.is_empty() {
+            found.push((name, end + 1));
+        }
+    }
+    found
+}
+
+/// What is over its limit: the file, or `file name` for a function, with its lines.
+fn oversized() -> BTreeMap<String, usize> {
+    let mut all = BTreeMap::new();
+    for source in sources(&["src", "perf"]) {
+        if is_test(&source.path) {
+            continue;
+        }
+        let lines = source.text.lines().count();
+        if lines > FILE_LINES_RATCHET {
+            all.insert(source.path.clone(), lines);
+        }
+        for (name, lines) in functions(&source.text) {
+            if lines > FUNCTION_LINES {
+                let entry = all.entry(format!("{} {name}", source.path)).or_default();
+                *entry = lines.max(*entry);
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn no_file_is_beyond_reading() {
+    let long = |source: &Source| source.text.lines().count() > FILE_LINES;
+    let mut all = sources(&["src", "perf", "benches", "tests"]);
+    all.retain(long);
+    assert_none("files over 900 lines", all.into_iter().map(|source| source.path).collect());
+}
+
+#[test]
+fn sizes_only_shrink() {
+    let ratchet = fs::read_to_string(root().join("tests/tidy-ratchet.txt")).expect("tests/tidy-ratchet.txt");
+    let mut caps = BTreeMap::new();
+    for line in ratchet.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
+        let (what, cap) = line.rsplit_once(' ').expect("`path [function] lines`");
+        caps.insert(what.to_string(), cap.parse::<usize>().expect("a number of lines"));
+    }
+    let mut problems = Vec::new();
+    let sizes = oversized();
+    for (what, lines) in &sizes {
+        match caps.get(what) {
+            None => problems.push(format!("{what}: {lines} lines; split it")),
+            Some(cap) if lines > cap => problems.push(format!("{what}: {lines} lines, was at most {cap}; split it")),
+            Some(cap) if lines + SLACK < *cap => problems.push(format!("{what}: lower its entry to {lines}")),
+            Some(_) => {}
+        }
+    }
+    for what in caps.keys().filter(|what| !sizes.contains_key(*what)) {
+        problems.push(format!("{what}: small enough now; remove its entry"));
+    }
+    assert_none("sizes against tests/tidy-ratchet.txt", problems);
+}
+
+#[test]
+fn the_repository_stands_alone() {
+    // Spelled in two parts, or this line would find itself.
+    let needle = concat!("..", "/shared");
+    let mut problems = Vec::new();
+    for path in files(&[""], &[]) {
+        let text = fs::read(&path).unwrap_or_default();
+        if text.windows(needle.len()).any(|window| window == needle.as_bytes()) {
+            problems.push(path.display().to_string());
+        }
+    }
+    assert_none("files that refer outside the repository", problems);
+}
+
+#[test]
+fn the_checks_see_what_they_should() {
+    assert_eq!(imports("use crate::{a::b, c::{d, e}, f};", "crate::"), ["a", "c", "f"]);
+    assert_eq!(imports("let x = crate::rt::now(); $crate::y::Z", "crate::"), ["rt", "y"]);
+    assert_eq!(imports("mycrate::a::b; other::crate::c", "crate::"), [""; 0]);
+    assert_eq!(without_comment("a(); // b"), "a(); ");
+    assert_eq!(without_comment("\"http://x\" // y"), "\"http://x\" ");
+    assert!(objection("model", "rt").is_some() && objection("rt", "wire").is_some());
+    assert!(objection("wire", "model").is_none() && objection("cli", "client").is_none());
+    assert!(objection("api", "client").is_some());
+    let text = "impl X {\n    pub(crate) async fn long(\n        a: u8,\n    ) {\n        a;\n    }\n    fn short() {}\n}\n";
+    assert_eq!(functions(text), [("long".to_string(), 5)]);
+}
