@@ -17,6 +17,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
+use crate::rt;
 
 /// The layout that this build writes, and the newest that it reads.
 const FORMAT: u32 = 1;
@@ -190,7 +191,7 @@ fn check_direct_io(data_dir: &Path) -> Result<(), StartError> {
 }
 
 fn check_io_uring() -> Result<(), StartError> {
-    let Err(error) = io_uring::IoUring::new(8) else { return Ok(()) };
+    let Err(error) = rt::io_uring_available() else { return Ok(()) };
     let switched_off = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
     Err(explain_io_uring(&error, switched_off.ok().as_deref().map(str::trim)))
 }

@@ -24,3 +24,8 @@ pub use file::{File, OpenOptions};
 pub use notify::{Listen, Notify};
 pub use runtime::{Shard, Task, block_on, blocking, now, on_mail, spawn, start, unix_ms, yield_now};
 pub use timer::{Sleep, sleep};
+
+/// Whether the kernel gives this process a ring at all. Any thread.
+pub fn io_uring_available() -> std::io::Result<()> {
+    io_uring::IoUring::new(8).map(drop)
+}

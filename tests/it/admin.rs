@@ -14,9 +14,9 @@ use kafka_wire::describe_topic_partitions_request::{Cursor, TopicRequest};
 use kafka_wire::incremental_alter_configs_request as incremental;
 use kafka_wire::metadata_request::MetadataRequestTopic;
 use kafka_wire::{
-    AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, DescribeTopicPartitionsRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, MetadataRequest,
+    AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeTopicPartitionsRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, MetadataRequest,
 };
 use kafka_wire_core::{ApiVersion, DecodeLimits, Decoder, KafkaDecode, Uuid};
 
@@ -61,7 +61,8 @@ fn api_versions_names_what_is_served() {
         let served: BTreeMap<i16, (i16, i16)> =
             reply.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect();
         for &(key, name, min, max) in SERVED {
-            let (low, high) = *served.get(&key).unwrap_or_else(|| panic!("v{version}: {name} is not advertised"));
+            let (low, high) =
+                *served.get(&key).unwrap_or_else(|| panic!("v{version}: {name} is not advertised"));
             assert!((low, high) == (min, max), "v{version}: {name} {low}-{high}, Kafka has {min}-{max}");
         }
         let old = version <= 3 && reply.supported_features.iter().any(|feature| feature.min_version == 0);
@@ -115,7 +116,11 @@ fn metadata_at_every_version() {
         let reply = wire.call(version, &request);
         assert_eq!(reply.brokers.len(), 1, "v{version}");
         let broker = &reply.brokers[0];
-        assert_eq!((broker.host.as_str(), broker.port), ("127.0.0.1", i32::from(shared().port())), "v{version}");
+        assert_eq!(
+            (broker.host.as_str(), broker.port),
+            ("127.0.0.1", i32::from(shared().port())),
+            "v{version}"
+        );
         let found = &reply.topics[0];
         assert_eq!((found.error_code, found.partitions.len()), (0, 3), "v{version}");
         if version >= 10 {
@@ -123,7 +128,10 @@ fn metadata_at_every_version() {
         }
         for partition in &found.partitions {
             assert_eq!((partition.error_code, partition.leader_id), (0, broker.node_id), "v{version}");
-            assert_eq!((&partition.replica_nodes, &partition.isr_nodes), (&vec![broker.node_id], &vec![broker.node_id]));
+            assert_eq!(
+                (&partition.replica_nodes, &partition.isr_nodes),
+                (&vec![broker.node_id], &vec![broker.node_id])
+            );
         }
     }
 }
@@ -133,7 +141,8 @@ fn all_topics_none_or_some() {
     let mut wire = Wire::connect(shared());
     let topic = create(&mut wire, "all-or-none", 1, &[]);
     let mut has = |what: &str, version, topics, expected| {
-        let reply = wire.call(version, &msg!(MetadataRequest { topics: topics, allow_auto_topic_creation: true }));
+        let reply =
+            wire.call(version, &msg!(MetadataRequest { topics: topics, allow_auto_topic_creation: true }));
         let found = reply.topics.iter().any(|t| t.name.as_deref() == Some(topic.name.as_str()));
         assert_eq!(found, expected, "{what}");
     };
@@ -163,11 +172,17 @@ fn topics_are_created_on_first_use_when_asked() {
     let mut wire = Wire::connect(shared());
     let name = unique("auto");
     assert_eq!(metadata_of(&mut wire, &name, false).error_code, code::UNKNOWN_TOPIC_OR_PARTITION);
-    assert_eq!(metadata_of(&mut wire, &name, false).error_code, code::UNKNOWN_TOPIC_OR_PARTITION, "still not");
+    assert_eq!(
+        metadata_of(&mut wire, &name, false).error_code,
+        code::UNKNOWN_TOPIC_OR_PARTITION,
+        "still not"
+    );
     let first = metadata_of(&mut wire, &name, true).error_code;
     let known = [code::NONE, code::UNKNOWN_TOPIC_OR_PARTITION, code::LEADER_NOT_AVAILABLE];
     assert!(known.contains(&first), "first answer: {first}");
-    eventually("the topic exists", Duration::from_secs(5), || metadata_of(&mut wire, &name, true).error_code == 0);
+    eventually("the topic exists", Duration::from_secs(5), || {
+        metadata_of(&mut wire, &name, true).error_code == 0
+    });
     for bad in ["a/b", "..", "", &"x".repeat(250)] {
         assert_eq!(metadata_of(&mut wire, bad, true).error_code, code::INVALID_TOPIC, "{bad:?}");
     }
@@ -185,7 +200,12 @@ fn plain(name: &str, partitions: i32, replicas: i16, configs: &[(&str, &str)]) -
     })
 }
 
-fn create_topics(wire: &mut Wire, version: i16, topics: Vec<CreatableTopic>, dry: bool) -> Vec<CreatableTopicResult> {
+fn create_topics(
+    wire: &mut Wire,
+    version: i16,
+    topics: Vec<CreatableTopic>,
+    dry: bool,
+) -> Vec<CreatableTopicResult> {
     let request = msg!(CreateTopicsRequest { topics: topics, timeout_ms: 10_000, validate_only: dry });
     wire.call(version, &request).topics
 }
@@ -195,7 +215,8 @@ fn create_topics_at_every_version() {
     let mut wire = Wire::connect(shared());
     for version in 2..=7 {
         let name = unique("create");
-        let created = create_topics(&mut wire, version, vec![plain(&name, 2, 1, &[("retention.ms", "1000")])], false);
+        let created =
+            create_topics(&mut wire, version, vec![plain(&name, 2, 1, &[("retention.ms", "1000")])], false);
         assert_eq!(created[0].error_code, 0, "v{version}: {:?}", created[0].error_message);
         if version >= 5 {
             assert_eq!((created[0].num_partitions, created[0].replication_factor), (2, 1), "v{version}");
@@ -238,9 +259,16 @@ fn create_topics_refuses_nonsense() {
     }
     let name = fresh();
     let twice = create_topics(&mut wire, 7, vec![plain(&name, 1, 1, &[]), plain(&name, 1, 1, &[])], false);
-    assert!(twice.iter().all(|result| result.error_code == code::INVALID_REQUEST), "named twice in one request");
+    assert!(
+        twice.iter().all(|result| result.error_code == code::INVALID_REQUEST),
+        "named twice in one request"
+    );
     assert_eq!(create_topics(&mut wire, 7, vec![plain(&name, 1, 1, &[])], true)[0].error_code, code::NONE);
-    assert_eq!(metadata_of(&mut wire, &name, false).error_code, code::UNKNOWN_TOPIC_OR_PARTITION, "only validated");
+    assert_eq!(
+        metadata_of(&mut wire, &name, false).error_code,
+        code::UNKNOWN_TOPIC_OR_PARTITION,
+        "only validated"
+    );
 }
 
 fn delete(wire: &mut Wire, version: i16, name: Option<&str>, id: Uuid) -> i16 {
@@ -315,7 +343,13 @@ fn partitions_grow_and_never_shrink() {
     assert_eq!(read_from(&mut wire, &topic, 0, 0)[0].1, "kept");
 }
 
-fn describe(wire: &mut Wire, version: i16, kind: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsResult {
+fn describe(
+    wire: &mut Wire,
+    version: i16,
+    kind: i8,
+    name: &str,
+    keys: Option<&[&str]>,
+) -> DescribeConfigsResult {
     let keys = keys.map(|keys| keys.iter().map(|key| (*key).into()).collect());
     let resource = msg!(DescribeConfigsResource {
         resource_type: kind,
@@ -365,9 +399,14 @@ fn topic_configs_have_kafkas_names_and_defaults() {
         ] {
             let config = all.get(name).unwrap_or_else(|| panic!("v{version}: {name} is missing"));
             assert_eq!(config.value.as_deref(), Some(value), "v{version}: {name}");
-            assert_eq!(config.config_source == DYNAMIC_TOPIC, name == "retention.ms", "v{version}: source of {name}");
+            assert_eq!(
+                config.config_source == DYNAMIC_TOPIC,
+                name == "retention.ms",
+                "v{version}: source of {name}"
+            );
         }
-        let documented = result.configs.iter().all(|c| c.documentation.as_ref().is_some_and(|d| !d.is_empty()));
+        let documented =
+            result.configs.iter().all(|c| c.documentation.as_ref().is_some_and(|d| !d.is_empty()));
         assert_eq!(documented, version >= 3, "v{version}: documentation when asked for");
     }
     let some = describe(&mut wire, 4, TOPIC, &topic.name, Some(&["retention.ms", "no.such.config"]));
@@ -385,7 +424,15 @@ const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
-fn alter_one(wire: &mut Wire, version: i16, topic: &str, op: i8, key: &str, value: Option<&str>, dry: bool) -> i16 {
+fn alter_one(
+    wire: &mut Wire,
+    version: i16,
+    topic: &str,
+    op: i8,
+    key: &str,
+    value: Option<&str>,
+    dry: bool,
+) -> i16 {
     let config = msg!(incremental::AlterableConfig {
         name: key.into(),
         config_operation: op,
@@ -406,7 +453,11 @@ fn configs_change_one_at_a_time() {
     let topic = create(&mut wire, "alter", 1, &[("retention.bytes", "5000")]).name;
     for version in 0..=1 {
         let mut check = |op, key: &str, value: Option<&str>, error, after: &str| {
-            assert_eq!(alter_one(&mut wire, version, &topic, op, key, value, false), error, "{key} {value:?}");
+            assert_eq!(
+                alter_one(&mut wire, version, &topic, op, key, value, false),
+                error,
+                "{key} {value:?}"
+            );
             eventually(&format!("v{version}: {key} is {after}"), Duration::from_secs(5), || {
                 value_of(&mut wire, &topic, key).as_deref() == Some(after)
             });
@@ -418,10 +469,21 @@ fn configs_change_one_at_a_time() {
         check(DELETE, "cleanup.policy", None, code::NONE, "delete");
         check(APPEND, "retention.ms", Some("1"), code::INVALID_CONFIG, "77000");
         check(DELETE, "retention.ms", None, code::NONE, "604800000");
-        assert_eq!(value_of(&mut wire, &topic, "retention.bytes").as_deref(), Some("5000"), "the others stay");
+        assert_eq!(
+            value_of(&mut wire, &topic, "retention.bytes").as_deref(),
+            Some("5000"),
+            "the others stay"
+        );
     }
-    assert_eq!(alter_one(&mut wire, 1, &topic, SET, "no.such.config", Some("1"), false), code::INVALID_CONFIG);
-    assert_eq!(alter_one(&mut wire, 1, &topic, SET, "retention.ms", Some("5"), true), code::NONE, "validated");
+    assert_eq!(
+        alter_one(&mut wire, 1, &topic, SET, "no.such.config", Some("1"), false),
+        code::INVALID_CONFIG
+    );
+    assert_eq!(
+        alter_one(&mut wire, 1, &topic, SET, "retention.ms", Some("5"), true),
+        code::NONE,
+        "validated"
+    );
     assert_eq!(value_of(&mut wire, &topic, "retention.ms").as_deref(), Some("604800000"), "and not set");
     let nowhere = unique("nowhere");
     let error = alter_one(&mut wire, 1, &nowhere, SET, "retention.ms", Some("5"), false);
@@ -433,7 +495,10 @@ fn changed_configs_take_effect() {
     let mut wire = Wire::connect(shared());
     let topic = create(&mut wire, "effect", 1, &[]);
     produce(&mut wire, &topic, encoded(["x".repeat(5_000)]));
-    assert_eq!(alter_one(&mut wire, 1, &topic.name, SET, "max.message.bytes", Some("1000"), false), code::NONE);
+    assert_eq!(
+        alter_one(&mut wire, 1, &topic.name, SET, "max.message.bytes", Some("1000"), false),
+        code::NONE
+    );
     eventually("the new limit holds", Duration::from_secs(5), || {
         let reply = produce_at(&mut wire, 9, &topic, 0, -1, encoded(["x".repeat(5_000)]));
         reply.error_code == code::MESSAGE_TOO_LARGE
@@ -445,7 +510,8 @@ fn alter_configs_replaces_them_all() {
     let mut wire = Wire::connect(shared());
     for version in 0..=2 {
         let topic = create(&mut wire, "replace", 1, &[("retention.bytes", "5000")]).name;
-        let config = msg!(alter::AlterableConfig { name: "retention.ms".into(), value: Some("99000".into()) });
+        let config =
+            msg!(alter::AlterableConfig { name: "retention.ms".into(), value: Some("99000".into()) });
         let resource = msg!(alter::AlterConfigsResource {
             resource_type: TOPIC,
             resource_name: topic.as_str().into(),
@@ -470,7 +536,11 @@ fn the_cluster_describes_itself() {
         assert_eq!(Some(reply.cluster_id.as_str()), metadata.cluster_id.as_deref(), "v{version}");
         assert!(!reply.cluster_id.is_empty());
         let broker = &reply.brokers[0];
-        assert_eq!((broker.host.as_str(), broker.port), ("127.0.0.1", i32::from(shared().port())), "v{version}");
+        assert_eq!(
+            (broker.host.as_str(), broker.port),
+            ("127.0.0.1", i32::from(shared().port())),
+            "v{version}"
+        );
     }
 }
 
@@ -502,7 +572,8 @@ fn topic_partitions_come_in_pages() {
     assert_eq!(seen, expected);
     assert_eq!(pages, 3);
     let unknown = msg!(TopicRequest { name: unique("nowhere").as_str().into() });
-    let request = msg!(DescribeTopicPartitionsRequest { topics: vec![unknown], response_partition_limit: 10 });
+    let request =
+        msg!(DescribeTopicPartitionsRequest { topics: vec![unknown], response_partition_limit: 10 });
     assert_eq!(wire.call(0, &request).topics[0].error_code, code::UNKNOWN_TOPIC_OR_PARTITION);
 }
 
@@ -510,7 +581,8 @@ fn topic_partitions_come_in_pages() {
 fn producer_ids_at_every_version() {
     let mut wire = Wire::connect(shared());
     for version in 0..=5 {
-        let mut request = msg!(InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: 1_000 });
+        let mut request =
+            msg!(InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: 1_000 });
         (request.producer_id, request.producer_epoch) = (-1, -1);
         let reply = wire.call(version, &request);
         assert_eq!((reply.error_code, reply.producer_epoch), (0, 0), "v{version}");
@@ -523,7 +595,11 @@ fn producer_ids_at_every_version() {
             producer_id: -1,
             producer_epoch: -1,
         });
-        assert_ne!(wire.call(4, &request).error_code, 0, "transactions are not served and must not seem to be");
+        assert_ne!(
+            wire.call(4, &request).error_code,
+            0,
+            "transactions are not served and must not seem to be"
+        );
     }
 }
 
@@ -545,8 +621,17 @@ fn every_api_answers_at_every_version() {
         })*};
     }
     all!(
-        ListOffsetsRequest, MetadataRequest, CreateTopicsRequest, DeleteTopicsRequest, DeleteRecordsRequest,
-        OffsetForLeaderEpochRequest, DescribeConfigsRequest, AlterConfigsRequest, CreatePartitionsRequest,
-        IncrementalAlterConfigsRequest, DescribeClusterRequest, FetchRequest
+        ListOffsetsRequest,
+        MetadataRequest,
+        CreateTopicsRequest,
+        DeleteTopicsRequest,
+        DeleteRecordsRequest,
+        OffsetForLeaderEpochRequest,
+        DescribeConfigsRequest,
+        AlterConfigsRequest,
+        CreatePartitionsRequest,
+        IncrementalAlterConfigsRequest,
+        DescribeClusterRequest,
+        FetchRequest
     );
 }

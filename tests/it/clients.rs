@@ -69,7 +69,8 @@ fn every_codec_and_every_ack() {
         for acks in ["0", "1", "all"] {
             let topic = create(&mut Wire::connect(shared()), "rd-codec", 1, &[]).name;
             let sender = producer(&[("compression.type", codec), ("acks", acks), ("linger.ms", "5")]);
-            let sent: Vec<String> = (0..500).map(|i| format!("{codec} {acks} {i}: {}", "pad ".repeat(10))).collect();
+            let sent: Vec<String> =
+                (0..500).map(|i| format!("{codec} {acks} {i}: {}", "pad ".repeat(10))).collect();
             for value in &sent {
                 sender.send(BaseRecord::<(), _>::to(&topic).payload(value)).map_err(|e| e.0).expect("queued");
             }

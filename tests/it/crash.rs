@@ -60,7 +60,12 @@ impl Ledger {
             let log: HashMap<i64, &Bytes> = rows.iter().map(|(offset, value)| (*offset, value)).collect();
             for (offset, value) in &acked {
                 let found = log.get(offset).map(|found| String::from_utf8_lossy(found).into_owned());
-                assert_eq!(found.as_ref(), Some(value), "acknowledged at {partition}/{offset}, log has {}", rows.len());
+                assert_eq!(
+                    found.as_ref(),
+                    Some(value),
+                    "acknowledged at {partition}/{offset}, log has {}",
+                    rows.len()
+                );
             }
             check_log(partition, &rows);
         }
@@ -77,7 +82,10 @@ fn check_log(partition: i32, rows: &[(i64, Bytes)]) {
         let (name, rest) = text.split_once(':').expect("name:number");
         let number: u64 = rest.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
         let before = last.insert(name.to_string(), number);
-        assert!(before.is_none_or(|before| before < number), "partition {partition}: {text:.40} after {before:?}");
+        assert!(
+            before.is_none_or(|before| before < number),
+            "partition {partition}: {text:.40} after {before:?}"
+        );
     }
 }
 
@@ -141,7 +149,9 @@ impl RawProducer {
             match answer.error_code {
                 code::NONE => ledger.ack(sent.partition, answer.base_offset, &sent.values),
                 error if RETRIABLE.contains(&error) => return,
-                error => panic!("{}: error {error} to {:.40} in {}", self.name, sent.values[0], sent.partition),
+                error => {
+                    panic!("{}: error {error} to {:.40} in {}", self.name, sent.values[0], sent.partition)
+                }
             }
             self.in_flight.pop_front();
         }
@@ -152,7 +162,8 @@ impl RawProducer {
         let (number, sequence) = self.next.entry(partition).or_default();
         let pad = "p".repeat(rng.below(600) as usize);
         let count = 1 + rng.below(12);
-        let values: Vec<String> = (*number..*number + count).map(|n| format!("{}:{n} {pad}", self.name)).collect();
+        let values: Vec<String> =
+            (*number..*number + count).map(|n| format!("{}:{n} {pad}", self.name)).collect();
         let records = match self.identity {
             Some((id, epoch)) => from_producer(id, epoch, *sequence, &values),
             None => batch(&values),
@@ -226,7 +237,8 @@ impl Churn {
         self.kept.push(create(&mut wire, "churn", 2, &[("retention.ms", "7777777")]));
         if self.kept.len() > 3 {
             let doomed = self.kept.remove(0).name;
-            let request = msg!(DeleteTopicsRequest { topic_names: vec![doomed.as_str().into()], timeout_ms: 5_000 });
+            let request =
+                msg!(DeleteTopicsRequest { topic_names: vec![doomed.as_str().into()], timeout_ms: 5_000 });
             assert_eq!(wire.call(5, &request).responses[0].error_code, code::NONE, "delete {doomed}");
             self.deleted.push(doomed);
         }

@@ -147,7 +147,9 @@ fn a_long_poll_over_many_partitions_wakes_for_any() {
         assert_eq!(reply.error_code, 0);
         let reply = wire.receive::<FetchRequest>(BY_NAME, id);
         assert!(produced.elapsed() < Duration::from_secs(3), "partition {target}: {:?}", produced.elapsed());
-        let filled = |p: &&kafka_wire::fetch_response::PartitionData| p.records.as_ref().is_some_and(|r| !r.is_empty());
+        let filled = |p: &&kafka_wire::fetch_response::PartitionData| {
+            p.records.as_ref().is_some_and(|r| !r.is_empty())
+        };
         let with_data: Vec<i32> =
             reply.responses[0].partitions.iter().filter(filled).map(|p| p.partition_index).collect();
         assert_eq!(with_data, [target]);
@@ -179,7 +181,14 @@ fn a_waiting_fetch_holds_back_only_its_own_connection() {
     let started = Instant::now();
     let id = wire.send(fetch.version, &fetch.request(&topic));
     let second = wire.send(3, &kafka_wire::MetadataRequest::default());
-    produce_at(&mut Wire::connect(shared()), 9, &create(&mut Wire::connect(shared()), "other", 1, &[]), 0, -1, encoded(["x"]));
+    produce_at(
+        &mut Wire::connect(shared()),
+        9,
+        &create(&mut Wire::connect(shared()), "other", 1, &[]),
+        0,
+        -1,
+        encoded(["x"]),
+    );
     wire.receive::<FetchRequest>(fetch.version, id);
     assert!(started.elapsed() >= Duration::from_millis(690));
     wire.receive::<kafka_wire::MetadataRequest>(3, second);
@@ -221,7 +230,10 @@ fn one_fetch_gathers_from_every_partition() {
         for (topic, asked) in reply.responses.iter().flat_map(|r| topics.iter().map(move |t| (r, t))) {
             if topic.topic.as_str() == asked.name || (version == BY_ID && topic.topic_id == asked.id) {
                 for data in &topic.partitions {
-                    assert_eq!(values(data.records.clone()), [format!("{}/{}", asked.name, data.partition_index)]);
+                    assert_eq!(
+                        values(data.records.clone()),
+                        [format!("{}/{}", asked.name, data.partition_index)]
+                    );
                     got.push((asked.name.clone(), data.partition_index));
                 }
             }
@@ -241,7 +253,10 @@ fn large_batches_come_back_unharmed() {
     }
     let got = read_from(&mut wire, &topic, 0, 0);
     for (i, ((_, value), size)) in got.iter().zip(sizes).enumerate() {
-        assert!(value.len() == size && value.iter().all(|&b| b == b'a' + i as u8), "value {i} of {size} bytes");
+        assert!(
+            value.len() == size && value.iter().all(|&b| b == b'a' + i as u8),
+            "value {i} of {size} bytes"
+        );
     }
     assert_eq!(got.len(), sizes.len());
 }
@@ -283,7 +298,8 @@ impl Session {
 }
 
 fn indexes(reply: &FetchResponse) -> Vec<i32> {
-    let mut all: Vec<i32> = reply.responses.iter().flat_map(|t| t.partitions.iter().map(|p| p.partition_index)).collect();
+    let mut all: Vec<i32> =
+        reply.responses.iter().flat_map(|t| t.partitions.iter().map(|p| p.partition_index)).collect();
     all.sort_unstable();
     all
 }
@@ -376,7 +392,11 @@ fn a_session_does_not_mix_names_and_ids() {
     for (open, then) in [(BY_NAME, BY_ID), (BY_ID, BY_NAME)] {
         let (mut session, _) = Session::open(open, &topic, 1);
         session.version = then;
-        assert_eq!(session.next(&topic, 0..1).error_code, FETCH_SESSION_TOPIC_ID_ERROR, "v{open} then v{then}");
+        assert_eq!(
+            session.next(&topic, 0..1).error_code,
+            FETCH_SESSION_TOPIC_ID_ERROR,
+            "v{open} then v{then}"
+        );
     }
 }
 

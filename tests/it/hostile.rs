@@ -5,10 +5,10 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use kafka_wire::{
-    AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
-    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeTopicPartitionsRequest, FetchRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest,
+    AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeTopicPartitionsRequest, FetchRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
 };
 
 use crate::support::batch::encoded;
@@ -18,8 +18,22 @@ use crate::support::{Broker, Rng, Wire, shared, wire};
 
 /// `(key, lowest, highest)` for every API that is served, and whether its highest version is flexible.
 const APIS: &[(i16, i16, i16)] = &[
-    (0, 3, 13), (1, 4, 18), (2, 1, 11), (3, 0, 13), (18, 0, 4), (19, 2, 7), (20, 1, 6), (21, 0, 2), (22, 0, 5),
-    (23, 2, 4), (32, 1, 4), (33, 0, 2), (37, 0, 3), (44, 0, 1), (60, 0, 2), (75, 0, 0),
+    (0, 3, 13),
+    (1, 4, 18),
+    (2, 1, 11),
+    (3, 0, 13),
+    (18, 0, 4),
+    (19, 2, 7),
+    (20, 1, 6),
+    (21, 0, 2),
+    (22, 0, 5),
+    (23, 2, 4),
+    (32, 1, 4),
+    (33, 0, 2),
+    (37, 0, 3),
+    (44, 0, 1),
+    (60, 0, 2),
+    (75, 0, 0),
 ];
 
 fn framed(body: &[u8]) -> Vec<u8> {
@@ -73,7 +87,7 @@ fn huge_counts_are_not_believed() {
     for &(key, min, max) in APIS {
         for version in min..=max {
             // Bodies that begin with a count (or soon reach one) of 2 billion, in both encodings.
-            for filler in [vec![0x7F; 64], vec![0xFF, 0xFF, 0xFF, 0xFF, 0x07].repeat(12), vec![0x00; 3]] {
+            for filler in [vec![0x7F; 64], [0xFF, 0xFF, 0xFF, 0xFF, 0x07].repeat(12), vec![0x00; 3]] {
                 let mut body = header(key, version);
                 body.push(0);
                 body.extend(&filler);
@@ -96,7 +110,10 @@ fn specimens(topic: &Topic) -> Vec<(String, Vec<u8>)> {
             for version in range.min().value()..=range.max().value() {
                 let make: fn(&Topic, i16) -> $request = $make;
                 let request = make(topic, version);
-                all.push((format!("{} v{version}", stringify!($request)), wire::frame(version, 7, &request).to_vec()));
+                all.push((
+                    format!("{} v{version}", stringify!($request)),
+                    wire::frame(version, 7, &request).to_vec(),
+                ));
             }
         };
     }
@@ -176,7 +193,10 @@ fn mutated_requests_do_no_harm() {
             // Half-close: a request that the broker still waits to complete ends here, without a timeout.
             let _ = wire.stream.shutdown(std::net::Shutdown::Write);
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| wire.receive_frame()));
-            assert!(outcome.is_ok(), "seed {seed}, round {round}, {what}: neither answered nor closed: {bytes:02x?}");
+            assert!(
+                outcome.is_ok(),
+                "seed {seed}, round {round}, {what}: neither answered nor closed: {bytes:02x?}"
+            );
         }
         println!("seed {seed}: round {round} done");
         broker.assert_healthy();
@@ -197,11 +217,11 @@ fn a_request_may_come_one_byte_at_a_time() {
         request
     });
     let mut slow = Wire::connect(shared());
-    for byte in frame.iter() {
+    for (i, byte) in frame.iter().enumerate() {
         slow.stream.write_all(&[*byte]).expect("a byte");
-        std::thread::sleep(Duration::from_millis(15));
-        let asked = Instant::now();
-        if asked.elapsed().subsec_nanos() % 5 == 0 {
+        std::thread::sleep(Duration::from_millis(10));
+        if i % 8 == 0 {
+            let asked = Instant::now();
             Wire::connect(shared()).api_versions();
             assert!(asked.elapsed() < Duration::from_secs(2), "a slow neighbour holds nobody back");
         }

@@ -60,7 +60,11 @@ fn an_empty_partition_has_offsets_too() {
     let topic = create(&mut wire, "empty", 1, &[]);
     for (query, offset) in [(LATEST, 0), (EARLIEST, 0), (MAX_TIMESTAMP, -1), (0, -1)] {
         let reply = list_offset(&mut wire, 7, &topic.name, 0, query);
-        assert_eq!((reply.error_code, reply.offset, reply.timestamp), (code::NONE, offset, -1), "query {query}");
+        assert_eq!(
+            (reply.error_code, reply.offset, reply.timestamp),
+            (code::NONE, offset, -1),
+            "query {query}"
+        );
     }
 }
 
@@ -120,11 +124,8 @@ fn a_compacted_topic_refuses_to_delete_records() {
 }
 
 fn epoch_end(wire: &mut Wire, version: i16, topic: &Topic, current: i32, epoch: i32) -> EpochEndOffset {
-    let partition = msg!(OffsetForLeaderPartition {
-        partition: 0,
-        current_leader_epoch: current,
-        leader_epoch: epoch,
-    });
+    let partition =
+        msg!(OffsetForLeaderPartition { partition: 0, current_leader_epoch: current, leader_epoch: epoch });
     let topic = msg!(OffsetForLeaderTopic { topic: topic.name.as_str().into(), partitions: vec![partition] });
     let mut request = msg!(OffsetForLeaderEpochRequest { topics: vec![topic] });
     if version >= 3 {
@@ -144,7 +145,11 @@ fn the_end_of_an_epoch() {
         let end = epoch_end(&mut wire, version, &topic, 0, 0);
         assert_eq!((end.error_code, end.end_offset), (code::NONE, 3), "v{version}: with the current epoch");
         let end = epoch_end(&mut wire, version, &topic, -1, 40);
-        assert_eq!((end.error_code, end.leader_epoch, end.end_offset), (code::NONE, -1, -1), "v{version}: not begun");
+        assert_eq!(
+            (end.error_code, end.leader_epoch, end.end_offset),
+            (code::NONE, -1, -1),
+            "v{version}: not begun"
+        );
         let end = epoch_end(&mut wire, version, &topic, 40, 0);
         assert_eq!(end.error_code, code::UNKNOWN_LEADER_EPOCH, "v{version}: the asker is ahead");
     }

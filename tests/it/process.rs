@@ -82,7 +82,8 @@ fn what_a_producer_sent_is_remembered_across_restarts() {
         let topic = create(&mut wire, "remembered", 1, &[]);
         let (id, epoch) = producer_id(&mut wire);
         let send = |wire: &mut Wire, sequence| {
-            let reply = produce_at(wire, 9, &topic, 0, -1, bytes_of(&from_producer(id, epoch, sequence, ["v"])));
+            let reply =
+                produce_at(wire, 9, &topic, 0, -1, bytes_of(&from_producer(id, epoch, sequence, ["v"])));
             (reply.error_code, reply.base_offset)
         };
         for i in 0..8 {
@@ -119,7 +120,11 @@ fn the_shard_count_may_change() {
             for i in count..count + 10 {
                 let records = bytes_of(&from_producer(id, epoch, i, [format!("{partition}:{i}")]));
                 let reply = produce_at(&mut wire, 9, &topic, partition, -1, records);
-                assert_eq!((reply.error_code, reply.base_offset), (0, i64::from(i)), "before {shards} shards");
+                assert_eq!(
+                    (reply.error_code, reply.base_offset),
+                    (0, i64::from(i)),
+                    "before {shards} shards"
+                );
             }
         }
         count += 10;
@@ -131,7 +136,8 @@ fn the_shard_count_may_change() {
         let mut wire = Wire::connect(broker.kafka);
         check_filled(&mut wire, &topic, 8, count);
         for partition in 0..8 {
-            let records = bytes_of(&from_producer(id, epoch, count - 1, [format!("{partition}:{}", count - 1)]));
+            let records =
+                bytes_of(&from_producer(id, epoch, count - 1, [format!("{partition}:{}", count - 1)]));
             let again = produce_at(&mut wire, 9, &topic, partition, -1, records);
             let expected = (code::NONE, i64::from(count - 1));
             assert_eq!((again.error_code, again.base_offset), expected, "a repeat at {shards} shards");
@@ -196,7 +202,7 @@ fn a_taken_port_is_named() {
 fn settings_that_make_no_sense_are_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let good = || serve(&dir.path().join("data"), free_port(), free_port(), 1);
-    let mut file = |text: &str| {
+    let file = |text: &str| {
         let path = dir.path().join("weir.toml");
         std::fs::File::create(&path).and_then(|mut f| f.write_all(text.as_bytes())).expect("a config file");
         let mut command = good();
@@ -259,7 +265,9 @@ fn health_and_metrics_are_served() {
     Fetch::default().run(&mut wire, &topic);
     let (code, text) = get("/metrics");
     assert_eq!(code, 200);
-    for word in ["weir_requests_total", "weir_errors_total", "Produce", "Fetch", "weir_connections", "weir_journal"] {
+    for word in
+        ["weir_requests_total", "weir_errors_total", "Produce", "Fetch", "weir_connections", "weir_journal"]
+    {
         assert!(text.contains(word), "{word} is missing from\n{text}");
     }
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -307,7 +315,8 @@ fn deleting_a_topic_frees_its_disk() {
         let reply = produce_at(&mut wire, 9, &topic, i % 2, -1, encoded([vec![b'x'; 500_000]]));
         assert_eq!(reply.error_code, 0);
     }
-    let request = msg!(DeleteTopicsRequest { topic_names: vec![topic.name.as_str().into()], timeout_ms: 5_000 });
+    let request =
+        msg!(DeleteTopicsRequest { topic_names: vec![topic.name.as_str().into()], timeout_ms: 5_000 });
     assert_eq!(wire.call(5, &request).responses[0].error_code, code::NONE);
     let topics = broker.data_dir().join("topics");
     let left = || {

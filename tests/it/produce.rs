@@ -98,7 +98,13 @@ fn bad_batches_are_refused_with_the_right_error() {
     check("half a header", 9, -1, &good.slice(..30), &broken);
     check("a few bytes", 9, -1, &good.slice(..5), &broken);
     // Kafka drops a tail that is too short to be a batch; refusing it is as good.
-    check("bytes after the batch", 9, -1, &trailing, &[code::NONE, code::CORRUPT_MESSAGE, code::INVALID_RECORD]);
+    check(
+        "bytes after the batch",
+        9,
+        -1,
+        &trailing,
+        &[code::NONE, code::CORRUPT_MESSAGE, code::INVALID_RECORD],
+    );
     check("length too short", 9, -1, &short_length, &broken);
     check("length past the end", 9, -1, &long_length, &broken);
     check("length negative", 9, -1, &negative_length, &broken);
@@ -159,9 +165,9 @@ fn one_bad_partition_does_not_spoil_the_others() {
     let mut bad = encoded(["bad"]).to_vec();
     *bad.last_mut().expect("bytes") ^= 1;
     let mut request = produce_request(9, &topic, 0, -1, encoded(["zero"]));
-    request.topic_data[0].partition_data.push(
-        produce_request(9, &topic, 1, -1, bad.into()).topic_data.remove(0).partition_data.remove(0),
-    );
+    request.topic_data[0]
+        .partition_data
+        .push(produce_request(9, &topic, 1, -1, bad.into()).topic_data.remove(0).partition_data.remove(0));
     request.topic_data[0].partition_data.push(
         produce_request(9, &topic, 2, -1, encoded(["two"])).topic_data.remove(0).partition_data.remove(0),
     );
@@ -169,7 +175,11 @@ fn one_bad_partition_does_not_spoil_the_others() {
     replies.sort_by_key(|reply| reply.index);
     let codes: Vec<i16> = replies.iter().map(|reply| reply.error_code).collect();
     assert_eq!(codes, [code::NONE, code::CORRUPT_MESSAGE, code::NONE]);
-    assert_eq!(rows(Fetch { partition: 2, ..Fetch::default() }.run(&mut wire, &topic).records.expect("records")).len(), 1);
+    assert_eq!(
+        rows(Fetch { partition: 2, ..Fetch::default() }.run(&mut wire, &topic).records.expect("records"))
+            .len(),
+        1
+    );
 }
 
 #[test]
@@ -200,11 +210,16 @@ fn log_append_time_is_the_brokers() {
         assert_eq!(reply.error_code, code::NONE);
         assert!((before..=now_ms()).contains(&reply.log_append_time_ms), "{}", reply.log_append_time_ms);
         let at = reply.base_offset;
-        let fetched = Fetch { offset: at, ..Fetch::default() }.run(&mut wire, &topic).records.expect("records");
+        let fetched =
+            Fetch { offset: at, ..Fetch::default() }.run(&mut wire, &topic).records.expect("records");
         let batch = decode_all(fetched).remove(0);
         assert_eq!(batch.timestamp_type, TimestampType::LogAppendTime);
         assert_eq!(batch.max_timestamp, reply.log_append_time_ms);
-        assert_eq!(list_offset(&mut wire, 7, &topic.name, 0, before).offset, 0, "time lookups see the append time");
+        assert_eq!(
+            list_offset(&mut wire, 7, &topic.name, 0, before).offset,
+            0,
+            "time lookups see the append time"
+        );
     }
 }
 
@@ -252,10 +267,15 @@ fn pipelined_requests_are_answered_in_order() {
     for (i, id) in sent {
         let reply = wire.receive::<kafka_wire::ProduceRequest>(9, id);
         let partition = &reply.responses[0].partition_responses[0];
-        assert_eq!((partition.error_code, partition.base_offset), (code::NONE, i64::from(i / 4)), "request {i}");
+        assert_eq!(
+            (partition.error_code, partition.base_offset),
+            (code::NONE, i64::from(i / 4)),
+            "request {i}"
+        );
     }
     for partition in 0..4 {
-        let values: Vec<Bytes> = read_from(&mut wire, &topic, partition, 0).into_iter().map(|row| row.1).collect();
+        let values: Vec<Bytes> =
+            read_from(&mut wire, &topic, partition, 0).into_iter().map(|row| row.1).collect();
         let expected: Vec<String> = (0..50).map(|i| (i * 4 + partition).to_string()).collect();
         assert_eq!(values, expected, "partition {partition} keeps the order of its connection");
     }
@@ -281,7 +301,11 @@ fn a_repeated_batch_gets_its_original_offset() {
     assert!(error == code::OUT_OF_ORDER_SEQUENCE || error == 46, "older than the last five: error {error}");
     assert_eq!(send(&mut wire, epoch, 20, &["gap"]).0, code::OUT_OF_ORDER_SEQUENCE, "a gap");
     assert_eq!(send(&mut wire, epoch, 12, &["next"]), (code::NONE, 12), "the gap left no trace");
-    assert_eq!(send(&mut wire, epoch + 1, 3, &["epoch"]).0, code::OUT_OF_ORDER_SEQUENCE, "a new epoch starts at 0");
+    assert_eq!(
+        send(&mut wire, epoch + 1, 3, &["epoch"]).0,
+        code::OUT_OF_ORDER_SEQUENCE,
+        "a new epoch starts at 0"
+    );
     assert_eq!(send(&mut wire, epoch + 1, 0, &["epoch"]), (code::NONE, 13), "a new epoch");
     assert_eq!(send(&mut wire, epoch, 13, &["stale"]).0, code::INVALID_PRODUCER_EPOCH, "the old epoch");
     assert_eq!(list_offset(&mut wire, 7, &topic.name, 0, -1).offset, 14, "no duplicate was stored");

@@ -1,7 +1,9 @@
 //! Record batches for raw tests: built right, and then broken on purpose.
 
 use bytes::Bytes;
-use kafka_wire_records::{Compression, Record, RecordBatch, RecordDecodeLimits, RecordEncodeLimits, TimestampType};
+use kafka_wire_records::{
+    Compression, Record, RecordBatch, RecordDecodeLimits, RecordEncodeLimits, TimestampType,
+};
 
 /// Positions in the 61-byte v2 batch header.
 pub const AT_LENGTH: usize = 8;

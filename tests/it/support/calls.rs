@@ -13,7 +13,8 @@ use kafka_wire::metadata_response::MetadataResponseTopic;
 use kafka_wire::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_wire::produce_response::PartitionProduceResponse;
 use kafka_wire::{
-    CreateTopicsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    CreateTopicsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    ProduceRequest,
 };
 use kafka_wire_core::Uuid;
 
@@ -41,7 +42,6 @@ pub mod code {
     pub const INVALID_PRODUCER_EPOCH: i16 = 47;
     pub const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
     pub const INVALID_FETCH_SESSION_EPOCH: i16 = 71;
-    pub const FENCED_LEADER_EPOCH: i16 = 74;
     pub const UNKNOWN_LEADER_EPOCH: i16 = 75;
     pub const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
     pub const INVALID_RECORD: i16 = 87;
@@ -83,7 +83,13 @@ pub fn metadata_of(wire: &mut Wire, name: &str, create: bool) -> MetadataRespons
     wire.call(12, &request).topics.remove(0)
 }
 
-pub fn produce_request(version: i16, topic: &Topic, partition: i32, acks: i16, records: Bytes) -> ProduceRequest {
+pub fn produce_request(
+    version: i16,
+    topic: &Topic,
+    partition: i32,
+    acks: i16,
+    records: Bytes,
+) -> ProduceRequest {
     let partition = msg!(PartitionProduceData { index: partition, records: Some(records) });
     let mut data = msg!(TopicProduceData { partition_data: vec![partition] });
     match version {

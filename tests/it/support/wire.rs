@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_wire::{
-    ApiVersionsRequest, ApiVersionsResponse, KafkaRequest, OutboundFrameLimits, RequestResponsePair, encode_request,
-    response_header_version_for,
+    ApiVersionsRequest, ApiVersionsResponse, KafkaRequest, OutboundFrameLimits, RequestResponsePair,
+    encode_request, response_header_version_for,
 };
 use kafka_wire_core::{ApiVersion, DecodeLimits, Decoder, KafkaDecode, KafkaEncode};
 
@@ -69,7 +69,8 @@ impl Wire {
         if !read_all(&mut self.stream, &mut length) {
             return None;
         }
-        let length = usize::try_from(i32::from_be_bytes(length)).expect("a reply length that is not negative");
+        let length =
+            usize::try_from(i32::from_be_bytes(length)).expect("a reply length that is not negative");
         assert!(length < 256 << 20, "a reply of {length} bytes");
         let mut body = vec![0; length];
         read_all(&mut self.stream, &mut body).then(|| Bytes::from(body))
