@@ -62,6 +62,9 @@ pub struct Fetched {
     pub batches: Bytes,
 }
 
+/// Each partition's own outcome.
+pub type Answers = Vec<(i32, Result<Fetched, ClientError>)>;
+
 /// How long a broker may take to have a produce replicated, as it is told.
 const PRODUCE_TIMEOUT_MS: i32 = 30_000;
 
@@ -96,7 +99,7 @@ impl Client {
         topic: &TopicInfo,
         positions: &[(i32, i64)],
         query: FetchQuery,
-    ) -> Result<Vec<(i32, Result<Fetched, ClientError>)>, ClientError> {
+    ) -> Result<Answers, ClientError> {
         let mut by_leader: BTreeMap<i32, Vec<(i32, i64)>> = BTreeMap::new();
         for (partition, offset) in positions {
             by_leader.entry(topic.leader_of(*partition)?).or_default().push((*partition, *offset));
