@@ -56,7 +56,7 @@ const FUNCTION_LINES: usize = 70;
 const SLACK: usize = 40;
 
 /// Files of `src/api` that serve no API of their own.
-const API_HELPERS: &[&str] = &["mod", "table", "cx", "common", "answers", "tests"];
+const API_HELPERS: &[&str] = &["mod", "table", "cx", "support"];
 
 struct Source {
     path: String,

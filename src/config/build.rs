@@ -117,6 +117,7 @@ pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, C
         max_connections: b.number("max_connections", 1..=1_000_000) as usize,
         connection_idle_timeout: b.read("connection_idle_timeout", parse_duration),
         fetch_sessions: b.number("fetch_sessions", 0..=100_000) as usize,
+        retention_check_interval: b.read("retention_check_interval", parse_duration),
         shutdown_timeout: b.read("shutdown_timeout", parse_duration),
         log_level: b.read("log_level", |t| t.parse().ok()),
     };

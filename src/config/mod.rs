@@ -57,6 +57,8 @@ pub struct Config {
     pub max_connections: usize,
     pub connection_idle_timeout: Duration,
     pub fetch_sessions: usize,
+    /// How often segments are held against their topic's retention.
+    pub retention_check_interval: Duration,
     pub shutdown_timeout: Duration,
     pub log_level: log::LevelFilter,
 }

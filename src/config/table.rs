@@ -51,6 +51,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("connection_idle_timeout", "10m", DURATION, "Close a connection that sent nothing for this long"),
     setting("fetch_sessions", "1000", "a number from 0 to 100000",
         "Incremental fetch sessions kept, all shards"),
+    setting("retention_check_interval", "60s", DURATION,
+        "How often segments past their topic's retention are looked for"),
     setting("shutdown_timeout", "30s", DURATION, "Longest that a graceful shutdown may take"),
     setting("log_level", "info", "off, error, warn, info, debug or trace", "What is written to stderr"),
 ];

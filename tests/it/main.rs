@@ -13,3 +13,4 @@ mod hostile;
 mod offsets;
 mod process;
 mod produce;
+mod storage;
