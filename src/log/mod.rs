@@ -6,13 +6,19 @@
 //! - Everything is owned by one shard; nothing here is `Send`, knows Kafka's error codes, or opens a socket.
 
 pub mod cache;
+pub mod checkpoint;
 pub mod error;
 pub mod journal;
 pub mod lsn;
 pub mod partition_log;
+pub mod relayout;
 pub mod segment;
+pub mod store;
 
 pub use cache::BatchCache;
 pub use error::{JournalFailed, LogError};
+pub use journal::Journal;
 pub use lsn::Lsn;
 pub use partition_log::{PartitionCheckpoint, PartitionLog};
+pub use relayout::relayout;
+pub use store::{LogSettings, RecoveredPartition, ShardLog, Topics};

@@ -35,6 +35,8 @@ pub struct Inner {
     pub gather: RefCell<Gather>,
     pub files: RefCell<Files>,
     pub durable: Cell<Lsn>,
+    /// Entries below are not needed any more.
+    pub released: Cell<Lsn>,
     pub in_flight: RefCell<Option<InFlight>>,
     /// After each commit, and when the journal fails.
     pub advanced: Notify,
@@ -72,6 +74,7 @@ impl Inner {
             settings,
             salt,
             durable: Cell::new(gather.last()),
+            released: Cell::new(Lsn::ZERO),
             gather: RefCell::new(gather),
             files: RefCell::new(files),
             in_flight: RefCell::new(None),
@@ -300,6 +303,7 @@ impl Inner {
 
     /// Frees the files below `floor`; damaged ones go to `set_aside`, odd-sized ones away.
     pub fn release(&self, floor: Lsn) {
+        self.released.set(self.released.get().max(floor));
         let discard = self.files.borrow_mut().release(floor);
         for file in discard {
             let set_aside = self.settings.set_aside.clone();

@@ -37,7 +37,7 @@ use crate::rt::{self, Notify, Task};
 use super::{JournalFailed, LogError, Lsn};
 
 use commit::Inner;
-pub use recovery::{Damage, Known, Recovery, Replayed, ReplayedFile};
+pub use recovery::{Damage, Entry, Known, Recovery, Replayed, ReplayedFile, draw_salt};
 pub use stats::JournalStats;
 
 #[derive(Clone, Debug)]
@@ -199,17 +199,23 @@ impl Journal {
         }
     }
 
-    /// Logical bytes from the oldest file that holds needed entries to the end.
+    /// Logical bytes from the oldest entry that is needed, or the file that it would be in, to the end.
     fn held_bytes(&self) -> u64 {
         let end = self.inner.gather.borrow().end();
-        self.inner.files.borrow().first_position().map_or(0, |first| end - first)
+        let first = self.inner.files.borrow().first_position().unwrap_or(end);
+        end.saturating_sub(first.max(self.inner.released.get().0))
     }
 
     /// If the journal is more than half full: entries up to here should reach segments, so that files become free.
+    /// A journal that is nearly full asks for all.
     pub fn reclaim_target(&self) -> Option<Lsn> {
-        let half = self.inner.settings.max_bytes() / 2;
+        let (held, max) = (self.held_bytes(), self.inner.settings.max_bytes());
         let end = self.inner.gather.borrow().end();
-        (self.held_bytes() > half).then(|| Lsn(end - half))
+        match held {
+            _ if held > max / 4 * 3 => Some(Lsn(end)),
+            _ if held > max / 2 => Some(Lsn(end - max / 2)),
+            _ => None,
+        }
     }
 
     /// Entries below `floor` are in segments, and a checkpoint says so: their files may be reused.

@@ -122,6 +122,16 @@ impl Recovery {
         Ok(recovery)
     }
 
+    /// The journal's salt: found, known, or drawn just now.
+    pub fn salt(&self) -> u32 {
+        self.salt
+    }
+
+    /// Whether nothing is left to replay.
+    pub fn is_done(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     async fn find_files(&mut self, numbers: &[u32]) -> Result<(), LogError> {
         let mut found = Vec::new();
         let mut salt = self.known.salt;
@@ -304,7 +314,7 @@ async fn open_slot(path: &Path, number: u32) -> Result<(Slot, Header), LogError>
 }
 
 /// Different for each journal; needs to be unpredictable only to clients.
-fn draw_salt() -> u32 {
+pub fn draw_salt() -> u32 {
     use std::hash::{BuildHasher, RandomState};
     (RandomState::new().hash_one(std::process::id()) as u32).max(1)
 }

@@ -1,0 +1,154 @@
+//! Another number of shards than at the last start: every journal is replayed, then partitions are placed anew.
+//!
+//! ```text
+//! journal/<old shards>            every old shard recovered and closed: all data in segments
+//! journal.new/<new shards>        new checkpoints, complete before the next step
+//! journal → journal.old, journal.new → journal, journal.old removed
+//! ```
+//! A crash at any step leaves either the old layout, whole, or a rename to finish at the next start.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::checkpoint::{Checkpoint, PartitionState};
+use super::store::{LogSettings, RecoveredPartition, ShardLog, Topics, journal_dir};
+use super::{LogError, Lsn};
+use crate::model::shard_of;
+use crate::rt;
+
+/// Brings the data directory to `shards` shards, if it has another number; says whether it did. To be called before
+/// any shard opens its log. `producers` makes a partition's state of what was recovered: the checkpoint's and the
+/// batches after it.
+pub async fn relayout(
+    data_dir: &Path,
+    shards: usize,
+    topics: &dyn Topics,
+    settings: &LogSettings,
+    producers: impl Fn(&RecoveredPartition) -> Option<Vec<u8>>,
+) -> Result<bool, LogError> {
+    let paths = Paths::of(data_dir);
+    paths.finish_interrupted()?;
+    let Some(old) = old_shards(&paths.current)?.filter(|old| *old != shards) else { return Ok(false) };
+    log::info!("{}: from {old} to {shards} shards", data_dir.display());
+    let mut states = Vec::new();
+    let mut durable = Lsn::ZERO;
+    let mut marked = false;
+    for shard in 0..old {
+        let dir = journal_dir(data_dir, shard);
+        if !rt::fs::exists(&dir) {
+            continue;
+        }
+        settle(data_dir, shard, old, topics, settings, &producers).await?;
+        let Some(checkpoint) = Checkpoint::load(&dir)? else { continue };
+        durable = durable.max(checkpoint.durable);
+        marked |= checkpoint.partitions.iter().any(|state| state.repair.is_some());
+        states.extend(checkpoint.partitions);
+    }
+    write_new(&paths, states, shards, durable).await?;
+    paths.switch(marked)?;
+    Ok(true)
+}
+
+/// Recovers one old shard and closes it, so that its checkpoint says everything.
+async fn settle(
+    data_dir: &Path,
+    shard: usize,
+    shards: usize,
+    topics: &dyn Topics,
+    settings: &LogSettings,
+    producers: &impl Fn(&RecoveredPartition) -> Option<Vec<u8>>,
+) -> Result<(), LogError> {
+    let (store, recovered) = ShardLog::open(data_dir, shard, shards, topics, settings.clone()).await?;
+    let state = |p: &RecoveredPartition| Some((p.id, (p.log.end_offset(), producers(p)?)));
+    let states: HashMap<_, _> = recovered.iter().filter_map(state).collect();
+    store.close(|id| states.get(&id).cloned()).await
+}
+
+/// The number of shards that the journals were made by.
+fn old_shards(journal: &Path) -> Result<Option<usize>, LogError> {
+    let names = rt::fs::read_dir_names(journal).map_err(|e| LogError::io(journal, e))?;
+    for name in names {
+        if let Some(checkpoint) = Checkpoint::load(&journal.join(name))? {
+            return Ok(Some(checkpoint.shards as usize));
+        }
+    }
+    Ok(None)
+}
+
+async fn write_new(
+    paths: &Paths,
+    states: Vec<PartitionState>,
+    shards: usize,
+    durable: Lsn,
+) -> Result<(), LogError> {
+    if rt::fs::exists(&paths.new) {
+        rt::fs::remove_dir_all(&paths.new).map_err(|e| LogError::io(&paths.new, e))?;
+    }
+    let mut checkpoints: Vec<Checkpoint> = (0..shards)
+        .map(|shard| Checkpoint {
+            floor: durable.next(),
+            durable,
+            closed: true,
+            ..Checkpoint::empty(shard, shards, super::journal::draw_salt())
+        })
+        .collect();
+    for state in states {
+        checkpoints[shard_of(state.id, shards)].partitions.push(state);
+    }
+    for (shard, checkpoint) in checkpoints.iter().enumerate() {
+        let dir = paths.new.join(shard.to_string());
+        rt::fs::create_dir_all(&dir).map_err(|e| LogError::io(&dir, e))?;
+        checkpoint.store(&dir).await?;
+    }
+    sync(&paths.new)
+}
+
+struct Paths {
+    data: PathBuf,
+    current: PathBuf,
+    new: PathBuf,
+    old: PathBuf,
+}
+
+impl Paths {
+    fn of(data_dir: &Path) -> Self {
+        let at = |name| data_dir.join(name);
+        Self {
+            data: data_dir.to_owned(),
+            current: at("journal"),
+            new: at("journal.new"),
+            old: at("journal.old"),
+        }
+    }
+
+    fn finish_interrupted(&self) -> Result<(), LogError> {
+        if !rt::fs::exists(&self.current) && rt::fs::exists(&self.old) && rt::fs::exists(&self.new) {
+            self.rename(&self.new, &self.current)?;
+        }
+        if rt::fs::exists(&self.current) && rt::fs::exists(&self.old) {
+            rt::fs::remove_dir_all(&self.old).map_err(|e| LogError::io(&self.old, e))?;
+        }
+        Ok(())
+    }
+
+    fn switch(&self, keep_old: bool) -> Result<(), LogError> {
+        self.rename(&self.current, &self.old)?;
+        self.rename(&self.new, &self.current)?;
+        if keep_old {
+            // Journals with damage are kept for whoever repairs.
+            let aside = self.data.join("set-aside");
+            rt::fs::create_dir_all(&aside).map_err(|e| LogError::io(&aside, e))?;
+            return self.rename(&self.old, &aside.join(format!("journal-{}", rt::unix_ms())));
+        }
+        rt::fs::remove_dir_all(&self.old).map_err(|e| LogError::io(&self.old, e))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), LogError> {
+        rt::fs::rename(from, to).map_err(|e| LogError::io(from, e))?;
+        sync(&self.data)
+    }
+}
+
+fn sync(dir: &Path) -> Result<(), LogError> {
+    rt::fs::sync_dir(dir).map_err(|e| LogError::io(dir, e))
+}

@@ -1,0 +1,206 @@
+//! What a shard's log does on its own: writes chunks to segments, makes room, checkpoints, applies retention.
+//!
+//! Sleeps until an append crosses a bound, or a tick comes; an idle shard's tick finds nothing to do.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::log::{LogError, Lsn, PartitionLog};
+use crate::model::PartitionId;
+use crate::rt;
+
+use super::{ShardLog, States};
+
+/// Files synced at a time.
+const PARALLEL: usize = 8;
+/// How long maintenance rests after a failure before it tries again.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// What to do to a log.
+#[derive(Clone, Copy)]
+enum Step {
+    /// Write the tail, without a sync: frees memory.
+    Write,
+    /// Write and sync up to this lsn: frees the journal.
+    Flush(Lsn),
+    Close,
+}
+
+impl ShardLog {
+    /// Runs until [`ShardLog::close`]. `states` is as for [`ShardLog::checkpoint`].
+    pub async fn maintain(self: &Rc<Self>, states: impl Fn(PartitionId) -> Option<(i64, Vec<u8>)> + 'static) {
+        self.maintained.set(true);
+        self.start_ticking();
+        let mut last_retention = rt::now();
+        let mut last_checkpoint = rt::now();
+        let mut commits = 0;
+        while !self.closing.get() {
+            let listen = self.work.listen();
+            self.roused.set(false);
+            let mut done = self.make_room(&states).await;
+            if self.ticked.replace(false) {
+                if done.is_ok() && last_checkpoint.elapsed() >= self.settings.checkpoint_interval {
+                    last_checkpoint = rt::now();
+                    done = self.checkpoint_if_behind(&states).await;
+                }
+                if last_retention.elapsed() >= self.settings.retention_interval {
+                    last_retention = rt::now();
+                    done = done.and(self.apply_retention(&states).await);
+                }
+                if self.journal.commits() == commits {
+                    self.journal.trim();
+                }
+                commits = self.journal.commits();
+            }
+            if let Err(e) = done {
+                if self.journal.failed().is_some() {
+                    break;
+                }
+                log::error!("shard {}: {e}", self.shard);
+                rt::sleep(AFTER_FAILURE).await;
+                self.rouse();
+            }
+            if !self.roused.get() && !self.closing.get() {
+                listen.await;
+            }
+        }
+        self.maintained.set(false);
+        self.maintenance_over.notify_all();
+    }
+
+    fn start_ticking(self: &Rc<Self>) {
+        let every = self.settings.retention_interval.min(self.settings.checkpoint_interval);
+        let store = Rc::downgrade(self);
+        rt::spawn(async move {
+            loop {
+                rt::sleep(every).await;
+                let Some(store) = store.upgrade().filter(|store| !store.closing.get()) else { return };
+                store.ticked.set(true);
+                store.work.notify_all();
+                store.roused.set(true);
+            }
+        });
+    }
+
+    async fn make_room(&self, states: &States<'_>) -> Result<(), LogError> {
+        self.write_ready().await?;
+        if self.memory_is_short() {
+            self.relieve_memory().await?;
+        }
+        if let Some(target) = self.journal.reclaim_target() {
+            self.reclaim(target, states).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_ready(&self) -> Result<(), LogError> {
+        let ids: Vec<PartitionId> = {
+            let mut ready = self.ready.borrow_mut();
+            ready.1.clear();
+            ready.0.drain(..).collect()
+        };
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let logs = ids.into_iter().filter_map(|id| self.get(id)).collect();
+        self.each(logs, Step::Write).await
+    }
+
+    /// Writes the tails with the oldest batches until a quarter of the bound is left.
+    async fn relieve_memory(&self) -> Result<(), LogError> {
+        let mut excess = self.cache.pinned_bytes().saturating_sub(self.settings.tail_bytes / 4) as u64;
+        let mut logs = self.oldest_first();
+        logs.retain(|log| {
+            let wanted = excess > 0 && log.tail_bytes() > 0;
+            excess = excess.saturating_sub(if wanted { log.tail_bytes() } else { 0 });
+            wanted
+        });
+        self.each(logs, Step::Write).await
+    }
+
+    /// Moves the entries up to `target` into segments, then lets the journal reuse their files.
+    async fn reclaim(&self, target: Lsn, states: &States<'_>) -> Result<(), LogError> {
+        let mut logs = self.oldest_first();
+        logs.retain(|log| log.oldest_tail_lsn().is_some_and(|oldest| oldest <= target));
+        self.each(logs, Step::Flush(target)).await?;
+        self.write_checkpoint(states, false).await
+    }
+
+    /// The logs that the journal holds entries of, those with the oldest entry first.
+    fn oldest_first(&self) -> Vec<Rc<PartitionLog>> {
+        let logs = self.logs.borrow();
+        let mut oldest: Vec<_> =
+            logs.values().filter_map(|held| Some((held.log.oldest_tail_lsn()?, held.log.clone()))).collect();
+        oldest.sort_by_key(|(lsn, _)| *lsn);
+        oldest.into_iter().map(|(_, log)| log).collect()
+    }
+
+    /// Takes a step with each log, several at a time; goes on past a failure and returns the first.
+    async fn each(&self, logs: Vec<Rc<PartitionLog>>, step: Step) -> Result<(), LogError> {
+        let lanes = logs.len().min(PARALLEL);
+        let work = Rc::new((Cell::new(0), logs, RefCell::new(None)));
+        let tasks: Vec<_> = (0..lanes)
+            .map(|_| {
+                let work = work.clone();
+                rt::spawn(async move {
+                    let (next, logs, failed) = &*work;
+                    while let Some(log) = logs.get(next.replace(next.get() + 1)) {
+                        let done = match step {
+                            Step::Write => log.write(None).await,
+                            Step::Flush(upto) => log.flush(Some(upto)).await,
+                            Step::Close => log.close().await,
+                        };
+                        if let Err(e) = done {
+                            failed.borrow_mut().get_or_insert(e);
+                        }
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await;
+        }
+        let failed = work.2.borrow_mut().take();
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn checkpoint_if_behind(&self, states: &States<'_>) -> Result<(), LogError> {
+        if self.is_behind() { self.write_checkpoint(states, false).await } else { Ok(()) }
+    }
+
+    async fn apply_retention(&self, states: &States<'_>) -> Result<(), LogError> {
+        if !self.current.get() {
+            // The last checkpoint may say that files are exactly as it lists them. Deleting would make that untrue.
+            self.write_checkpoint(states, false).await?;
+        }
+        let logs: Vec<_> = self.logs.borrow().values().map(|held| held.log.clone()).collect();
+        for log in logs {
+            let before = log.start_offset();
+            log.retention(rt::unix_ms()).await?;
+            if log.start_offset() != before {
+                self.changed.set(true);
+            }
+            rt::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Brings everything into segments and says so in the checkpoint: the next start replays nothing.
+    pub async fn close(
+        &self,
+        states: impl Fn(PartitionId) -> Option<(i64, Vec<u8>)>,
+    ) -> Result<(), LogError> {
+        self.closing.set(true);
+        self.work.notify_all();
+        while self.maintained.get() {
+            self.maintenance_over.notified().await;
+        }
+        let logs =
+            self.logs.borrow().values().filter(|h| h.frozen.is_none()).map(|h| h.log.clone()).collect();
+        let closed = self.each(logs, Step::Close).await;
+        let written = self.write_checkpoint(&states, closed.is_ok()).await;
+        let ended = self.journal.close().await;
+        closed.and(written).and(ended.map_err(LogError::from))
+    }
+}

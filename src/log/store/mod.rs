@@ -1,0 +1,371 @@
+//! One shard's log: its journal, its partitions' logs, its checkpoint, and the tasks that keep them in bounds.
+//!
+//! ```text
+//! <data>/journal/<shard>/{00000000.journal …, checkpoint}    topics/<topic>-<partition>/    set-aside/
+//! ```
+//!
+//! - An append is in memory and on its way into the journal; the journal says when it is durable.
+//! - Memory that segments do not hold yet and journal space are bounded. Who appends asks for room first and waits
+//!   in line; maintenance makes room from half of each bound on.
+//! - A journal entry is let go only after its partition's segment was synced and a checkpoint says so.
+//! - Nothing is deleted because nothing is known of it: it moves to `set-aside/` with a warning.
+//! - A partition of which durable data is missing is marked for repair, durably, and must not lead.
+
+mod aside;
+mod maintain;
+mod open;
+mod room;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::checkpoint::{Checkpoint, PartitionState};
+use super::journal::{Journal, JournalSettings};
+use super::partition_log::PartitionCheckpoint;
+use super::{BatchCache, LogError, Lsn, PartitionLog};
+use crate::model::topic_config::TopicConfig;
+use crate::model::{PartitionId, TopicId};
+use crate::rt::{self, Notify};
+use crate::wire::batch::BatchHeader;
+
+use room::{Gate, either};
+
+/// What recovery has to know of the cluster's metadata.
+pub trait Topics {
+    /// The topic's name and configuration, if the partition exists.
+    fn partition(&self, id: PartitionId) -> Option<(String, Arc<TopicConfig>)>;
+    /// Whether the topic existed once and was deleted on purpose.
+    fn was_deleted(&self, topic: TopicId) -> bool;
+    /// Whether a topic of this name exists now and has a partition of this number.
+    fn has_name(&self, topic: &str, partition: i32) -> bool;
+}
+
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    pub journal_file_bytes: u64,
+    pub journal_max_files: usize,
+    pub max_commit_bytes: usize,
+    pub zero_ahead_bytes: u64,
+    /// A partition's tail is written to its segment when it reaches this size.
+    pub flush_chunk_bytes: usize,
+    /// Bytes that no segment holds yet; a full bound makes producers wait.
+    pub tail_bytes: usize,
+    /// Flushed batches kept for readers.
+    pub cache_bytes: usize,
+    pub retention_interval: Duration,
+    pub checkpoint_interval: Duration,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        let journal = JournalSettings::default();
+        Self {
+            journal_file_bytes: journal.file_bytes,
+            journal_max_files: journal.max_files as usize,
+            max_commit_bytes: journal.max_commit_bytes,
+            zero_ahead_bytes: journal.zero_ahead_bytes,
+            flush_chunk_bytes: 1 << 20,
+            tail_bytes: 64 << 20,
+            cache_bytes: 128 << 20,
+            retention_interval: Duration::from_secs(60),
+            checkpoint_interval: Duration::from_secs(60),
+        }
+    }
+}
+
+impl LogSettings {
+    fn journal(&self, data_dir: &Path) -> JournalSettings {
+        JournalSettings {
+            file_bytes: self.journal_file_bytes,
+            max_files: self.journal_max_files as u32,
+            max_commit_bytes: self.max_commit_bytes,
+            zero_ahead_bytes: self.zero_ahead_bytes,
+            set_aside: Some(data_dir.join(SET_ASIDE)),
+            ..JournalSettings::default()
+        }
+    }
+}
+
+const SET_ASIDE: &str = "set-aside";
+
+pub fn journal_dir(data_dir: &Path, shard: usize) -> PathBuf {
+    data_dir.join("journal").join(shard.to_string())
+}
+
+pub fn partition_dir(data_dir: &Path, topic: &str, partition: i32) -> PathBuf {
+    topics_dir(data_dir).join(format!("{topic}-{partition}"))
+}
+
+fn topics_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("topics")
+}
+
+/// A partition as recovery found it.
+pub struct RecoveredPartition {
+    pub id: PartitionId,
+    pub log: Rc<PartitionLog>,
+    /// The producers' state in the checkpoint and the offset up to which it accounts for batches.
+    pub producer_state: Option<(i64, Vec<u8>)>,
+    /// The batches past that offset, in order.
+    pub replayed: Vec<BatchHeader>,
+    pub high_watermark: i64,
+    /// Why the partition must not lead: durable data of it is missing.
+    pub repair: Option<Arc<str>>,
+}
+
+struct Held {
+    log: Rc<PartitionLog>,
+    topic: String,
+    repair: Option<Arc<str>>,
+    /// The log could not be opened: what the last checkpoint said of it stays as it is.
+    frozen: Option<Box<PartitionState>>,
+}
+
+/// See the module's page.
+pub struct ShardLog {
+    data_dir: PathBuf,
+    shard: usize,
+    shards: usize,
+    settings: LogSettings,
+    journal: Rc<Journal>,
+    cache: Rc<BatchCache>,
+    logs: RefCell<HashMap<PartitionId, Held>>,
+    gate: Gate,
+    /// Logs with a chunk's worth to write.
+    ready: RefCell<(VecDeque<PartitionId>, HashSet<PartitionId>)>,
+    /// Wakes maintenance; `roused` until it has looked.
+    work: Notify,
+    roused: Cell<bool>,
+    ticked: Cell<bool>,
+    closing: Cell<bool>,
+    maintained: Cell<bool>,
+    maintenance_over: Notify,
+    checkpointing: Cell<bool>,
+    checkpointed: Notify,
+    /// The last lsn at the last checkpoint, and whether anything else changed since.
+    checkpoint_lsn: Cell<Lsn>,
+    changed: Cell<bool>,
+    /// Whether a checkpoint was written since the start.
+    current: Cell<bool>,
+}
+
+impl ShardLog {
+    pub fn journal(&self) -> &Rc<Journal> {
+        &self.journal
+    }
+
+    pub fn cache(&self) -> &Rc<BatchCache> {
+        &self.cache
+    }
+
+    pub fn get(&self, id: PartitionId) -> Option<Rc<PartitionLog>> {
+        self.logs.borrow().get(&id).map(|held| held.log.clone())
+    }
+
+    /// Why the partition must not lead, if so.
+    pub fn needs_repair(&self, id: PartitionId) -> Option<Arc<str>> {
+        self.logs.borrow().get(&id).and_then(|held| held.repair.clone())
+    }
+
+    /// Memory held by batches that no segment has.
+    pub fn tail_bytes(&self) -> usize {
+        self.cache.pinned_bytes()
+    }
+
+    /// Memory held for readers only.
+    pub fn cache_bytes(&self) -> usize {
+        self.cache.cached_bytes() + self.cache.read_bytes()
+    }
+
+    /// A new partition's log. A directory of its name that exists already is of another time and moves aside.
+    pub fn create(&self, id: PartitionId, topic: &str, config: Arc<TopicConfig>) -> Rc<PartitionLog> {
+        if let Some(log) = self.get(id) {
+            return log;
+        }
+        let dir = partition_dir(&self.data_dir, topic, id.index);
+        if rt::fs::exists(&dir) {
+            sweep::set_directory_aside(&self.data_dir, &dir, "it was there before its partition");
+        }
+        let nothing = PartitionCheckpoint { clean: true, ..nothing_on_disk() };
+        let log = PartitionLog::open(dir, id, &config, Some(nothing), &self.cache)
+            .expect("opening a log without files touches no disk");
+        let held = Held { log: log.clone(), topic: topic.to_owned(), repair: None, frozen: None };
+        self.logs.borrow_mut().insert(id, held);
+        self.changed.set(true);
+        log
+    }
+
+    /// Deletes a partition's log with its directory.
+    pub async fn remove(&self, id: PartitionId) {
+        let held = self.logs.borrow_mut().remove(&id);
+        self.changed.set(true);
+        if let Some(held) = held
+            && let Err(e) = held.log.remove().await
+        {
+            log::warn!("removing {}-{}: {e}", held.topic, id.index);
+        }
+    }
+
+    /// Puts a stamped batch into the journal and the log. When the journal has failed nothing happens, and the lsn
+    /// returned never becomes durable.
+    pub fn append(&self, log: &PartitionLog, header: &BatchHeader, batch: Bytes) -> Lsn {
+        let journaled = self.journal.append(log.id(), header.base_offset, header.leader_epoch, &batch);
+        let Ok(lsn) = journaled else { return Lsn(u64::MAX) };
+        log.append(header, batch, lsn);
+        if log.tail_bytes() >= self.settings.flush_chunk_bytes as u64 {
+            let mut ready = self.ready.borrow_mut();
+            if ready.1.insert(log.id()) {
+                ready.0.push_back(log.id());
+            }
+            drop(ready);
+            self.rouse();
+        } else if !self.roused.get() && (self.memory_is_short() || self.journal.reclaim_target().is_some()) {
+            self.rouse();
+        }
+        lsn
+    }
+
+    fn rouse(&self) {
+        if !self.roused.replace(true) {
+            self.work.notify_all();
+        }
+    }
+
+    fn memory_is_short(&self) -> bool {
+        self.cache.pinned_bytes() > self.settings.tail_bytes / 2
+    }
+
+    /// Whether a batch of this size may be appended now, nobody being in line before it.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.gate.is_empty() && self.fits(bytes)
+    }
+
+    /// A failed journal has room: appending says what is wrong.
+    fn fits(&self, bytes: usize) -> bool {
+        let tail = self.settings.tail_bytes;
+        let memory = self.cache.pinned_bytes() + bytes.min(tail / 2) <= tail;
+        (memory && self.journal.has_room(bytes)) || self.journal.failed().is_some()
+    }
+
+    /// Waits in line for room. What is appended must be appended before the next await.
+    pub async fn room(&self, bytes: usize) {
+        if self.has_room(bytes) {
+            return;
+        }
+        let place = self.gate.enter();
+        place.reach_front().await;
+        loop {
+            let (freed, advanced) = (self.cache.freed().listen(), self.journal.advanced().listen());
+            if self.fits(bytes) {
+                return;
+            }
+            self.rouse();
+            either(freed, advanced).await;
+        }
+    }
+
+    /// Replaces the checkpoint and lets the journal reuse what no longer is needed. `states` gives each partition's
+    /// producers as of its log end.
+    pub async fn checkpoint(
+        &self,
+        states: impl Fn(PartitionId) -> Option<(i64, Vec<u8>)>,
+    ) -> Result<(), LogError> {
+        self.write_checkpoint(&states, false).await
+    }
+
+    async fn write_checkpoint(&self, states: &States<'_>, closed: bool) -> Result<(), LogError> {
+        while self.checkpointing.replace(true) {
+            self.checkpointed.notified().await;
+        }
+        let written = self.replace_checkpoint(states, closed).await;
+        self.checkpointing.set(false);
+        self.checkpointed.notify_all();
+        written
+    }
+
+    async fn replace_checkpoint(&self, states: &States<'_>, closed: bool) -> Result<(), LogError> {
+        let last = self.journal.last();
+        let (salt, generation) = self.journal.identity();
+        let changed = self.changed.replace(false);
+        let mut checkpoint = Checkpoint {
+            generation,
+            floor: last.next(),
+            durable: last,
+            closed,
+            ..Checkpoint::empty(self.shard, self.shards, salt)
+        };
+        for (id, held) in &*self.logs.borrow() {
+            if let Some(oldest) = held.log.oldest_tail_lsn() {
+                checkpoint.floor = checkpoint.floor.min(oldest);
+                checkpoint.closed = false;
+            }
+            checkpoint.partitions.push(held.state(*id, states, closed));
+        }
+        let floor = checkpoint.floor;
+        // What the states and end offsets cover must be on disk before they are.
+        let stored = match self.journal.wait_durable(last).await {
+            Ok(()) => checkpoint.store(&journal_dir(&self.data_dir, self.shard)).await,
+            Err(e) => Err(e.into()),
+        };
+        match stored {
+            Ok(()) => {
+                self.checkpoint_lsn.set(last);
+                self.current.set(true);
+                self.journal.release(floor);
+                Ok(())
+            }
+            Err(e) => {
+                self.changed.set(changed || self.changed.get());
+                Err(e)
+            }
+        }
+    }
+
+    /// Whether a checkpoint would say anything new.
+    fn is_behind(&self) -> bool {
+        self.changed.get() || self.checkpoint_lsn.get() < self.journal.last()
+    }
+}
+
+type States<'a> = dyn Fn(PartitionId) -> Option<(i64, Vec<u8>)> + 'a;
+
+impl Held {
+    fn state(&self, id: PartitionId, states: &States<'_>, closed: bool) -> PartitionState {
+        if let Some(frozen) = &self.frozen {
+            return (**frozen).clone();
+        }
+        let mut log = self.log.checkpoint();
+        log.clean &= closed;
+        let end_offset = self.log.end_offset();
+        PartitionState {
+            id,
+            topic: self.topic.clone(),
+            log,
+            end_offset,
+            high_watermark: end_offset,
+            producers: states(id),
+            repair: self.repair.as_ref().map(|why| why.to_string()),
+        }
+    }
+}
+
+/// A log that has no files.
+fn nothing_on_disk() -> PartitionCheckpoint {
+    PartitionCheckpoint {
+        segment_durable_offset: 0,
+        start_offset: 0,
+        epochs: Default::default(),
+        segments: Vec::new(),
+        active: false,
+        clean: false,
+    }
+}

@@ -1,0 +1,361 @@
+//! Opening a shard's log: the checkpoint, what the journal holds past it, and what is missing between them.
+//!
+//! How missing data is noticed, each without trusting the others: an entry that does not follow on the log's end; a log
+//! that ends before the checkpoint's end offset; a damaged range of the journal. A damaged entry whose header holds
+//! names its partition. A range that names none, past the checkpoint, may have held anybody's newest batches: who
+//! has no later entry that follows on is marked too.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::log::checkpoint::{self, Checkpoint, PartitionState};
+use crate::log::journal::{Damage, Entry, Known, Recovery, Replayed};
+use crate::log::{BatchCache, LogError, Lsn, PartitionCheckpoint, PartitionLog};
+use crate::model::PartitionId;
+use crate::rt::{self, Notify};
+use crate::wire::batch::BatchHeader;
+
+use super::aside::Aside;
+use super::room::Gate;
+use super::{Held, LogSettings, RecoveredPartition, SET_ASIDE, ShardLog, Topics};
+use super::{journal_dir, nothing_on_disk, partition_dir, sweep, topics_dir};
+
+impl ShardLog {
+    /// Recovers the log of one of `shards` shards. Everything that was acknowledged is there when it returns.
+    pub async fn open(
+        data_dir: &Path,
+        shard: usize,
+        shards: usize,
+        topics: &dyn Topics,
+        settings: LogSettings,
+    ) -> Result<(Rc<Self>, Vec<RecoveredPartition>), LogError> {
+        let topics_dir = topics_dir(data_dir);
+        rt::fs::create_dir_all(&topics_dir).map_err(|e| LogError::io(topics_dir, e))?;
+        let dir = journal_dir(data_dir, shard);
+        let loaded = load_checkpoint(&dir, shard, shards)?;
+        let known = loaded.as_ref().map_or_else(Known::default, Checkpoint::known);
+        let mut recovery = Recovery::open(&dir, settings.journal(data_dir), known).await?;
+        let is_new = loaded.is_none();
+        let checkpoint = loaded.unwrap_or_else(|| Checkpoint::empty(shard, shards, recovery.salt()));
+        let mut opening = Opening {
+            data_dir: data_dir.to_owned(),
+            topics,
+            cache: BatchCache::new(settings.tail_bytes + settings.cache_bytes),
+            floor_is_exact: checkpoint.closed && recovery.is_done(),
+            checkpoint_durable: checkpoint.durable,
+            found: HashMap::new(),
+            aside: Aside::new(data_dir.join(SET_ASIDE)),
+            damage: Vec::new(),
+        };
+        for state in &checkpoint.partitions {
+            opening.open_known(state)?;
+        }
+        opening.replay(&mut recovery, settings.tail_bytes).await?;
+        opening.judge();
+        opening.record_marks(checkpoint, is_new, &dir).await?;
+        if shard == 0 {
+            sweep::sweep(data_dir, topics)?;
+        }
+        Ok(opening.finish(recovery, shard, shards, settings, known.durable))
+    }
+}
+
+fn load_checkpoint(dir: &Path, shard: usize, shards: usize) -> Result<Option<Checkpoint>, LogError> {
+    let path = checkpoint::file_path(dir);
+    let Some(loaded) = Checkpoint::load(dir)? else {
+        let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
+        if names.iter().any(|name| name.ends_with(".journal")) {
+            return Err(LogError::corrupt(path, 0, "there is no checkpoint beside the journal's files"));
+        }
+        return Ok(None);
+    };
+    if (loaded.shard as usize, loaded.shards as usize) != (shard, shards) {
+        let what = format!("it is for shard {} of {}, not {shard} of {shards}", loaded.shard, loaded.shards);
+        return Err(LogError::corrupt(path, 0, what));
+    }
+    Ok(Some(loaded))
+}
+
+struct Opening<'a> {
+    data_dir: PathBuf,
+    topics: &'a dyn Topics,
+    cache: Rc<BatchCache>,
+    /// Nothing was written since the clean close that the checkpoint is of.
+    floor_is_exact: bool,
+    checkpoint_durable: Lsn,
+    found: HashMap<PartitionId, Found>,
+    aside: Aside,
+    damage: Vec<Damage>,
+}
+
+struct Found {
+    log: Rc<PartitionLog>,
+    topic: String,
+    /// The log end that the checkpoint promises.
+    promised_end: i64,
+    producers: Option<(i64, Vec<u8>)>,
+    high_watermark: i64,
+    replayed: Vec<BatchHeader>,
+    /// The last entry that followed on.
+    last: Lsn,
+    repair: Option<String>,
+    newly_marked: bool,
+    frozen: Option<Box<PartitionState>>,
+}
+
+impl Found {
+    fn new(log: Rc<PartitionLog>, topic: String) -> Self {
+        Self {
+            log,
+            topic,
+            promised_end: 0,
+            producers: None,
+            high_watermark: 0,
+            replayed: Vec::new(),
+            last: Lsn::ZERO,
+            repair: None,
+            newly_marked: false,
+            frozen: None,
+        }
+    }
+
+    fn mark(&mut self, id: PartitionId, why: String) {
+        if self.repair.is_none() {
+            log::error!("{}-{} needs repair: {why}", self.topic, id.index);
+            self.repair = Some(why);
+            self.newly_marked = true;
+        }
+    }
+}
+
+impl Opening<'_> {
+    /// A partition of the checkpoint.
+    fn open_known(&mut self, state: &PartitionState) -> Result<(), LogError> {
+        let id = state.id;
+        let Some((topic, config)) = self.topics.partition(id) else {
+            if !self.topics.was_deleted(id.topic) {
+                log::warn!(
+                    "{}-{} ({}) is in the checkpoint, but no topic has its id",
+                    state.topic,
+                    id.index,
+                    id
+                );
+            }
+            return Ok(());
+        };
+        let dir = partition_dir(&self.data_dir, &topic, id.index);
+        let mut log_state = state.log.clone();
+        log_state.clean &= self.floor_is_exact;
+        let (log, failure) = match PartitionLog::open(dir.clone(), id, &config, Some(log_state), &self.cache)
+        {
+            Ok(log) => (log, None),
+            Err(e @ (LogError::Corrupt { .. } | LogError::Newer { .. })) => {
+                let stand_in = PartitionCheckpoint { clean: true, ..nothing_on_disk() };
+                (PartitionLog::open(dir, id, &config, Some(stand_in), &self.cache)?, Some(e.to_string()))
+            }
+            Err(e) => return Err(e),
+        };
+        let mut found = Found {
+            promised_end: state.end_offset,
+            producers: state.producers.clone(),
+            high_watermark: state.high_watermark,
+            repair: state.repair.clone(),
+            ..Found::new(log, topic)
+        };
+        if let Some(why) = failure {
+            found.mark(id, why);
+            found.frozen = Some(Box::new(PartitionState { repair: found.repair.clone(), ..state.clone() }));
+        }
+        self.found.insert(id, found);
+        Ok(())
+    }
+
+    async fn replay(&mut self, recovery: &mut Recovery, tail_bytes: usize) -> Result<(), LogError> {
+        while let Some(file) = recovery.next().await? {
+            for item in file.items() {
+                match item {
+                    Replayed::Entry(entry, batch) => self.replay_entry(entry, batch)?,
+                    Replayed::Damage(damage) => {
+                        let (path, offset) = (damage.path.display(), damage.offset);
+                        let (from, to) = (damage.from.0, damage.to.0);
+                        log::error!("{path}: positions {from}..{to} at offset {offset} cannot be read");
+                        self.damage.push(damage.clone());
+                    }
+                }
+            }
+            drop(file);
+            self.aside.flush().await?;
+            if self.cache.pinned_bytes() > tail_bytes / 2 {
+                for found in self.found.values() {
+                    found.log.write(None).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn replay_entry(&mut self, entry: Entry, batch: &[u8]) -> Result<(), LogError> {
+        let id = entry.partition;
+        if !self.found.contains_key(&id) && !self.open_unlisted(&entry)? {
+            if !self.topics.was_deleted(id.topic) {
+                self.aside.push(id, entry.base_offset, batch);
+            }
+            return Ok(());
+        }
+        let Some(found) = self.found.get_mut(&id) else { return Ok(()) };
+        let header = match BatchHeader::parse(batch) {
+            Ok(header) if header.base_offset == entry.base_offset && header.size() == batch.len() => header,
+            _ => {
+                found.mark(id, format!("the journal's batch at offset {} is not a batch", entry.base_offset));
+                self.aside.push(id, entry.base_offset, batch);
+                return Ok(());
+            }
+        };
+        let end = found.log.end_offset();
+        if found.frozen.is_none() && header.base_offset == end {
+            found.log.append(&header, Bytes::copy_from_slice(batch), entry.lsn);
+        } else if found.frozen.is_some() || header.next_offset() > end {
+            if found.frozen.is_none() {
+                let at = header.base_offset;
+                found.mark(id, format!("the log ends at offset {end}, the journal goes on at offset {at}"));
+            }
+            self.aside.push(id, header.base_offset, batch);
+            return Ok(());
+        }
+        found.last = entry.lsn;
+        if found.producers.as_ref().is_none_or(|(covered, _)| header.base_offset >= *covered) {
+            found.replayed.push(header);
+        }
+        Ok(())
+    }
+
+    /// A partition that was created after the checkpoint: all that it has is in the journal.
+    fn open_unlisted(&mut self, entry: &Entry) -> Result<bool, LogError> {
+        let id = entry.partition;
+        let Some((topic, config)) = self.topics.partition(id) else { return Ok(false) };
+        let dir = partition_dir(&self.data_dir, &topic, id.index);
+        let state = (entry.base_offset == 0).then(nothing_on_disk);
+        let log = PartitionLog::open(dir, id, &config, state, &self.cache)?;
+        self.found.insert(id, Found::new(log, topic));
+        Ok(true)
+    }
+
+    /// Marks the partitions that lost something.
+    fn judge(&mut self) {
+        for (id, found) in &mut self.found {
+            let end = found.log.end_offset();
+            if found.frozen.is_none() && end < found.promised_end {
+                let promised = found.promised_end;
+                found.mark(*id, format!("records at offsets {end}..{promised} were durable and are gone"));
+            }
+        }
+        for damage in std::mem::take(&mut self.damage) {
+            let place = format!("{} at offset {}", damage.path.display(), damage.offset);
+            match damage.entry {
+                Some((id, base_offset)) => {
+                    if let Some(found) = self.found.get_mut(&id)
+                        && found.log.end_offset() <= base_offset
+                    {
+                        found.mark(id, format!("the batch at offset {base_offset} is damaged in {place}"));
+                    }
+                }
+                None if damage.to > self.checkpoint_durable => {
+                    for (id, found) in &mut self.found {
+                        if found.last < damage.to {
+                            found.mark(
+                                *id,
+                                format!("its newest records may have been in {place}, which is damaged"),
+                            );
+                        }
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Makes new marks durable without changing anything else that the checkpoint says.
+    async fn record_marks(
+        &mut self,
+        mut checkpoint: Checkpoint,
+        is_new: bool,
+        dir: &Path,
+    ) -> Result<(), LogError> {
+        let mut marked = false;
+        for (id, found) in &mut self.found {
+            if !found.newly_marked {
+                continue;
+            }
+            marked = true;
+            if let Some(state) = checkpoint.partitions.iter_mut().find(|state| state.id == *id) {
+                state.repair = found.repair.clone();
+                continue;
+            }
+            checkpoint.partitions.push(PartitionState {
+                id: *id,
+                topic: found.topic.clone(),
+                log: nothing_on_disk(),
+                end_offset: 0,
+                high_watermark: 0,
+                producers: None,
+                repair: found.repair.clone(),
+            });
+        }
+        if marked || is_new { checkpoint.store(dir).await } else { Ok(()) }
+    }
+
+    fn finish(
+        self,
+        recovery: Recovery,
+        shard: usize,
+        shards: usize,
+        settings: LogSettings,
+        checkpoint_lsn: Lsn,
+    ) -> (Rc<ShardLog>, Vec<RecoveredPartition>) {
+        let mut logs = HashMap::new();
+        let mut recovered = Vec::new();
+        for (id, found) in self.found {
+            let repair: Option<std::sync::Arc<str>> = found.repair.map(Into::into);
+            if let Some(why) = &repair {
+                found.log.mark_for_repair(why.clone());
+            }
+            recovered.push(RecoveredPartition {
+                id,
+                log: found.log.clone(),
+                producer_state: found.producers,
+                replayed: found.replayed,
+                high_watermark: found.high_watermark.max(found.log.end_offset()),
+                repair: repair.clone(),
+            });
+            logs.insert(id, Held { log: found.log, topic: found.topic, repair, frozen: found.frozen });
+        }
+        recovered.sort_by_key(|partition| partition.id);
+        let store = ShardLog {
+            data_dir: self.data_dir,
+            shard,
+            shards,
+            settings,
+            journal: Rc::new(recovery.finish()),
+            cache: self.cache,
+            logs: RefCell::new(logs),
+            gate: Gate::default(),
+            ready: RefCell::default(),
+            work: Notify::new(),
+            roused: Cell::new(false),
+            ticked: Cell::new(false),
+            closing: Cell::new(false),
+            maintained: Cell::new(false),
+            maintenance_over: Notify::new(),
+            checkpointing: Cell::new(false),
+            checkpointed: Notify::new(),
+            checkpoint_lsn: Cell::new(checkpoint_lsn),
+            changed: Cell::new(false),
+            current: Cell::new(false),
+        };
+        (Rc::new(store), recovered)
+    }
+}

@@ -1,0 +1,78 @@
+//! Directories under `topics/` that belong to no partition: finished off if their topic was deleted, else set aside.
+
+use std::path::Path;
+
+use crate::log::LogError;
+use crate::log::checkpoint::Checkpoint;
+use crate::log::segment::is_removed_directory;
+use crate::rt;
+
+use super::{SET_ASIDE, Topics, topics_dir};
+
+/// Goes through all of `topics/`; for one shard, before any serves.
+pub fn sweep(data_dir: &Path, topics: &dyn Topics) -> Result<(), LogError> {
+    let root = topics_dir(data_dir);
+    let names = rt::fs::read_dir_names(&root).map_err(|e| LogError::io(&root, e))?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    let checkpoints = checkpoints(data_dir);
+    for name in names {
+        let dir = root.join(&name);
+        if is_removed_directory(&name) {
+            remove(&dir);
+            continue;
+        }
+        let Some((topic, index)) = split_name(&name) else { continue };
+        let owners = checkpoints.iter().flat_map(|checkpoint| &checkpoint.partitions);
+        let mut owners = owners.filter(|p| p.id.index == index && p.topic == topic).map(|p| p.id).peekable();
+        if owners.peek().is_none() {
+            if !topics.has_name(topic, index) {
+                set_directory_aside(data_dir, &dir, "it belongs to no known topic");
+            }
+            continue;
+        }
+        let (mut live, mut deleted) = (false, false);
+        for id in owners {
+            live |= topics.partition(id).is_some();
+            deleted |= topics.was_deleted(id.topic);
+        }
+        match (live, deleted) {
+            (true, _) => {}
+            (false, true) => remove(&dir),
+            (false, false) => set_directory_aside(data_dir, &dir, "its topic is not known any more"),
+        }
+    }
+    Ok(())
+}
+
+/// Every shard's checkpoint that can be read; one that cannot stops its own shard's start, with a message.
+pub fn checkpoints(data_dir: &Path) -> Vec<Checkpoint> {
+    let root = data_dir.join("journal");
+    let names = rt::fs::read_dir_names(&root).unwrap_or_default();
+    names.iter().filter_map(|name| Checkpoint::load(&root.join(name)).ok().flatten()).collect()
+}
+
+/// The topic and the partition that a directory's name says.
+fn split_name(name: &str) -> Option<(&str, i32)> {
+    let (topic, index) = name.rsplit_once('-')?;
+    Some((topic, index.parse().ok()?))
+}
+
+/// Moves a directory out of the way, keeping what it holds.
+pub fn set_directory_aside(data_dir: &Path, dir: &Path, why: &str) {
+    let root = data_dir.join(SET_ASIDE);
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let to = root.join(format!("{name}.{}", rt::unix_ms()));
+    match rt::fs::create_dir_all(&root).and_then(|()| rt::fs::rename(dir, &to)) {
+        Ok(()) => log::warn!("{} was set aside as {}: {why}", dir.display(), to.display()),
+        Err(e) => log::error!("{} cannot be set aside ({why}): {e}", dir.display()),
+    }
+}
+
+fn remove(dir: &Path) {
+    log::info!("{}: removed, its topic was deleted", dir.display());
+    if let Err(e) = rt::fs::remove_dir_all(dir) {
+        log::warn!("{}: {e}", dir.display());
+    }
+}

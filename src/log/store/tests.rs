@@ -1,0 +1,485 @@
+//! A shard's log with real files: restarts, crashes at random points, damage, other shard counts, bounds.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{LogSettings, RecoveredPartition, ShardLog, Topics, journal_dir, partition_dir};
+use crate::log::checkpoint::Checkpoint;
+use crate::log::{Lsn, PartitionLog, relayout};
+use crate::model::topic_config::TopicConfig;
+use crate::model::{PartitionId, TopicId, shard_of};
+use crate::rt;
+use crate::wire::batch::BatchHeader;
+
+const PARTITIONS: i32 = 4;
+
+#[derive(Default, Clone)]
+struct Cluster {
+    topics: BTreeMap<TopicId, String>,
+    deleted: HashSet<TopicId>,
+}
+
+impl Cluster {
+    fn with(topics: &[(u8, &str)]) -> Self {
+        let topics = topics.iter().map(|(n, name)| (TopicId([*n; 16]), (*name).to_owned())).collect();
+        Self { topics, deleted: HashSet::new() }
+    }
+
+    fn delete(&mut self, n: u8) {
+        self.topics.remove(&TopicId([n; 16]));
+        self.deleted.insert(TopicId([n; 16]));
+    }
+}
+
+impl Topics for Cluster {
+    fn partition(&self, id: PartitionId) -> Option<(String, Arc<TopicConfig>)> {
+        let name = self.topics.get(&id.topic).filter(|_| id.index < PARTITIONS)?;
+        Some((name.clone(), Arc::default()))
+    }
+
+    fn was_deleted(&self, topic: TopicId) -> bool {
+        self.deleted.contains(&topic)
+    }
+
+    fn has_name(&self, topic: &str, partition: i32) -> bool {
+        self.topics.values().any(|name| name == topic) && partition < PARTITIONS
+    }
+}
+
+fn settings() -> LogSettings {
+    LogSettings {
+        journal_file_bytes: 256 << 10,
+        journal_max_files: 4,
+        max_commit_bytes: 64 << 10,
+        zero_ahead_bytes: 64 << 10,
+        flush_chunk_bytes: 64 << 10,
+        tail_bytes: 1 << 20,
+        cache_bytes: 1 << 20,
+        ..LogSettings::default()
+    }
+}
+
+fn id(topic: u8, index: i32) -> PartitionId {
+    PartitionId { topic: TopicId([topic; 16]), index }
+}
+
+/// A batch of three records as the wire has it, of bytes that its offset decides.
+fn batch(base_offset: i64, size: usize) -> Bytes {
+    let mut batch = vec![0; 61 + size];
+    for (i, b) in batch[61..].iter_mut().enumerate() {
+        *b = ((base_offset as usize + 3) * (i + 7) >> 3) as u8;
+    }
+    let length = (batch.len() - 12) as i32;
+    batch[..8].copy_from_slice(&base_offset.to_be_bytes());
+    batch[8..12].copy_from_slice(&length.to_be_bytes());
+    batch[16] = 2;
+    batch[23..27].copy_from_slice(&2i32.to_be_bytes());
+    batch[27..35].copy_from_slice(&rt::unix_ms().to_be_bytes());
+    batch[35..43].copy_from_slice(&rt::unix_ms().to_be_bytes());
+    batch[43..57].fill(0xff);
+    batch[57..61].copy_from_slice(&3i32.to_be_bytes());
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &batch[21..]) as u32;
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    batch.into()
+}
+
+fn append(store: &ShardLog, log: &PartitionLog, size: usize) -> Lsn {
+    let batch = batch(log.end_offset(), size);
+    store.append(log, &BatchHeader::parse(&batch).unwrap(), batch)
+}
+
+fn no_states(_: PartitionId) -> Option<(i64, Vec<u8>)> {
+    None
+}
+
+async fn open(dir: &Path, cluster: &Cluster) -> (Rc<ShardLog>, Vec<RecoveredPartition>) {
+    ShardLog::open(dir, 0, 1, cluster, settings()).await.unwrap()
+}
+
+/// Reads the whole log and checks that it is what `batch` made; returns its end.
+async fn verify(log: &PartitionLog) -> i64 {
+    let (mut at, end) = (log.start_offset(), log.end_offset());
+    while at < end {
+        let batches = log.read(at, end, 256 << 10, true).await.unwrap();
+        assert!(!batches.is_empty(), "nothing at {at} of {end}");
+        for mut slice in batches {
+            while !slice.is_empty() {
+                let header = BatchHeader::parse(&slice).unwrap();
+                let one = slice.split_to(header.size());
+                assert_eq!(header.base_offset, at);
+                let expected = batch(at, one.len() - 61);
+                assert!(one[61..] == expected[61..], "the batch at {at} changed");
+                at = header.next_offset();
+            }
+        }
+    }
+    assert_eq!(at, end);
+    end
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    let mut entries: Vec<_> = std::fs::read_dir(from).unwrap().map(|e| e.unwrap().path()).collect();
+    // The checkpoint first: it may be older than the rest, as at a crash, but not newer.
+    entries.sort_by_key(|path| !path.ends_with("checkpoint"));
+    for path in entries {
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_tree(&path, &target);
+        } else if let Err(e) = std::fs::copy(&path, &target) {
+            assert_eq!(e.kind(), std::io::ErrorKind::NotFound);
+        }
+    }
+}
+
+#[test]
+fn everything_comes_back_after_a_kill_and_after_a_close() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with(&[(1, "orders")]);
+    rt::block_on(async move {
+        let mut expected = 0;
+        for round in 0..4 {
+            let (store, recovered) = open(dir.path(), &cluster).await;
+            let log = store.create(id(1, 0), "orders", Arc::default());
+            assert_eq!(verify(&log).await, expected);
+            let replayed: usize = recovered.iter().map(|p| p.replayed.len()).sum();
+            assert_eq!(replayed > 0, round % 2 == 1, "only a kill leaves something to replay");
+            let mut last = Lsn::ZERO;
+            for n in 0..100 {
+                last = append(&store, &log, n * 17);
+            }
+            expected += 300;
+            store.journal().wait_durable(last).await.unwrap();
+            if round % 2 == 1 {
+                store.close(no_states).await.unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn producer_states_come_back_with_the_batches_after_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with(&[(1, "orders")]);
+    rt::block_on(async move {
+        let (store, _) = open(dir.path(), &cluster).await;
+        let log = store.create(id(1, 0), "orders", Arc::default());
+        append(&store, &log, 10);
+        let end = log.end_offset();
+        store.checkpoint(|_| Some((end, b"state".to_vec()))).await.unwrap();
+        assert!(store.journal().durable() >= store.journal().last(), "what the state covers is durable");
+        let last = append(&store, &log, 20);
+        store.journal().wait_durable(last).await.unwrap();
+        drop((store, log));
+        let (_, recovered) = open(dir.path(), &cluster).await;
+        assert_eq!(recovered[0].producer_state, Some((3, b"state".to_vec())));
+        assert_eq!(recovered[0].replayed.iter().map(|h| h.base_offset).collect::<Vec<_>>(), [3]);
+    });
+}
+
+#[test]
+fn a_crash_image_at_any_moment_has_all_that_was_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with(&[(1, "orders"), (2, "clicks")]);
+    rt::block_on(async move {
+        let (store, _) = open(dir.path(), &cluster).await;
+        let running = store.clone();
+        rt::spawn(async move { running.maintain(no_states).await });
+        let ids: Vec<_> = (0..PARTITIONS).flat_map(|i| [id(1, i), id(2, i)]).collect();
+        let names = |id: PartitionId| if id.topic.0[0] == 1 { "orders" } else { "clicks" };
+        let logs: Vec<_> = ids.iter().map(|id| store.create(*id, names(*id), Arc::default())).collect();
+        let mut random = 88172645463325252u64;
+        let mut ends: Vec<Vec<(Lsn, i64)>> = vec![Vec::new(); logs.len()];
+        for step in 0..3000 {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let (which, size) = ((random >> 33) as usize % logs.len(), (random >> 40) as usize % 4000);
+            store.room(size + 61).await;
+            let lsn = append(&store, &logs[which], size);
+            ends[which].push((lsn, logs[which].end_offset()));
+            if (random >> 20).is_multiple_of(4) {
+                rt::yield_now().await;
+            }
+            if step % 400 != 399 {
+                continue;
+            }
+            let image = tempfile::tempdir().unwrap();
+            let durable = store.journal().durable();
+            copy_tree(dir.path(), image.path());
+            let (copy, recovered) = open(image.path(), &cluster).await;
+            for (id, ends) in ids.iter().zip(&ends) {
+                let acked = ends.iter().rfind(|(lsn, _)| *lsn <= durable).map_or(0, |(_, end)| *end);
+                let Some(log) = copy.get(*id) else {
+                    assert_eq!(acked, 0);
+                    continue;
+                };
+                assert!(
+                    log.end_offset() >= acked,
+                    "step {step}: {id} ends at {} of {acked}",
+                    log.end_offset()
+                );
+                verify(&log).await;
+            }
+            assert!(recovered.iter().all(|p| p.repair.is_none()), "step {step}");
+        }
+        assert!(store.journal().stats().commits > 50);
+        store.close(no_states).await.unwrap();
+        let ends: Vec<_> = logs.iter().map(|log| log.end_offset()).collect();
+        drop((store, logs));
+        let (store, recovered) = open(dir.path(), &cluster).await;
+        assert!(recovered.iter().all(|p| p.replayed.is_empty()));
+        for (id, end) in ids.iter().zip(ends) {
+            assert_eq!(verify(&store.get(*id).unwrap()).await, end);
+        }
+    });
+}
+
+/// Flips a bit of the journal's copy of `needle`'s payload.
+fn damage_journal(dir: &Path, needle: &[u8]) {
+    let files = std::fs::read_dir(journal_dir(dir, 0)).unwrap().map(|e| e.unwrap().path());
+    for path in files.filter(|p| p.extension().is_some_and(|e| e == "journal")) {
+        let mut bytes = std::fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(needle.len()).position(|w| w == needle) {
+            bytes[at + needle.len() / 2] ^= 4;
+            return std::fs::write(path, bytes).unwrap();
+        }
+    }
+    panic!("the batch is not in the journal");
+}
+
+#[test]
+fn damage_marks_one_partition_for_good_and_the_rest_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with(&[(1, "orders")]);
+    rt::block_on(async move {
+        let (store, _) = open(dir.path(), &cluster).await;
+        let (a, b) = (
+            store.create(id(1, 0), "orders", Arc::default()),
+            store.create(id(1, 1), "orders", Arc::default()),
+        );
+        for _ in 0..5 {
+            let last = append(&store, &a, 300).max(append(&store, &b, 500));
+            store.journal().wait_durable(last).await.unwrap();
+        }
+        drop((store, a, b));
+        damage_journal(dir.path(), &batch(6, 300)[61..]);
+        for round in 0..3 {
+            let (store, recovered) = open(dir.path(), &cluster).await;
+            let why = recovered[0].repair.clone().expect("durable records are missing");
+            assert!(why.contains("offset 6"), "{why}");
+            assert!(store.needs_repair(id(1, 0)).is_some() && recovered[0].log.needs_repair().is_some());
+            assert_eq!(recovered[1].repair, None);
+            assert_eq!(verify(&recovered[0].log).await, 6);
+            assert_eq!(verify(&recovered[1].log).await, 15 + 3 * i64::from(round > 1));
+            let aside = dir.path().join("set-aside").join(id(1, 0).to_string());
+            assert!(aside.join("00000000000000000009.log").exists());
+            if round == 1 {
+                let last = append(&store, &recovered[1].log, 100);
+                store.journal().wait_durable(last).await.unwrap();
+                store.close(no_states).await.unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn deleted_topics_go_and_unknown_ones_are_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::with(&[(1, "kept"), (2, "deleted"), (3, "forgotten"), (4, "unflushed")]);
+    rt::block_on(async move {
+        let (store, _) = open(dir.path(), &cluster).await;
+        for (n, name) in [(1, "kept"), (2, "deleted"), (3, "forgotten"), (4, "unflushed")] {
+            let log = store.create(id(n, 0), name, Arc::default());
+            append(&store, &log, 1000);
+            if n != 4 {
+                log.flush(None).await.unwrap();
+            }
+        }
+        store.checkpoint(no_states).await.unwrap();
+        drop(store);
+        std::fs::create_dir(dir.path().join("topics/stranger-0")).unwrap();
+        cluster.delete(2);
+        cluster.topics.remove(&TopicId([3; 16]));
+        cluster.topics.remove(&TopicId([4; 16]));
+        let (store, recovered) = open(dir.path(), &cluster).await;
+        assert_eq!(recovered.iter().map(|p| p.id).collect::<Vec<_>>(), [id(1, 0)]);
+        assert_eq!(verify(&recovered[0].log).await, 3);
+        let exists = |name| partition_dir(dir.path(), name, 0).exists();
+        assert!(exists("kept") && !exists("deleted") && !exists("forgotten") && !exists("stranger"));
+        let aside: Vec<_> = std::fs::read_dir(dir.path().join("set-aside"))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert!(aside.iter().any(|name| name.starts_with("forgotten-0.")), "{aside:?}");
+        assert!(aside.iter().any(|name| name.starts_with("stranger-0.")), "{aside:?}");
+        assert!(aside.contains(&id(4, 0).to_string()), "{aside:?}");
+        store.close(no_states).await.unwrap();
+    });
+}
+
+#[test]
+fn a_topic_made_again_does_not_see_the_old_ones_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::with(&[(1, "orders")]);
+    rt::block_on(async move {
+        let (store, _) = open(dir.path(), &cluster).await;
+        let old = store.create(id(1, 0), "orders", Arc::default());
+        append(&store, &old, 1000);
+        old.flush(None).await.unwrap();
+        store.remove(id(1, 0)).await;
+        cluster.delete(1);
+        cluster.topics.insert(TopicId([2; 16]), "orders".into());
+        let new = store.create(id(2, 0), "orders", Arc::default());
+        assert_eq!(new.end_offset(), 0);
+        let last = append(&store, &new, 10);
+        store.journal().wait_durable(last).await.unwrap();
+        drop((store, old, new));
+        let (_, recovered) = open(dir.path(), &cluster).await;
+        assert_eq!(recovered.iter().map(|p| (p.id, p.log.end_offset())).collect::<Vec<_>>(), [(id(2, 0), 3)]);
+    });
+}
+
+#[test]
+fn another_number_of_shards_keeps_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with(&[(1, "orders"), (2, "clicks")]);
+    rt::block_on(async move {
+        let ids: Vec<_> =
+            (0..PARTITIONS).flat_map(|i| [(id(1, i), "orders"), (id(2, i), "clicks")]).collect();
+        let mut ends: BTreeMap<PartitionId, i64> = BTreeMap::new();
+        for (round, shards) in [2, 3, 1, 2].into_iter().enumerate() {
+            let settings = settings();
+            let changed = relayout(dir.path(), shards, &cluster, &settings, |p| {
+                Some(format!("{} after {:?}", p.log.end_offset(), p.replayed.len()).into_bytes())
+            });
+            assert_eq!(changed.await.unwrap(), round > 0);
+            for shard in 0..shards {
+                let (store, recovered) =
+                    ShardLog::open(dir.path(), shard, shards, &cluster, settings.clone()).await.unwrap();
+                for partition in &recovered {
+                    assert_eq!(shard_of(partition.id, shards), shard);
+                    assert!(partition.producer_state.is_some() && partition.repair.is_none());
+                }
+                assert_eq!(
+                    recovered.len(),
+                    ids.iter().filter(|i| round > 0 && shard_of(i.0, shards) == shard).count()
+                );
+                let mut last = Lsn::ZERO;
+                for (id, name) in ids.iter().filter(|(id, _)| shard_of(*id, shards) == shard) {
+                    let log = store.create(*id, name, Arc::default());
+                    assert_eq!(verify(&log).await, ends.get(id).copied().unwrap_or(0));
+                    for _ in 0..5 {
+                        last = append(&store, &log, 700);
+                    }
+                    ends.insert(*id, log.end_offset());
+                }
+                store.journal().wait_durable(last).await.unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn producers_wait_in_line_and_memory_stays_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with(&[(1, "orders")]);
+    rt::block_on(async move {
+        let (store, _) = open(dir.path(), &cluster).await;
+        let running = store.clone();
+        rt::spawn(async move { running.maintain(no_states).await });
+        let log = store.create(id(1, 0), "orders", Arc::default());
+        let mut tasks = Vec::new();
+        for size in [1000, 30_000, 2_000_000] {
+            let (store, log) = (store.clone(), log.clone());
+            tasks.push(rt::spawn(async move {
+                let mut last = Lsn::ZERO;
+                for _ in 0..(8_000_000 / size).min(200) {
+                    store.room(size).await;
+                    last = append(&store, &log, size);
+                    assert!(store.tail_bytes() < settings().tail_bytes + size + 4096);
+                }
+                store.journal().wait_durable(last).await.unwrap();
+            }));
+        }
+        for task in tasks {
+            task.await;
+        }
+        let files = std::fs::read_dir(journal_dir(dir.path(), 0)).unwrap().count();
+        assert!(files < 20, "{files} files");
+        store.close(no_states).await.unwrap();
+        verify(&log).await;
+    });
+}
+
+#[test]
+fn an_unreadable_checkpoint_stops_the_start_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with(&[(1, "orders")]);
+    rt::block_on(async move {
+        let (store, _) = open(dir.path(), &cluster).await;
+        store.close(no_states).await.unwrap();
+        let path = journal_dir(dir.path(), 0).join("checkpoint");
+        let whole = std::fs::read(&path).unwrap();
+        for bad in [&whole[..10], b"something else entirely, of some length"] {
+            std::fs::write(&path, bad).unwrap();
+            let error = ShardLog::open(dir.path(), 0, 1, &cluster, settings()).await.err().unwrap();
+            assert!(error.to_string().contains("checkpoint"), "{error}");
+        }
+        std::fs::write(&path, &whole).unwrap();
+        assert!(ShardLog::open(dir.path(), 0, 2, &cluster, settings()).await.is_err(), "another layout");
+        assert!(Checkpoint::load(&journal_dir(dir.path(), 0)).unwrap().unwrap().closed);
+    });
+}
+
+/// Random appends, flushes, checkpoints, kills and closes against a model: what was acknowledged is always there.
+#[test]
+fn random_histories_lose_nothing() {
+    for seed in 1..=6u64 {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = Cluster::with(&[(1, "orders")]);
+        rt::block_on(async move {
+            let mut random = seed.wrapping_mul(0x9e3779b97f4a7c15);
+            let mut next = move |bound: u64| {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                random % bound
+            };
+            let mut acked = [0i64; PARTITIONS as usize];
+            for life in 0..8 {
+                let (store, _) = open(dir.path(), &cluster).await;
+                let logs: Vec<_> =
+                    (0..PARTITIONS).map(|i| store.create(id(1, i), "orders", Arc::default())).collect();
+                for (log, acked) in logs.iter().zip(&mut acked) {
+                    assert_eq!(log.needs_repair(), None, "seed {seed} life {life}");
+                    assert!(log.end_offset() >= *acked, "seed {seed} life {life}");
+                    *acked = verify(log).await;
+                }
+                for _ in 0..next(150) {
+                    let which = next(PARTITIONS as u64) as usize;
+                    match next(20) {
+                        0 => logs[which].flush(None).await.unwrap(),
+                        1 => logs[which].write(None).await.unwrap(),
+                        2 => store.checkpoint(no_states).await.unwrap(),
+                        3 => rt::sleep(Duration::from_millis(next(3))).await,
+                        _ => {
+                            let lsn = append(&store, &logs[which], next(9000) as usize);
+                            if next(3) == 0 {
+                                store.journal().wait_durable(lsn).await.unwrap();
+                                acked[which] = logs[which].end_offset();
+                            }
+                        }
+                    }
+                }
+                if next(3) == 0 {
+                    store.close(no_states).await.unwrap();
+                    logs.iter().zip(&mut acked).for_each(|(log, acked)| *acked = log.end_offset());
+                }
+            }
+        });
+    }
+}
