@@ -193,14 +193,21 @@ impl<W: Work> Connection<W> {
     fn receive(&mut self, window: Window, tally: &mut Tally) -> Outcome<()> {
         loop {
             self.make_room();
-            match self.stream.read(&mut self.input[self.filled.end..]) {
+            let room = self.input.len() - self.filled.end;
+            let read = match self.stream.read(&mut self.input[self.filled.end..]) {
                 Ok(0) => return Err("the broker closed the connection".to_owned()),
-                Ok(n) => self.filled.end += n,
+                Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(format!("receiving: {error}")),
-            }
+            };
+            self.filled.end += read;
             self.answers(window, tally)?;
+            // The socket was empty, and what arrives from now on is another event. Reading on could let one
+            // connection that is answered at once keep the others waiting.
+            if read < room {
+                return Ok(());
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
-use weir::client::{Client, Connection, NewTopic, Options};
+use weir::client::{Client, Connection, NewTopic, OffsetAt, Options};
 
 use crate::Outcome;
 
@@ -40,12 +40,18 @@ impl Broker {
             let led = |info: weir::client::TopicInfo| {
                 info.partitions.len() as i32 == partitions && info.partitions.iter().all(|p| p.leader >= 0)
             };
-            if self.client.topic(topic, false).is_ok_and(led) {
+            if self.client.topic(topic, false).is_ok_and(led) && self.answers(topic, partitions) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(100));
         }
         Err(format!("the partitions of topic {topic} found no leaders within 30 s"))
+    }
+
+    /// A broker may name itself as leader before it acts as one.
+    fn answers(&mut self, topic: &str, partitions: i32) -> bool {
+        let Ok(info) = self.client.known_topic(topic, false) else { return false };
+        (0..partitions).all(|p| self.client.offset(&info, p, OffsetAt::End, Default::default()).is_ok())
     }
 
     pub fn delete(&mut self, topic: &str) -> Outcome<()> {

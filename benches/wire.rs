@@ -1,0 +1,104 @@
+//! What every produced and fetched batch pays before storage: checking a batch, parsing a Produce
+//! request, encoding a Fetch response.
+
+use std::hint::black_box;
+
+use bytes::{Bytes, BytesMut};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use kafka_wire::ProduceRequest;
+use kafka_wire::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_wire_core::{ApiVersion, KafkaEncode, StrBytes};
+use weir::client::{BatchOptions, OwnedRecord, encode_batch, message};
+use weir::model::TopicId;
+use weir::wire::batch::{BatchHeader, check_produced, stamp};
+use weir::wire::fetch::{FetchPartitionReply, FetchReply, FetchTopicReply, encode};
+use weir::wire::produce::ProduceFrame;
+
+const SIZES: [(usize, usize); 3] = [(1, 100), (1000, 100), (900, 1024)];
+
+fn batch(records: usize, bytes: usize) -> Bytes {
+    let record = OwnedRecord { value: Some(Bytes::from(vec![7; bytes])), ..OwnedRecord::default() };
+    encode_batch(&vec![record; records], BatchOptions::default()).expect("a plain batch encodes")
+}
+
+fn batches(c: &mut Criterion) {
+    let mut group = c.benchmark_group("batch");
+    for (records, bytes) in SIZES {
+        let batch = batch(records, bytes);
+        let name = format!("{records}x{bytes}");
+        group.bench_with_input(BenchmarkId::new("header", &name), &batch, |b, batch| {
+            b.iter(|| BatchHeader::parse(black_box(batch)).expect("valid"));
+        });
+        let mut copy = batch.to_vec();
+        group.bench_function(BenchmarkId::new("stamp", &name), |b| {
+            b.iter(|| stamp(black_box(&mut copy), 42, 1));
+        });
+    }
+    for (records, bytes) in SIZES {
+        let batch = batch(records, bytes);
+        let name = format!("{records}x{bytes}");
+        // Only the check reads the whole batch.
+        group.throughput(Throughput::Bytes(batch.len() as u64));
+        group.bench_with_input(BenchmarkId::new("check", &name), &batch, |b, batch| {
+            b.iter(|| check_produced(black_box(batch), 1 << 30).expect("valid"));
+        });
+    }
+    group.finish();
+}
+
+fn produce(c: &mut Criterion) {
+    let mut group = c.benchmark_group("produce_parse");
+    for version in [7, 13] {
+        for partitions in [1, 100] {
+            let request = message::<ProduceRequest>(|r| {
+                r.topic_data = vec![message::<TopicProduceData>(|t| {
+                    t.name = StrBytes::from("topic");
+                    let partition = |index| {
+                        message::<PartitionProduceData>(|p| {
+                            p.index = index;
+                            p.records = Some(batch(1, 100));
+                        })
+                    };
+                    t.partition_data = (0..partitions).map(partition).collect();
+                })];
+            });
+            let body = request.encode_to_bytes(ApiVersion::new(version)).expect("a plain request encodes");
+            group.bench_function(BenchmarkId::new(format!("v{version}"), partitions), |b| {
+                b.iter_batched(
+                    || BytesMut::from(&body[..]),
+                    |body| ProduceFrame::parse(body, version).expect("valid"),
+                    BatchSize::SmallInput,
+                );
+            });
+        }
+    }
+    group.finish();
+}
+
+fn fetch(c: &mut Criterion) {
+    let mut group = c.benchmark_group("fetch_encode");
+    let records = vec![batch(1000, 100); 8];
+    for version in [11, 18] {
+        for partitions in [1, 100] {
+            let partition = |index| FetchPartitionReply {
+                index,
+                high_watermark: 8000,
+                records: records.clone(),
+                ..FetchPartitionReply::default()
+            };
+            let topic = FetchTopicReply {
+                name: StrBytes::from("topic"),
+                id: TopicId([1; 16]),
+                partitions: (0..partitions).map(partition).collect(),
+            };
+            let reply = FetchReply { topics: vec![topic], ..FetchReply::default() };
+            group.bench_function(BenchmarkId::new(format!("v{version}"), partitions), |b| {
+                b.iter_batched(|| reply.clone(), |reply| encode(reply, version, 7), BatchSize::SmallInput);
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, batches, produce, fetch);
+criterion_main!(benches);
