@@ -1,0 +1,146 @@
+//! AlterConfigs: replaces all of a resource's overrides by those given. Older clients only; new ones use
+//! IncrementalAlterConfigs.
+
+use kafka_wire::alter_configs_response::AlterConfigsResourceResponse;
+use kafka_wire::{AlterConfigsRequest, AlterConfigsResponse};
+use kafka_wire_core::StrBytes;
+
+use super::Cx;
+use super::describe_configs::{BROKER, TOPIC};
+use super::support::{build, code, message, whole_error};
+use crate::cluster::{ConfigResource, ControlError, ControlErrorKind, ControlReply, ControlRequest};
+use crate::wire::ErrorCode;
+
+/// The resources of a request, each checked as far as the request alone allows.
+pub type Checked<T> = Vec<Result<(ConfigResource, T), ControlError>>;
+
+pub async fn handle(cx: &Cx, request: AlterConfigsRequest) -> AlterConfigsResponse {
+    let mut checked = check(&request);
+    let resources = take_good(&mut checked);
+    let control = ControlRequest::AlterConfigs { resources, validate_only: request.validate_only };
+    let results = merge(checked, cx.shard.control(control).await);
+    let response = answer(&request, results);
+    for result in &response.responses {
+        cx.count(ErrorCode::from_code(result.error_code));
+    }
+    response
+}
+
+fn check(request: &AlterConfigsRequest) -> Checked<Vec<(String, String)>> {
+    let one = |resource: &kafka_wire::alter_configs_request::AlterConfigsResource| {
+        let target = target(resource.resource_type, &resource.resource_name)?;
+        let nulls: Vec<_> = resource.configs.iter().filter(|c| c.value.is_none()).map(|c| &*c.name).collect();
+        no_nulls(&nulls)?;
+        let value = |value: &Option<StrBytes>| value.as_deref().unwrap_or_default().to_string();
+        Ok((target, resource.configs.iter().map(|c| (c.name.to_string(), value(&c.value))).collect()))
+    };
+    request.resources.iter().map(one).collect()
+}
+
+fn answer(request: &AlterConfigsRequest, results: Vec<Result<(), ControlError>>) -> AlterConfigsResponse {
+    let one =
+        |(resource, result): (&kafka_wire::alter_configs_request::AlterConfigsResource, Result<_, _>)| {
+            build(|r: &mut AlterConfigsResourceResponse| {
+                r.resource_type = resource.resource_type;
+                r.resource_name = resource.resource_name.clone();
+                if let Err(error) = result {
+                    r.error_code = code(&error).code();
+                    r.error_message = message(&error);
+                }
+            })
+        };
+    build(|r: &mut AlterConfigsResponse| {
+        r.responses = request.resources.iter().zip(results).map(one).collect()
+    })
+}
+
+/// Which resource a type and name stand for.
+pub fn target(resource_type: i8, name: &str) -> Result<ConfigResource, ControlError> {
+    let refuse = |why: String| Err(ControlError::new(ControlErrorKind::InvalidRequest, why));
+    match resource_type {
+        TOPIC if name.is_empty() => refuse("Default topic resources are not allowed.".into()),
+        TOPIC => Ok(ConfigResource::Topic(name.to_string())),
+        BROKER if name.is_empty() => Ok(ConfigResource::Broker(None)),
+        BROKER => match name.parse() {
+            Ok(id) => Ok(ConfigResource::Broker(Some(id))),
+            Err(_) => refuse("Node id must be an integer.".into()),
+        },
+        other => refuse(format!("Resources of type {other} have no configuration that can be changed here.")),
+    }
+}
+
+pub fn no_nulls(names: &[&str]) -> Result<(), ControlError> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let why = format!("Null value not supported for : {}", names.join(", "));
+    Err(ControlError::new(ControlErrorKind::InvalidRequest, why))
+}
+
+/// Takes what the controller must see, leaving the errors in their places.
+pub fn take_good<T: Default>(checked: &mut Checked<T>) -> Vec<(ConfigResource, T)> {
+    let take = |(resource, wanted): &mut (ConfigResource, T)| (resource.clone(), std::mem::take(wanted));
+    checked.iter_mut().filter_map(|one| one.as_mut().ok().map(take)).collect()
+}
+
+/// One result for each resource of the request: its own error, or what the controller said.
+pub fn merge<T>(checked: Checked<T>, reply: ControlReply) -> Vec<Result<(), ControlError>> {
+    let (mut results, missing) = match reply {
+        ControlReply::AlterConfigs(results) => (
+            results.into_iter(),
+            ControlError::new(ControlErrorKind::Unavailable, "no answer for this resource"),
+        ),
+        other => (Vec::new().into_iter(), whole_error(other)),
+    };
+    let mut next = || results.next().unwrap_or_else(|| Err(missing.clone()));
+    checked.into_iter().map(|one| one.and_then(|_| next())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::alter_configs_request::{AlterConfigsResource, AlterableConfig};
+
+    use super::super::support::testing::{controller, round_trip};
+    use super::*;
+
+    fn resource(resource_type: i8, name: &str, configs: &[(&str, Option<&str>)]) -> AlterConfigsResource {
+        build(|r: &mut AlterConfigsResource| {
+            r.resource_type = resource_type;
+            r.resource_name = name.into();
+            r.configs = configs
+                .iter()
+                .map(|(name, value)| {
+                    build(|c: &mut AlterableConfig| {
+                        c.name = (*name).into();
+                        c.value = value.map(Into::into);
+                    })
+                })
+                .collect();
+        })
+    }
+
+    #[test]
+    fn each_resource_is_answered_in_its_place() {
+        for version in 0..=2 {
+            let (_dir, mut controller) = controller(&[("a", 1)]);
+            let mut request = AlterConfigsRequest::default();
+            request.resources = vec![
+                resource(8, "1", &[]),
+                resource(TOPIC, "a", &[("retention.ms", Some("5")), ("segment.ms", Some("6"))]),
+                resource(TOPIC, "", &[]),
+                resource(TOPIC, "nope", &[("retention.ms", Some("5"))]),
+                resource(BROKER, "1", &[("log.retention.ms", None)]),
+                resource(BROKER, "x", &[]),
+                resource(BROKER, "", &[("log.retention.ms", Some("rubbish"))]),
+            ];
+            let mut checked = check(&request);
+            let resources = take_good(&mut checked);
+            let reply =
+                controller.handle(ControlRequest::AlterConfigs { resources, validate_only: false }, 0);
+            let response = round_trip(&answer(&request, merge(checked, reply)), version);
+            let codes: Vec<_> = response.responses.iter().map(|r| r.error_code).collect();
+            assert_eq!(codes, [42, 0, 42, 3, 42, 42, 42]);
+            assert_eq!(controller.image().topic("a").unwrap().overrides.len(), 2);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! CreatePartitions: raises a topic's partition count to a total.
+
+use kafka_wire::create_partitions_response::CreatePartitionsTopicResult;
+use kafka_wire::{CreatePartitionsRequest, CreatePartitionsResponse};
+
+use super::Cx;
+use super::support::{build, code, message, whole_error};
+use crate::cluster::{ControlReply, ControlRequest, NewPartitions};
+use crate::wire::ErrorCode;
+
+pub async fn handle(cx: &Cx, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+    let reply = cx.shard.control(control(&request)).await;
+    let response = answer(&request, reply);
+    for result in &response.results {
+        cx.count(ErrorCode::from_code(result.error_code));
+    }
+    response
+}
+
+fn control(request: &CreatePartitionsRequest) -> ControlRequest {
+    let topics = request.topics.iter().map(|topic| NewPartitions {
+        topic: topic.name.to_string(),
+        total: topic.count,
+        assignments: topic
+            .assignments
+            .as_ref()
+            .map(|assignments| assignments.iter().map(|a| a.broker_ids.clone()).collect()),
+    });
+    ControlRequest::CreatePartitions { topics: topics.collect(), validate_only: request.validate_only }
+}
+
+fn answer(request: &CreatePartitionsRequest, reply: ControlReply) -> CreatePartitionsResponse {
+    let results: Vec<_> = match reply {
+        ControlReply::CreatePartitions(results) => results,
+        other => {
+            let error = whole_error(other);
+            request.topics.iter().map(|_| Err(error.clone())).collect()
+        }
+    };
+    let results = request.topics.iter().zip(results).map(|(topic, result)| {
+        build(|r: &mut CreatePartitionsTopicResult| {
+            r.name = topic.name.clone();
+            if let Err(error) = result {
+                r.error_code = code(&error).code();
+                r.error_message = message(&error);
+            }
+        })
+    });
+    build(|r: &mut CreatePartitionsResponse| r.results = results.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
+
+    use super::super::support::testing::{controller, round_trip};
+    use super::*;
+
+    #[test]
+    fn totals_grow_at_every_version() {
+        for version in 0..=3 {
+            let (_dir, mut controller) = controller(&[("a", 2), ("b", 2), ("c", 2)]);
+            let topic = |name: &str, count, assigned: Option<&[i32]>| {
+                build(|t: &mut CreatePartitionsTopic| {
+                    t.name = name.into();
+                    t.count = count;
+                    t.assignments = assigned.map(|brokers| {
+                        vec![build(|a: &mut CreatePartitionsAssignment| a.broker_ids = brokers.to_vec())]
+                    });
+                })
+            };
+            let mut request = CreatePartitionsRequest::default();
+            request.topics = vec![
+                topic("a", 5, None),
+                topic("b", 2, None),
+                topic("nope", 3, None),
+                topic("c", 3, Some(&[1])),
+            ];
+            let reply = controller.handle(control(&request), 0);
+            let response = round_trip(&answer(&request, reply), version);
+            let codes: Vec<_> = response.results.iter().map(|t| t.error_code).collect();
+            assert_eq!(codes, [0, 37, 3, 0]);
+            assert!(response.results[1].error_message.is_some());
+            let image = controller.image();
+            assert_eq!(image.topic("a").unwrap().partitions.len(), 5);
+            assert_eq!(image.topic("c").unwrap().partitions.len(), 3);
+        }
+    }
+}

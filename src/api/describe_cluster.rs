@@ -1,0 +1,96 @@
+//! DescribeCluster: the cluster's id, its brokers and its controller.
+
+use kafka_wire::describe_cluster_response::DescribeClusterBroker;
+use kafka_wire::{DescribeClusterRequest, DescribeClusterResponse};
+use kafka_wire_core::StrBytes;
+
+use super::Cx;
+use super::support::{ALL_CLUSTER_OPERATIONS, NOT_ASKED, build};
+use crate::cluster::{Broker, Image};
+use crate::wire::ErrorCode;
+
+const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
+const ENDPOINT_TYPES_FROM: i16 = 1;
+
+pub async fn handle(cx: &Cx, request: DescribeClusterRequest) -> DescribeClusterResponse {
+    let response = answer(&cx.shard.image(), cx.shard.settings().broker_id, &request, cx.version);
+    cx.count(ErrorCode::from_code(response.error_code));
+    response
+}
+
+fn answer(
+    image: &Image,
+    controller: i32,
+    request: &DescribeClusterRequest,
+    version: i16,
+) -> DescribeClusterResponse {
+    build(|r: &mut DescribeClusterResponse| {
+        r.cluster_authorized_operations = NOT_ASKED;
+        if version >= ENDPOINT_TYPES_FROM {
+            r.endpoint_type = BROKERS;
+            if let Some((code, why)) = wrong_endpoint(request.endpoint_type) {
+                r.error_code = code.code();
+                r.error_message = Some(why.into());
+                return;
+            }
+        }
+        r.cluster_id = StrBytes::from(image.cluster_id.as_str());
+        r.controller_id = controller;
+        r.brokers = image.brokers.iter().map(described).collect();
+        if request.include_cluster_authorized_operations {
+            r.cluster_authorized_operations = ALL_CLUSTER_OPERATIONS;
+        }
+    })
+}
+
+fn wrong_endpoint(endpoint_type: i8) -> Option<(ErrorCode, &'static str)> {
+    match endpoint_type {
+        BROKERS => None,
+        CONTROLLERS => Some((
+            ErrorCode::MismatchedEndpointType,
+            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER",
+        )),
+        _ => Some((ErrorCode::UnsupportedEndpointType, "Unsupported endpoint type")),
+    }
+}
+
+fn described(broker: &Broker) -> DescribeClusterBroker {
+    build(|b: &mut DescribeClusterBroker| {
+        b.broker_id = broker.id;
+        b.host = StrBytes::from(broker.host.as_str());
+        b.port = i32::from(broker.port);
+        b.rack = broker.rack.as_deref().map(StrBytes::from);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::support::testing::{controller, round_trip};
+    use super::*;
+
+    #[test]
+    fn every_version_describes_the_cluster() {
+        let (_dir, controller) = controller(&[]);
+        let image = controller.image();
+        for version in 0..=2 {
+            let mut request = DescribeClusterRequest::default();
+            request.include_cluster_authorized_operations = version == 1;
+            let response = round_trip(&answer(&image, 1, &request, version), version);
+            assert_eq!(&*response.cluster_id, image.cluster_id.as_str());
+            assert_eq!((response.error_code, response.controller_id, response.brokers.len()), (0, 1, 1));
+            let operations = if version == 1 { ALL_CLUSTER_OPERATIONS } else { NOT_ASKED };
+            assert_eq!(response.cluster_authorized_operations, operations);
+        }
+    }
+
+    #[test]
+    fn controllers_are_found_elsewhere() {
+        let (_dir, controller) = controller(&[]);
+        for (endpoint, code) in [(2, 114), (3, 115), (0, 115)] {
+            let mut request = DescribeClusterRequest::default();
+            request.endpoint_type = endpoint;
+            assert_eq!(round_trip(&answer(&controller.image(), 1, &request, 2), 2).error_code, code);
+        }
+    }
+}

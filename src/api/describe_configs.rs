@@ -1,0 +1,222 @@
+//! DescribeConfigs: what applies to a topic or a broker, and where each value comes from.
+
+use kafka_wire::describe_configs_request::DescribeConfigsResource;
+use kafka_wire::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use kafka_wire::{DescribeConfigsRequest, DescribeConfigsResponse};
+use kafka_wire_core::StrBytes;
+
+use super::Cx;
+use super::support::build;
+use crate::cluster::records::Owner;
+use crate::cluster::{Image, Topic};
+use crate::model::BrokerSettings;
+use crate::model::broker_config::{BrokerConfig, broker_config, broker_configs, static_value};
+use crate::model::config_def::ConfigDef;
+use crate::model::topic_config::{TOPIC_CONFIGS, topic_config};
+use crate::wire::ErrorCode;
+
+pub const TOPIC: i8 = 2;
+pub const BROKER: i8 = 4;
+pub const BROKER_LOGGER: i8 = 8;
+pub const CLIENT_METRICS: i8 = 16;
+
+const FROM_TOPIC: i8 = 1;
+const FROM_BROKER: i8 = 2;
+const FROM_EVERY_BROKER: i8 = 3;
+const FROM_STATIC: i8 = 4;
+const FROM_DEFAULT: i8 = 5;
+
+/// Types and documentation are told from here on.
+const TYPES_FROM: i16 = 3;
+
+pub async fn handle(cx: &Cx, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+    let response = answer(&cx.shard.image(), cx.shard.settings(), &request, cx.version);
+    for result in &response.results {
+        cx.count(ErrorCode::from_code(result.error_code));
+    }
+    response
+}
+
+/// One config: its sources from the nearest on, the first of which applies.
+pub struct Entry {
+    pub def: ConfigDef,
+    read_only: bool,
+    sources: Vec<Source>,
+}
+
+struct Source {
+    from: i8,
+    name: &'static str,
+    value: String,
+}
+
+impl Entry {
+    pub fn value(&self) -> &str {
+        self.sources.first().map_or(self.def.default, |source| &source.value)
+    }
+
+    pub fn source(&self) -> i8 {
+        self.sources.first().map_or(FROM_DEFAULT, |source| source.from)
+    }
+}
+
+/// Everything that applies to a topic, by name.
+pub fn topic_entries(image: &Image, settings: &BrokerSettings, topic: &Topic) -> Vec<Entry> {
+    let hidden = topic.overrides.keys().filter_map(|name| topic_config(name));
+    let hidden = hidden.filter(|def| !TOPIC_CONFIGS.iter().any(|known| known.name == def.name));
+    let entry = |def: &ConfigDef| {
+        let own = topic.overrides.get(def.name);
+        let mut sources: Vec<_> = own
+            .map(|value| Source { from: FROM_TOPIC, name: def.name, value: value.clone() })
+            .into_iter()
+            .collect();
+        match def.broker_name.and_then(broker_config) {
+            Some(config) => sources.extend(broker_sources(image, settings, config)),
+            None => {
+                let fixed = settings.topic_defaults.get(def.name);
+                sources.extend(fixed.map(|value| Source {
+                    from: FROM_STATIC,
+                    name: def.name,
+                    value: value.clone(),
+                }));
+            }
+        }
+        Entry { def: *def, read_only: false, sources }
+    };
+    TOPIC_CONFIGS.iter().chain(hidden).map(entry).collect()
+}
+
+fn broker_sources(image: &Image, settings: &BrokerSettings, config: &BrokerConfig) -> Vec<Source> {
+    let name = config.def.name;
+    let dynamic = |owner, from| {
+        let value = image.broker_overrides.get(&owner)?.get(name)?;
+        Some(Source { from, name, value: value.clone() })
+    };
+    let fixed = static_value(settings, config).map(|value| Source { from: FROM_STATIC, name, value });
+    let default = Source { from: FROM_DEFAULT, name, value: config.def.default.to_string() };
+    [
+        dynamic(Owner::Broker(settings.broker_id), FROM_BROKER),
+        dynamic(Owner::EveryBroker, FROM_EVERY_BROKER),
+        // What was not configured says so, even where the settings hold the default's own value.
+        fixed.filter(|fixed| fixed.value != default.value),
+        Some(default),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn broker_entries(image: &Image, settings: &BrokerSettings) -> Vec<Entry> {
+    let entry = |config: &BrokerConfig| Entry {
+        def: config.def,
+        read_only: !config.is_dynamic(),
+        sources: broker_sources(image, settings, config),
+    };
+    broker_configs().iter().map(entry).collect()
+}
+
+/// Only what was set for all brokers.
+fn every_broker_entries(image: &Image) -> Vec<Entry> {
+    let Some(overrides) = image.broker_overrides.get(&Owner::EveryBroker) else { return Vec::new() };
+    let entry = |(name, value): (&String, &String)| {
+        let def = broker_config(name)?.def;
+        let source = Source { from: FROM_EVERY_BROKER, name: def.name, value: value.clone() };
+        Some(Entry { def, read_only: false, sources: vec![source] })
+    };
+    overrides.iter().filter_map(entry).collect()
+}
+
+fn entries(
+    image: &Image,
+    settings: &BrokerSettings,
+    resource: &DescribeConfigsResource,
+) -> Result<Vec<Entry>, (ErrorCode, String)> {
+    let refuse = |why: String| Err((ErrorCode::InvalidRequest, why));
+    let name = &*resource.resource_name;
+    match resource.resource_type {
+        TOPIC => match image.topic(name) {
+            Some(topic) => Ok(topic_entries(image, settings, topic)),
+            None => match crate::cluster::names::check_topic_name(name) {
+                Ok(()) => Err((
+                    ErrorCode::UnknownTopicOrPartition,
+                    "This server does not host this topic-partition.".into(),
+                )),
+                Err(why) => Err((ErrorCode::InvalidTopicException, why)),
+            },
+        },
+        BROKER if name.is_empty() => Ok(every_broker_entries(image)),
+        BROKER => match name.parse::<i32>() {
+            Ok(id) if id == settings.broker_id => Ok(broker_entries(image, settings)),
+            Ok(id) => refuse(format!(
+                "Unexpected broker id, expected {} or empty string, but received {id}",
+                settings.broker_id
+            )),
+            Err(_) => refuse("Broker id must be an integer.".into()),
+        },
+        BROKER_LOGGER => refuse("This broker has no loggers that a client could read or set.".into()),
+        // There are no subscriptions, so none has any value.
+        CLIENT_METRICS if !name.is_empty() => Ok(Vec::new()),
+        CLIENT_METRICS => refuse("Client metrics subscription name must not be empty".into()),
+        other => refuse(format!("Unsupported resource type: {other}")),
+    }
+}
+
+fn answer(
+    image: &Image,
+    settings: &BrokerSettings,
+    request: &DescribeConfigsRequest,
+    version: i16,
+) -> DescribeConfigsResponse {
+    let one = |resource: &DescribeConfigsResource| {
+        build(|r: &mut DescribeConfigsResult| {
+            r.resource_type = resource.resource_type;
+            r.resource_name = resource.resource_name.clone();
+            match entries(image, settings, resource) {
+                Ok(entries) => {
+                    let wanted = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
+                    let asked =
+                        |entry: &Entry| wanted.is_none_or(|k| k.iter().any(|k| **k == *entry.def.name));
+                    let shown = entries.into_iter().filter(asked);
+                    r.configs = shown.map(|entry| described(entry, request, version)).collect();
+                }
+                Err((code, why)) => {
+                    r.error_code = code.code();
+                    r.error_message = Some(why.into());
+                }
+            }
+        })
+    };
+    build(|r: &mut DescribeConfigsResponse| r.results = request.resources.iter().map(one).collect())
+}
+
+fn described(entry: Entry, request: &DescribeConfigsRequest, version: i16) -> DescribeConfigsResourceResult {
+    build(|c: &mut DescribeConfigsResourceResult| {
+        c.name = StrBytes::from(entry.def.name);
+        c.value = Some(StrBytes::from(entry.value()));
+        c.read_only = entry.read_only;
+        c.config_source = entry.source();
+        if request.include_synonyms {
+            c.synonyms = entry.sources.iter().map(synonym).collect();
+        }
+        if version >= TYPES_FROM {
+            c.config_type = entry.def.kind as i8;
+            if request.include_documentation {
+                c.documentation = Some(StrBytes::from(entry.def.doc));
+            }
+        }
+    })
+}
+
+fn synonym(source: &Source) -> DescribeConfigsSynonym {
+    build(|s: &mut DescribeConfigsSynonym| {
+        s.name = StrBytes::from(source.name);
+        s.value = Some(StrBytes::from(source.value.as_str()));
+        s.source = source.from;
+    })
+}
+
+#[cfg(test)]
+#[path = "describe_configs_tests.rs"]
+mod tests;

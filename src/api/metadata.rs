@@ -1,0 +1,184 @@
+//! Metadata: brokers, topics and who leads their partitions. May create the topics that it is asked for.
+
+use std::collections::BTreeSet;
+
+use kafka_wire::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_wire::{MetadataRequest, MetadataResponse};
+use kafka_wire_core::{StrBytes, Uuid};
+
+use super::Cx;
+use super::support::{ALL_CLUSTER_OPERATIONS, ALL_TOPIC_OPERATIONS, NOT_ASKED, build, code, topic_id, uuid};
+use crate::cluster::names::check_topic_name;
+use crate::cluster::{ControlReply, ControlRequest, Image, NewTopic, Partition, Topic};
+use crate::wire::ErrorCode;
+
+/// Before it, a client cannot forbid creation.
+const CREATION_FLAG_FROM: i16 = 4;
+const TOPIC_IDS_FROM: i16 = 10;
+/// From here on topics may be asked for by id, and names may be null.
+const BY_ID_FROM: i16 = 12;
+const CLUSTER_OPERATIONS: std::ops::RangeInclusive<i16> = 8..=10;
+const TOPIC_OPERATIONS_FROM: i16 = 8;
+/// Topics that one request may create; the rest are answered as unknown.
+const MAX_CREATED: usize = 1000;
+
+pub async fn handle(cx: &Cx, request: MetadataRequest) -> MetadataResponse {
+    let image = cx.shard.image();
+    let mut response = answer(&image, cx.shard.settings().broker_id, &request, cx.version);
+    let allowed = cx.version < CREATION_FLAG_FROM || request.allow_auto_topic_creation;
+    if allowed && cx.shard.settings().auto_create_topics {
+        let missing = missing(&response);
+        if !missing.is_empty() {
+            create(cx, missing, &mut response).await;
+        }
+    }
+    for topic in &response.topics {
+        cx.count(ErrorCode::from_code(topic.error_code));
+    }
+    response
+}
+
+/// Names that were asked for and could exist.
+fn missing(response: &MetadataResponse) -> BTreeSet<StrBytes> {
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    let topics = response.topics.iter().filter(|topic| topic.error_code == unknown);
+    topics.filter_map(|topic| topic.name.clone()).take(MAX_CREATED).collect()
+}
+
+/// Creates topics. They are still answered as unknown, as a Kafka broker does: the client asks again, and
+/// finds them.
+async fn create(cx: &Cx, names: BTreeSet<StrBytes>, response: &mut MetadataResponse) {
+    let topics = names.iter().map(|name| NewTopic::named(name.as_str())).collect();
+    let reply = cx.shard.control(ControlRequest::CreateTopics { topics, validate_only: false }).await;
+    match reply {
+        ControlReply::CreateTopics(results) => {
+            for (name, result) in names.iter().zip(results) {
+                match result.map_err(|error| code(&error)) {
+                    Ok(topic) => log::info!("created topic {} on first use", topic.name),
+                    // Another connection was quicker.
+                    Err(ErrorCode::TopicAlreadyExists) => {}
+                    Err(error) => {
+                        let asked = |topic: &&mut MetadataResponseTopic| topic.name.as_ref() == Some(name);
+                        response.topics.iter_mut().filter(asked).for_each(|t| t.error_code = error.code());
+                    }
+                }
+            }
+        }
+        other => log::warn!("topics were not created on first use: {}", super::support::whole_error(other)),
+    }
+}
+
+fn answer(image: &Image, controller: i32, request: &MetadataRequest, version: i16) -> MetadataResponse {
+    build(|r: &mut MetadataResponse| {
+        r.brokers = image
+            .brokers
+            .iter()
+            .map(|broker| {
+                build(|b: &mut MetadataResponseBroker| {
+                    b.node_id = broker.id;
+                    b.host = StrBytes::from(broker.host.as_str());
+                    b.port = i32::from(broker.port);
+                    if version >= 1 {
+                        b.rack = broker.rack.as_deref().map(StrBytes::from);
+                    }
+                })
+            })
+            .collect();
+        if version >= 2 {
+            r.cluster_id = Some(StrBytes::from(image.cluster_id.as_str()));
+        }
+        if version >= 1 {
+            r.controller_id = controller;
+        }
+        if CLUSTER_OPERATIONS.contains(&version) {
+            let asked = request.include_cluster_authorized_operations;
+            r.cluster_authorized_operations = if asked { ALL_CLUSTER_OPERATIONS } else { NOT_ASKED };
+        }
+        r.topics = topics(image, request, version);
+        if version >= TOPIC_OPERATIONS_FROM && request.include_topic_authorized_operations {
+            r.topics.iter_mut().for_each(|topic| topic.topic_authorized_operations = ALL_TOPIC_OPERATIONS);
+        }
+    })
+}
+
+fn topics(image: &Image, request: &MetadataRequest, version: i16) -> Vec<MetadataResponseTopic> {
+    let asked = match &request.topics {
+        None => return image.topics().map(|topic| known(topic, version)).collect(),
+        Some(asked) if asked.is_empty() && version == 0 => {
+            return image.topics().map(|topic| known(topic, version)).collect();
+        }
+        Some(asked) => asked,
+    };
+    let mut seen = BTreeSet::new();
+    let mut topics = Vec::with_capacity(asked.len().min(1024));
+    for asked in asked {
+        if !seen.insert((asked.name.clone(), asked.topic_id)) {
+            continue;
+        }
+        topics.push(match &asked.name {
+            _ if version < BY_ID_FROM && (asked.name.is_none() || !asked.topic_id.is_zero()) => {
+                unknown(asked.name.as_deref().unwrap_or_default(), ErrorCode::InvalidRequest)
+            }
+            _ if !asked.topic_id.is_zero() => match image.topic_by_id(topic_id(asked.topic_id)) {
+                Some(topic) => known(topic, version),
+                None => unknown_id(asked.topic_id),
+            },
+            None => unknown_id(Uuid::ZERO),
+            Some(name) => match image.topic(name) {
+                Some(topic) => known(topic, version),
+                None if check_topic_name(name).is_err() => unknown(name, ErrorCode::InvalidTopicException),
+                None => unknown(name, ErrorCode::UnknownTopicOrPartition),
+            },
+        });
+    }
+    topics
+}
+
+fn unknown(name: &str, error: ErrorCode) -> MetadataResponseTopic {
+    build(|t: &mut MetadataResponseTopic| {
+        t.error_code = error.code();
+        t.name = Some(StrBytes::from(name));
+        t.topic_authorized_operations = NOT_ASKED;
+    })
+}
+
+fn unknown_id(id: Uuid) -> MetadataResponseTopic {
+    build(|t: &mut MetadataResponseTopic| {
+        t.error_code = ErrorCode::UnknownTopicId.code();
+        t.name = None;
+        t.topic_id = id;
+        t.topic_authorized_operations = NOT_ASKED;
+    })
+}
+
+fn known(topic: &Topic, version: i16) -> MetadataResponseTopic {
+    build(|t: &mut MetadataResponseTopic| {
+        t.name = Some(topic.wire_name());
+        if version >= TOPIC_IDS_FROM {
+            t.topic_id = uuid(topic.id);
+        }
+        if version >= 1 {
+            t.is_internal = topic.is_internal();
+        }
+        t.topic_authorized_operations = NOT_ASKED;
+        t.partitions = (0..).zip(&topic.partitions).map(|(i, p)| partition(i, p, version)).collect();
+    })
+}
+
+fn partition(index: i32, partition: &Partition, version: i16) -> MetadataResponsePartition {
+    build(|p: &mut MetadataResponsePartition| {
+        p.partition_index = index;
+        p.leader_id = partition.leader;
+        if version >= 7 {
+            p.leader_epoch = partition.leader_epoch;
+        }
+        p.replica_nodes = partition.replicas.clone();
+        p.isr_nodes = partition.isr.clone();
+    })
+}
+
+#[cfg(test)]
+#[path = "metadata_tests.rs"]
+mod tests;

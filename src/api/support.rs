@@ -1,0 +1,103 @@
+//! What the metadata handlers share: errors of the controller as Kafka names them, and small conversions.
+
+use kafka_wire_core::{StrBytes, Uuid};
+
+use crate::cluster::{ControlError, ControlErrorKind as Kind, ControlReply};
+use crate::model::TopicId;
+use crate::wire::ErrorCode;
+
+/// `authorized operations` where they were not asked for.
+pub const NOT_ASKED: i32 = i32::MIN;
+/// Everything that may be done to a topic, as a set of ACL operations: read 3, write 4, create 5,
+/// delete 6, alter 7, describe 8, describe configs 10, alter configs 11.
+pub const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+/// Likewise to the cluster: create 5, alter 7, describe 8, cluster action 9, describe configs 10, alter
+/// configs 11, idempotent write 12.
+pub const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+
+pub fn code(error: &ControlError) -> ErrorCode {
+    match error.kind {
+        Kind::InvalidTopic => ErrorCode::InvalidTopicException,
+        Kind::TopicExists => ErrorCode::TopicAlreadyExists,
+        Kind::UnknownTopic => ErrorCode::UnknownTopicOrPartition,
+        Kind::UnknownTopicId => ErrorCode::UnknownTopicId,
+        Kind::DeletionDisabled => ErrorCode::TopicDeletionDisabled,
+        Kind::InvalidPartitions => ErrorCode::InvalidPartitions,
+        Kind::InvalidReplicationFactor => ErrorCode::InvalidReplicationFactor,
+        Kind::InvalidReplicaAssignment => ErrorCode::InvalidReplicaAssignment,
+        Kind::InvalidConfig => ErrorCode::InvalidConfig,
+        Kind::InvalidRequest => ErrorCode::InvalidRequest,
+        Kind::TooManyPartitions => ErrorCode::PolicyViolation,
+        Kind::Unavailable => ErrorCode::KafkaStorageError,
+    }
+}
+
+pub fn message(error: &ControlError) -> Option<StrBytes> {
+    Some(StrBytes::from(error.message.as_str()))
+}
+
+/// The error of a reply that holds no results: the same for every item of the request.
+pub fn whole_error(reply: ControlReply) -> ControlError {
+    match reply {
+        ControlReply::Failed(error) => error,
+        other => {
+            ControlError::new(Kind::Unavailable, format!("the controller answered something else: {other:?}"))
+        }
+    }
+}
+
+pub fn uuid(id: TopicId) -> Uuid {
+    Uuid::from_bytes(id.0)
+}
+
+pub fn topic_id(id: Uuid) -> TopicId {
+    TopicId(id.to_bytes())
+}
+
+/// Builds one of `kafka_wire`'s messages, which can only be made from their defaults.
+pub fn build<T: Default>(fill: impl FnOnce(&mut T)) -> T {
+    let mut value = T::default();
+    fill(&mut value);
+    value
+}
+
+#[cfg(test)]
+pub mod testing {
+    use std::path::Path;
+
+    use kafka_wire_core::{ApiVersion, DecodeLimits};
+
+    use crate::cluster::{ControlReply, ControlRequest, Controller, NewTopic};
+    use crate::model::BrokerSettings;
+
+    /// Encodes a response at a version and reads it back: a field that the version cannot carry fails here.
+    pub fn round_trip<R: kafka_wire::KafkaMessage>(response: &R, version: i16) -> R {
+        let version = ApiVersion::new(version);
+        let bytes =
+            response.encode_to_bytes(version).unwrap_or_else(|e| panic!("{} v{version}: {e}", R::NAME));
+        R::decode_from_bytes(bytes, version, DecodeLimits::default()).unwrap()
+    }
+
+    /// A controller in a temporary directory with topics of these names and partition counts.
+    pub fn controller(topics: &[(&str, i32)]) -> (tempfile::TempDir, Controller) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut controller = Controller::open(Path::new(dir.path()), &BrokerSettings::default()).unwrap();
+        let topics = topics
+            .iter()
+            .map(|(name, partitions)| NewTopic { partitions: *partitions, ..NewTopic::named(*name) });
+        let request = ControlRequest::CreateTopics { topics: topics.collect(), validate_only: false };
+        match controller.handle(request, 0) {
+            ControlReply::CreateTopics(results) => results.into_iter().for_each(|r| drop(r.unwrap())),
+            other => panic!("{other:?}"),
+        }
+        (dir, controller)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn operations_are_kafkas() {
+        assert_eq!((super::ALL_TOPIC_OPERATIONS, super::ALL_CLUSTER_OPERATIONS), (3576, 8096));
+    }
+}
