@@ -7,7 +7,7 @@ use kafka_wire_core::StrBytes;
 
 use super::Cx;
 use super::describe_configs::{BROKER, TOPIC};
-use super::support::{build, code, message, whole_error};
+use super::common::{build, code, message, whole_error};
 use crate::cluster::{ConfigResource, ControlError, ControlErrorKind, ControlReply, ControlRequest};
 use crate::wire::ErrorCode;
 
@@ -100,7 +100,7 @@ pub fn merge<T>(checked: Checked<T>, reply: ControlReply) -> Vec<Result<(), Cont
 mod tests {
     use kafka_wire::alter_configs_request::{AlterConfigsResource, AlterableConfig};
 
-    use super::super::support::testing::{controller, round_trip};
+    use super::super::common::testing::{controller, round_trip};
     use super::*;
 
     fn resource(resource_type: i8, name: &str, configs: &[(&str, Option<&str>)]) -> AlterConfigsResource {

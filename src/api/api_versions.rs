@@ -3,7 +3,7 @@
 use kafka_wire::api_versions_response::ApiVersion as Range;
 use kafka_wire::{ApiVersionsRequest, ApiVersionsResponse};
 
-use super::support::build;
+use super::common::build;
 use super::{Cx, Pending, respond_in, table};
 use crate::wire::ErrorCode;
 
@@ -65,7 +65,7 @@ fn is_software_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::support::testing::round_trip;
+    use super::super::common::testing::round_trip;
     use super::*;
 
     const SERVED: [(i16, i16, i16); 3] = [(0, 0, 13), (3, 0, 13), (18, 0, 4)];

@@ -4,7 +4,7 @@ use kafka_wire::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_wire::{CreatePartitionsRequest, CreatePartitionsResponse};
 
 use super::Cx;
-use super::support::{build, code, message, whole_error};
+use super::common::{build, code, message, whole_error};
 use crate::cluster::{ControlReply, ControlRequest, NewPartitions};
 use crate::wire::ErrorCode;
 
@@ -53,7 +53,7 @@ fn answer(request: &CreatePartitionsRequest, reply: ControlReply) -> CreateParti
 mod tests {
     use kafka_wire::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
 
-    use super::super::support::testing::{controller, round_trip};
+    use super::super::common::testing::{controller, round_trip};
     use super::*;
 
     #[test]

@@ -8,7 +8,7 @@ use kafka_wire::{CreateTopicsRequest, CreateTopicsResponse};
 
 use super::Cx;
 use super::describe_configs::{Entry, topic_entries};
-use super::support::{build, code, message, uuid, whole_error};
+use super::common::{build, code, message, uuid, whole_error};
 use crate::cluster::{ControlError, ControlReply, ControlRequest, Image, NewTopic, Topic};
 use crate::model::BrokerSettings;
 use crate::wire::ErrorCode;
@@ -105,7 +105,7 @@ fn config(entry: Entry) -> CreatableTopicConfigs {
 mod tests {
     use kafka_wire::create_topics_request::{CreatableReplicaAssignment, CreatableTopicConfig};
 
-    use super::super::support::testing::{controller, round_trip};
+    use super::super::common::testing::{controller, round_trip};
     use super::*;
 
     fn run(request: &CreateTopicsRequest, version: i16) -> CreateTopicsResponse {

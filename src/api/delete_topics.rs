@@ -7,7 +7,7 @@ use kafka_wire::delete_topics_response::DeletableTopicResult;
 use kafka_wire::{DeleteTopicsRequest, DeleteTopicsResponse};
 
 use super::Cx;
-use super::support::{build, code, message, topic_id, uuid, whole_error};
+use super::common::{build, code, message, topic_id, uuid, whole_error};
 use crate::cluster::{ControlError, ControlErrorKind, ControlReply, ControlRequest, Topic, TopicRef};
 use crate::wire::ErrorCode;
 
@@ -92,7 +92,7 @@ fn result(
 
 #[cfg(test)]
 mod tests {
-    use super::super::support::testing::{controller, round_trip};
+    use super::super::common::testing::{controller, round_trip};
     use super::*;
 
     #[test]

@@ -5,7 +5,7 @@ use kafka_wire::{DescribeClusterRequest, DescribeClusterResponse};
 use kafka_wire_core::StrBytes;
 
 use super::Cx;
-use super::support::{ALL_CLUSTER_OPERATIONS, NOT_ASKED, build};
+use super::common::{ALL_CLUSTER_OPERATIONS, NOT_ASKED, build};
 use crate::cluster::{Broker, Image};
 use crate::wire::ErrorCode;
 
@@ -66,7 +66,7 @@ fn described(broker: &Broker) -> DescribeClusterBroker {
 
 #[cfg(test)]
 mod tests {
-    use super::super::support::testing::{controller, round_trip};
+    use super::super::common::testing::{controller, round_trip};
     use super::*;
 
     #[test]

@@ -8,7 +8,7 @@ use kafka_wire::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_wire_core::StrBytes;
 
 use super::Cx;
-use super::support::build;
+use super::common::build;
 use crate::cluster::records::Owner;
 use crate::cluster::{Image, Topic};
 use crate::model::BrokerSettings;

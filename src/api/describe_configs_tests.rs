@@ -1,4 +1,4 @@
-use super::super::support::testing::{controller, round_trip};
+use super::super::common::testing::{controller, round_trip};
 use super::*;
 use crate::cluster::{ConfigChange, ConfigOp, ConfigResource, ControlRequest, Controller};
 

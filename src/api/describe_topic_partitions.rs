@@ -10,7 +10,7 @@ use kafka_wire::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse
 use kafka_wire_core::StrBytes;
 
 use super::Cx;
-use super::support::{ALL_TOPIC_OPERATIONS, build, uuid};
+use super::common::{ALL_TOPIC_OPERATIONS, build, uuid};
 use crate::cluster::names::check_topic_name;
 use crate::cluster::{Image, Partition, Topic};
 use crate::wire::ErrorCode;
@@ -126,7 +126,7 @@ fn described(index: i32, partition: &Partition) -> DescribeTopicPartitionsRespon
 mod tests {
     use kafka_wire::describe_topic_partitions_request::{Cursor as Start, TopicRequest};
 
-    use super::super::support::testing::{controller, round_trip};
+    use super::super::common::testing::{controller, round_trip};
     use super::*;
 
     fn request(topics: &[&str], limit: i32, cursor: Option<(&str, i32)>) -> DescribeTopicPartitionsRequest {

@@ -6,7 +6,7 @@ use kafka_wire::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse
 
 use super::Cx;
 use super::alter_configs::{Checked, merge, no_nulls, take_good, target};
-use super::support::{build, code, message};
+use super::common::{build, code, message};
 use crate::cluster::{ConfigChange, ConfigOp, ControlError, ControlErrorKind, ControlRequest};
 use crate::wire::ErrorCode;
 
@@ -76,7 +76,7 @@ mod tests {
     use kafka_wire::incremental_alter_configs_request::AlterableConfig;
 
     use super::super::describe_configs::TOPIC;
-    use super::super::support::testing::{controller, round_trip};
+    use super::super::common::testing::{controller, round_trip};
     use super::*;
 
     fn resource(name: &str, changes: &[(&str, i8, Option<&str>)]) -> AlterConfigsResource {

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use kafka_wire::{InitProducerIdRequest, InitProducerIdResponse};
 
 use super::Cx;
-use super::support::{build, code, whole_error};
+use super::common::{build, code, whole_error};
 use crate::cluster::control::ProducerIdBlock;
 use crate::cluster::{ControlReply, ControlRequest};
 use crate::wire::ErrorCode;
@@ -85,7 +85,7 @@ fn answer(id: Result<i64, ErrorCode>) -> InitProducerIdResponse {
 
 #[cfg(test)]
 mod tests {
-    use super::super::support::testing::round_trip;
+    use super::super::common::testing::round_trip;
     use super::*;
 
     #[test]

@@ -9,7 +9,7 @@ use kafka_wire::{MetadataRequest, MetadataResponse};
 use kafka_wire_core::{StrBytes, Uuid};
 
 use super::Cx;
-use super::support::{ALL_CLUSTER_OPERATIONS, ALL_TOPIC_OPERATIONS, NOT_ASKED, build, code, topic_id, uuid};
+use super::common::{ALL_CLUSTER_OPERATIONS, ALL_TOPIC_OPERATIONS, NOT_ASKED, build, code, topic_id, uuid};
 use crate::cluster::names::check_topic_name;
 use crate::cluster::{ControlReply, ControlRequest, Image, NewTopic, Partition, Topic};
 use crate::wire::ErrorCode;
@@ -66,7 +66,7 @@ async fn create(cx: &Cx, names: BTreeSet<StrBytes>, response: &mut MetadataRespo
                 }
             }
         }
-        other => log::warn!("topics were not created on first use: {}", super::support::whole_error(other)),
+        other => log::warn!("topics were not created on first use: {}", super::common::whole_error(other)),
     }
 }
 

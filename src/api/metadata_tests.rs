@@ -1,6 +1,6 @@
 use kafka_wire::metadata_request::MetadataRequestTopic;
 
-use super::super::support::testing::{controller, round_trip};
+use super::super::common::testing::{controller, round_trip};
 use super::*;
 
 fn asking(names: Option<&[&str]>) -> MetadataRequest {
