@@ -110,6 +110,9 @@ impl MetadataLog {
     /// directory until it is renamed, at the very end.
     pub fn create(dir: &Path, commit: u64, snapshot: &[Record]) -> Result<Self, MetadataError> {
         fs::create_dir_all(dir).map_err(io_error("create", dir))?;
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_dir(parent)?;
+        }
         let path = file_path(dir, commit);
         let unfinished = path.with_extension("tmp");
         let frame = encode_frame(commit, snapshot)?;

@@ -135,3 +135,31 @@ fn unserved_versions_are_refused() {
         assert_eq!(ProduceFrame::parse(BytesMut::new(), version).unwrap_err(), WireError::Version(version));
     }
 }
+
+/// Bytes that look like nothing, and requests with several bytes changed: an error or a request, never a panic.
+#[test]
+fn random_bytes_never_panic() {
+    let seed = std::env::var("WEIR_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(0x5eed_u64);
+    println!("WEIR_SEED={seed}");
+    let mut state = seed;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as usize % below.max(1)
+    };
+    for _ in 0..20_000 {
+        let version = MIN_VERSION + random(11) as i16;
+        let mut bytes =
+            encoded(&request(version, version >= FLEXIBLE_FROM && random(2) == 0), version).to_vec();
+        if random(3) == 0 {
+            bytes = (0..random(64)).map(|_| random(256) as u8).collect();
+        }
+        for _ in 0..random(6) {
+            let (at, value) = (random(bytes.len()), random(256) as u8);
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+        }
+        bytes.truncate(bytes.len() - random(3).min(bytes.len()));
+        let _ = ProduceFrame::parse(bytes[..].into(), version);
+    }
+}
