@@ -120,10 +120,10 @@ struct Consumer {
 }
 
 impl Work for Consumer {
-    fn next(&mut self) -> Bytes {
+    fn next(&mut self) -> Option<Bytes> {
         let mut frame = self.frame.clone();
         frame[self.offset_at..self.offset_at + 8].copy_from_slice(&self.offset.to_be_bytes());
-        Bytes::from(frame)
+        Some(Bytes::from(frame))
     }
 
     fn answer(&mut self, frame: &[u8]) -> Outcome<Answer> {

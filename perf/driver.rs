@@ -25,8 +25,8 @@ const LONGEST_US: u64 = 600_000_000;
 
 /// The work of one connection.
 pub trait Work {
-    /// The next request's whole frame, its length first.
-    fn next(&mut self) -> Bytes;
+    /// The next request's whole frame, its length first; `None` when there is no more to ask.
+    fn next(&mut self) -> Option<Bytes>;
     /// Judges an answer, given without its length prefix.
     fn answer(&mut self, frame: &[u8]) -> Outcome<Answer>;
 }
@@ -151,7 +151,7 @@ impl<W: Work> Connection<W> {
     }
 
     fn send_next(&mut self) {
-        let frame = self.work.next();
+        let Some(frame) = self.work.next() else { return };
         let mut head: [u8; HEAD] = frame[..HEAD].try_into().expect("a frame is longer than its head");
         head[8..12].copy_from_slice(&self.next_id.to_be_bytes());
         self.in_flight.push_back((self.next_id, Instant::now()));

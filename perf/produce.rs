@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use clap::Args;
 use weir::client::Codec;
+use weir::wire::error_code::ErrorCode;
 
 use crate::Outcome;
-use crate::driver::{Answer, Work, drive};
+use crate::driver::{Answer, Window, Work, drive};
 use crate::frames;
 use crate::report::{Observer, Report};
 use crate::topics::{Broker, fresh_name};
@@ -26,7 +27,7 @@ pub struct ProduceSpec {
     /// Bytes of a record's value
     #[arg(long, default_value_t = 100)]
     pub record_bytes: usize,
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..))]
     pub partitions: i32,
     /// all or 1
     #[arg(long, default_value = "all", value_parser = parse_acks)]
@@ -98,14 +99,12 @@ pub fn measure(
     for partition in 0..spec.partitions {
         requests.push(frames::produce(topic, partition, batch.clone(), spec.acks)?);
     }
+    let each = Answer { records: spec.batch_records as u64, bytes: batch.len() as u64, error: 0 };
+    touch(broker, spec, &requests, each)?;
     let mut streams = Vec::new();
     for connection in 0..spec.connections {
-        let work = Producer {
-            requests: requests.clone(),
-            turn: connection,
-            each: Answer { records: spec.batch_records as u64, bytes: batch.len() as u64, error: 0 },
-        };
-        streams.push((broker.stream()?, work));
+        let requests = requests.iter().cycle().skip(connection % requests.len()).cloned();
+        streams.push((broker.stream()?, Producer { requests, each }));
     }
     let start = Instant::now() + Duration::from_secs_f64(timing.warm_up);
     let observer = Observer::watch(pid, start, Duration::from_secs_f64(timing.duration));
@@ -113,18 +112,28 @@ pub fn measure(
     Ok(observer.report(tally))
 }
 
-/// One connection's requests: its partitions in turn, each connection starting at another.
-struct Producer {
-    requests: Vec<Bytes>,
-    turn: usize,
+/// Produces once to every partition, so that no partition's first batch, which may create files, falls
+/// into what is counted.
+fn touch(broker: &Broker, spec: &ProduceSpec, requests: &[Bytes], each: Answer) -> Outcome<()> {
+    let work = Producer { requests: requests.to_vec().into_iter(), each };
+    let start = Instant::now();
+    let window = Window { start, end: start + Duration::from_secs(600) };
+    let tally = drive(vec![(broker.stream()?, work)], spec.in_flight, window)?;
+    match tally.errors.first_key_value() {
+        None => Ok(()),
+        Some((code, _)) => Err(format!("the broker answered {}", ErrorCode::from_code(*code))),
+    }
+}
+
+/// One connection's requests.
+struct Producer<I> {
+    requests: I,
     each: Answer,
 }
 
-impl Work for Producer {
-    fn next(&mut self) -> Bytes {
-        let request = self.requests[self.turn % self.requests.len()].clone();
-        self.turn += 1;
-        request
+impl<I: Iterator<Item = Bytes>> Work for Producer<I> {
+    fn next(&mut self) -> Option<Bytes> {
+        self.requests.next()
     }
 
     fn answer(&mut self, frame: &[u8]) -> Outcome<Answer> {

@@ -55,8 +55,8 @@ fn peer(body: Bytes) -> TcpStream {
 struct Constant(Bytes);
 
 impl Work for Constant {
-    fn next(&mut self) -> Bytes {
-        self.0.clone()
+    fn next(&mut self) -> Option<Bytes> {
+        Some(self.0.clone())
     }
 
     fn answer(&mut self, frame: &[u8]) -> Outcome<Answer> {
