@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Args;
-use weir::client::Codec;
-use weir::wire::error_code::ErrorCode;
+use weir::client::{Codec, KafkaError};
 
 use crate::Outcome;
 use crate::driver::{Answer, Window, Work, drive};
@@ -121,7 +120,7 @@ fn touch(broker: &Broker, spec: &ProduceSpec, requests: &[Bytes], each: Answer) 
     let tally = drive(vec![(broker.stream()?, work)], spec.in_flight, window)?;
     match tally.errors.first_key_value() {
         None => Ok(()),
-        Some((code, _)) => Err(format!("the broker answered {}", ErrorCode::from_code(*code))),
+        Some((code, _)) => Err(format!("the broker answered {}", KafkaError { code: *code, message: None })),
     }
 }
 

@@ -4,7 +4,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use weir::wire::error_code::ErrorCode;
+use weir::client::KafkaError;
 
 use crate::Outcome;
 use crate::driver::{Tally, Window};
@@ -58,7 +58,7 @@ impl Observer {
             errors: tally
                 .errors
                 .iter()
-                .map(|(code, count)| (ErrorCode::from_code(*code).name().to_owned(), *count))
+                .map(|(code, count)| (KafkaError { code: *code, message: None }.to_string(), *count))
                 .collect(),
         }
     }
