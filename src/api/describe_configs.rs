@@ -1,5 +1,7 @@
 //! DescribeConfigs: what applies to a topic or a broker, and where each value comes from.
 
+use std::collections::BTreeSet;
+
 use kafka_wire::describe_configs_request::DescribeConfigsResource;
 use kafka_wire::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
@@ -169,11 +171,20 @@ fn answer(
     request: &DescribeConfigsRequest,
     version: i16,
 ) -> DescribeConfigsResponse {
+    // A small request that names one resource many times must not have a huge answer.
+    let mut seen = BTreeSet::new();
+    let mut once = |resource: &DescribeConfigsResource| {
+        if seen.insert((resource.resource_type, resource.resource_name.clone())) {
+            entries(image, settings, resource)
+        } else {
+            Err((ErrorCode::InvalidRequest, "Each resource must appear at most once.".into()))
+        }
+    };
     let one = |resource: &DescribeConfigsResource| {
         build(|r: &mut DescribeConfigsResult| {
             r.resource_type = resource.resource_type;
             r.resource_name = resource.resource_name.clone();
-            match entries(image, settings, resource) {
+            match once(resource) {
                 Ok(entries) => {
                     let wanted = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
                     let asked =

@@ -125,4 +125,8 @@ fn what_cannot_be_described_says_why() {
         assert!(result.error_message.is_some());
     }
     assert_eq!(ask(&controller, &request(CLIENT_METRICS, "x", None)).error_code, 0);
+    let mut twice = request(BROKER, "1", None);
+    twice.resources.push(twice.resources[0].clone());
+    let response = answer(&controller.image(), &BrokerSettings::default(), &twice, 4);
+    assert_eq!(response.results.iter().map(|r| r.error_code).collect::<Vec<_>>(), [0, 42]);
 }

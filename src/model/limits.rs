@@ -8,5 +8,8 @@ pub const MAX_IN_FLIGHT: usize = 128;
 pub const MAX_TOPIC_NAME: usize = 249;
 /// Largest number of partitions a single topic may have.
 pub const MAX_PARTITIONS_PER_TOPIC: i32 = 100_000;
+/// Partitions that one request may create, as Kafka has it: more are asked for in several requests.
+pub const MAX_PARTITIONS_PER_REQUEST: usize = 10_000;
 
+const _: () = assert!(MAX_PARTITIONS_PER_REQUEST <= MAX_PARTITIONS_PER_TOPIC as usize);
 const _: () = assert!(MAX_FRAME_BYTES < i32::MAX as usize);

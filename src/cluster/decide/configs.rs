@@ -80,9 +80,12 @@ fn each<T>(
 where
     T: AsNames,
 {
+    let mut seen = BTreeSet::new();
+    let repeated: BTreeSet<_> =
+        resources.iter().map(|(resource, _)| resource).filter(|resource| !seen.insert(*resource)).collect();
     let mut records = Vec::new();
     let results = resources.iter().map(|(resource, wanted)| {
-        if resources.iter().filter(|(other, _)| other == resource).count() > 1 {
+        if repeated.contains(resource) {
             return refuse(Kind::InvalidRequest, "Each resource must appear at most once.");
         }
         let mut names = BTreeSet::new();

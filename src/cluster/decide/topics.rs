@@ -1,6 +1,6 @@
 //! Creating, deleting and growing topics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::NewId;
@@ -9,7 +9,7 @@ use crate::cluster::image::{Image, Topic};
 use crate::cluster::metadata_log::MetadataError;
 use crate::cluster::names::{check_topic_name, collision_key};
 use crate::cluster::records::{Owner, Record};
-use crate::model::limits::MAX_PARTITIONS_PER_TOPIC;
+use crate::model::limits::{MAX_PARTITIONS_PER_REQUEST, MAX_PARTITIONS_PER_TOPIC};
 use crate::model::{BrokerId, BrokerSettings, TopicId};
 
 type Results<T> = Vec<Result<T, ControlError>>;
@@ -26,12 +26,12 @@ pub fn create(
     new_id: &mut NewId<'_>,
 ) -> Result<(Vec<Record>, Results<TopicId>), MetadataError> {
     let repeated = repeated(topics.iter().map(|topic| topic.name.as_str()));
-    let mut collisions = BTreeMap::new();
-    let mut budget = MAX_PARTITIONS_PER_TOPIC as usize;
+    let mut collisions = existing_keys(image, topics);
+    let mut budget = MAX_PARTITIONS_PER_REQUEST;
     let mut records = Vec::new();
     let mut results = Vec::with_capacity(topics.len());
     for topic in topics {
-        let checked = if repeated.contains(&topic.name.as_str()) {
+        let checked = if repeated.contains(topic.name.as_str()) {
             refuse(Kind::InvalidRequest, "Duplicate topic name.")
         } else {
             check_name(image, &collisions, &topic.name)
@@ -60,37 +60,33 @@ pub fn create(
 }
 
 /// Names that are given more than once.
-fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut names: Vec<_> = names.collect();
-    names.sort_unstable();
-    let mut repeated: Vec<_> =
-        names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
-    repeated.dedup();
-    repeated
+fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| !seen.insert(*name)).collect()
 }
 
-fn check_name(image: &Image, new: &BTreeMap<String, String>, name: &str) -> Result<(), ControlError> {
+/// The collision keys of the topics there are, where a new name could collide at all.
+fn existing_keys(image: &Image, new: &[NewTopic]) -> BTreeMap<String, String> {
+    if !new.iter().any(|topic| topic.name.contains(['.', '_'])) {
+        return BTreeMap::new();
+    }
+    let named = image.topics().filter(|topic| topic.name.contains(['.', '_']));
+    named.map(|topic| (collision_key(&topic.name), topic.name.to_string())).collect()
+}
+
+fn check_name(image: &Image, keys: &BTreeMap<String, String>, name: &str) -> Result<(), ControlError> {
     if let Err(message) = check_topic_name(name) {
         return refuse(Kind::InvalidTopic, message);
     }
     if image.topic(name).is_some() {
         return refuse(Kind::TopicExists, format!("Topic '{name}' already exists."));
     }
-    if name.contains(['.', '_']) {
-        let key = collision_key(name);
-        let dots_equal = |other: &str| {
-            let same = |(a, b): (u8, u8)| a == b || (matches!(a, b'.' | b'_') && matches!(b, b'.' | b'_'));
-            other.len() == name.len() && other.bytes().zip(name.bytes()).all(same)
-        };
-        let existing = image.topics().map(|topic| &*topic.name).find(|other| dots_equal(other));
-        if let Some(other) = existing.or(new.get(&key).map(String::as_str)) {
-            return refuse(
-                Kind::InvalidTopic,
-                format!("Topic '{name}' collides with existing topic: {other}"),
-            );
+    match keys.get(&collision_key(name)) {
+        Some(other) => {
+            refuse(Kind::InvalidTopic, format!("Topic '{name}' collides with existing topic: {other}"))
         }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn check_configs(topic: &NewTopic) -> Result<(), ControlError> {
@@ -150,7 +146,9 @@ fn within_budget(count: usize, budget: usize) -> Result<(), ControlError> {
     }
     refuse(
         Kind::TooManyPartitions,
-        format!("Excessively large number of partitions: one request may create {MAX_PARTITIONS_PER_TOPIC}."),
+        format!(
+            "Excessively large number of partitions per request: {MAX_PARTITIONS_PER_REQUEST} are allowed."
+        ),
     )
 }
 
@@ -240,10 +238,10 @@ pub fn grow(
     topics: &[NewPartitions],
 ) -> (Vec<Record>, Results<()>) {
     let repeated = repeated(topics.iter().map(|topic| topic.topic.as_str()));
-    let mut budget = MAX_PARTITIONS_PER_TOPIC as usize;
+    let mut budget = MAX_PARTITIONS_PER_REQUEST;
     let mut records = Vec::new();
     let results = topics.iter().map(|wanted| {
-        if repeated.contains(&wanted.topic.as_str()) {
+        if repeated.contains(wanted.topic.as_str()) {
             return refuse(Kind::InvalidRequest, "Duplicate topic name.");
         }
         let Some(topic) = image.topic(&wanted.topic) else {
@@ -278,7 +276,10 @@ fn added(
         );
     }
     if wanted.total > MAX_PARTITIONS_PER_TOPIC {
-        return within_budget(wanted.total as usize, MAX_PARTITIONS_PER_TOPIC as usize).map(|()| Vec::new());
+        return refuse(
+            Kind::TooManyPartitions,
+            format!("A topic may have {MAX_PARTITIONS_PER_TOPIC} partitions at most."),
+        );
     }
     let more = (wanted.total - have) as usize;
     within_budget(more, budget)?;
