@@ -1,1 +1,11 @@
-//! partition
+//! One replica of a partition: what may be appended, what may be read, who is waiting.
+//!
+//! Owner: the shard that owns the partition. Decisions are pure; bytes go through [`crate::log`]. Nothing here knows
+//! connections, requests or other partitions.
+
+pub mod producer;
+pub mod read;
+pub mod replica;
+
+pub use read::{FoundOffset, Position, ReadError, ReadOutcome};
+pub use replica::{AppendError, Appended, Replica, Waiting};

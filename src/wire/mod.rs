@@ -10,6 +10,7 @@ pub mod fetch;
 pub mod frame;
 pub mod produce;
 mod read;
+pub mod record;
 
 pub use batch::{BatchError, BatchHeader, BatchIter};
 pub use error_code::ErrorCode;

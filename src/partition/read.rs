@@ -1,0 +1,164 @@
+//! Reading one partition for a consumer, and the lookups that find an offset.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::Replica;
+use crate::log::LogError;
+
+/// Where a consumer wants to read, and what it believes of the leader (-1: nothing).
+#[derive(Clone, Copy, Debug)]
+pub struct Position {
+    pub offset: i64,
+    pub max_bytes: usize,
+    pub leader_epoch: i32,
+    pub last_fetched_epoch: i32,
+}
+
+/// What a read returns, also when there is nothing to read.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOutcome {
+    pub high_watermark: i64,
+    pub log_start_offset: i64,
+    /// Where the reader's log left this one: its epoch and that epoch's end (KIP-595).
+    pub diverging: Option<(i32, i64)>,
+    pub batches: Vec<Bytes>,
+}
+
+impl ReadOutcome {
+    pub fn bytes(&self) -> usize {
+        self.batches.iter().map(Bytes::len).sum()
+    }
+}
+
+#[derive(Clone, Debug, Error)]
+pub enum ReadError {
+    #[error("no such partition here")]
+    UnknownPartition,
+    #[error("the offset is outside of the log")]
+    OffsetOutOfRange { high_watermark: i64, log_start_offset: i64 },
+    #[error("the leader epoch is older than the partition's")]
+    FencedEpoch,
+    #[error("the leader epoch is newer than the partition's")]
+    UnknownEpoch,
+    #[error("corrupt: {0}")]
+    Corrupt(Arc<str>),
+    #[error("{0}")]
+    Storage(Arc<str>),
+}
+
+impl From<LogError> for ReadError {
+    fn from(e: LogError) -> Self {
+        match &e {
+            LogError::Corrupt { .. } => Self::Corrupt(e.to_string().into()),
+            _ => Self::Storage(e.to_string().into()),
+        }
+    }
+}
+
+/// What ListOffsets asks for, besides a time.
+pub mod special_timestamp {
+    pub const LATEST: i64 = -1;
+    pub const EARLIEST: i64 = -2;
+    pub const MAX_TIMESTAMP: i64 = -3;
+    pub const EARLIEST_LOCAL: i64 = -4;
+    pub const LATEST_TIERED: i64 = -5;
+}
+
+/// The answer to a lookup; -1 stands for "none".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundOffset {
+    pub offset: i64,
+    pub timestamp: i64,
+    pub leader_epoch: i32,
+}
+
+impl Replica {
+    /// Checks a reader's idea of the leader epoch; -1 is none.
+    pub fn check_epoch(&self, claimed: i32) -> Result<(), ReadError> {
+        match claimed {
+            -1 => Ok(()),
+            epoch if epoch < self.leader_epoch() => Err(ReadError::FencedEpoch),
+            epoch if epoch > self.leader_epoch() => Err(ReadError::UnknownEpoch),
+            _ => Ok(()),
+        }
+    }
+
+    fn begin_read(&self, position: &Position) -> Result<ReadOutcome, ReadError> {
+        self.check_epoch(position.leader_epoch)?;
+        if let Some(reason) = self.log.needs_repair() {
+            return Err(ReadError::Corrupt(reason));
+        }
+        let (high_watermark, log_start_offset) = (self.high_watermark(), self.log.start_offset());
+        if position.offset < log_start_offset || position.offset > self.log.end_offset() {
+            return Err(ReadError::OffsetOutOfRange { high_watermark, log_start_offset });
+        }
+        let mut outcome = ReadOutcome { high_watermark, log_start_offset, ..ReadOutcome::default() };
+        if position.last_fetched_epoch >= 0 {
+            let (epoch, end) = self.log.epoch_end_offset(position.last_fetched_epoch);
+            if epoch < position.last_fetched_epoch || end < position.offset {
+                outcome.diverging = Some((epoch, end));
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Reads from memory. `Ok(None)`: the disk has to be asked, with [`Self::read`].
+    pub fn read_cached(
+        &self,
+        position: &Position,
+        at_least_one: bool,
+    ) -> Result<Option<ReadOutcome>, ReadError> {
+        let mut outcome = self.begin_read(position)?;
+        if outcome.diverging.is_some() || position.offset >= outcome.high_watermark {
+            return Ok(Some(outcome));
+        }
+        let Position { offset, max_bytes, .. } = *position;
+        let Some(batches) = self.log.read_cached(offset, outcome.high_watermark, max_bytes, at_least_one)
+        else {
+            return Ok(None);
+        };
+        outcome.batches = batches;
+        Ok(Some(outcome))
+    }
+
+    pub async fn read(&self, position: &Position, at_least_one: bool) -> Result<ReadOutcome, ReadError> {
+        if let Some(outcome) = self.read_cached(position, at_least_one)? {
+            return Ok(outcome);
+        }
+        let mut outcome = self.begin_read(position)?;
+        let Position { offset, max_bytes, .. } = *position;
+        outcome.batches = self.log.read(offset, outcome.high_watermark, max_bytes, at_least_one).await?;
+        Ok(outcome)
+    }
+
+    /// ListOffsets for one partition.
+    pub async fn find_offset(&self, timestamp: i64, leader_epoch: i32) -> Result<FoundOffset, ReadError> {
+        self.check_epoch(leader_epoch)?;
+        let at = |offset| FoundOffset { offset, timestamp: -1, leader_epoch: self.leader_epoch() };
+        let none = FoundOffset { offset: -1, timestamp: -1, leader_epoch: -1 };
+        let found = match timestamp {
+            special_timestamp::LATEST => return Ok(at(self.high_watermark())),
+            special_timestamp::EARLIEST | special_timestamp::EARLIEST_LOCAL => {
+                return Ok(at(self.log.start_offset()));
+            }
+            special_timestamp::LATEST_TIERED => return Ok(none),
+            special_timestamp::MAX_TIMESTAMP => self.log.max_timestamp().await?,
+            timestamp => self.log.offset_for_timestamp(timestamp).await?,
+        };
+        Ok(match found {
+            Some((offset, timestamp, leader_epoch)) if offset < self.high_watermark() => {
+                FoundOffset { offset, timestamp, leader_epoch }
+            }
+            _ => none,
+        })
+    }
+
+    /// OffsetForLeaderEpoch for one partition: the largest epoch up to `epoch`, and where it ends.
+    pub fn epoch_end(&self, epoch: i32, current_epoch: i32) -> Result<(i32, i64), ReadError> {
+        self.check_epoch(current_epoch)?;
+        Ok(self.log.epoch_end_offset(epoch))
+    }
+}

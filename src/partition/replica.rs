@@ -1,0 +1,276 @@
+//! Appending to and watching one partition.
+//!
+//! Offsets obey `log start ≤ high watermark ≤ log end`; with one replica the high watermark is the durable log end,
+//! so a consumer never reads what a crash could take back (unless the topic opted out with `write.caching`).
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use thiserror::Error;
+
+use super::producer::{ProducerError, Producers, Verdict};
+use crate::log::{JournalFailed, Lsn, PartitionLog, ShardLog};
+use crate::model::PartitionId;
+use crate::model::topic_config::{TimestampType, TopicConfig};
+use crate::wire::batch::{self, BatchError, BatchHeader, Compression};
+use crate::wire::record;
+
+#[derive(Debug, Error)]
+pub enum AppendError {
+    #[error("{0}")]
+    Batch(#[from] BatchError),
+    #[error("{0}")]
+    Producer(#[from] ProducerError),
+    #[error("the timestamp {timestamp} is outside of the topic's bounds around {now}")]
+    Timestamp { timestamp: i64, now: i64 },
+    #[error("the batch is transactional, and transactions are not served")]
+    Transactional,
+    #[error("a compacted topic takes no record without a key")]
+    MissingKey,
+    #[error("the partition needs repair: {0}")]
+    NeedsRepair(Arc<str>),
+    #[error("the journal has failed: {0}")]
+    JournalFailed(Arc<str>),
+}
+
+impl From<JournalFailed> for AppendError {
+    fn from(failed: JournalFailed) -> Self {
+        Self::JournalFailed(failed.0)
+    }
+}
+
+/// Where a batch went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    pub base_offset: i64,
+    /// The broker's time, where the topic's timestamps are the broker's; -1 otherwise.
+    pub log_append_time: i64,
+    pub log_start_offset: i64,
+    /// The journal position whose durability acknowledges the batch; `None` when that is not to be waited for.
+    pub lsn: Option<Lsn>,
+}
+
+pub struct Replica {
+    pub id: PartitionId,
+    pub topic: Arc<str>,
+    pub log: Rc<PartitionLog>,
+    config: RefCell<Arc<TopicConfig>>,
+    leader_epoch: Cell<i32>,
+    producers: RefCell<Producers>,
+    high_watermark: Cell<i64>,
+    /// Appended batches that no commit covers yet: their journal position and the log end they make.
+    undurable: RefCell<VecDeque<(Lsn, i64)>>,
+    watchers: RefCell<Vec<Watcher>>,
+    purge_at: Cell<usize>,
+}
+
+/// Somebody who waits for any of several partitions to have something new.
+pub trait Waiting {
+    /// Something is new. Called any number of times.
+    fn fire(&self);
+    /// Whether nobody waits any more.
+    fn is_over(&self) -> bool;
+}
+
+struct Watcher {
+    above: i64,
+    waiting: Rc<dyn Waiting>,
+}
+
+/// Watchers of a partition that may be over before the list is looked through.
+const WATCHERS_UNPURGED: usize = 16;
+
+impl Replica {
+    pub fn new(
+        id: PartitionId,
+        topic: Arc<str>,
+        log: Rc<PartitionLog>,
+        config: Arc<TopicConfig>,
+        leader_epoch: i32,
+    ) -> Self {
+        let end = log.end_offset();
+        Self {
+            id,
+            topic,
+            log,
+            config: RefCell::new(config),
+            leader_epoch: Cell::new(leader_epoch),
+            producers: RefCell::default(),
+            high_watermark: Cell::new(end),
+            undurable: RefCell::default(),
+            watchers: RefCell::default(),
+            purge_at: Cell::new(WATCHERS_UNPURGED),
+        }
+    }
+
+    pub fn set_producers(&self, producers: Producers) {
+        self.producers.replace(producers);
+    }
+
+    /// The producers' state as of the log end, to be stored once that is durable.
+    pub fn producer_snapshot(&self) -> Option<(i64, Vec<u8>)> {
+        let producers = self.producers.borrow();
+        (!producers.is_empty()).then(|| (self.log.end_offset(), producers.snapshot()))
+    }
+
+    pub fn expire_producers(&self, before_ms: i64) {
+        self.producers.borrow_mut().expire(before_ms);
+    }
+
+    pub fn config(&self) -> Arc<TopicConfig> {
+        self.config.borrow().clone()
+    }
+
+    pub fn set_config(&self, config: Arc<TopicConfig>) {
+        self.log.set_config(&config);
+        *self.config.borrow_mut() = config;
+    }
+
+    pub fn leader_epoch(&self) -> i32 {
+        self.leader_epoch.get()
+    }
+
+    pub fn high_watermark(&self) -> i64 {
+        self.high_watermark.get()
+    }
+
+    /// Checks a produced batch, gives it its place and queues it for the journal. On success it is in memory,
+    /// ordered, and acknowledged once `lsn` is durable.
+    pub fn append(
+        &self,
+        store: &ShardLog,
+        mut records: BytesMut,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let config = self.config.borrow().clone();
+        let header = batch::check_produced(&records, config.max_message_bytes)?;
+        if let Some(reason) = self.log.needs_repair() {
+            return Err(AppendError::NeedsRepair(reason));
+        }
+        if let Some(reason) = store.journal().failed() {
+            return Err(AppendError::JournalFailed(reason));
+        }
+        if header.is_transactional() {
+            return Err(AppendError::Transactional);
+        }
+        if config.cleanup_policy.compact && has_null_key(&records, &header) {
+            return Err(AppendError::MissingKey);
+        }
+        let broker_time = config.message_timestamp_type == TimestampType::LogAppendTime;
+        if !broker_time {
+            check_timestamps(&config, &header, now_ms)?;
+        }
+        if header.producer_id >= 0
+            && let Verdict::Duplicate { base_offset, timestamp } = self.producers.borrow().check(&header)?
+        {
+            return Ok(self.duplicate(base_offset, if broker_time { timestamp } else { -1 }));
+        }
+        if broker_time {
+            batch::stamp_log_append_time(&mut records, now_ms);
+        }
+        let base_offset = self.log.end_offset();
+        batch::stamp(&mut records, base_offset, self.leader_epoch.get());
+        let header = BatchHeader::parse(&records)?;
+        let lsn = store.append(&self.log, &header, records.freeze())?;
+        self.producers.borrow_mut().record(&header, now_ms);
+        Ok(Appended {
+            base_offset,
+            log_append_time: if broker_time { now_ms } else { -1 },
+            log_start_offset: self.log.start_offset(),
+            lsn: self.note_appended(lsn, config.write_caching),
+        })
+    }
+
+    /// A retry is acknowledged no earlier than the batch it repeats.
+    fn duplicate(&self, base_offset: i64, log_append_time: i64) -> Appended {
+        let undurable = self.undurable.borrow();
+        let lsn = undurable.iter().find(|(_, end)| *end > base_offset).map(|(lsn, _)| *lsn);
+        Appended { base_offset, log_append_time, log_start_offset: self.log.start_offset(), lsn }
+    }
+
+    fn note_appended(&self, lsn: Lsn, write_caching: bool) -> Option<Lsn> {
+        let end = self.log.end_offset();
+        if write_caching {
+            self.advance_high_watermark(end);
+            return None;
+        }
+        self.undurable.borrow_mut().push_back((lsn, end));
+        Some(lsn)
+    }
+
+    /// Whether appended batches wait for a commit.
+    pub fn is_undurable(&self) -> bool {
+        !self.undurable.borrow().is_empty()
+    }
+
+    /// The journal is durable up to `lsn`: the high watermark follows.
+    pub fn on_durable(&self, lsn: Lsn) {
+        let mut end = None;
+        let mut undurable = self.undurable.borrow_mut();
+        while let Some((first, offset)) = undurable.front().copied()
+            && first <= lsn
+        {
+            end = Some(offset);
+            undurable.pop_front();
+        }
+        drop(undurable);
+        if let Some(end) = end {
+            self.advance_high_watermark(end);
+        }
+    }
+
+    fn advance_high_watermark(&self, to: i64) {
+        if to <= self.high_watermark.get() {
+            return;
+        }
+        self.high_watermark.set(to);
+        self.watchers.borrow_mut().retain(|watcher| {
+            let fire = watcher.above < to;
+            if fire {
+                watcher.waiting.fire();
+            }
+            !fire && !watcher.waiting.is_over()
+        });
+    }
+
+    /// Fires `waiting` once the high watermark is above `above`, or the partition goes away.
+    pub fn watch(&self, above: i64, waiting: Rc<dyn Waiting>) {
+        if self.high_watermark.get() > above {
+            return waiting.fire();
+        }
+        let mut watchers = self.watchers.borrow_mut();
+        watchers.push(Watcher { above, waiting });
+        if watchers.len() >= self.purge_at.get() {
+            watchers.retain(|watcher| !watcher.waiting.is_over());
+            self.purge_at.set((watchers.len() * 2).max(WATCHERS_UNPURGED));
+        }
+    }
+
+    /// The partition is going away: nobody is left waiting.
+    pub fn retire(&self) {
+        for watcher in self.watchers.take() {
+            watcher.waiting.fire();
+        }
+    }
+}
+
+/// Kafka's `message.timestamp.before.max.ms` and `after.max.ms`, on the batch's own bounds: records are not decoded,
+/// so a batch whose middle is out of bounds while its first and largest timestamps are not is let through.
+fn check_timestamps(config: &TopicConfig, header: &BatchHeader, now: i64) -> Result<(), AppendError> {
+    for timestamp in [header.base_timestamp, header.max_timestamp] {
+        let early = now.saturating_sub(timestamp) > config.message_timestamp_before_max_ms;
+        let late = timestamp.saturating_sub(now) > config.message_timestamp_after_max_ms;
+        if timestamp >= 0 && (early || late) {
+            return Err(AppendError::Timestamp { timestamp, now });
+        }
+    }
+    Ok(())
+}
+
+/// Whether an uncompressed batch has a record without a key. Compressed batches are not opened.
+fn has_null_key(records: &[u8], header: &BatchHeader) -> bool {
+    header.compression() == Compression::None && record::any_null_key(records)
+}
