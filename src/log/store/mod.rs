@@ -31,7 +31,7 @@ use bytes::Bytes;
 use super::checkpoint::{Checkpoint, PartitionState};
 use super::journal::{Journal, JournalSettings};
 use super::partition_log::PartitionCheckpoint;
-use super::{BatchCache, LogError, Lsn, PartitionLog};
+use super::{BatchCache, JournalFailed, LogError, Lsn, PartitionLog};
 use crate::model::topic_config::TopicConfig;
 use crate::model::{PartitionId, TopicId};
 use crate::rt::{self, Notify};
@@ -215,11 +215,14 @@ impl ShardLog {
         }
     }
 
-    /// Puts a stamped batch into the journal and the log. When the journal has failed nothing happens, and the lsn
-    /// returned never becomes durable.
-    pub fn append(&self, log: &PartitionLog, header: &BatchHeader, batch: Bytes) -> Lsn {
-        let journaled = self.journal.append(log.id(), header.base_offset, header.leader_epoch, &batch);
-        let Ok(lsn) = journaled else { return Lsn(u64::MAX) };
+    /// Puts a stamped batch into the journal and the log; neither, when the journal has failed.
+    pub fn append(
+        &self,
+        log: &PartitionLog,
+        header: &BatchHeader,
+        batch: Bytes,
+    ) -> Result<Lsn, JournalFailed> {
+        let lsn = self.journal.append(log.id(), header.base_offset, header.leader_epoch, &batch)?;
         log.append(header, batch, lsn);
         if log.tail_bytes() >= self.settings.flush_chunk_bytes as u64 {
             let mut ready = self.ready.borrow_mut();
@@ -231,7 +234,7 @@ impl ShardLog {
         } else if !self.roused.get() && (self.memory_is_short() || self.journal.reclaim_target().is_some()) {
             self.rouse();
         }
-        lsn
+        Ok(lsn)
     }
 
     fn rouse(&self) {

@@ -90,7 +90,7 @@ fn batch(base_offset: i64, size: usize) -> Bytes {
 
 fn append(store: &ShardLog, log: &PartitionLog, size: usize) -> Lsn {
     let batch = batch(log.end_offset(), size);
-    store.append(log, &BatchHeader::parse(&batch).unwrap(), batch)
+    store.append(log, &BatchHeader::parse(&batch).unwrap(), batch).unwrap()
 }
 
 fn no_states(_: PartitionId) -> Option<(i64, Vec<u8>)> {
