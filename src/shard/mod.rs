@@ -1,3 +1,138 @@
-//! shard
+//! What one core owns: its partitions, its journal, its connections' state. Everything here runs on the shard's thread;
+//! other threads reach it through [`message::Request`].
 
+mod fetch;
+mod lookup;
+mod maintain;
+pub mod message;
 pub mod metrics;
+mod produce;
+pub mod serve;
+pub mod sessions;
+mod topics;
+mod wait;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use crate::cluster::{ControlReply, ControlRequest, Image};
+use crate::log::{Lsn, ShardLog};
+use crate::model::settings::BrokerSettings;
+use crate::model::{PartitionId, shard_of};
+use crate::partition::Replica;
+use crate::rt::Notify;
+
+pub use fetch::FetchLimits;
+use message::{Port, Reply, Request};
+use metrics::ShardMetrics;
+use sessions::Sessions;
+
+pub struct Shard {
+    pub index: usize,
+    /// Shards in this broker; the control thread is the mesh's node after the last of them.
+    pub count: usize,
+    pub port: Rc<Port>,
+    pub metrics: ShardMetrics,
+    pub sessions: RefCell<Sessions>,
+    /// Open connections of each shard: the only counters that threads share, read when a connection is handed out.
+    pub connections: Arc<[AtomicUsize]>,
+    settings: Arc<BrokerSettings>,
+    image: RefCell<Arc<Image>>,
+    store: Rc<ShardLog>,
+    replicas: RefCell<HashMap<PartitionId, Rc<Replica>>>,
+    intake: produce::Intake,
+    /// Replicas with batches that no commit covers yet.
+    undurable: RefCell<Vec<Rc<Replica>>>,
+    appended: Notify,
+    durable_lsn: Cell<Lsn>,
+    committed: Notify,
+    /// Bytes of requests and responses in memory.
+    memory: Cell<usize>,
+    memory_freed: Notify,
+    stopping: Cell<bool>,
+    stop: Notify,
+}
+
+impl Shard {
+    pub fn settings(&self) -> &BrokerSettings {
+        &self.settings
+    }
+
+    pub fn image(&self) -> Arc<Image> {
+        self.image.borrow().clone()
+    }
+
+    pub fn owner(&self, partition: PartitionId) -> usize {
+        shard_of(partition, self.count)
+    }
+
+    pub fn owns(&self, partition: PartitionId) -> bool {
+        self.owner(partition) == self.index
+    }
+
+    pub fn replica(&self, partition: PartitionId) -> Option<Rc<Replica>> {
+        self.replicas.borrow().get(&partition).cloned()
+    }
+
+    /// Asks the control thread. A change is answered once every shard has applied it.
+    pub async fn control(&self, request: ControlRequest) -> ControlReply {
+        match self.port.call(self.count, Request::Control(request)).await {
+            Reply::Control(reply) => reply,
+            _ => unreachable!("answered in kind"),
+        }
+    }
+
+    /// Groups items by the shard that owns their partition, keeping their order.
+    fn by_owner<'a, T>(
+        &self,
+        items: &'a [T],
+        partition: impl Fn(&T) -> PartitionId,
+    ) -> Vec<(usize, Vec<&'a T>)> {
+        let mut groups: Vec<(usize, Vec<&'a T>)> = Vec::new();
+        for item in items {
+            let owner = self.owner(partition(item));
+            match groups.iter_mut().find(|(o, _)| *o == owner) {
+                Some((_, group)) => group.push(item),
+                None => groups.push((owner, vec![item])),
+            }
+        }
+        groups
+    }
+
+    /// Takes `bytes` of the shard's budget for requests in flight.
+    pub fn take_memory(&self, bytes: usize) {
+        self.memory.set(self.memory.get() + bytes);
+    }
+
+    pub fn give_memory(&self, bytes: usize) {
+        let was_over = self.is_over_memory();
+        self.memory.set(self.memory.get() - bytes);
+        if was_over && !self.is_over_memory() {
+            self.memory_freed.notify_all();
+        }
+    }
+
+    pub fn memory(&self) -> usize {
+        self.memory.get()
+    }
+
+    pub fn is_over_memory(&self) -> bool {
+        self.memory.get() > self.settings.per_shard(self.settings.request_memory_bytes, self.count)
+    }
+
+    pub fn memory_freed(&self) -> &Notify {
+        &self.memory_freed
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// Signals that connections are to finish what is under way and close.
+    pub fn stop_signal(&self) -> &Notify {
+        &self.stop
+    }
+}

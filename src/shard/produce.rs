@@ -1,0 +1,161 @@
+//! Appending on the owner shard: ordered at once, durable later.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use super::Shard;
+use super::message::{ProduceEntry, ProduceError, ProduceResult};
+use crate::log::Lsn;
+use crate::partition::{AppendError, Appended};
+use crate::rt;
+
+/// Producers that wait for memory, in the order in which they came.
+#[derive(Default)]
+pub(super) struct Intake {
+    queue: RefCell<VecDeque<(u64, Option<Waker>)>>,
+    next: Cell<u64>,
+}
+
+struct Ticket {
+    shard: Rc<Shard>,
+    number: u64,
+}
+
+impl Intake {
+    fn is_open(&self) -> bool {
+        self.queue.borrow().is_empty()
+    }
+
+    fn enter(&self) -> u64 {
+        let number = self.next.replace(self.next.get() + 1);
+        self.queue.borrow_mut().push_back((number, None));
+        number
+    }
+}
+
+impl Ticket {
+    async fn turn(&self) {
+        std::future::poll_fn(|cx| {
+            let mut queue = self.shard.intake.queue.borrow_mut();
+            let Some(place) = queue.iter().position(|(number, _)| *number == self.number) else {
+                return Poll::Ready(());
+            };
+            if place == 0 {
+                return Poll::Ready(());
+            }
+            queue[place].1 = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut queue = self.shard.intake.queue.borrow_mut();
+        queue.retain(|(number, _)| *number != self.number);
+        if let Some((_, Some(waker))) = queue.front() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Shard {
+    /// Appends to partitions of this shard, in the order of calls. The ordered stage is over when this returns, unless
+    /// producers wait for memory; the future completes when everything is durable (or at once without `wait`).
+    pub fn produce(
+        self: &Rc<Self>,
+        entries: Vec<ProduceEntry>,
+        wait: bool,
+    ) -> impl Future<Output = Vec<ProduceResult>> + use<> {
+        let bytes = entries.iter().map(|e| e.records.len()).sum();
+        let shard = self.clone();
+        let stage = if self.intake.is_open() && self.store.has_room(bytes) {
+            Ok(self.append_all(entries))
+        } else {
+            Err((Ticket { shard: self.clone(), number: self.intake.enter() }, entries))
+        };
+        async move {
+            let mut results = match stage {
+                Ok(results) => results,
+                Err((ticket, entries)) => {
+                    ticket.turn().await;
+                    shard.store.room(bytes).await;
+                    shard.append_all(entries)
+                }
+            };
+            if wait {
+                shard.make_durable(&mut results).await;
+            }
+            results
+        }
+    }
+
+    fn append_all(&self, entries: Vec<ProduceEntry>) -> Vec<ProduceResult> {
+        let now = rt::unix_ms();
+        entries.into_iter().map(|entry| self.append(entry, now)).collect()
+    }
+
+    fn append(&self, entry: ProduceEntry, now: i64) -> ProduceResult {
+        let replica = self.replica(entry.partition).ok_or(ProduceError::UnknownPartition)?;
+        let was_durable = !replica.is_undurable();
+        let bytes = entry.records.len();
+        let appended = replica.append(&self.store, entry.records, now)?;
+        if was_durable && replica.is_undurable() {
+            self.undurable.borrow_mut().push(replica);
+        }
+        self.metrics.produced(1, bytes);
+        self.appended.notify_all();
+        Ok(appended)
+    }
+
+    /// Waits for the commit that covers all results; if the journal fails, they become errors.
+    async fn make_durable(&self, results: &mut [ProduceResult]) {
+        let Some(lsn) = results.iter().flatten().filter_map(|a| a.lsn).max() else { return };
+        let Err(reason) = self.durable(lsn).await else { return };
+        for result in results {
+            if matches!(result, Ok(Appended { lsn: Some(_), .. })) {
+                *result = Err(AppendError::JournalFailed(reason.clone()).into());
+            }
+        }
+    }
+
+    async fn durable(&self, lsn: Lsn) -> Result<(), std::sync::Arc<str>> {
+        loop {
+            if self.durable_lsn.get() >= lsn {
+                return Ok(());
+            }
+            if let Some(reason) = self.store.journal().failed() {
+                return Err(reason);
+            }
+            self.committed.listen().await;
+        }
+    }
+
+    /// Follows the journal: with each commit the high watermarks advance, then producers are answered, so that who
+    /// has an ack can read what was acknowledged.
+    pub(super) async fn follow_commits(self: Rc<Self>) {
+        loop {
+            let appended = self.appended.listen();
+            if self.undurable.borrow().is_empty() {
+                appended.await;
+                continue;
+            }
+            let next = self.durable_lsn.get().next();
+            let outcome = self.store.journal().wait_durable(next).await;
+            if let Err(failed) = outcome {
+                self.committed.notify_all();
+                return log::error!("shard {}: {failed}; nothing is acknowledged any more", self.index);
+            }
+            let durable = self.store.journal().durable();
+            self.durable_lsn.set(durable);
+            self.undurable.borrow_mut().retain(|replica| {
+                replica.on_durable(durable);
+                replica.is_undurable()
+            });
+            self.committed.notify_all();
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! A shard's life: open the log, take in messages, apply metadata, stop.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use super::Shard;
+use super::message::{End, Port, Reply, Request};
+use super::metrics::{Gauges, JournalSnapshot, ShardMetrics};
+use super::sessions::Sessions;
+use crate::cluster::Image;
+use crate::log::{LogError, LogSettings, RecoveredPartition, ShardLog};
+use crate::model::PartitionId;
+use crate::model::settings::BrokerSettings;
+use crate::partition::Replica;
+use crate::partition::producer::Producers;
+use crate::rt::net::Socket;
+use crate::rt::{self, Notify, mesh};
+
+/// What a shard starts from, carried to its thread.
+pub struct Start {
+    pub index: usize,
+    pub count: usize,
+    pub end: End,
+    pub data_dir: PathBuf,
+    pub settings: Arc<BrokerSettings>,
+    pub image: Arc<Image>,
+    pub connections: Arc<[AtomicUsize]>,
+    pub session_seed: u32,
+}
+
+/// How a shard serves a connection: the server's business, given to the shard so that it need not know it.
+pub type ServeConnection = fn(&Rc<Shard>, Socket);
+
+impl Shard {
+    /// Recovers the shard's log and takes up its partitions.
+    pub async fn open(start: Start) -> Result<Rc<Self>, LogError> {
+        let settings = &start.settings;
+        let log_settings = Self::log_settings(settings, start.count);
+        let (store, recovered) =
+            ShardLog::open(&start.data_dir, start.index, start.count, &*start.image, log_settings).await?;
+        let shard = Rc::new(Self {
+            index: start.index,
+            count: start.count,
+            port: Port::new(start.end),
+            metrics: ShardMetrics::new(start.index),
+            sessions: RefCell::new(Sessions::new(
+                settings.per_shard(settings.fetch_session_slots, start.count),
+                start.index,
+                start.count,
+                start.session_seed,
+            )),
+            connections: start.connections,
+            settings: start.settings.clone(),
+            image: RefCell::new(start.image),
+            durable_lsn: Cell::new(store.journal().durable()),
+            store,
+            replicas: RefCell::new(HashMap::new()),
+            intake: super::produce::Intake::default(),
+            undurable: RefCell::default(),
+            appended: Notify::new(),
+            committed: Notify::new(),
+            memory: Cell::new(0),
+            memory_freed: Notify::new(),
+            stopping: Cell::new(false),
+            stop: Notify::new(),
+        });
+        for partition in recovered {
+            shard.adopt(partition);
+        }
+        shard.apply_image(shard.image()).await;
+        Ok(shard)
+    }
+
+    /// One shard's part of the budgets.
+    pub fn log_settings(settings: &BrokerSettings, shards: usize) -> LogSettings {
+        LogSettings {
+            journal_file_bytes: settings.journal_file_bytes as u64,
+            journal_max_files: settings.journal_max_files,
+            flush_chunk_bytes: settings.flush_chunk_bytes,
+            tail_bytes: settings.per_shard(settings.tail_bytes, shards),
+            cache_bytes: settings.per_shard(settings.cache_bytes, shards),
+            ..LogSettings::default()
+        }
+    }
+
+    fn adopt(&self, recovered: RecoveredPartition) {
+        let image = self.image();
+        let Some(topic) = image.topic_by_id(recovered.id.topic) else { return };
+        let Some(partition) = topic.partitions.get(recovered.id.index as usize) else { return };
+        let (name, config) = (topic.name.clone(), topic.config.clone());
+        let producers = recovered_producers(&recovered);
+        let replica = Replica::new(recovered.id, name, recovered.log, config, partition.leader_epoch);
+        replica.set_producers(producers);
+        self.replicas.borrow_mut().insert(recovered.id, Rc::new(replica));
+    }
+
+    /// Starts everything that the shard does by itself.
+    pub fn start(self: &Rc<Self>, serve_connection: ServeConnection) {
+        let shard = self.clone();
+        rt::on_mail(Rc::new(move || {
+            let port = shard.port.clone();
+            port.drain(|from, request| shard.serve(from, request, serve_connection))
+        }));
+        rt::spawn(self.clone().follow_commits());
+        rt::spawn(self.clone().maintain());
+    }
+
+    fn serve(self: &Rc<Self>, from: mesh::From, request: Request, serve_connection: ServeConnection) {
+        match request {
+            Request::Produce { entries, wait } => {
+                let produced = self.produce(entries, wait);
+                let port = self.port.clone();
+                rt::spawn(async move { port.reply(from, Reply::Produce(produced.await)) });
+            }
+            Request::Watch { partitions, over } => self.watch_for(from, partitions, over),
+            Request::Connection(socket) => {
+                serve_connection(self, socket);
+                self.port.reply(from, Reply::Done);
+            }
+            request => {
+                let shard = self.clone();
+                rt::spawn(async move { shard.port.reply(from, shard.answer(request).await) });
+            }
+        }
+    }
+
+    /// Answers a request that may take a while, of this shard or another.
+    pub(super) async fn answer(self: &Rc<Self>, request: Request) -> Reply {
+        match request {
+            Request::Fetch { entries, max_bytes } => Reply::Fetch(self.read_local(&entries, max_bytes).await),
+            Request::FindOffsets(queries) => {
+                let mut answers = Vec::with_capacity(queries.len());
+                for query in queries {
+                    answers.push(self.find_local(query).await);
+                }
+                Reply::FindOffsets(answers)
+            }
+            Request::EpochEnds(queries) => {
+                Reply::EpochEnds(queries.into_iter().map(|q| self.epoch_end_local(q)).collect())
+            }
+            Request::DeleteRecords(queries) => Reply::DeleteRecords(self.delete_local(queries).await),
+            Request::Image(image) => {
+                self.apply_image(image).await;
+                Reply::Done
+            }
+            Request::Metrics => Reply::Metrics(Box::new(self.measure())),
+            Request::Stop => {
+                self.stopping.set(true);
+                self.stop.notify_all();
+                Reply::Done
+            }
+            Request::Produce { .. } | Request::Watch { .. } | Request::Connection(_) => {
+                unreachable!("served without waiting")
+            }
+            Request::Control(_) => unreachable!("sent to the control thread only"),
+        }
+    }
+
+    /// Takes up new partitions, drops deleted ones, hands out new configs.
+    async fn apply_image(self: &Rc<Self>, image: Arc<Image>) {
+        *self.image.borrow_mut() = image.clone();
+        let gone = |id: &PartitionId| image.topic_by_id(id.topic).is_none();
+        let dropped: Vec<PartitionId> = self.replicas.borrow().keys().copied().filter(gone).collect();
+        for id in dropped {
+            let replica = self.replicas.borrow_mut().remove(&id);
+            if let Some(replica) = replica {
+                replica.retire();
+                self.undurable.borrow_mut().retain(|r| r.id != id);
+                self.store.remove(id).await;
+            }
+        }
+        for topic in image.topics() {
+            let config = &topic.config;
+            for (index, partition) in topic.partitions.iter().enumerate() {
+                let id = PartitionId { topic: topic.id, index: index as i32 };
+                if !self.owns(id) {
+                    continue;
+                }
+                if let Some(replica) = self.replica(id) {
+                    if !Arc::ptr_eq(&replica.config(), config) {
+                        replica.set_config(config.clone());
+                    }
+                    continue;
+                }
+                let log = self.store.create(id, &topic.name, config.clone());
+                let replica =
+                    Replica::new(id, topic.name.clone(), log, config.clone(), partition.leader_epoch);
+                self.replicas.borrow_mut().insert(id, Rc::new(replica));
+            }
+        }
+    }
+
+    fn measure(&self) -> super::metrics::MetricsSnapshot {
+        let mut snapshot = self.metrics.snapshot();
+        let journal = self.store.journal();
+        let stats = journal.stats();
+        snapshot.journal = JournalSnapshot {
+            commits: stats.commits,
+            bytes: stats.bytes,
+            commit_us_sum: (stats.commit_us.mean() * stats.commit_us.len() as f64) as u64,
+            commit_us: Some(stats.commit_us),
+            commit_bytes: Some(stats.commit_bytes),
+            files: (stats.files_used + stats.files_free) as u64,
+            backlog_bytes: journal.backlog_bytes() as u64,
+            failed: journal.failed().map(|reason| reason.to_string()),
+        };
+        snapshot.gauges = Gauges {
+            partitions: self.replicas.borrow().len() as u64,
+            tail_bytes: self.store.tail_bytes() as u64,
+            cache_bytes: self.store.cache_bytes() as u64,
+            request_bytes: self.memory() as u64,
+        };
+        snapshot
+    }
+
+    /// Lets connections finish for as long as `grace`, then makes everything durable in its final place.
+    pub async fn close(self: &Rc<Self>, grace: Duration) -> Result<(), LogError> {
+        let deadline = rt::now() + grace;
+        while self.metrics.connections() > 0 && rt::now() < deadline {
+            rt::sleep(Duration::from_millis(2)).await;
+        }
+        self.store.close(|id| self.producer_snapshot(id)).await
+    }
+
+    pub(super) fn producer_snapshot(&self, id: PartitionId) -> Option<(i64, Vec<u8>)> {
+        self.replica(id)?.producer_snapshot()
+    }
+}
+
+/// The producers of a recovered partition: the checkpoint's, and those of the batches after it.
+pub fn recovered_producers(recovered: &RecoveredPartition) -> Producers {
+    let snapshot = recovered.producer_state.as_ref().map(|(_, state)| state.as_slice());
+    Producers::rebuild(snapshot, &recovered.replayed, rt::unix_ms())
+}

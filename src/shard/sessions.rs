@@ -1,0 +1,276 @@
+//! Incremental fetch sessions (KIP-227): the broker remembers which partitions a client reads and from where, the client
+//! sends only what changed, and the broker answers only for what has news. Pure.
+//!
+//! A session lives on the shard of the connection that opened it. A client that comes back elsewhere is told that the
+//! session is unknown and opens another, as it does after a broker's restart.
+
+use std::collections::{HashMap, VecDeque};
+
+use kafka_wire_core::StrBytes;
+
+use crate::model::TopicId;
+
+const INITIAL_EPOCH: i32 = 0;
+const FINAL_EPOCH: i32 = -1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionError {
+    UnknownId,
+    InvalidEpoch,
+    /// Names where the session has ids, or the other way round.
+    TopicIdMismatch,
+}
+
+/// What a client reads of one partition, and what it was last told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SessionPartition {
+    pub name: StrBytes,
+    pub topic_id: TopicId,
+    pub index: i32,
+    pub offset: i64,
+    pub max_bytes: i32,
+    pub leader_epoch: i32,
+    pub last_fetched_epoch: i32,
+    /// High watermark and log start of the last answer; `None` before the first and after an error.
+    pub told: Option<(i64, i64)>,
+}
+
+impl SessionPartition {
+    fn is(&self, other: &Self) -> bool {
+        self.index == other.index && self.topic_id == other.topic_id && self.name == other.name
+    }
+}
+
+struct Session {
+    epoch: i32,
+    uses_ids: bool,
+    partitions: VecDeque<SessionPartition>,
+    last_used: u64,
+}
+
+/// How one request is to be served.
+#[derive(Debug)]
+pub struct Plan {
+    /// 0 outside of a session.
+    pub session_id: i32,
+    /// Only partitions with news are answered.
+    pub incremental: bool,
+    pub partitions: Vec<SessionPartition>,
+}
+
+/// A request's session fields.
+pub struct SessionRequest {
+    pub id: i32,
+    pub epoch: i32,
+    pub uses_ids: bool,
+    pub partitions: Vec<SessionPartition>,
+    pub forgotten: Vec<SessionPartition>,
+}
+
+/// What was answered for a partition of a plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    pub high_watermark: i64,
+    pub log_start_offset: i64,
+    pub has_data: bool,
+    pub failed: bool,
+}
+
+pub struct Sessions {
+    by_id: HashMap<i32, Session>,
+    slots: usize,
+    next_id: i32,
+    step: i32,
+    clock: u64,
+}
+
+impl Sessions {
+    /// At most `slots` sessions; ids are `shard` modulo `shards`, from a random start so that ids from before a restart
+    /// are most likely unknown.
+    pub fn new(slots: usize, shard: usize, shards: usize, seed: u32) -> Self {
+        let step = shards.max(1) as i32;
+        let start = (seed & 0x3fff_ffff) as i32 / step * step;
+        Self { by_id: HashMap::new(), slots, next_id: start + shard as i32 + step, step, clock: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    pub fn begin(&mut self, request: SessionRequest) -> Result<Plan, SessionError> {
+        self.clock += 1;
+        if request.epoch == INITIAL_EPOCH || request.epoch == FINAL_EPOCH {
+            self.by_id.remove(&request.id);
+            let open = request.epoch == INITIAL_EPOCH && !request.partitions.is_empty();
+            let session_id = if open { self.open(&request) } else { 0 };
+            return Ok(Plan { session_id, incremental: false, partitions: request.partitions });
+        }
+        let session = self.by_id.get_mut(&request.id).ok_or(SessionError::UnknownId)?;
+        if request.epoch != session.epoch {
+            return Err(SessionError::InvalidEpoch);
+        }
+        if (!request.partitions.is_empty() || !request.forgotten.is_empty())
+            && request.uses_ids != session.uses_ids
+        {
+            return Err(SessionError::TopicIdMismatch);
+        }
+        session.last_used = self.clock;
+        session.update(request.partitions, &request.forgotten);
+        if session.partitions.is_empty() {
+            self.by_id.remove(&request.id);
+            return Ok(Plan { session_id: 0, incremental: false, partitions: Vec::new() });
+        }
+        session.epoch = next_epoch(session.epoch);
+        let partitions = session.partitions.iter().cloned().collect();
+        Ok(Plan { session_id: request.id, incremental: true, partitions })
+    }
+
+    /// Opens a session in a free slot, or in that of the one that was used least recently.
+    fn open(&mut self, request: &SessionRequest) -> i32 {
+        if self.slots == 0 {
+            return 0;
+        }
+        if self.by_id.len() >= self.slots
+            && let Some(oldest) = self.by_id.iter().min_by_key(|(_, s)| s.last_used).map(|(id, _)| *id)
+        {
+            self.by_id.remove(&oldest);
+        }
+        let id = self.next_id;
+        self.next_id = id.checked_add(self.step).unwrap_or(id % self.step + self.step);
+        let session = Session {
+            epoch: next_epoch(INITIAL_EPOCH),
+            uses_ids: request.uses_ids,
+            partitions: request.partitions.iter().cloned().collect(),
+            last_used: self.clock,
+        };
+        self.by_id.insert(id, session);
+        id
+    }
+
+    /// Notes what a plan's partitions were answered, and returns which of them belong into the response.
+    pub fn finish(&mut self, plan: &Plan, told: &[Told]) -> Vec<bool> {
+        let include = plan.partitions.iter().zip(told).map(|(partition, told)| {
+            !plan.incremental || told.has_data || told.failed || partition.told != Some(told.state())
+        });
+        let include = include.collect();
+        if let Some(session) = self.by_id.get_mut(&plan.session_id)
+            && session.partitions.len() == told.len()
+        {
+            session.note(told);
+        }
+        include
+    }
+}
+
+impl Told {
+    fn state(&self) -> (i64, i64) {
+        (self.high_watermark, self.log_start_offset)
+    }
+}
+
+impl Session {
+    fn update(&mut self, partitions: Vec<SessionPartition>, forgotten: &[SessionPartition]) {
+        for partition in partitions {
+            match self.partitions.iter_mut().find(|p| p.is(&partition)) {
+                Some(known) => *known = SessionPartition { told: known.told, ..partition },
+                None => self.partitions.push_back(partition),
+            }
+        }
+        if !forgotten.is_empty() {
+            self.partitions.retain(|p| !forgotten.iter().any(|f| f.is(p)));
+        }
+    }
+
+    /// Who got data goes to the back, so that a size limit does not starve the others.
+    fn note(&mut self, told: &[Told]) {
+        let mut served = VecDeque::new();
+        let mut others = VecDeque::with_capacity(told.len());
+        for (mut partition, told) in self.partitions.drain(..).zip(told) {
+            // An error is told again until it is gone.
+            partition.told = (!told.failed).then_some(told.state());
+            if told.has_data { served.push_back(partition) } else { others.push_back(partition) }
+        }
+        others.append(&mut served);
+        self.partitions = others;
+    }
+}
+
+fn next_epoch(epoch: i32) -> i32 {
+    if epoch == i32::MAX { 1 } else { epoch + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(index: i32) -> SessionPartition {
+        SessionPartition { name: "t".into(), index, ..SessionPartition::default() }
+    }
+
+    fn request(id: i32, epoch: i32, partitions: &[i32], forgotten: &[i32]) -> SessionRequest {
+        SessionRequest {
+            id,
+            epoch,
+            uses_ids: false,
+            partitions: partitions.iter().copied().map(partition).collect(),
+            forgotten: forgotten.iter().copied().map(partition).collect(),
+        }
+    }
+
+    fn told(high_watermark: i64, has_data: bool) -> Told {
+        Told { high_watermark, log_start_offset: 0, has_data, failed: false }
+    }
+
+    #[test]
+    fn only_news_is_answered() {
+        let mut sessions = Sessions::new(10, 1, 2, 7);
+        let plan = sessions.begin(request(0, 0, &[0, 1, 2], &[])).unwrap();
+        let id = plan.session_id;
+        assert_eq!((id % 2, plan.incremental, plan.partitions.len()), (1, false, 3));
+        assert_eq!(sessions.finish(&plan, &[told(0, false); 3]), [true; 3]);
+
+        let plan = sessions.begin(request(id, 1, &[], &[])).unwrap();
+        assert_eq!(
+            sessions.finish(&plan, &[told(0, false), told(5, true), told(3, false)]),
+            [false, true, true]
+        );
+
+        let plan = sessions.begin(request(id, 2, &[7], &[0])).unwrap();
+        let order: Vec<_> = plan.partitions.iter().map(|p| p.index).collect();
+        assert_eq!(order, [2, 1, 7], "the one that got data goes last, the new one after it");
+        assert_eq!(
+            sessions.finish(&plan, &[told(3, false), told(5, false), told(0, false)]),
+            [false, false, true]
+        );
+    }
+
+    #[test]
+    fn wrong_ids_and_epochs_are_refused() {
+        let mut sessions = Sessions::new(10, 0, 1, 7);
+        let id = sessions.begin(request(0, 0, &[0], &[])).unwrap().session_id;
+        assert_eq!(sessions.begin(request(id + 1, 1, &[], &[])).unwrap_err(), SessionError::UnknownId);
+        assert_eq!(sessions.begin(request(id, 2, &[], &[])).unwrap_err(), SessionError::InvalidEpoch);
+        let by_id = SessionRequest { uses_ids: true, ..request(id, 1, &[4], &[]) };
+        assert_eq!(sessions.begin(by_id).unwrap_err(), SessionError::TopicIdMismatch);
+        assert_eq!(sessions.begin(request(id, 1, &[], &[0])).unwrap().session_id, 0, "an empty session ends");
+        assert_eq!(sessions.begin(request(id, 2, &[], &[])).unwrap_err(), SessionError::UnknownId);
+        let id = sessions.begin(request(0, 0, &[0], &[])).unwrap().session_id;
+        assert_eq!(sessions.begin(request(id, -1, &[0], &[])).unwrap().session_id, 0);
+        assert!(sessions.is_empty());
+    }
+
+    #[test]
+    fn the_least_recently_used_session_gives_way() {
+        let mut sessions = Sessions::new(2, 0, 1, 0);
+        let ids: Vec<_> =
+            (0..2).map(|_| sessions.begin(request(0, 0, &[0], &[])).unwrap().session_id).collect();
+        sessions.begin(request(ids[0], 1, &[], &[])).unwrap();
+        sessions.begin(request(0, 0, &[0], &[])).unwrap();
+        assert_eq!(sessions.begin(request(ids[1], 1, &[], &[])).unwrap_err(), SessionError::UnknownId);
+        assert!(sessions.begin(request(ids[0], 2, &[], &[])).is_ok());
+    }
+}
