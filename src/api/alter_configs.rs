@@ -6,8 +6,8 @@ use kafka_wire::{AlterConfigsRequest, AlterConfigsResponse};
 use kafka_wire_core::StrBytes;
 
 use super::Cx;
-use super::describe_configs::{BROKER, TOPIC};
 use super::common::{build, code, message, whole_error};
+use super::describe_configs::{BROKER, TOPIC};
 use crate::cluster::{ConfigResource, ControlError, ControlErrorKind, ControlReply, ControlRequest};
 use crate::wire::ErrorCode;
 

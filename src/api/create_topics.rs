@@ -7,8 +7,8 @@ use kafka_wire::create_topics_response::{CreatableTopicConfigs, CreatableTopicRe
 use kafka_wire::{CreateTopicsRequest, CreateTopicsResponse};
 
 use super::Cx;
-use super::describe_configs::{Entry, topic_entries};
 use super::common::{build, code, message, uuid, whole_error};
+use super::describe_configs::{Entry, topic_entries};
 use crate::cluster::{ControlError, ControlReply, ControlRequest, Image, NewTopic, Topic};
 use crate::model::BrokerSettings;
 use crate::wire::ErrorCode;

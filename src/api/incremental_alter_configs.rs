@@ -75,8 +75,8 @@ fn answer(
 mod tests {
     use kafka_wire::incremental_alter_configs_request::AlterableConfig;
 
-    use super::super::describe_configs::TOPIC;
     use super::super::common::testing::{controller, round_trip};
+    use super::super::describe_configs::TOPIC;
     use super::*;
 
     fn resource(name: &str, changes: &[(&str, i8, Option<&str>)]) -> AlterConfigsResource {

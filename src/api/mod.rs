@@ -1,1 +1,144 @@
-//! api
+//! The Kafka APIs, one file each; [`table`] is the only registry. Kafka's error codes appear here and nowhere below.
+//!
+//! A handler gets its request decoded and answers with a response message. Produce and Fetch are different: they take
+//! the frame apart and put it together themselves, so that no payload is copied.
+
+pub mod alter_configs;
+pub mod api_versions;
+mod common;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_records;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
+pub mod describe_topic_partitions;
+pub mod fetch;
+pub mod incremental_alter_configs;
+pub mod init_producer_id;
+pub mod list_offsets;
+pub mod metadata;
+pub mod offset_for_leader_epoch;
+pub mod produce;
+pub mod table;
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_wire_core::{ApiVersion, DecodeError, KafkaDecode, KafkaEncode, StrBytes};
+
+use crate::partition::ReadError;
+use crate::shard::Shard;
+use crate::wire::error_code::ErrorCode;
+use crate::wire::frame::{self, RequestHeader};
+
+/// What a handler knows of its request.
+#[derive(Clone)]
+pub struct Cx {
+    pub shard: Rc<Shard>,
+    pub version: i16,
+    pub correlation_id: i32,
+    pub api_key: i16,
+    pub client_id: Option<StrBytes>,
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+}
+
+impl Cx {
+    /// Counts an error that a response carries.
+    pub fn count(&self, code: ErrorCode) {
+        if code != ErrorCode::None {
+            self.shard.metrics.error(self.api_key, code.code());
+        }
+    }
+}
+
+/// What becomes of a request.
+pub enum Outcome {
+    /// A whole frame, length prefix included, in slices that leave in one send.
+    Respond(Vec<Bytes>),
+    /// A request that is never answered (Produce with acks=0).
+    Silent,
+    /// The connection ends: the stream, or the client's state, can no longer be trusted.
+    Close(String),
+}
+
+pub type Pending = Pin<Box<dyn Future<Output = Outcome>>>;
+
+/// Starts a request. Its ordered part is done when this returns; the future is its answer.
+pub fn start(
+    shard: &Rc<Shard>,
+    peer: SocketAddr,
+    local: SocketAddr,
+    header: RequestHeader,
+    body: BytesMut,
+) -> Pending {
+    let cx = Cx {
+        shard: shard.clone(),
+        version: header.api_version,
+        correlation_id: header.correlation_id,
+        api_key: header.api_key,
+        client_id: header.client_id,
+        peer,
+        local,
+    };
+    match table::find(cx.api_key) {
+        Some(api) if api.serves(cx.version) => (api.start)(cx, body),
+        // A client that asks in a version of tomorrow is told in the version that everybody reads (KIP-511).
+        Some(api) if api.key == table::API_VERSIONS => api_versions::start_unsupported(cx),
+        Some(api) => close(format!("{} version {} is not served", api.name, cx.version)),
+        None => close(format!("API key {} is not served", cx.api_key)),
+    }
+}
+
+fn close(reason: String) -> Pending {
+    Box::pin(std::future::ready(Outcome::Close(reason)))
+}
+
+fn malformed(name: &str, e: &dyn std::fmt::Display) -> Outcome {
+    Outcome::Close(format!("malformed {name} request: {e}"))
+}
+
+/// Decodes a request whose handler takes the message.
+fn decode<Q: KafkaDecode>(cx: &Cx, body: BytesMut) -> Result<Q, DecodeError> {
+    Q::decode_from_bytes(
+        body.freeze(),
+        ApiVersion::new(cx.version),
+        frame::decode_limits(cx.shard.settings().max_frame_bytes),
+    )
+}
+
+/// Encodes a response with its header and length.
+fn respond<R: KafkaEncode>(cx: &Cx, response: &R) -> Outcome {
+    respond_in(cx, response, cx.version)
+}
+
+fn respond_in<R: KafkaEncode>(cx: &Cx, response: &R, version: i16) -> Outcome {
+    let mut out = BytesMut::with_capacity(256);
+    out.put_i32(0);
+    out.put_i32(cx.correlation_id);
+    if frame::response_header_version(cx.api_key, version) == 1 {
+        out.put_u8(0);
+    }
+    if let Err(e) = response.encode_into(&mut out, ApiVersion::new(version)) {
+        log::error!("a response to API {} version {version} does not encode: {e}", cx.api_key);
+        return Outcome::Close("internal error: the response does not encode".into());
+    }
+    let length = (out.len() - 4) as i32;
+    out[..4].copy_from_slice(&length.to_be_bytes());
+    Outcome::Respond(vec![out.freeze()])
+}
+
+/// The Kafka error of a failed read or lookup.
+fn read_error(e: &ReadError) -> ErrorCode {
+    match e {
+        ReadError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+        ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::FencedEpoch => ErrorCode::FencedLeaderEpoch,
+        ReadError::UnknownEpoch => ErrorCode::UnknownLeaderEpoch,
+        ReadError::Corrupt(_) => ErrorCode::CorruptMessage,
+        ReadError::Storage(_) => ErrorCode::KafkaStorageError,
+    }
+}

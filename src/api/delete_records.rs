@@ -1,0 +1,56 @@
+//! DeleteRecords: moves a partition's log start up (KIP-107).
+
+use kafka_wire::delete_records_request::DeleteRecordsRequest;
+use kafka_wire::delete_records_response::{
+    DeleteRecordsPartitionResult, DeleteRecordsResponse, DeleteRecordsTopicResult,
+};
+
+use super::{Cx, read_error};
+use crate::cluster::Topic;
+use crate::model::PartitionId;
+use crate::wire::error_code::ErrorCode;
+
+pub async fn handle(cx: &Cx, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+    let image = cx.shard.image();
+    let mut queries = Vec::new();
+    let mut response = DeleteRecordsResponse::default();
+    for topic in request.topics {
+        let known = image.topic(&topic.name);
+        let mut out = DeleteRecordsTopicResult::default();
+        out.name = topic.name.clone();
+        for partition in topic.partitions {
+            let index = partition.partition_index;
+            let mut answer = DeleteRecordsPartitionResult::default();
+            answer.partition_index = index;
+            answer.low_watermark = -1;
+            match target(known.map(|t| &**t), index) {
+                Ok(id) => queries.push((id, partition.offset)),
+                Err(code) => answer.error_code = code.code(),
+            }
+            out.partitions.push(answer);
+        }
+        response.topics.push(out);
+    }
+    let mut results = cx.shard.delete_records(&queries).await.into_iter();
+    let answers = response.topics.iter_mut().flat_map(|t| &mut t.partitions);
+    for answer in answers.filter(|a| a.error_code == 0) {
+        match results.next() {
+            Some(Ok(low_watermark)) => answer.low_watermark = low_watermark,
+            Some(Err(e)) => answer.error_code = read_error(&e).code(),
+            None => answer.error_code = ErrorCode::UnknownServerError.code(),
+        }
+    }
+    response
+}
+
+fn target(topic: Option<&Topic>, index: i32) -> Result<PartitionId, ErrorCode> {
+    let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if index < 0 || index as usize >= topic.partitions.len() {
+        return Err(ErrorCode::UnknownTopicOrPartition);
+    }
+    // What compaction keeps is for compaction to drop.
+    if topic.config.cleanup_policy.compact && !topic.config.cleanup_policy.delete {
+        return Err(ErrorCode::PolicyViolation);
+    }
+    Ok(PartitionId { topic: topic.id, index })
+}

@@ -1,0 +1,187 @@
+//! Fetch: sessions, long polls, and a response whose payload is the batches themselves, uncopied.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use kafka_wire::fetch_request::FetchRequest;
+
+use super::{Cx, Outcome, Pending, decode, malformed, read_error};
+use crate::cluster::Image;
+use crate::model::{PartitionId, TopicId};
+use crate::partition::{Position, ReadError, ReadOutcome};
+use crate::shard::FetchLimits;
+use crate::shard::message::FetchEntry;
+use crate::shard::sessions::{Plan, SessionError, SessionPartition, SessionRequest, Told};
+use crate::wire::error_code::ErrorCode;
+use crate::wire::fetch::{FetchPartitionReply, FetchReply, FetchTopicReply};
+
+/// The first version that names topics by id (KIP-516).
+const TOPIC_IDS: i16 = 13;
+
+pub fn start(cx: Cx, body: BytesMut) -> Pending {
+    Box::pin(async move {
+        match decode::<FetchRequest>(&cx, body) {
+            Ok(request) => handle(&cx, request).await,
+            Err(e) => malformed("Fetch", &e),
+        }
+    })
+}
+
+async fn handle(cx: &Cx, request: FetchRequest) -> Outcome {
+    let plan = match cx.shard.sessions.borrow_mut().begin(session_request(cx, &request)) {
+        Ok(plan) => plan,
+        Err(e) => return refuse(cx, &e),
+    };
+    let image = cx.shard.image();
+    let entries: Vec<Result<FetchEntry, ErrorCode>> =
+        plan.partitions.iter().map(|p| entry(cx, &image, p)).collect();
+    let known: Vec<FetchEntry> = entries.iter().flatten().copied().collect();
+    let results = cx.shard.fetch(&known, limits(cx, &request, known.len() < entries.len())).await;
+    let mut results = results.into_iter();
+    let results = entries.into_iter().map(|entry| match entry {
+        Ok(_) => results.next().unwrap_or(Err(ReadError::UnknownPartition)).map_err(|e| (read_error(&e), e)),
+        Err(code) => Err((code, ReadError::UnknownPartition)),
+    });
+    let reply = assemble(cx, &plan, results.collect());
+    Outcome::Respond(crate::wire::fetch::encode(reply, cx.version, cx.correlation_id))
+}
+
+fn session_request(cx: &Cx, request: &FetchRequest) -> SessionRequest {
+    let uses_ids = cx.version >= TOPIC_IDS;
+    let mut partitions = Vec::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            partitions.push(SessionPartition {
+                name: topic.topic.clone(),
+                topic_id: TopicId(topic.topic_id.to_bytes()),
+                index: partition.partition,
+                offset: partition.fetch_offset,
+                max_bytes: partition.partition_max_bytes,
+                leader_epoch: if cx.version >= 9 { partition.current_leader_epoch } else { -1 },
+                last_fetched_epoch: if cx.version >= 12 { partition.last_fetched_epoch } else { -1 },
+                ..SessionPartition::default()
+            });
+        }
+    }
+    let mut forgotten = Vec::new();
+    for topic in &request.forgotten_topics_data {
+        for index in &topic.partitions {
+            forgotten.push(SessionPartition {
+                name: topic.topic.clone(),
+                topic_id: TopicId(topic.topic_id.to_bytes()),
+                index: *index,
+                ..SessionPartition::default()
+            });
+        }
+    }
+    // Before version 7 there are no sessions: as a full fetch outside of any.
+    let (id, epoch) = if cx.version >= 7 { (request.session_id, request.session_epoch) } else { (0, -1) };
+    SessionRequest { id, epoch, uses_ids, partitions, forgotten }
+}
+
+fn entry(cx: &Cx, image: &Image, wanted: &SessionPartition) -> Result<FetchEntry, ErrorCode> {
+    let topic = if cx.version >= TOPIC_IDS {
+        image.topic_by_id(wanted.topic_id).ok_or(ErrorCode::UnknownTopicId)?
+    } else {
+        image.topic(&wanted.name).ok_or(ErrorCode::UnknownTopicOrPartition)?
+    };
+    if wanted.index < 0 || wanted.index as usize >= topic.partitions.len() {
+        return Err(ErrorCode::UnknownTopicOrPartition);
+    }
+    Ok(FetchEntry {
+        partition: PartitionId { topic: topic.id, index: wanted.index },
+        position: Position {
+            offset: wanted.offset,
+            max_bytes: wanted.max_bytes.max(0) as usize,
+            leader_epoch: wanted.leader_epoch,
+            last_fetched_epoch: wanted.last_fetched_epoch,
+        },
+    })
+}
+
+fn limits(cx: &Cx, request: &FetchRequest, failed_already: bool) -> FetchLimits {
+    let most = cx.shard.settings().fetch_max_bytes;
+    // With requests and responses over their memory, a fetch still makes progress, a batch at a time.
+    let most = if cx.shard.is_over_memory() { 1 } else { most };
+    let max_bytes = (request.max_bytes.max(0) as usize).min(most);
+    let wait = if failed_already || cx.shard.is_stopping() { 0 } else { request.max_wait_ms.max(0) };
+    FetchLimits {
+        max_wait: Duration::from_millis(wait as u64),
+        min_bytes: (request.min_bytes.max(0) as usize).min(max_bytes),
+        max_bytes,
+    }
+}
+
+fn assemble(cx: &Cx, plan: &Plan, results: Vec<Result<ReadOutcome, (ErrorCode, ReadError)>>) -> FetchReply {
+    let told: Vec<Told> = results
+        .iter()
+        .map(|result| match result {
+            Ok(outcome) => Told {
+                high_watermark: outcome.high_watermark,
+                log_start_offset: outcome.log_start_offset,
+                has_data: !outcome.batches.is_empty() || outcome.diverging.is_some(),
+                failed: false,
+            },
+            Err(_) => Told { high_watermark: -1, log_start_offset: -1, has_data: false, failed: true },
+        })
+        .collect();
+    let include = cx.shard.sessions.borrow_mut().finish(plan, &told);
+    let mut reply = FetchReply { session_id: plan.session_id, ..FetchReply::default() };
+    for ((wanted, result), include) in plan.partitions.iter().zip(results).zip(include) {
+        if !include {
+            continue;
+        }
+        let partition = partition_reply(cx, wanted.index, result);
+        match reply.topics.last_mut() {
+            Some(topic) if topic.name == wanted.name && topic.id == wanted.topic_id => {
+                topic.partitions.push(partition);
+            }
+            _ => reply.topics.push(FetchTopicReply {
+                name: wanted.name.clone(),
+                id: wanted.topic_id,
+                partitions: vec![partition],
+            }),
+        }
+    }
+    reply
+}
+
+fn partition_reply(
+    cx: &Cx,
+    index: i32,
+    result: Result<ReadOutcome, (ErrorCode, ReadError)>,
+) -> FetchPartitionReply {
+    let mut reply =
+        FetchPartitionReply { index, preferred_read_replica: -1, ..FetchPartitionReply::default() };
+    match result {
+        Ok(outcome) => {
+            cx.shard.metrics.fetched(outcome.bytes(), false);
+            reply.high_watermark = outcome.high_watermark;
+            reply.last_stable_offset = outcome.high_watermark;
+            reply.log_start_offset = outcome.log_start_offset;
+            reply.diverging_epoch = outcome.diverging;
+            reply.records = outcome.batches;
+        }
+        Err((code, e)) => {
+            cx.count(code);
+            reply.error_code = code.code();
+            (reply.high_watermark, reply.last_stable_offset, reply.log_start_offset) = (-1, -1, -1);
+            if let ReadError::OffsetOutOfRange { high_watermark, log_start_offset } = e {
+                (reply.high_watermark, reply.last_stable_offset) = (high_watermark, high_watermark);
+                reply.log_start_offset = log_start_offset;
+            }
+        }
+    }
+    reply
+}
+
+fn refuse(cx: &Cx, e: &SessionError) -> Outcome {
+    let code = match e {
+        SessionError::UnknownId => ErrorCode::FetchSessionIdNotFound,
+        SessionError::InvalidEpoch => ErrorCode::InvalidFetchSessionEpoch,
+        SessionError::TopicIdMismatch => ErrorCode::FetchSessionTopicIdError,
+    };
+    cx.count(code);
+    let reply = FetchReply { error_code: code.code(), ..FetchReply::default() };
+    Outcome::Respond(crate::wire::fetch::encode(reply, cx.version, cx.correlation_id))
+}

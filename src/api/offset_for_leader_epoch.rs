@@ -1,0 +1,48 @@
+//! OffsetForLeaderEpoch (KIP-101): where a leader epoch ends in this log.
+
+use kafka_wire::offset_for_leader_epoch_request::OffsetForLeaderEpochRequest;
+use kafka_wire::offset_for_leader_epoch_response::{
+    EpochEndOffset, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult,
+};
+
+use super::{Cx, read_error};
+use crate::model::PartitionId;
+use crate::shard::message::EpochQuery;
+use crate::wire::error_code::ErrorCode;
+
+pub async fn handle(cx: &Cx, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
+    let image = cx.shard.image();
+    let mut queries = Vec::new();
+    let mut response = OffsetForLeaderEpochResponse::default();
+    for topic in request.topics {
+        let known = image.topic(&topic.topic);
+        let mut out = OffsetForLeaderTopicResult::default();
+        out.topic = topic.topic.clone();
+        for partition in topic.partitions {
+            let index = partition.partition;
+            let mut answer = EpochEndOffset::default();
+            answer.partition = index;
+            (answer.leader_epoch, answer.end_offset) = (-1, -1);
+            match known.filter(|t| index >= 0 && (index as usize) < t.partitions.len()) {
+                None => answer.error_code = ErrorCode::UnknownTopicOrPartition.code(),
+                Some(topic) => queries.push(EpochQuery {
+                    partition: PartitionId { topic: topic.id, index },
+                    epoch: partition.leader_epoch,
+                    current_epoch: partition.current_leader_epoch,
+                }),
+            }
+            out.partitions.push(answer);
+        }
+        response.topics.push(out);
+    }
+    let mut ends = cx.shard.epoch_ends(&queries).await.into_iter();
+    let answers = response.topics.iter_mut().flat_map(|t| &mut t.partitions);
+    for answer in answers.filter(|a| a.error_code == 0) {
+        match ends.next() {
+            Some(Ok(end)) => (answer.leader_epoch, answer.end_offset) = end,
+            Some(Err(e)) => answer.error_code = read_error(&e).code(),
+            None => answer.error_code = ErrorCode::UnknownServerError.code(),
+        }
+    }
+    response
+}

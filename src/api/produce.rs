@@ -1,0 +1,237 @@
+//! Produce (KIP-98 batches only): takes the frame apart into one buffer a partition, hands each to its owner's shard in
+//! order, and answers when they are durable.
+
+use bytes::BytesMut;
+use kafka_wire::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+};
+use kafka_wire_core::{StrBytes, Uuid};
+
+use super::{Cx, Outcome, Pending, close, respond};
+use crate::model::{PartitionId, TopicId};
+use crate::partition::AppendError;
+use crate::partition::producer::ProducerError;
+use crate::shard::message::{ProduceEntry, ProduceError, ProduceResult, Reply, Request};
+use crate::wire::error_code::ErrorCode;
+use crate::wire::produce::ProduceFrame;
+
+const ACKS_NONE: i16 = 0;
+const ACKS_LEADER: i16 = 1;
+const ACKS_ALL: i16 = -1;
+
+/// What a partition's place in the response says.
+struct Answer {
+    code: ErrorCode,
+    message: Option<String>,
+    base_offset: i64,
+    log_append_time: i64,
+    log_start_offset: i64,
+}
+
+impl Answer {
+    fn error(code: ErrorCode, message: Option<String>) -> Self {
+        Self { code, message, base_offset: -1, log_append_time: -1, log_start_offset: -1 }
+    }
+}
+
+/// A partition of the request: answered already, or the n-th entry that its owner was sent.
+enum Place {
+    Answered(Answer),
+    Sent { owner: usize, nth: usize },
+}
+
+struct TopicAnswer {
+    name: StrBytes,
+    id: TopicId,
+    partitions: Vec<(i32, Place)>,
+}
+
+pub fn start(cx: Cx, body: BytesMut) -> Pending {
+    let frame = match ProduceFrame::parse(body, cx.version) {
+        Ok(frame) => frame,
+        Err(e) => return close(format!("malformed Produce request: {e}")),
+    };
+    let acks = frame.acks;
+    if let Some(code) = refuse_whole(&frame) {
+        return Box::pin(async move { answer_all(&cx, frame, code) });
+    }
+    let (topics, groups) = route(&cx, frame);
+    let wait = acks != ACKS_NONE;
+    // Everything is handed over in this loop, before the next request of the connection is looked at.
+    let mut local = None;
+    let mut remote = Vec::new();
+    for (owner, entries) in groups {
+        if owner == cx.shard.index {
+            local = Some(cx.shard.produce(entries, wait));
+        } else {
+            remote.push((owner, cx.shard.port.call(owner, Request::Produce { entries, wait })));
+        }
+    }
+    Box::pin(async move {
+        let mut results: Vec<Vec<Option<ProduceResult>>> = (0..cx.shard.count).map(|_| Vec::new()).collect();
+        if let Some(local) = local {
+            results[cx.shard.index] = local.await.into_iter().map(Some).collect();
+        }
+        for (owner, call) in remote {
+            let Reply::Produce(answers) = call.await else { unreachable!("answered in kind") };
+            results[owner] = answers.into_iter().map(Some).collect();
+        }
+        finish(&cx, acks, topics, results)
+    })
+}
+
+fn refuse_whole(frame: &ProduceFrame) -> Option<ErrorCode> {
+    if !matches!(frame.acks, ACKS_NONE | ACKS_LEADER | ACKS_ALL) {
+        return Some(ErrorCode::InvalidRequiredAcks);
+    }
+    frame.transactional_id.is_some().then_some(ErrorCode::TransactionalIdAuthorizationFailed)
+}
+
+/// Sorts the batches by owner; what cannot be sent is answered here.
+fn route(cx: &Cx, frame: ProduceFrame) -> (Vec<TopicAnswer>, Vec<(usize, Vec<ProduceEntry>)>) {
+    let image = cx.shard.image();
+    let mut groups: Vec<(usize, Vec<ProduceEntry>)> = Vec::new();
+    let mut topics = Vec::with_capacity(frame.topics.len());
+    for produced in frame.topics {
+        let by_id = cx.version >= 13;
+        let topic = if by_id { image.topic_by_id(produced.id) } else { image.topic(&produced.name) };
+        let unknown = if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
+        let mut partitions = Vec::with_capacity(produced.partitions.len());
+        for partition in produced.partitions {
+            let known =
+                topic.filter(|t| (partition.index as usize) < t.partitions.len() && partition.index >= 0);
+            let place = match (known, partition.records) {
+                (None, _) => {
+                    let code = if topic.is_some() { ErrorCode::UnknownTopicOrPartition } else { unknown };
+                    Place::Answered(Answer::error(code, None))
+                }
+                (Some(_), None) => {
+                    let message = "a partition without records".to_owned();
+                    Place::Answered(Answer::error(ErrorCode::InvalidRecord, Some(message)))
+                }
+                (Some(topic), Some(records)) => {
+                    let id = PartitionId { topic: topic.id, index: partition.index };
+                    send_to(&mut groups, cx.shard.owner(id), ProduceEntry { partition: id, records })
+                }
+            };
+            partitions.push((partition.index, place));
+        }
+        topics.push(TopicAnswer { name: produced.name, id: produced.id, partitions });
+    }
+    (topics, groups)
+}
+
+fn send_to(groups: &mut Vec<(usize, Vec<ProduceEntry>)>, owner: usize, entry: ProduceEntry) -> Place {
+    let at = match groups.iter().position(|(o, _)| *o == owner) {
+        Some(at) => at,
+        None => {
+            groups.push((owner, Vec::new()));
+            groups.len() - 1
+        }
+    };
+    groups[at].1.push(entry);
+    Place::Sent { owner, nth: groups[at].1.len() - 1 }
+}
+
+fn finish(
+    cx: &Cx,
+    acks: i16,
+    topics: Vec<TopicAnswer>,
+    mut results: Vec<Vec<Option<ProduceResult>>>,
+) -> Outcome {
+    let mut failed = None;
+    let mut response = ProduceResponse::default();
+    for topic in topics {
+        let mut out = TopicProduceResponse::default();
+        out.name = topic.name;
+        out.topic_id = Uuid::from_bytes(topic.id.0);
+        for (index, place) in topic.partitions {
+            let answer = match place {
+                Place::Answered(answer) => answer,
+                Place::Sent { owner, nth } => {
+                    answer(results[owner][nth].take().expect("each result is taken once"))
+                }
+            };
+            cx.count(answer.code);
+            if answer.code != ErrorCode::None {
+                failed = Some(answer.code);
+            }
+            out.partition_responses.push(partition_response(cx, index, answer));
+        }
+        response.responses.push(out);
+    }
+    match (acks, failed) {
+        (ACKS_NONE, None) => Outcome::Silent,
+        // The only way to tell a producer that does not listen.
+        (ACKS_NONE, Some(code)) => Outcome::Close(format!("a produce with acks=0 failed: {code:?}")),
+        _ => respond(cx, &response),
+    }
+}
+
+fn partition_response(cx: &Cx, index: i32, answer: Answer) -> PartitionProduceResponse {
+    let mut out = PartitionProduceResponse::default();
+    out.index = index;
+    out.error_code = answer.code.code();
+    out.base_offset = answer.base_offset;
+    out.log_append_time_ms = answer.log_append_time;
+    if cx.version >= 5 {
+        out.log_start_offset = answer.log_start_offset;
+    }
+    if cx.version >= 8
+        && let Some(message) = answer.message
+    {
+        if answer.code == ErrorCode::InvalidRecord {
+            let mut record = BatchIndexAndErrorMessage::default();
+            record.batch_index_error_message = Some(message.as_str().into());
+            out.record_errors.push(record);
+        }
+        out.error_message = Some(message.into());
+    }
+    out
+}
+
+fn answer(result: ProduceResult) -> Answer {
+    match result {
+        Ok(appended) => Answer {
+            code: ErrorCode::None,
+            message: None,
+            base_offset: appended.base_offset,
+            log_append_time: appended.log_append_time,
+            log_start_offset: appended.log_start_offset,
+        },
+        Err(e) => {
+            let code = match &e {
+                ProduceError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+                ProduceError::Append(e) => append_error(e),
+            };
+            Answer::error(code, Some(e.to_string()))
+        }
+    }
+}
+
+fn append_error(e: &AppendError) -> ErrorCode {
+    match e {
+        AppendError::Batch(e) => ErrorCode::from(e),
+        AppendError::MissingKey => ErrorCode::InvalidRecord,
+        // Not PRODUCER_FENCED, which only transactions use (KIP-588).
+        AppendError::Producer(ProducerError::StaleEpoch { .. }) => ErrorCode::InvalidProducerEpoch,
+        AppendError::Producer(ProducerError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::Timestamp { .. } => ErrorCode::InvalidTimestamp,
+        AppendError::Transactional => ErrorCode::InvalidTxnState,
+        AppendError::NeedsRepair(_) | AppendError::JournalFailed(_) => ErrorCode::KafkaStorageError,
+    }
+}
+
+/// The same error for every partition.
+fn answer_all(cx: &Cx, frame: ProduceFrame, code: ErrorCode) -> Outcome {
+    let topics = frame.topics.into_iter().map(|topic| TopicAnswer {
+        name: topic.name,
+        id: topic.id,
+        partitions: topic
+            .partitions
+            .into_iter()
+            .map(|p| (p.index, Place::Answered(Answer::error(code, None))))
+            .collect(),
+    });
+    finish(cx, frame.acks, topics.collect(), Vec::new())
+}

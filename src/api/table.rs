@@ -1,0 +1,83 @@
+//! The registry of APIs: what is dispatched, advertised and counted. An API that is not here does not exist.
+
+use bytes::BytesMut;
+
+use super::{Cx, Pending, decode, malformed, respond};
+use super::{
+    alter_configs, api_versions, create_partitions, create_topics, delete_records, delete_topics,
+    describe_cluster, describe_configs, describe_topic_partitions, fetch, incremental_alter_configs,
+    init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
+};
+
+pub const API_VERSIONS: i16 = 18;
+
+/// One API.
+pub struct Api {
+    pub key: i16,
+    pub name: &'static str,
+    /// The lowest version in ApiVersions; lower than `min` where old clients look for it (KAFKA-18659).
+    pub advertised_min: i16,
+    pub min: i16,
+    pub max: i16,
+    pub start: fn(Cx, BytesMut) -> Pending,
+}
+
+impl Api {
+    pub fn serves(&self, version: i16) -> bool {
+        (self.min..=self.max).contains(&version)
+    }
+}
+
+macro_rules! api {
+    ($key:literal, $name:literal, $versions:expr, $module:ident, $request:ident) => {
+        Api {
+            key: $key,
+            name: $name,
+            advertised_min: *$versions.start(),
+            min: *$versions.start(),
+            max: *$versions.end(),
+            start: |cx, body| {
+                Box::pin(async move {
+                    match decode::<kafka_wire::$request>(&cx, body) {
+                        Ok(request) => respond(&cx, &$module::handle(&cx, request).await),
+                        Err(e) => malformed($name, &e),
+                    }
+                })
+            },
+        }
+    };
+}
+
+/// Every API, by key.
+pub const TABLE: &[Api] = &[
+    Api { key: 0, name: "Produce", advertised_min: 0, min: 3, max: 13, start: produce::start },
+    Api { key: 1, name: "Fetch", advertised_min: 4, min: 4, max: 18, start: fetch::start },
+    api!(2, "ListOffsets", 1..=11, list_offsets, ListOffsetsRequest),
+    api!(3, "Metadata", 0..=13, metadata, MetadataRequest),
+    api!(18, "ApiVersions", 0..=4, api_versions, ApiVersionsRequest),
+    api!(19, "CreateTopics", 2..=7, create_topics, CreateTopicsRequest),
+    api!(20, "DeleteTopics", 1..=6, delete_topics, DeleteTopicsRequest),
+    api!(21, "DeleteRecords", 0..=2, delete_records, DeleteRecordsRequest),
+    api!(22, "InitProducerId", 0..=5, init_producer_id, InitProducerIdRequest),
+    api!(23, "OffsetForLeaderEpoch", 2..=4, offset_for_leader_epoch, OffsetForLeaderEpochRequest),
+    api!(32, "DescribeConfigs", 1..=4, describe_configs, DescribeConfigsRequest),
+    api!(33, "AlterConfigs", 0..=2, alter_configs, AlterConfigsRequest),
+    api!(37, "CreatePartitions", 0..=3, create_partitions, CreatePartitionsRequest),
+    api!(44, "IncrementalAlterConfigs", 0..=1, incremental_alter_configs, IncrementalAlterConfigsRequest),
+    api!(60, "DescribeCluster", 0..=2, describe_cluster, DescribeClusterRequest),
+    api!(75, "DescribeTopicPartitions", 0..=0, describe_topic_partitions, DescribeTopicPartitionsRequest),
+];
+
+pub fn find(key: i16) -> Option<&'static Api> {
+    TABLE.iter().find(|api| api.key == key)
+}
+
+/// What ApiVersions advertises: (key, lowest, highest).
+pub fn advertised() -> impl Iterator<Item = (i16, i16, i16)> {
+    TABLE.iter().map(|api| (api.key, api.advertised_min, api.max))
+}
+
+/// An API's name for logs and metrics.
+pub fn name(key: i16) -> &'static str {
+    find(key).map_or("unknown", |api| api.name)
+}
