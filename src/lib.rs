@@ -1,4 +1,68 @@
-//! Weir: a Kafka-compatible log broker.
+//! Weir: a Kafka-compatible log broker for Linux. This is the architecture page: what the code is made of, what holds
+//! everywhere, and what is absent on purpose.
+//!
+//! # Layers
+//!
+//! A module imports only from layers to its left; modules in braces do not import each other. `tests/tidy.rs` holds
+//! the table and fails where the code does not.
+//!
+//! ```text
+//! {config, model} ← {rt, wire} ← log ← partition ← cluster ← shard ← api ← {server, admin} ← boot ← cli
+//!                      wire    ← client ←──────────────────────────────────────────────────── cli, weir-perf
+//! ```
+//!
+//! | module | is | runs on |
+//! |---|---|---|
+//! | [`config`] | settings from flags, `WEIR_*` and TOML, validated once | start-up |
+//! | [`model`] | ids, limits, topic configs: the words of the domain | anywhere |
+//! | [`rt`] | tasks, timers, files, sockets, the mesh; the only importer of glommio and io_uring | shards |
+//! | [`wire`] | frames, batch headers, Produce and Fetch without copies; Kafka's error codes | anywhere |
+//! | [`log`] | one shard's journal, segments, cache, checkpoint, recovery | shards |
+//! | [`partition`] | one replica: what may be appended and read, producers, watchers | shards |
+//! | [`cluster`] | metadata: image, records, controller, metadata log | control thread |
+//! | [`shard`] | what one core owns, and the messages that reach it | shards |
+//! | [`api`] | one file per Kafka API; [`api::table`] is the only registry | shards |
+//! | [`server`] | connections: framing, overlap, answers in order | shards |
+//! | [`admin`] | HTTP: health, metrics | control thread |
+//! | [`boot`] | start and stop of the process | main thread |
+//! | [`client`], [`cli`] | a small Kafka client, and the commands on it | command line |
+//!
+//! # The path of a record
+//!
+//! ```text
+//! socket ─ server::connection ─ api::produce ─┬─ same shard ────────── shard::produce ─ partition::Replica::append
+//!            (frame split, no copy)           └─ mesh ─ owner shard ─┘       │ ordered: offset given, in memory
+//!                                                                           ▼
+//!                                       log::ShardLog::append: journal buffer (one copy) + tail (the frame's bytes)
+//!                                                                           │ one write + fdatasync for all partitions
+//!                                                                           ▼
+//!                          shard::produce::follow_commits: high watermarks advance, then producers are answered
+//! ```
+//!
+//! A fetch answers with the same bytes: tail and cache hold slices of the frames that producers sent, the response is
+//! a header buffer with those slices between, and it leaves in one vectored send.
+//!
+//! # Invariants
+//!
+//! - **An ack means on disk.** A produce with acks=1 or all is answered after the fdatasync that covers it
+//!   ([`shard::Shard::produce`]); a topic opts out with `write.caching`. A failed write or fsync ends the journal for good.
+//! - **One task owns a partition.** Nothing on the data path is shared between threads but [`bytes::Bytes`], the mesh's
+//!   lanes and connection counters. No borrow of a `RefCell` lives across an `.await`.
+//! - **Order.** Requests of a connection are started in order, and what they append is ordered before the next one is
+//!   looked at; their responses leave in order.
+//! - **A consumer reads below the high watermark**, which is the durable log end: what it saw survives a crash.
+//! - **A buffer lent to the kernel** stays owned by its operation until its completion, also when its future is dropped.
+//! - **Every length from outside is bounded** before anything is reserved for it; a frame's buffer grows as its bytes
+//!   arrive. Requests and responses in memory have a budget; over it, sockets are not read.
+//! - **Data is never deleted because metadata is missing**: it is set aside.
+//!
+//! # Absences
+//!
+//! - `log` knows no topic configuration source, no connection and no Kafka error code; `partition` knows no request.
+//! - The broker never decodes records, except the one batch that holds a looked-up timestamp, and whether a record
+//!   for a compacted topic has a key.
+//! - Shards never block on a lock, and never on a file operation that can be slow outside of start-up.
+//! - No record count is checked inside a compressed batch: a broker that does not decompress takes the producer's word.
 
 pub mod config;
 pub mod model;

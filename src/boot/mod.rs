@@ -2,8 +2,11 @@
 //! serves, in the order in which it can fail.
 //!
 //! `preflight` checks what the machine must grant (io_uring, locked memory, the data directory, the
-//! ports) and says what to do where it does not; `logger` writes the log to stderr.
+//! ports) and says what to do where it does not; `broker` starts the shards and joins them; `control` is the
+//! control thread; `logger` writes the log to stderr.
 
+mod broker;
+mod control;
 pub mod logger;
 pub mod preflight;
 
@@ -14,13 +17,11 @@ use crate::config::Config;
 /// Runs a broker until a signal stops it. 0 after a graceful stop, 1 when it cannot start or go on.
 pub fn serve(config: Config) -> ExitCode {
     logger::init(config.log_level);
-    let prepared = match preflight::run(&config) {
-        Ok(prepared) => prepared,
+    match preflight::run(&config).and_then(|prepared| broker::run(&config, prepared)) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weir: {error}");
-            return ExitCode::from(1);
+            ExitCode::from(1)
         }
-    };
-    drop(prepared);
-    ExitCode::SUCCESS
+    }
 }

@@ -1,1 +1,7 @@
-//! server
+//! Kafka connections: accepting, handing out, framing, answering in order.
+
+mod connection;
+mod listener;
+
+pub use connection::serve;
+pub use listener::accept;

@@ -1,0 +1,199 @@
+//! One broker from its prepared machine to its last checkpoint: shards on their threads, the control thread (this one)
+//! with metadata, HTTP and signals.
+
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use tokio::task::LocalSet;
+
+use super::control::{self, Control};
+use super::preflight::{Prepared, StartError};
+use crate::cluster::{Controller, Image};
+use crate::config::Config;
+use crate::log::{self as storage, RecoveredPartition};
+use crate::model::settings::BrokerSettings;
+use crate::rt::mesh::{self, Bell};
+use crate::rt::{self, Doorbell};
+use crate::server;
+use crate::shard::Shard;
+use crate::shard::serve::{Start, recovered_producers};
+
+/// What a shard's thread needs besides its start: the listener is the first shard's.
+struct Launch {
+    start: Start,
+    listener: Option<TcpListener>,
+    ready: flume::Sender<Result<(), String>>,
+    grace: Duration,
+}
+
+/// Runs until a signal has stopped the broker.
+pub fn run(config: &Config, prepared: Prepared) -> Result<(), StartError> {
+    let began = Instant::now();
+    let address = prepared.kafka.local_addr().unwrap_or(config.listen);
+    let admin_address = prepared.admin.as_ref().and_then(|l| l.local_addr().ok());
+    let settings = Arc::new(broker_settings(config, address));
+    let controller = Controller::open(&config.data_dir.join("meta"), &settings)
+        .map_err(|e| cannot_recover(&e, "metadata"))?;
+    let image = controller.image();
+    relayout(config, &settings, &image)?;
+
+    let doorbells: Vec<Arc<Doorbell>> =
+        (0..config.shards).map(|_| Doorbell::new().map(Arc::new)).collect::<Result<_, _>>().map_err(|e| {
+            StartError::new(format!("no eventfd: {e}"), "Raise the limit of open files (ulimit -n).")
+        })?;
+    let (token, tokens) = flume::bounded(1);
+    let mut bells: Vec<Bell> = doorbells.iter().cloned().map(Bell::Shard).collect();
+    bells.push(Bell::Control(token));
+    let mut ends = mesh::build(&bells);
+    let control_end = ends.pop().expect("an end for each bell");
+
+    let connections: Arc<[AtomicUsize]> = (0..config.shards).map(|_| AtomicUsize::new(0)).collect();
+    let seed = rt::unix_ms() as u32 ^ std::process::id();
+    let (ready, started) = flume::unbounded();
+    let mut kafka = Some(prepared.kafka);
+    let cores = control::cores();
+    let mut shards = Vec::new();
+    for (index, end) in ends.into_iter().enumerate() {
+        let start = Start {
+            index,
+            count: config.shards,
+            end,
+            data_dir: config.data_dir.clone(),
+            settings: settings.clone(),
+            image: image.clone(),
+            connections: connections.clone(),
+            session_seed: seed,
+        };
+        let launch = Launch {
+            start,
+            listener: kafka.take(),
+            ready: ready.clone(),
+            grace: config.shutdown_timeout / 2,
+        };
+        // More shards than cores are for tests; pinning two to one core would only make one wait for the other.
+        let core = (config.shards <= cores.len()).then(|| cores[index]);
+        let name = format!("shard-{index}");
+        let shard = rt::start(core, &name, doorbells[index].clone(), move || run_shard(launch));
+        shards.push(shard.map_err(|e| {
+            let problem = format!("shard {index} does not start: {e}");
+            StartError::new(problem, "io_uring must be allowed, and `ulimit -l` at least 512 KiB a shard.")
+        })?);
+    }
+    drop(ready);
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| StartError::new(format!("no control thread: {e}"), "Raise the limit of open files."))?;
+    let control = Rc::new(Control::new(control_end, config.shards, controller));
+    let outcome = LocalSet::new().block_on(&runtime, async {
+        control.clone().start(tokens);
+        for _ in 0..config.shards {
+            match started.recv_async().await {
+                Ok(Ok(())) => {}
+                Ok(Err(reason)) => return Err(cannot_recover(&reason, "the log")),
+                Err(_) => return Err(cannot_recover(&"a shard ended", "the log")),
+            }
+        }
+        let http = admin_address.map_or("off".to_owned(), |a| a.to_string());
+        println!(
+            "weir {} serves Kafka on {address}, HTTP on {http}; data in {}, {} shards, recovered in {} ms",
+            env!("CARGO_PKG_VERSION"),
+            config.data_dir.display(),
+            config.shards,
+            began.elapsed().as_millis(),
+        );
+        control.run_until_stopped(prepared.admin, config.shutdown_timeout).await;
+        Ok(())
+    });
+    if outcome.is_err() {
+        // The other shards wait for a start that will not come; nothing of theirs needs saving.
+        return outcome;
+    }
+    let mut failures = Vec::new();
+    for shard in shards {
+        match shard.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => failures.push(reason),
+            Err(e) => failures.push(e.to_string()),
+        }
+    }
+    drop(prepared.lock);
+    match failures.first() {
+        None => Ok(()),
+        Some(reason) => Err(StartError::new(
+            format!("the log was not closed cleanly: {reason}"),
+            "Nothing acknowledged is lost: the next start recovers it from the journal.",
+        )),
+    }
+}
+
+async fn run_shard(launch: Launch) -> Result<(), String> {
+    let shard = match Shard::open(launch.start).await {
+        Ok(shard) => shard,
+        Err(e) => {
+            let _ = launch.ready.send(Err(e.to_string()));
+            return Ok(());
+        }
+    };
+    shard.start(server::serve);
+    let stop = shard.stop_signal().listen();
+    if let Some(listener) = launch.listener {
+        rt::spawn(server::accept(shard.clone(), listener));
+    }
+    let _ = launch.ready.send(Ok(()));
+    drop(launch.ready);
+    stop.await;
+    shard.close(launch.grace).await.map_err(|e| e.to_string())
+}
+
+/// Moves partitions to their new owners if the number of shards has changed since the last start.
+fn relayout(config: &Config, settings: &BrokerSettings, image: &Arc<Image>) -> Result<(), StartError> {
+    let (data_dir, shards, image) = (config.data_dir.clone(), config.shards, image.clone());
+    if !data_dir.join("journal").exists() && !data_dir.join("journal.old").exists() {
+        return Ok(());
+    }
+    let log_settings = Shard::log_settings(settings, 1);
+    let producers = |p: &RecoveredPartition| {
+        let producers = recovered_producers(p);
+        (!producers.is_empty()).then(|| producers.snapshot())
+    };
+    let moved =
+        rt::block_on(
+            async move { storage::relayout(&data_dir, shards, &*image, &log_settings, producers).await },
+        );
+    moved.map(drop).map_err(|e| cannot_recover(&e, "the log"))
+}
+
+fn broker_settings(config: &Config, bound: std::net::SocketAddr) -> BrokerSettings {
+    let advertised = config.advertised(bound);
+    BrokerSettings {
+        broker_id: config.broker_id,
+        advertised_host: advertised.host,
+        advertised_port: advertised.port,
+        auto_create_topics: config.auto_create_topics,
+        num_partitions: config.default_partitions,
+        max_frame_bytes: config.max_request_size,
+        max_connections: config.max_connections,
+        idle_connection_ms: config.connection_idle_timeout.as_millis() as u64,
+        request_memory_bytes: config.request_memory as usize,
+        fetch_session_slots: config.fetch_sessions,
+        cache_bytes: config.cache_memory as usize,
+        tail_bytes: config.tail_memory as usize,
+        journal_file_bytes: config.journal_file_size as usize,
+        journal_max_files: config.journal_max_files,
+        flush_chunk_bytes: config.flush_chunk as usize,
+        shutdown_grace_ms: config.shutdown_timeout.as_millis() as u64,
+        ..BrokerSettings::default()
+    }
+}
+
+fn cannot_recover(e: &dyn std::fmt::Display, what: &str) -> StartError {
+    StartError::new(
+        format!("{what} cannot be recovered: {e}"),
+        "Nothing was changed or deleted. Repair or restore the file named above, or start on another --data-dir.",
+    )
+}

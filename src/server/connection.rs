@@ -1,0 +1,287 @@
+//! One connection: frames in, responses out, in order.
+//!
+//! All frames that a receive brought are started before any answer is awaited, so that what they append goes to disk in
+//! one commit, and all answers that are ready leave in one send. Requests overlap; their responses do not.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::api::{self, Outcome, Pending};
+use crate::rt;
+use crate::rt::net::{MAX_SLICES, Socket, Stream};
+use crate::shard::Shard;
+use crate::shard::metrics::ProtocolError;
+use crate::wire::frame;
+
+/// What a receive asks for when no large frame is under way.
+const RECEIVE: usize = 64 * 1024;
+/// A frame's buffer grows by this much at most beyond what has arrived of it.
+const GROWTH: usize = 1024 * 1024;
+/// Bytes of responses that may wait for a slow reader before its requests are no longer read.
+const UNSENT: usize = 8 * 1024 * 1024;
+
+struct InFlight {
+    pending: Pending,
+    ready: Option<Outcome>,
+    api_key: i16,
+    bytes: usize,
+    started: Instant,
+}
+
+struct Connection {
+    shard: Rc<Shard>,
+    stream: Stream,
+    peer: std::net::SocketAddr,
+    local: std::net::SocketAddr,
+    input: BytesMut,
+    in_flight: VecDeque<InFlight>,
+    output: VecDeque<Bytes>,
+    unsent: usize,
+    end_of_input: bool,
+    memory_wait: Option<rt::Listen>,
+}
+
+/// Serves a connection on this shard as a task of its own. The shard's count of connections includes it already.
+pub fn serve(shard: &Rc<Shard>, socket: Socket) {
+    let shard = shard.clone();
+    rt::spawn(async move {
+        shard.metrics.connection_opened();
+        let (peer, local) = (socket.peer, socket.local);
+        let mut connection = Connection {
+            shard: shard.clone(),
+            stream: Stream::new(socket),
+            peer,
+            local,
+            input: BytesMut::new(),
+            in_flight: VecDeque::new(),
+            output: VecDeque::new(),
+            unsent: 0,
+            end_of_input: false,
+            memory_wait: None,
+        };
+        let end = connection.run().await;
+        if let Err(reason) = end {
+            log::debug!("connection from {peer} closed: {reason}");
+        }
+        connection.abandon();
+        shard.metrics.connection_closed();
+        shard.connections[shard.index].fetch_sub(1, Ordering::Relaxed);
+    });
+}
+
+impl Connection {
+    /// Runs to the end of the connection; an error says why it was not the client's wish.
+    async fn run(&mut self) -> Result<(), String> {
+        let idle_limit = Duration::from_millis(self.shard.settings().idle_connection_ms);
+        let mut idle = Box::pin(rt::sleep(idle_limit));
+        let mut last_active = Instant::now();
+        let stop = self.shard.stop_signal().listen();
+        let mut stop = std::pin::pin!(stop);
+        let mut stopping = self.shard.is_stopping();
+        std::future::poll_fn(move |cx| {
+            stopping = stopping || stop.as_mut().poll(cx).is_ready();
+            match self.poll_once(cx, stopping) {
+                Ok(true) => return Poll::Ready(Ok(())),
+                Ok(false) => {}
+                Err(reason) => return Poll::Ready(Err(reason)),
+            }
+            if !self.in_flight.is_empty() {
+                last_active = Instant::now();
+            }
+            while idle.as_mut().poll(cx).is_ready() {
+                let quiet = last_active.elapsed();
+                if quiet >= idle_limit {
+                    return Poll::Ready(Err("idle for too long".into()));
+                }
+                last_active = last_active.max(self.last_received(last_active));
+                idle.set(rt::sleep(idle_limit.saturating_sub(quiet)));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn last_received(&self, otherwise: Instant) -> Instant {
+        self.in_flight.back().map_or(otherwise, |f| f.started)
+    }
+
+    /// Does everything that can be done now. Returns whether the connection is over.
+    fn poll_once(&mut self, cx: &mut Context<'_>, stopping: bool) -> Result<bool, String> {
+        loop {
+            let received = !stopping && self.poll_receive(cx)?;
+            self.poll_answers(cx)?;
+            self.poll_send(cx)?;
+            if (self.end_of_input || stopping) && self.in_flight.is_empty() && self.output.is_empty() {
+                return Ok(true);
+            }
+            if !received {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Receives once and starts the requests that are whole. Returns whether to try again.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<bool, String> {
+        if self.end_of_input || self.is_held_back(cx) || self.stream.poll_readable(cx).is_pending() {
+            return Ok(false);
+        }
+        self.reserve();
+        match self.stream.receive(&mut self.input) {
+            Ok(0) => self.end_of_input = true,
+            Ok(_) => self.start_requests()?,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(format!("receive: {e}")),
+        }
+        Ok(!self.end_of_input)
+    }
+
+    /// Whether the socket is left alone until something under way is done.
+    fn is_held_back(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.in_flight.len() >= self.shard.settings().max_in_flight || self.unsent > UNSENT {
+            return true;
+        }
+        if !self.shard.is_over_memory() {
+            self.memory_wait = None;
+            return false;
+        }
+        let wait = self.memory_wait.get_or_insert_with(|| self.shard.memory_freed().listen());
+        if std::pin::Pin::new(wait).poll(cx).is_ready() {
+            self.memory_wait = None;
+            return self.is_held_back(cx);
+        }
+        true
+    }
+
+    /// Makes room for what is known to come, but never much more than has come: a claimed length reserves nothing.
+    fn reserve(&mut self) {
+        let here = self.input.len();
+        let missing =
+            claimed_length(&self.input).map_or(0, |length| (length.max(0) as usize + 4).saturating_sub(here));
+        if missing > RECEIVE {
+            self.input.reserve(missing.min(GROWTH.max(here)));
+        } else if self.input.capacity() - here < RECEIVE / 8 {
+            self.input.reserve(RECEIVE);
+        }
+    }
+
+    fn start_requests(&mut self) -> Result<(), String> {
+        while let Some(claimed) = claimed_length(&self.input) {
+            let length = match usize::try_from(claimed) {
+                Ok(length) if length <= self.shard.settings().max_frame_bytes => length,
+                _ => {
+                    self.shard.metrics.protocol_error(ProtocolError::FrameTooLarge);
+                    return Err(format!("a frame of {claimed} bytes"));
+                }
+            };
+            if self.input.len() < 4 + length {
+                return Ok(());
+            }
+            self.input.advance(4);
+            let body = self.input.split_to(length);
+            self.start(body)?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, mut body: BytesMut) -> Result<(), String> {
+        let bytes = body.len();
+        let header = match frame::parse_header(&mut body) {
+            Ok(header) => header,
+            Err(e) => {
+                self.shard.metrics.protocol_error(ProtocolError::Malformed);
+                return Err(format!("malformed request header: {e}"));
+            }
+        };
+        let api_key = header.api_key;
+        self.shard.metrics.request(api_key, bytes);
+        self.shard.take_memory(bytes);
+        let started = Instant::now();
+        let pending = api::start(&self.shard, self.peer, self.local, header, body);
+        self.in_flight.push_back(InFlight { pending, ready: None, api_key, bytes, started });
+        Ok(())
+    }
+
+    /// Drives all requests under way, and queues the answers of those whose turn it is.
+    fn poll_answers(&mut self, cx: &mut Context<'_>) -> Result<(), String> {
+        for request in self.in_flight.iter_mut().filter(|r| r.ready.is_none()) {
+            if let Poll::Ready(outcome) = request.pending.as_mut().poll(cx) {
+                request.ready = Some(outcome);
+            }
+        }
+        while self.in_flight.front().is_some_and(|r| r.ready.is_some()) {
+            let Some(InFlight { ready: Some(outcome), api_key, bytes, started, .. }) =
+                self.in_flight.pop_front()
+            else {
+                unreachable!("checked above")
+            };
+            self.shard.give_memory(bytes);
+            match outcome {
+                Outcome::Silent => self.shard.metrics.response(api_key, 0, started.elapsed()),
+                Outcome::Close(reason) => {
+                    self.shard.metrics.abandoned(api_key);
+                    self.shard.metrics.protocol_error(ProtocolError::Malformed);
+                    return Err(reason);
+                }
+                Outcome::Respond(slices) => {
+                    let length = slices.iter().map(Bytes::len).sum();
+                    self.shard.metrics.response(api_key, length, started.elapsed());
+                    self.shard.take_memory(length);
+                    self.unsent += length;
+                    self.output.extend(slices);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), String> {
+        while !self.output.is_empty() {
+            if self.stream.poll_writable(cx).is_pending() {
+                return Ok(());
+            }
+            let slices: Vec<IoSlice<'_>> =
+                self.output.iter().take(MAX_SLICES).map(|s| IoSlice::new(s)).collect();
+            match self.stream.send(&slices) {
+                Ok(sent) => self.sent(sent),
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(e) => return Err(format!("send: {e}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn sent(&mut self, mut bytes: usize) {
+        self.unsent -= bytes;
+        self.shard.give_memory(bytes);
+        while bytes > 0 {
+            let front = self.output.front_mut().expect("what was sent was queued");
+            if bytes < front.len() {
+                front.advance(bytes);
+                return;
+            }
+            bytes -= front.len();
+            self.output.pop_front();
+        }
+    }
+
+    /// Gives back what the connection still holds of the shard's budget.
+    fn abandon(&mut self) {
+        self.shard.give_memory(self.unsent);
+        for request in self.in_flight.drain(..) {
+            self.shard.give_memory(request.bytes);
+            self.shard.metrics.abandoned(request.api_key);
+        }
+    }
+}
+
+/// The length that the frame at the front of the input claims.
+fn claimed_length(input: &[u8]) -> Option<i32> {
+    input.first_chunk().map(|bytes| i32::from_be_bytes(*bytes))
+}
