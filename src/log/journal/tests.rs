@@ -39,10 +39,13 @@ fn image(commits: usize) -> (Vec<u8>, Vec<u64>, Vec<(Lsn, i64)>) {
     (file, starts, entries)
 }
 
+/// From, to, whose.
+type Hole = (u64, u64, Option<(PartitionId, i64)>);
+
 #[derive(Default, PartialEq, Eq, Debug)]
 struct Read {
     entries: Vec<(Lsn, i64)>,
-    damage: Vec<(u64, u64, Option<(PartitionId, i64)>)>,
+    damage: Vec<Hole>,
 }
 
 fn read(bytes: &[u8], limit: Option<u64>, known_durable: u64) -> (Read, End) {

@@ -72,7 +72,7 @@ fn id(topic: u8, index: i32) -> PartitionId {
 fn batch(base_offset: i64, size: usize) -> Bytes {
     let mut batch = vec![0; 61 + size];
     for (i, b) in batch[61..].iter_mut().enumerate() {
-        *b = ((base_offset as usize + 3) * (i + 7) >> 3) as u8;
+        *b = (((base_offset as usize + 3) * (i + 7)) >> 3) as u8;
     }
     let length = (batch.len() - 12) as i32;
     batch[..8].copy_from_slice(&base_offset.to_be_bytes());
