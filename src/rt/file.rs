@@ -156,6 +156,16 @@ impl File {
         }
     }
 
+    /// Where the first hole begins: everything before it was written once, which reserving space does not do. The
+    /// length where the file system knows no holes.
+    pub fn first_hole(&self) -> io::Result<u64> {
+        // SAFETY: a plain system call on an owned descriptor, whose position nobody uses.
+        match unsafe { libc::lseek(self.fd.as_raw_fd(), 0, libc::SEEK_HOLE) } {
+            at if at >= 0 => Ok(at as u64),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// Reads without the ring, blocking: for start-up.
     pub fn read_blocking(&self, pos: u64, buf: &mut AlignedBuf) -> io::Result<usize> {
         let capacity = buf.capacity();

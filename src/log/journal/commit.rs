@@ -200,7 +200,7 @@ impl Inner {
         }
     }
 
-    fn fail(&self, path: &Path, error: &io::Error) {
+    pub fn fail(&self, path: &Path, error: &io::Error) {
         let why: Arc<str> = format!("{}: {error}", path.display()).into();
         log::error!("the journal stops acknowledging for ever: {why}");
         self.failed.borrow_mut().get_or_insert(why);
@@ -328,8 +328,8 @@ fn set_file_aside(path: &Path, set_aside: Option<PathBuf>) -> io::Result<()> {
     rt::fs::rename(path, to.join(format!("journal-{shard}-{}-{name}", rt::unix_ms())))
 }
 
-/// Whether making a file may succeed later without anybody looking at the disk.
-fn may_pass(error: &io::Error) -> bool {
+/// Whether the disk is only full, or files have run out: what may pass without anybody looking at the disk.
+pub fn may_pass(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;

@@ -37,6 +37,7 @@ use crate::rt::{self, Notify, Task};
 use super::{JournalFailed, LogError, Lsn};
 
 use commit::Inner;
+pub use commit::may_pass;
 pub use recovery::{Damage, Entry, Known, Recovery, Replayed, ReplayedFile, draw_salt};
 pub use stats::JournalStats;
 
@@ -63,7 +64,7 @@ impl Default for JournalSettings {
             max_files: 8,
             max_commit_bytes: 2 << 20,
             max_backlog_bytes: 32 << 20,
-            zero_ahead_bytes: 16 << 20,
+            zero_ahead_bytes: 8 << 20,
             set_aside: None,
         }
     }
@@ -169,6 +170,11 @@ impl Journal {
         self.inner.failed.borrow().clone()
     }
 
+    /// Ends the journal because of a failure elsewhere on its disk, as a failed write of its own would.
+    pub fn poison(&self, path: &Path, error: &std::io::Error) {
+        self.inner.fail(path, error);
+    }
+
     /// Why commits wait at the moment, for example for disk space.
     pub fn stalled(&self) -> Option<Arc<str>> {
         self.inner.stalled.borrow().clone()
@@ -248,8 +254,8 @@ impl Journal {
 
     /// Commits what gathered and ends the tasks.
     pub async fn close(&self) -> Result<(), JournalFailed> {
-        let committed = self.wait_durable(self.last()).await;
         self.stop();
+        let committed = self.wait_durable(self.last()).await;
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
         for task in tasks {
             task.await;
@@ -257,7 +263,8 @@ impl Journal {
         committed
     }
 
-    fn stop(&self) {
+    /// What gathered is still committed, but nothing waits for disk space any more. Nothing may be appended after.
+    pub fn stop(&self) {
         self.inner.closing.set(true);
         self.inner.wake.notify_all();
         self.inner.keep.notify_all();

@@ -223,7 +223,6 @@ impl Recovery {
         let end = self.scan(&slot, &bytes, limit, &mut items);
         slot.damaged = items.iter().any(|item| matches!(item, Held::Damage(_)));
         slot.last = Some(Lsn(limit.unwrap_or(end)));
-        slot.written = slot.bytes;
         self.last = self.last.max(end);
         self.files.used.push_back(slot);
         Ok(Some(ReplayedFile { bytes, items }))
@@ -300,6 +299,8 @@ async fn open_slot(path: &Path, number: u32) -> Result<(Slot, Header), LogError>
     let bytes = file.len().map_err(io)?;
     let block = file.read(0, BLOCK).await.map_err(io)?;
     let header = format::decode_file_header(&block);
+    // A file is written front to back, so that its first hole is where writing stopped.
+    let written = file.first_hole().unwrap_or(0) / BLOCK as u64 * BLOCK as u64;
     let slot = Slot {
         number,
         path: path.to_owned(),
@@ -307,7 +308,7 @@ async fn open_slot(path: &Path, number: u32) -> Result<(Slot, Header), LogError>
         bytes,
         header: FileHeader::default(),
         last: None,
-        written: 0,
+        written,
         damaged: false,
     };
     Ok((slot, header))

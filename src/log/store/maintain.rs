@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::log::journal::may_pass;
 use crate::log::{LogError, Lsn, PartitionLog};
 use crate::model::PartitionId;
 use crate::rt;
@@ -84,14 +85,14 @@ impl ShardLog {
     }
 
     async fn make_room(&self, states: &States<'_>) -> Result<(), LogError> {
-        self.write_ready().await?;
+        let mut done = self.write_ready().await;
         if self.memory_is_short() {
-            self.relieve_memory().await?;
+            done = done.and(self.relieve_memory().await);
         }
         if let Some(target) = self.journal.reclaim_target() {
-            self.reclaim(target, states).await?;
+            done = done.and(self.reclaim(target, states).await);
         }
-        Ok(())
+        done
     }
 
     async fn write_ready(&self) -> Result<(), LogError> {
@@ -123,8 +124,9 @@ impl ShardLog {
     async fn reclaim(&self, target: Lsn, states: &States<'_>) -> Result<(), LogError> {
         let mut logs = self.oldest_first();
         logs.retain(|log| log.oldest_tail_lsn().is_some_and(|oldest| oldest <= target));
-        self.each(logs, Step::Flush(target)).await?;
-        self.write_checkpoint(states, false).await
+        // Whatever fails, the entries of the others can go.
+        let flushed = self.each(logs, Step::Flush(target)).await;
+        self.write_checkpoint(states, false).await.and(flushed)
     }
 
     /// The logs that the journal holds entries of, those with the oldest entry first.
@@ -162,6 +164,12 @@ impl ShardLog {
             task.await;
         }
         let failed = work.2.borrow_mut().take();
+        if let Some(LogError::Io { path, source }) = &failed
+            && !may_pass(source)
+        {
+            // A disk that does not keep what it was given cannot be trusted with acknowledgements.
+            self.journal.poison(path, source);
+        }
         failed.map_or(Ok(()), Err)
     }
 
@@ -196,6 +204,7 @@ impl ShardLog {
         while self.maintained.get() {
             self.maintenance_over.notified().await;
         }
+        self.journal.stop();
         let logs =
             self.logs.borrow().values().filter(|h| h.frozen.is_none()).map(|h| h.log.clone()).collect();
         let closed = self.each(logs, Step::Close).await;

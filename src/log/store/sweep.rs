@@ -1,10 +1,12 @@
 //! Directories under `topics/` that belong to no partition: finished off if their topic was deleted, else set aside.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::log::LogError;
 use crate::log::checkpoint::Checkpoint;
 use crate::log::segment::is_removed_directory;
+use crate::model::PartitionId;
 use crate::rt;
 
 use super::{SET_ASIDE, Topics, topics_dir};
@@ -16,7 +18,7 @@ pub fn sweep(data_dir: &Path, topics: &dyn Topics) -> Result<(), LogError> {
     if names.is_empty() {
         return Ok(());
     }
-    let checkpoints = checkpoints(data_dir);
+    let owners = owners(data_dir);
     for name in names {
         let dir = root.join(&name);
         if is_removed_directory(&name) {
@@ -24,17 +26,15 @@ pub fn sweep(data_dir: &Path, topics: &dyn Topics) -> Result<(), LogError> {
             continue;
         }
         let Some((topic, index)) = split_name(&name) else { continue };
-        let owners = checkpoints.iter().flat_map(|checkpoint| &checkpoint.partitions);
-        let mut owners = owners.filter(|p| p.id.index == index && p.topic == topic).map(|p| p.id).peekable();
-        if owners.peek().is_none() {
+        let Some(owners) = owners.get(&name) else {
             if !topics.has_name(topic, index) {
                 set_directory_aside(data_dir, &dir, "it belongs to no known topic");
             }
             continue;
-        }
+        };
         let (mut live, mut deleted) = (false, false);
         for id in owners {
-            live |= topics.partition(id).is_some();
+            live |= topics.partition(*id).is_some();
             deleted |= topics.was_deleted(id.topic);
         }
         match (live, deleted) {
@@ -46,11 +46,18 @@ pub fn sweep(data_dir: &Path, topics: &dyn Topics) -> Result<(), LogError> {
     Ok(())
 }
 
-/// Every shard's checkpoint that can be read; one that cannot stops its own shard's start, with a message.
-pub fn checkpoints(data_dir: &Path) -> Vec<Checkpoint> {
+/// Directory names and the partitions that the shards' checkpoints know by them. A checkpoint that cannot be read
+/// stops its own shard's start, with a message.
+fn owners(data_dir: &Path) -> HashMap<String, Vec<PartitionId>> {
     let root = data_dir.join("journal");
     let names = rt::fs::read_dir_names(&root).unwrap_or_default();
-    names.iter().filter_map(|name| Checkpoint::load(&root.join(name)).ok().flatten()).collect()
+    let mut owners: HashMap<String, Vec<PartitionId>> = HashMap::new();
+    for checkpoint in names.iter().filter_map(|name| Checkpoint::load(&root.join(name)).ok().flatten()) {
+        for state in checkpoint.partitions {
+            owners.entry(format!("{}-{}", state.topic, state.id.index)).or_default().push(state.id);
+        }
+    }
+    owners
 }
 
 /// The topic and the partition that a directory's name says.
