@@ -7,7 +7,8 @@ use super::Remote;
 use super::failure::Failure;
 use super::output::{Table, print, print_json};
 use crate::client::{Client, ClientError, ConfigOp, Isolation, NewTopic, OffsetAt, TopicInfo};
-use crate::config::did_you_mean;
+use crate::config::{closest, did_you_mean};
+use crate::model::topic_config::TOPIC_CONFIGS;
 
 #[derive(Subcommand, Debug)]
 pub enum TopicCommand {
@@ -117,7 +118,7 @@ fn create(args: CreateArgs) -> Result<(), Failure> {
         replication_factor: args.replication_factor,
         configs: args.configs,
     };
-    let created = client.create_topic(&topic)?;
+    let created = client.create_topic(&topic).map_err(|error| explain_config(&topic.configs, error))?;
     let text = match created.partitions {
         -1 => format!("Created topic {}.\n", created.name),
         1 => format!("Created topic {} with 1 partition.\n", created.name),
@@ -226,6 +227,24 @@ fn delete(args: DeleteArgs) -> Result<(), Failure> {
 
 fn existing(client: &mut Client, name: &str) -> Result<TopicInfo, Failure> {
     client.topic(name, false).map_err(|error| Failure::about_topic(client, error))
+}
+
+/// Adds the names that come near, when a topic was refused for a configuration that does not exist.
+fn explain_config(configs: &[(String, String)], error: ClientError) -> Failure {
+    let known = TOPIC_CONFIGS.iter().map(|c| c.name);
+    let unknown = configs.iter().find(|(name, _)| !known.clone().any(|k| k == name));
+    match unknown {
+        Some((name, _)) if error.is_invalid_config() => {
+            let advice = match closest(name, known) {
+                Some(near) => format!("{name} is not a topic configuration: did you mean {near}?"),
+                None => {
+                    format!("{name} is not a topic configuration; `weir topic describe --all` lists them.")
+                }
+            };
+            Failure::Advised { error, advice }
+        }
+        _ => error.into(),
+    }
 }
 
 /// The broker refuses an unknown name too, but does not say which one was meant.

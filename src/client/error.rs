@@ -86,6 +86,10 @@ impl ClientError {
         self.code().is_some_and(|code| stale.iter().any(|s| s.code() == code))
     }
 
+    pub fn is_invalid_config(&self) -> bool {
+        self.code() == Some(ErrorCode::InvalidConfig.code())
+    }
+
     pub fn is_out_of_range(&self) -> bool {
         self.code() == Some(ErrorCode::OffsetOutOfRange.code())
     }
