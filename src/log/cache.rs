@@ -15,7 +15,7 @@ use std::hash::Hash;
 use std::rc::{Rc, Weak};
 
 use crate::log::segment::{Segment, Window};
-use crate::rt::{AlignedBuf, File, Notify};
+use crate::rt::{File, Notify};
 
 /// What a batch costs beside its bytes: its place in the queue and its share of a reference-counted buffer.
 pub const BATCH_OVERHEAD: usize = 128;
@@ -24,9 +24,6 @@ const READ_SHARE: usize = 4;
 const MIN_READ_BYTES: usize = 4 << 20;
 /// Open segment files a shard keeps.
 const DEFAULT_OPEN_FILES: usize = 128;
-/// Write buffers kept for the next flush.
-const SPARE_BUFFERS: usize = 4;
-const SPARE_BUFFER_BYTES: usize = 2 << 20;
 
 /// Something that holds cached batches and gives them up.
 pub trait Evict {
@@ -46,7 +43,6 @@ pub struct BatchCache {
     cached: Cell<usize>,
     evictable: RefCell<VecDeque<Evictable>>,
     freed: Notify,
-    spare: RefCell<Vec<AlignedBuf>>,
     next_uid: Cell<u64>,
     max_files: Cell<usize>,
     files: RefCell<Lru<u64, File>>,
@@ -70,7 +66,6 @@ impl BatchCache {
             cached: Cell::default(),
             evictable: RefCell::default(),
             freed: Notify::new(),
-            spare: RefCell::default(),
             next_uid: Cell::new(1),
             max_files: Cell::new(DEFAULT_OPEN_FILES),
             files: RefCell::default(),
@@ -173,26 +168,6 @@ impl BatchCache {
         let uid = self.next_uid.get();
         self.next_uid.set(uid + 1);
         uid
-    }
-
-    /// A write buffer of at least `capacity` bytes, empty; its memory may hold an earlier buffer's bytes.
-    pub(in crate::log) fn take_buffer(&self, capacity: usize) -> AlignedBuf {
-        let mut spare = self.spare.borrow_mut();
-        match spare.iter().position(|b| b.capacity() >= capacity) {
-            Some(at) => {
-                let mut buffer = spare.swap_remove(at);
-                buffer.truncate(0);
-                buffer
-            }
-            None => AlignedBuf::with_capacity(capacity),
-        }
-    }
-
-    pub(in crate::log) fn give_buffer(&self, buffer: AlignedBuf) {
-        let mut spare = self.spare.borrow_mut();
-        if spare.len() < SPARE_BUFFERS && buffer.capacity() <= SPARE_BUFFER_BYTES {
-            spare.push(buffer);
-        }
     }
 
     pub(in crate::log) fn file(&self, segment: u64) -> Option<File> {

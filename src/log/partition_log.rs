@@ -79,8 +79,8 @@ pub(in crate::log) struct State {
     pub epochs: EpochList,
     /// The oldest batch that was written to a segment but not synced.
     pub unsynced: Option<Lsn>,
-    /// Files renamed away that are still to be unlinked.
-    pub doomed: Vec<PathBuf>,
+    /// Names of files renamed away that are still to be unlinked.
+    pub doomed: Vec<String>,
     pub directory_made: bool,
     pub clean: bool,
     pub removed: bool,

@@ -4,12 +4,24 @@
 //! a connection of another without a copy: [`AlignedBuf::freeze`] turns the memory into [`Bytes`].
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 
 use bytes::Bytes;
 
 /// The unit of direct I/O: positions, lengths and addresses are multiples of it.
 pub const BLOCK: usize = 4096;
+
+/// Buffers of these sizes are kept for [`AlignedBuf::recycled`] when dropped: fresh pages cost more to fault in and
+/// zero than the disk takes to fill them.
+const RECYCLED_BYTES: RangeInclusive<usize> = (32 << 10)..=(2 << 20);
+/// What a thread keeps at most.
+const MAX_SPARE_BYTES: usize = 6 << 20;
+
+thread_local! {
+    static SPARE: RefCell<Vec<AlignedBuf>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A zeroed, [`BLOCK`]-aligned buffer with a length, like a `Vec<u8>` that never moves and never grows.
 pub struct AlignedBuf {
@@ -32,6 +44,34 @@ impl AlignedBuf {
         let ptr = unsafe { alloc_zeroed(layout) };
         let Some(ptr) = NonNull::new(ptr) else { handle_alloc_error(layout) };
         Self { ptr, capacity, len: 0 }
+    }
+
+    /// As [`with_capacity`](Self::with_capacity), but the memory may hold what an earlier buffer held.
+    pub fn recycled(capacity: usize) -> Self {
+        let wanted = capacity.next_multiple_of(BLOCK).max(BLOCK);
+        let fits = |b: &Self| b.capacity >= wanted && b.capacity <= wanted.saturating_mul(2);
+        let found = SPARE.with_borrow_mut(|spare| {
+            let at = spare.iter().rposition(fits)?;
+            Some(spare.swap_remove(at))
+        });
+        found.unwrap_or_else(|| Self::with_capacity(wanted))
+    }
+
+    /// Keeps the memory for a later buffer of this thread, if there is room for it.
+    fn keep(&self) -> bool {
+        if !RECYCLED_BYTES.contains(&self.capacity) {
+            return false;
+        }
+        let kept = SPARE.try_with(|spare| {
+            // Borrowed only when the thread ends and drops what it kept.
+            let Ok(mut spare) = spare.try_borrow_mut() else { return false };
+            let room = spare.iter().map(|b| b.capacity).sum::<usize>() + self.capacity <= MAX_SPARE_BYTES;
+            if room {
+                spare.push(Self { ptr: self.ptr, capacity: self.capacity, len: 0 });
+            }
+            room
+        });
+        kept.unwrap_or(false)
     }
 
     fn layout(capacity: usize) -> Layout {
@@ -106,6 +146,9 @@ impl AsRef<[u8]> for AlignedBuf {
 
 impl Drop for AlignedBuf {
     fn drop(&mut self) {
+        if self.keep() {
+            return;
+        }
         // SAFETY: allocated in `with_capacity` with the same layout.
         unsafe { dealloc(self.ptr.as_ptr(), Self::layout(self.capacity)) }
     }
@@ -114,6 +157,24 @@ impl Drop for AlignedBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dropped_buffers_are_used_again() {
+        let mut buf = AlignedBuf::with_capacity(64 << 10);
+        buf.extend_from_slice(&[7; 100]);
+        let memory = buf.as_ptr();
+        let frozen = buf.freeze();
+        assert_ne!(AlignedBuf::recycled(64 << 10).as_ptr(), memory, "still in use");
+        drop(frozen);
+        let again = [AlignedBuf::recycled(60 << 10), AlignedBuf::recycled(60 << 10)];
+        assert!(again.iter().any(|b| b.as_ptr() == memory));
+        assert!(again.iter().all(AlignedBuf::is_empty));
+        assert!(AlignedBuf::with_capacity(64 << 10).as_ptr() != memory);
+        for _ in 0..100 {
+            drop([AlignedBuf::with_capacity(2 << 20), AlignedBuf::with_capacity(2 << 20)]);
+        }
+        assert!(SPARE.with_borrow(|s| s.iter().map(|b| b.capacity).sum::<usize>()) <= MAX_SPARE_BYTES);
+    }
 
     #[test]
     fn pads_with_zeros_even_when_reused() {

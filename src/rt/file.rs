@@ -2,6 +2,7 @@
 
 use std::fs::File as StdFile;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -46,10 +47,11 @@ impl File {
     pub async fn read(&self, pos: u64, len: usize) -> io::Result<Bytes> {
         let start = pos / BLOCK as u64 * BLOCK as u64;
         let skip = (pos - start) as usize;
-        let mut buf = AlignedBuf::with_capacity(skip + len);
+        let wanted = (skip + len).next_multiple_of(BLOCK);
+        let mut buf = AlignedBuf::recycled(wanted);
         let mut filled = 0;
         while filled < skip + len {
-            let (got, back) = self.read_some(start + filled as u64, buf, filled).await;
+            let (got, back) = self.read_some(start + filled as u64, buf, filled..wanted).await;
             buf = back;
             match got? {
                 0 => break,
@@ -69,13 +71,12 @@ impl File {
         &self,
         pos: u64,
         mut buf: AlignedBuf,
-        filled: usize,
+        range: Range<usize>,
     ) -> (io::Result<usize>, AlignedBuf) {
-        let want = buf.capacity() - filled;
-        // SAFETY: `filled` is within the capacity; the buffer is held by the operation until its completion.
-        let ptr = unsafe { buf.as_mut_ptr().add(filled) };
+        // SAFETY: the range is within the capacity; the buffer is held by the operation until its completion.
+        let ptr = unsafe { buf.as_mut_ptr().add(range.start) };
         let op = self.driver.submit_file(self.fd.clone(), Held::Buffer(buf), |fd| {
-            (opcode::Read::new(fd, ptr, clamp(want)).offset(pos).build(), None)
+            (opcode::Read::new(fd, ptr, clamp(range.len())).offset(pos).build(), None)
         });
         let (result, held) = op.await;
         (result, held.buffer())

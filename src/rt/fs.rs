@@ -25,6 +25,11 @@ pub fn exists(path: impl AsRef<Path>) -> bool {
     path.as_ref().exists()
 }
 
+/// A file's length.
+pub fn len(path: impl AsRef<Path>) -> io::Result<u64> {
+    Ok(fs::metadata(path)?.len())
+}
+
 pub fn read_all(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     fs::read(path)
 }

@@ -16,9 +16,10 @@ use crate::rt::{self, AlignedBuf, BLOCK, File, OpenOptions};
 
 use super::epochs::EpochList;
 use super::extents::ExtentIndex;
+use super::retire::{newest_dead, unlink_dead};
 use super::scan::{SCAN_BYTES, Scanner, Step};
 use super::writer::Active;
-use super::{DELETED, EXTENTS, LOG, Segment, SegmentMeta, file_name, parse_log_name};
+use super::{EXTENTS, LOG, Segment, SegmentMeta, file_name, parse_log_name};
 
 /// Ends the names of files that no checkpoint accounts for.
 const ASIDE: &str = "aside";
@@ -68,20 +69,19 @@ fn adopt(dir: &Rc<Path>, cache: &Rc<BatchCache>, checkpoint: PartitionCheckpoint
 /// Brings the directory and the checkpoint's list together.
 fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<PartitionCheckpoint, LogError> {
     let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
-    let is_dead = |base: i64| names.binary_search(&format!("{base:020}.{LOG}.{DELETED}")).is_ok();
-    let sealed = checkpoint.segments.len() - usize::from(checkpoint.active);
-    let dead = checkpoint.segments[..sealed].iter().take_while(|s| is_dead(s.base_offset)).count();
+    let newest_dead = newest_dead(&names);
+    let dead = checkpoint.segments.iter().take_while(|s| Some(s.base_offset) <= newest_dead).count();
     if dead > 0 {
         let start =
             checkpoint.segments.get(dead).map_or(checkpoint.segment_durable_offset, |s| s.base_offset);
         checkpoint.start_offset = checkpoint.start_offset.max(start);
         checkpoint.epochs.cut_front(start);
         checkpoint.segments.drain(..dead);
+        checkpoint.active &= !checkpoint.segments.is_empty();
     }
+    unlink_dead(dir, &names).map_err(|e| LogError::io(dir, e))?;
     for name in &names {
-        if name.ends_with(&format!(".{DELETED}")) {
-            unlink(&dir.join(name))?;
-        } else if let Some(base) = parse_log_name(name) {
+        if let Some(base) = parse_log_name(name) {
             settle_unlisted(dir, base, &checkpoint)?;
         }
     }
@@ -152,12 +152,11 @@ fn cut_active(found: &mut Recovered) -> Result<(), LogError> {
 /// Reads every segment in the directory.
 fn scan_all(dir: &Rc<Path>, cache: &Rc<BatchCache>) -> Result<Recovered, LogError> {
     let names = rt::fs::read_dir_names(&**dir).map_err(|e| LogError::io(&**dir, e))?;
+    unlink_dead(dir, &names).map_err(|e| LogError::io(&**dir, e))?;
     let mut sizes = BTreeMap::new();
     for name in &names {
         let path = dir.join(name);
-        if name.ends_with(&format!(".{DELETED}")) {
-            unlink(&path)?;
-        } else if let Some(base) = parse_log_name(name) {
+        if let Some(base) = parse_log_name(name) {
             let file = File::open(&path, OpenOptions::default()).map_err(|e| LogError::io(&path, e))?;
             sizes.insert(base, file.len().map_err(|e| LogError::io(&path, e))?);
         }

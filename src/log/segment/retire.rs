@@ -1,9 +1,12 @@
 //! Segments and logs on their way out: renamed first, unlinked later.
 //!
-//! A file that carries `.deleted` is dead whatever the checkpoint says; whoever finds it at start unlinks it. Readers
-//! that have the file open go on reading.
+//! A file that carries `.deleted` is dead, with every older segment, whatever a checkpoint from before its deletion
+//! says. So the newest one stays, emptied, until a newer one takes its place: a start finds by it that what the
+//! checkpoint lists and the directory lacks was deleted on purpose and is not lost. Readers that have a file open go on
+//! reading.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -12,7 +15,7 @@ use crate::log::partition_log::PartitionLog;
 use crate::rt;
 
 use super::retention::{RetentionPlan, TailView, plan};
-use super::{DELETED, Segment, SegmentMeta};
+use super::{DELETED, Segment, SegmentMeta, parse_log_name};
 
 /// What one pass of retention took away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,9 +76,10 @@ impl PartitionLog {
         for path in [segment.sidecar_path(), segment.path()] {
             let mut dead = path.clone().into_os_string();
             dead.push(format!(".{DELETED}"));
+            let name = Path::new(&dead).file_name().map(|name| name.to_string_lossy().into_owned());
             match rt::fs::rename(&path, &dead) {
-                Ok(()) => state.doomed.push(dead.into()),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Ok(()) => state.doomed.extend(name),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(LogError::io(path, e)),
             }
         }
@@ -84,22 +88,42 @@ impl PartitionLog {
 
     fn unlink_later(self: &Rc<Self>) {
         let delay = Duration::from_millis(self.state.borrow().limits.file_delete_delay_ms.max(0) as u64);
-        let (log, due): (Weak<Self>, Vec<PathBuf>) =
-            (Rc::downgrade(self), self.state.borrow().doomed.clone());
+        let (log, due): (Weak<Self>, Vec<String>) = (Rc::downgrade(self), self.state.borrow().doomed.clone());
         drop(rt::spawn(async move {
             rt::sleep(delay).await;
-            unlink(due.clone()).await;
-            if let Some(log) = log.upgrade() {
-                log.state.borrow_mut().doomed.retain(|path| !due.contains(path));
-            }
+            let Some(log) = log.upgrade() else { return };
+            // Closing may have been first.
+            let due: Vec<String> = {
+                let mut state = log.state.borrow_mut();
+                let (now, later) = state.doomed.drain(..).partition(|name| due.contains(name));
+                state.doomed = later;
+                now
+            };
+            log.unlink(due).await;
         }));
     }
 
     pub(super) async fn unlink_doomed(&self) {
         let doomed = std::mem::take(&mut self.state.borrow_mut().doomed);
-        if !doomed.is_empty() {
-            unlink(doomed).await;
+        self.unlink(doomed).await;
+    }
+
+    async fn unlink(&self, mut names: Vec<String>) {
+        if names.is_empty() {
+            return;
         }
+        let dir = self.dir.to_path_buf();
+        rt::blocking(move || {
+            // The mark that an earlier deletion left has been replaced by now.
+            let mut dead = rt::fs::read_dir_names(&dir).unwrap_or_default();
+            let newest = newest_dead(&dead);
+            dead.retain(|n| parse_dead(n).is_some() && parse_dead(n) < newest && is_empty(&dir.join(n)));
+            names.extend(dead);
+            if let Err(e) = unlink_dead(&dir, &names) {
+                log::warn!("{}: {e}; deleted segments stay until the next start", dir.display());
+            }
+        })
+        .await;
     }
 
     /// Deletes the log with its directory. What is under way ends first; everything later fails with
@@ -125,7 +149,7 @@ impl PartitionLog {
         let dead = removed_directory(self);
         match rt::fs::rename(&self.dir, &dead) {
             Ok(()) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(LogError::io(&*self.dir, e)),
         }
         let path = dead.clone();
@@ -143,15 +167,35 @@ pub fn is_removed_directory(name: &str) -> bool {
     name.strip_suffix(DELETED).is_some_and(|rest| rest.ends_with('.'))
 }
 
-async fn unlink(paths: Vec<PathBuf>) {
-    rt::blocking(move || {
-        for path in paths {
-            match rt::fs::remove_file(&path) {
-                Ok(()) => {}
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(e) => log::warn!("{}: {e}; it is removed at the next start", path.display()),
-            }
+/// The base offset in the name of a dead segment file.
+fn parse_dead(name: &str) -> Option<i64> {
+    parse_log_name(name.strip_suffix(DELETED)?.strip_suffix('.')?)
+}
+
+/// The newest segment that was deleted, as far as the directory still tells.
+pub(super) fn newest_dead(names: &[String]) -> Option<i64> {
+    names.iter().filter_map(|name| parse_dead(name)).max()
+}
+
+fn is_empty(path: &Path) -> bool {
+    rt::fs::len(path).is_ok_and(|len| len == 0)
+}
+
+/// Unlinks those of the files in `dir` that are dead; the newest segment is emptied instead.
+pub(super) fn unlink_dead(dir: &Path, names: &[String]) -> io::Result<()> {
+    let newest = newest_dead(names);
+    for name in names.iter().filter(|name| name.ends_with(&format!(".{DELETED}"))) {
+        let path = dir.join(name);
+        let done = match newest.is_some() && parse_dead(name) == newest {
+            true if is_empty(&path) => Ok(()),
+            true => rt::fs::write_atomic(&path, &[]),
+            false => rt::fs::remove_file(&path),
+        };
+        if let Err(e) = done
+            && e.kind() != io::ErrorKind::NotFound
+        {
+            return Err(e);
         }
-    })
-    .await;
+    }
+    Ok(())
 }

@@ -493,13 +493,55 @@ fn retention_while_reading() {
         rt::sleep(std::time::Duration::from_millis(200)).await;
         let names: Vec<String> = rt::fs::read_dir_names(f.dir()).unwrap();
         assert_eq!(names.iter().filter(|n| n.ends_with(".log")).count(), 3, "{names:?}");
-        assert!(!names.iter().any(|n| n.ends_with("deleted")), "{names:?}");
-        // A start from before the deletion: what is gone stays gone.
-        let dead = f.dir().join(format!("{:020}.log", before.segments[2].base_offset));
-        std::fs::rename(&dead, dead.with_extension("log.deleted")).unwrap();
-        let stale = PartitionCheckpoint { segments: before.segments[2..].to_vec(), ..before };
-        f.reopen(Some(stale));
-        assert_eq!(f.log.segment_count(), 2);
+        let dead: Vec<_> = names.iter().filter(|n| n.ends_with("deleted")).collect();
+        assert_eq!(
+            dead,
+            [&format!("{:020}.log.deleted", before.segments[1].base_offset)],
+            "only the mark is left"
+        );
+        assert_eq!(rt::fs::len(f.dir().join(dead[0])).unwrap(), 0);
+        // A start from before the deletion: what is gone stays gone, also the next time.
+        for _ in 0..2 {
+            f.reopen(Some(before.clone()));
+            assert_eq!((f.log.start_offset(), f.log.segment_count()), (before.segments[2].base_offset, 3));
+            f.check_everything().await;
+        }
+        f.config.retention_ms = 1;
+        f.log.set_config(&f.config);
+        f.log.retention(1 << 40).await.unwrap();
+        rt::sleep(std::time::Duration::from_millis(200)).await;
+        let names: Vec<String> = rt::fs::read_dir_names(f.dir()).unwrap();
+        assert_eq!(names, [format!("{:020}.log.deleted", before.segments[4].base_offset)]);
+        // Deleted while the checkpoint still has it as the active segment.
+        f.reopen(Some(before));
+        assert_eq!((f.log.start_offset(), f.log.end_offset(), f.log.segment_count()), (400, 400, 0));
+    });
+}
+
+#[test]
+fn a_torn_chunk_past_the_checkpoint_is_replayed() {
+    rt::block_on(async {
+        let mut f = Fixture::new(small_segments(), 0);
+        for i in 0..60 {
+            f.append(&[i], 3_000, Compression::None);
+        }
+        f.log.flush(None).await.unwrap();
+        let checkpoint = f.log.checkpoint();
+        for i in 60..130 {
+            f.append(&[i], 3_000, Compression::None);
+        }
+        f.log.write(Some(Lsn(90))).await.unwrap();
+        assert_eq!(f.log.checkpoint(), checkpoint, "only what was synced counts");
+        let path = f.dir().join(format!("{:020}.log", 0));
+        let valid = u64::from(checkpoint.segments[0].size);
+        for at in [valid, valid + 700, valid.next_multiple_of(4096) + 512] {
+            flip(&path, at);
+        }
+        f.reopen(Some(checkpoint));
+        assert_eq!((f.log.segment_durable_offset(), f.log.end_offset()), (60, 130));
+        assert_eq!(rt::fs::len(&path).unwrap(), valid);
+        assert_eq!(f.log.segment_count(), 1);
+        f.log.flush(None).await.unwrap();
         f.check_everything().await;
     });
 }

@@ -174,7 +174,6 @@ impl PartitionLog {
         let (written, buffer) = file.write(position as u64, buffer).await;
         std::mem::forget(underway);
         if let Err(e) = written {
-            self.cache.give_buffer(buffer);
             return Err(LogError::io(segment.path(), e));
         }
         self.note_written(&active, Chunk { buffer, start, end, batches, first_lsn, meta });
@@ -196,7 +195,7 @@ impl PartitionLog {
         let limits = self.state.borrow().limits;
         let now_ms = rt::unix_ms();
         let most = (tail.pinned_bytes() as usize).min(CHUNK_BYTES).max(first_bytes);
-        let mut buffer = self.cache.take_buffer(partial.len() + most + BLOCK);
+        let mut buffer = AlignedBuf::recycled(partial.len() + most + BLOCK);
         buffer.extend_from_slice(partial);
         let mut batches = Vec::new();
         let mut first_lsn = Lsn::ZERO;
@@ -244,7 +243,6 @@ impl PartitionLog {
             let chunk = buffer.freeze();
             self.tail.borrow_mut().mark_written(batches.len(), Some((&chunk, start)))
         } else {
-            self.cache.give_buffer(buffer);
             self.tail.borrow_mut().mark_written(batches.len(), None)
         };
         self.cache.unpin(self.evictable(), below, cost);
