@@ -1,5 +1,7 @@
 //! Topics and their configuration.
 
+use std::time::Duration;
+
 use kafka_wire::create_partitions_request::CreatePartitionsTopic;
 use kafka_wire::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_wire::delete_topics_request::DeleteTopicState;
@@ -11,7 +13,7 @@ use kafka_wire::{
 };
 use kafka_wire_core::StrBytes;
 
-use super::{Client, ClientError, KafkaError, message};
+use super::{Client, ClientError, KafkaError, TopicInfo, message};
 
 const TIMEOUT_MS: i32 = 30_000;
 /// Kafka's number for "a topic" where a resource is named.
@@ -67,8 +69,21 @@ impl Client {
         let Some(answer) = response.topics.first() else { return Err(silent(what)) };
         KafkaError::check(answer.error_code, answer.error_message.as_deref())
             .map_err(ClientError::kafka(what))?;
-        self.forget(&topic.name);
-        Ok(CreatedTopic { name: topic.name.clone(), partitions: answer.num_partitions })
+        let created = CreatedTopic { name: topic.name.clone(), partitions: answer.num_partitions };
+        self.wait_until_seen(&topic.name);
+        Ok(created)
+    }
+
+    /// A cluster may answer before the broker we ask next has heard of the topic. Not an error if it
+    /// takes long: the topic was created.
+    fn wait_until_seen(&mut self, name: &str) {
+        for _ in 0..100 {
+            let led = |info: TopicInfo| info.partitions.iter().all(|p| p.leader >= 0);
+            if self.topic(name, false).is_ok_and(led) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     pub fn delete_topic(&mut self, name: &str) -> Result<(), ClientError> {
