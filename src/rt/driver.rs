@@ -9,7 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -55,6 +55,8 @@ enum Slot {
 pub(super) struct Watch {
     pub(super) fd: OwnedFd,
     readable: Cell<bool>,
+    /// The peer has ended its side: receiving never has to wait again.
+    ended: Cell<bool>,
     reader: RefCell<Option<Waker>>,
     writable: Cell<bool>,
     writer: RefCell<Option<Waker>>,
@@ -71,25 +73,17 @@ pub struct Driver {
     /// Submissions, alone or as linked pairs, that found the queue full.
     backlog: RefCell<VecDeque<Vec<squeue::Entry>>>,
     in_flight: Cell<usize>,
-    bell: OwnedFd,
 }
 
 impl Driver {
-    /// Makes the ring of this thread. Fails where io_uring is not allowed.
-    pub(super) fn install() -> io::Result<Rc<Self>> {
+    /// Makes the ring of this thread, whose completions signal `bell`. Fails where io_uring is not allowed.
+    pub(super) fn install(bell: &OwnedFd) -> io::Result<Rc<Self>> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag()
             .setup_cqsize(RING_ENTRIES * 8)
             .build(RING_ENTRIES)?;
-        // SAFETY: a plain system call; the descriptor is owned from here on.
-        let bell = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-        if bell < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `bell` is a fresh descriptor that nobody else owns.
-        let bell = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(bell) };
         ring.submitter().register_eventfd(bell.as_raw_fd())?;
         unpin_workers(&ring);
         let driver = Rc::new(Self {
@@ -98,7 +92,6 @@ impl Driver {
             free: RefCell::default(),
             backlog: RefCell::default(),
             in_flight: Cell::new(0),
-            bell,
         });
         CURRENT.with(|c| *c.borrow_mut() = Some(driver.clone()));
         Ok(driver)
@@ -110,11 +103,6 @@ impl Driver {
 
     pub(super) fn current() -> Rc<Self> {
         CURRENT.with(|c| c.borrow().clone()).expect("rt is used outside of its runtime")
-    }
-
-    /// The eventfd that the kernel signals at each completion.
-    pub(super) fn bell(&self) -> RawFd {
-        self.bell.as_raw_fd()
     }
 
     fn insert(&self, slot: Slot) -> u32 {
@@ -280,6 +268,10 @@ impl Driver {
         let read = watch.read_key.get() == Some(key);
         if read {
             watch.readable.set(true);
+            let end = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR;
+            if result < 0 || result & i32::from(end) != 0 {
+                watch.ended.set(true);
+            }
             if last {
                 watch.read_key.set(None);
             }
@@ -305,6 +297,7 @@ impl Driver {
         let watch = Rc::new(Watch {
             fd,
             readable: Cell::new(false),
+            ended: Cell::new(false),
             reader: RefCell::default(),
             writable: Cell::new(true),
             writer: RefCell::default(),
@@ -402,7 +395,7 @@ impl Watch {
 
     /// A receive came back with less than was asked for: nothing more until the next report.
     pub(super) fn clear_readable(&self) {
-        self.readable.set(false);
+        self.readable.set(self.ended.get());
     }
 
     pub(super) fn poll_writable(self: &Rc<Self>, driver: &Driver, cx: &mut Context<'_>) -> Poll<()> {

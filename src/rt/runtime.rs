@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::FromRawFd;
+use std::os::fd::{FromRawFd, IntoRawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use glommio::{LocalExecutorBuilder, Placement};
 use io_uring::types::Timespec;
 
-use super::doorbell::Doorbell;
+use super::doorbell::{Doorbell, Sleep};
 use super::driver::Driver;
 use super::notify::Notify;
 use super::timer::Timers;
@@ -43,6 +43,8 @@ struct Pump {
     alarm: Cell<Option<Instant>>,
     bell_armed: Cell<bool>,
     blocking: Cell<usize>,
+    /// Signalled by the ring's completions and by the doorbell; glommio waits for it.
+    bell: glommio::io::BufferedFile,
 }
 
 /// A task on this shard. Dropping the handle lets the task run on.
@@ -149,7 +151,10 @@ where
 }
 
 async fn run<T, F: Future<Output = T>>(doorbell: Arc<Doorbell>, main: impl FnOnce() -> F) -> io::Result<T> {
-    let driver = Driver::install()?;
+    let bell = doorbell.bell_descriptor()?;
+    let driver = Driver::install(&bell)?;
+    // SAFETY: the descriptor was duplicated for this and is owned by nobody else.
+    let bell = unsafe { glommio::io::BufferedFile::from_raw_fd(bell.into_raw_fd()) };
     let pump = Rc::new(Pump {
         driver: driver.clone(),
         doorbell: doorbell.clone(),
@@ -159,9 +164,10 @@ async fn run<T, F: Future<Output = T>>(doorbell: Arc<Doorbell>, main: impl FnOnc
         alarm: Cell::new(None),
         bell_armed: Cell::new(false),
         blocking: Cell::new(0),
+        bell,
     });
     PUMP.with(|p| *p.borrow_mut() = Some(pump.clone()));
-    let watch = driver.watch(doorbell.descriptor()?);
+    let watch = driver.watch(doorbell.ring_descriptor()?);
     let pumping = glommio::spawn_local(pump.clone().pump());
     let out = main().await;
     pumping.cancel().await;
@@ -214,7 +220,7 @@ impl Pump {
 
     /// Sleeps on the ring, unless a message came just before the doorbell was armed.
     fn nap(&self, limit: Duration) {
-        self.doorbell.arm();
+        self.doorbell.arm(Sleep::OnRing);
         if self.mail.borrow().clone().is_none_or(|handler| handler() == 0) {
             self.driver.wait(limit);
         }
@@ -229,7 +235,7 @@ impl Pump {
         let roused = self.roused.listen();
         self.idle.set(true);
         self.arm_bell();
-        self.doorbell.arm();
+        self.doorbell.arm(Sleep::Parked);
         // What completed or arrived before the bells were armed would ring none.
         let (events, _) = self.round();
         if events == 0 {
@@ -254,11 +260,8 @@ impl Pump {
         }
         let pump = self.clone();
         glommio::spawn_local(async move {
-            // SAFETY: the descriptor is borrowed from the driver, and given back before the file drops.
-            let bell = unsafe { glommio::io::BufferedFile::from_raw_fd(pump.driver.bell()) };
-            let rung = bell.read_at(0, 8).await;
-            drop(rung);
-            std::mem::forget(bell);
+            // An error is as good as a ring: the pump looks, and arms the bell again.
+            let _ = pump.bell.read_at(0, 8).await;
             pump.bell_armed.set(false);
             if pump.idle.replace(false) {
                 pump.roused.notify_all();

@@ -150,20 +150,21 @@ fn a_mesh_call_outlives_full_lanes_and_sleeping_peers() {
     let bells: Vec<_> = doorbells.iter().cloned().map(Bell::Shard).collect();
     let mut ends = mesh::build::<u64, u64>(&bells);
     let (server_end, client_end) = (ends.pop().unwrap(), ends.pop().unwrap());
-    let (done, finished) = (flume::bounded::<()>(1), doorbells[1].clone());
     let server = start(None, "server", doorbells[1].clone(), move || async move {
         let port = Port::new(server_end);
         let mail = port.clone();
-        let expected = Rc::new(std::cell::Cell::new(0));
+        let (expected, end) = (Rc::new(std::cell::Cell::new(0)), Notify::new());
+        let ended = end.listen();
         on_mail(Rc::new(move || {
             mail.drain(|from, n| {
-                assert_eq!(n, expected.replace(n + 1), "requests overtook");
                 mail.reply(from, n * 2);
+                if n == u64::MAX / 2 {
+                    return end.notify_all();
+                }
+                assert_eq!(n, expected.replace(n + 1), "requests overtook");
             })
         }));
-        while done.1.try_recv().is_err() {
-            sleep(Duration::from_millis(5)).await;
-        }
+        ended.await;
     })
     .unwrap();
     let client = start(None, "client", doorbells[0].clone(), move || async move {
@@ -175,15 +176,15 @@ fn a_mesh_call_outlives_full_lanes_and_sleeping_peers() {
         for (n, call) in calls.into_iter().enumerate() {
             assert_eq!(call.await, n as u64 * 2);
         }
-        for n in 0..5 {
-            sleep(Duration::from_millis(20)).await;
+        // Long enough for both to park, again and again: the only thing that can wake them is the doorbell.
+        for n in 0..30 {
+            sleep(Duration::from_millis(14)).await;
             assert_eq!(port.call(1, CALLS + 1 + n).await, (CALLS + 1 + n) * 2);
         }
-        done.0.send(()).unwrap();
+        port.call(1, u64::MAX / 2).await;
     })
     .unwrap();
     client.join().unwrap();
-    finished.ring();
     server.join().unwrap();
 }
 
