@@ -186,6 +186,7 @@ fn broker_settings(config: &Config, bound: std::net::SocketAddr) -> BrokerSettin
         journal_file_bytes: config.journal_file_size as usize,
         journal_max_files: config.journal_max_files,
         flush_chunk_bytes: config.flush_chunk as usize,
+        retention_check_ms: config.retention_check_interval.as_millis() as u64,
         shutdown_grace_ms: config.shutdown_timeout.as_millis() as u64,
         ..BrokerSettings::default()
     }

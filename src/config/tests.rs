@@ -24,7 +24,7 @@ fn every_setting_has_a_default_that_parses() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:9092");
     assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:9644");
     assert_eq!(config.shards, 4);
-    assert_eq!(config.cache_memory, 2 << 30);
+    assert_eq!(config.cache_memory, (8 << 30) / 10);
     assert_eq!(config.log_level, log::LevelFilter::Info);
     assert!(config.auto_create_topics);
     assert_eq!(config.advertised("127.0.0.1:4711".parse().unwrap()).to_string(), "127.0.0.1:4711");

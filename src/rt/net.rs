@@ -92,10 +92,12 @@ impl Stream {
         self.watch.poll_readable(cx)
     }
 
-    /// Receives into the buffer's spare capacity, of which there must be some: `Ok(0)` is the end of the stream,
-    /// `WouldBlock` means to wait.
-    pub fn receive(&self, buf: &mut BytesMut) -> io::Result<usize> {
+    /// Receives at most `limit` bytes into the buffer's spare capacity, of which there must be some: `Ok(0)` is the end
+    /// of the stream, `WouldBlock` means to wait.
+    pub fn receive(&self, buf: &mut BytesMut, limit: usize) -> io::Result<usize> {
         let spare: &mut [MaybeUninit<u8>] = buf.spare_capacity_mut();
+        let most = spare.len().min(limit);
+        let spare = &mut spare[..most];
         assert!(!spare.is_empty(), "nowhere to receive into");
         // SAFETY: the spare capacity is writable memory of that length.
         let n = unsafe {

@@ -126,7 +126,7 @@ fn sockets_echo_large_and_small() {
         loop {
             std::future::poll_fn(|cx| stream.poll_readable(cx)).await;
             buf.reserve(64 * 1024);
-            match stream.receive(&mut buf) {
+            match stream.receive(&mut buf, usize::MAX) {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => continue,

@@ -40,6 +40,8 @@ struct Connection {
     peer: std::net::SocketAddr,
     local: std::net::SocketAddr,
     input: BytesMut,
+    /// The size of the last frame if it was large: the next is likely to be as large.
+    expected: usize,
     in_flight: VecDeque<InFlight>,
     output: VecDeque<Bytes>,
     unsent: usize,
@@ -59,6 +61,7 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             peer,
             local,
             input: BytesMut::new(),
+            expected: 0,
             in_flight: VecDeque::new(),
             output: VecDeque::new(),
             unsent: 0,
@@ -114,13 +117,16 @@ impl Connection {
     /// Does everything that can be done now. Returns whether the connection is over.
     fn poll_once(&mut self, cx: &mut Context<'_>, stopping: bool) -> Result<bool, String> {
         loop {
-            let received = !stopping && self.poll_receive(cx)?;
+            let held_back = self.is_held_back(cx);
+            let received = !stopping && !held_back && self.poll_receive(cx)?;
             self.poll_answers(cx)?;
             self.poll_send(cx)?;
             if (self.end_of_input || stopping) && self.in_flight.is_empty() && self.output.is_empty() {
                 return Ok(true);
             }
-            if !received {
+            // What was answered may have made room for what was held back.
+            let released = held_back && !stopping && !self.is_held_back(cx);
+            if !received && !released {
                 return Ok(false);
             }
         }
@@ -128,11 +134,11 @@ impl Connection {
 
     /// Receives once and starts the requests that are whole. Returns whether to try again.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<bool, String> {
-        if self.end_of_input || self.is_held_back(cx) || self.stream.poll_readable(cx).is_pending() {
+        if self.end_of_input || self.stream.poll_readable(cx).is_pending() {
             return Ok(false);
         }
-        self.reserve();
-        match self.stream.receive(&mut self.input) {
+        let limit = self.reserve();
+        match self.stream.receive(&mut self.input, limit) {
             Ok(0) => self.end_of_input = true,
             Ok(_) => self.start_requests()?,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -159,16 +165,22 @@ impl Connection {
         true
     }
 
-    /// Makes room for what is known to come, but never much more than has come: a claimed length reserves nothing.
-    fn reserve(&mut self) {
+    /// Makes room for what is known to come, but never much more than has come: a claimed length reserves a megabyte at
+    /// most. Returns what to receive: a large frame's end is the limit, so that the next one starts a buffer of its own
+    /// and none of its bytes is moved.
+    fn reserve(&mut self) -> usize {
         let here = self.input.len();
-        let missing =
-            claimed_length(&self.input).map_or(0, |length| (length.max(0) as usize + 4).saturating_sub(here));
-        if missing > RECEIVE {
-            self.input.reserve(missing.min(GROWTH.max(here)));
-        } else if self.input.capacity() - here < RECEIVE / 8 {
+        let frame = claimed_length(&self.input).map_or(self.expected, |length| length.max(0) as usize + 4);
+        let missing = frame.saturating_sub(here);
+        if here + missing > RECEIVE / 2 {
+            let want = missing.min(GROWTH.max(here));
+            self.input.reserve(want);
+            return want;
+        }
+        if self.input.capacity() - here < RECEIVE / 8 {
             self.input.reserve(RECEIVE);
         }
+        self.input.capacity() - here
     }
 
     fn start_requests(&mut self) -> Result<(), String> {
@@ -183,6 +195,7 @@ impl Connection {
             if self.input.len() < 4 + length {
                 return Ok(());
             }
+            self.expected = if length > RECEIVE / 2 { length + 4 } else { 0 };
             self.input.advance(4);
             let body = self.input.split_to(length);
             self.start(body)?;

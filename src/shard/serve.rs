@@ -84,6 +84,8 @@ impl Shard {
             flush_chunk_bytes: settings.flush_chunk_bytes,
             tail_bytes: settings.per_shard(settings.tail_bytes, shards),
             cache_bytes: settings.per_shard(settings.cache_bytes, shards),
+            retention_interval: Duration::from_millis(settings.retention_check_ms),
+            checkpoint_interval: Duration::from_millis(settings.checkpoint_ms),
             ..LogSettings::default()
         }
     }
