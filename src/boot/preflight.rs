@@ -262,9 +262,25 @@ fn raise_limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
     Some(limit.rlim_cur)
 }
 
+/// How long the kernel may take to close the sockets of a broker that has just ended: its ring holds them.
+const CLOSING: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Listens; a port that is taken gets a moment to become free.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let began = std::time::Instant::now();
+    loop {
+        match TcpListener::bind(address) {
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse && began.elapsed() < CLOSING => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            bound => return bound,
+        }
+    }
+}
+
 /// Binds an address that the setting `flag` names.
 pub fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).map_err(|error| {
+    listen(address).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::AddrInUse => {
                 format!(

@@ -297,6 +297,14 @@ async fn open_slot(path: &Path, number: u32) -> Result<(Slot, Header), LogError>
     let io = |e| LogError::io(path, e);
     let file = files::open_file(path, false).map_err(io)?;
     let bytes = file.len().map_err(io)?;
+    // A killed process leaves writes in flight that its ring finishes after it is gone. Reserving what is reserved
+    // already changes nothing, but waits for them: none may land on what is read and written from here on.
+    if bytes > 0
+        && let Err(e) = file.allocate(bytes)
+        && e.kind() != std::io::ErrorKind::Unsupported
+    {
+        return Err(io(e));
+    }
     let block = file.read(0, BLOCK).await.map_err(io)?;
     let header = format::decode_file_header(&block);
     // A file is written front to back, so that its first hole is where writing stopped.
