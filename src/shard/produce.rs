@@ -10,6 +10,7 @@ use super::message::{ProduceEntry, ProduceError, ProduceResult};
 use crate::log::Lsn;
 use crate::partition::{AppendError, Appended};
 use crate::rt;
+use crate::wire::batch::BatchHeader;
 
 /// Producers that wait for memory, in the order in which they came.
 #[derive(Default)]
@@ -101,12 +102,13 @@ impl Shard {
     fn append(&self, entry: ProduceEntry, now: i64) -> ProduceResult {
         let replica = self.replica(entry.partition).ok_or(ProduceError::UnknownPartition)?;
         let was_durable = !replica.is_undurable();
-        let bytes = entry.records.len();
+        let (bytes, records) =
+            (entry.records.len(), BatchHeader::parse(&entry.records).map_or(0, |h| h.record_count));
         let appended = replica.append(&self.store, entry.records, now)?;
         if was_durable && replica.is_undurable() {
             self.undurable.borrow_mut().push(replica);
         }
-        self.metrics.produced(1, bytes);
+        self.metrics.produced(records.max(0) as u64, bytes);
         self.appended.notify_all();
         Ok(appended)
     }
