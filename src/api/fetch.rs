@@ -39,8 +39,8 @@ async fn handle(cx: &Cx, request: FetchRequest) -> Outcome {
     let results = cx.shard.fetch(&known, limits(cx, &request, known.len() < entries.len())).await;
     let mut results = results.into_iter();
     let results = entries.into_iter().map(|entry| match entry {
-        Ok(_) => results.next().unwrap_or(Err(ReadError::UnknownPartition)).map_err(|e| (read_error(&e), e)),
-        Err(code) => Err((code, ReadError::UnknownPartition)),
+        Ok(_) => results.next().unwrap_or(Err(ReadError::UnknownPartition)).map_err(|e| read_error(&e)),
+        Err(code) => Err(code),
     });
     let reply = assemble(cx, &plan, results.collect());
     Outcome::Respond(crate::wire::fetch::encode(reply, cx.version, cx.correlation_id))
@@ -112,7 +112,7 @@ fn limits(cx: &Cx, request: &FetchRequest, failed_already: bool) -> FetchLimits 
     }
 }
 
-fn assemble(cx: &Cx, plan: &Plan, results: Vec<Result<ReadOutcome, (ErrorCode, ReadError)>>) -> FetchReply {
+fn assemble(cx: &Cx, plan: &Plan, results: Vec<Result<ReadOutcome, ErrorCode>>) -> FetchReply {
     let told: Vec<Told> = results
         .iter()
         .map(|result| match result {
@@ -146,11 +146,7 @@ fn assemble(cx: &Cx, plan: &Plan, results: Vec<Result<ReadOutcome, (ErrorCode, R
     reply
 }
 
-fn partition_reply(
-    cx: &Cx,
-    index: i32,
-    result: Result<ReadOutcome, (ErrorCode, ReadError)>,
-) -> FetchPartitionReply {
+fn partition_reply(cx: &Cx, index: i32, result: Result<ReadOutcome, ErrorCode>) -> FetchPartitionReply {
     let mut reply =
         FetchPartitionReply { index, preferred_read_replica: -1, ..FetchPartitionReply::default() };
     match result {
@@ -162,14 +158,10 @@ fn partition_reply(
             reply.diverging_epoch = outcome.diverging;
             reply.records = outcome.batches;
         }
-        Err((code, e)) => {
+        Err(code) => {
             cx.count(code);
             reply.error_code = code.code();
             (reply.high_watermark, reply.last_stable_offset, reply.log_start_offset) = (-1, -1, -1);
-            if let ReadError::OffsetOutOfRange { high_watermark, log_start_offset } = e {
-                (reply.high_watermark, reply.last_stable_offset) = (high_watermark, high_watermark);
-                reply.log_start_offset = log_start_offset;
-            }
         }
     }
     reply

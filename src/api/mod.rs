@@ -135,7 +135,7 @@ fn respond_in<R: KafkaEncode>(cx: &Cx, response: &R, version: i16) -> Outcome {
 fn read_error(e: &ReadError) -> ErrorCode {
     match e {
         ReadError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
-        ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::OffsetOutOfRange => ErrorCode::OffsetOutOfRange,
         ReadError::FencedEpoch => ErrorCode::FencedLeaderEpoch,
         ReadError::UnknownEpoch => ErrorCode::UnknownLeaderEpoch,
         ReadError::Corrupt(_) => ErrorCode::CorruptMessage,

@@ -38,7 +38,7 @@ pub enum ReadError {
     #[error("no such partition here")]
     UnknownPartition,
     #[error("the offset is outside of the log")]
-    OffsetOutOfRange { high_watermark: i64, log_start_offset: i64 },
+    OffsetOutOfRange,
     #[error("the leader epoch is older than the partition's")]
     FencedEpoch,
     #[error("the leader epoch is newer than the partition's")]
@@ -93,7 +93,7 @@ impl Replica {
         }
         let (high_watermark, log_start_offset) = (self.high_watermark(), self.log.start_offset());
         if position.offset < log_start_offset || position.offset > self.log.end_offset() {
-            return Err(ReadError::OffsetOutOfRange { high_watermark, log_start_offset });
+            return Err(ReadError::OffsetOutOfRange);
         }
         let mut outcome = ReadOutcome { high_watermark, log_start_offset, ..ReadOutcome::default() };
         if position.last_fetched_epoch >= 0 {

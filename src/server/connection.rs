@@ -19,6 +19,9 @@ use crate::shard::Shard;
 use crate::shard::metrics::ProtocolError;
 use crate::wire::frame;
 
+const FETCH: i16 = 1;
+/// How soon a connection that is busy when its idle time is up is looked at again.
+const IDLE_CHECK: Duration = Duration::from_secs(1);
 /// What a receive asks for when no large frame is under way.
 const RECEIVE: usize = 64 * 1024;
 /// A frame's buffer grows by this much at most beyond what has arrived of it.
@@ -47,6 +50,7 @@ struct Connection {
     unsent: usize,
     end_of_input: bool,
     memory_wait: Option<rt::Listen>,
+    last_active: Instant,
 }
 
 /// Serves a connection on this shard as a task of its own. The shard's count of connections includes it already.
@@ -67,6 +71,7 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             unsent: 0,
             end_of_input: false,
             memory_wait: None,
+            last_active: Instant::now(),
         };
         let end = connection.run().await;
         if let Err(reason) = end {
@@ -83,7 +88,6 @@ impl Connection {
     async fn run(&mut self) -> Result<(), String> {
         let idle_limit = Duration::from_millis(self.shard.settings().idle_connection_ms);
         let mut idle = Box::pin(rt::sleep(idle_limit));
-        let mut last_active = Instant::now();
         let stop = self.shard.stop_signal().listen();
         let mut stop = std::pin::pin!(stop);
         let mut stopping = self.shard.is_stopping();
@@ -94,53 +98,50 @@ impl Connection {
                 Ok(false) => {}
                 Err(reason) => return Poll::Ready(Err(reason)),
             }
-            if !self.in_flight.is_empty() {
-                last_active = Instant::now();
-            }
             while idle.as_mut().poll(cx).is_ready() {
-                let quiet = last_active.elapsed();
-                if quiet >= idle_limit {
+                let quiet = self.last_active.elapsed();
+                if quiet >= idle_limit && self.in_flight.is_empty() {
                     return Poll::Ready(Err("idle for too long".into()));
                 }
-                last_active = last_active.max(self.last_received(last_active));
-                idle.set(rt::sleep(idle_limit.saturating_sub(quiet)));
+                idle.set(rt::sleep(idle_limit.saturating_sub(quiet).max(IDLE_CHECK)));
             }
             Poll::Pending
         })
         .await
     }
 
-    fn last_received(&self, otherwise: Instant) -> Instant {
-        self.in_flight.back().map_or(otherwise, |f| f.started)
-    }
-
     /// Does everything that can be done now. Returns whether the connection is over.
     fn poll_once(&mut self, cx: &mut Context<'_>, stopping: bool) -> Result<bool, String> {
         loop {
             let held_back = self.is_held_back(cx);
-            let received = !stopping && !held_back && self.poll_receive(cx)?;
+            let mut progress = false;
+            if !stopping && !held_back {
+                progress = self.start_requests()?;
+                progress |= self.poll_receive(cx)?;
+            }
             self.poll_answers(cx)?;
             self.poll_send(cx)?;
-            if (self.end_of_input || stopping) && self.in_flight.is_empty() && self.output.is_empty() {
+            let idle = self.in_flight.is_empty() && self.output.is_empty();
+            if idle && (stopping || self.end_of_input && !self.has_whole_frame()) {
                 return Ok(true);
             }
             // What was answered may have made room for what was held back.
             let released = held_back && !stopping && !self.is_held_back(cx);
-            if !received && !released {
+            if !progress && !released {
                 return Ok(false);
             }
         }
     }
 
-    /// Receives once and starts the requests that are whole. Returns whether to try again.
+    /// Receives once. Returns whether there is something new.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<bool, String> {
-        if self.end_of_input || self.stream.poll_readable(cx).is_pending() {
+        if self.end_of_input || self.has_whole_frame() || self.stream.poll_readable(cx).is_pending() {
             return Ok(false);
         }
         let limit = self.reserve();
         match self.stream.receive(&mut self.input, limit) {
             Ok(0) => self.end_of_input = true,
-            Ok(_) => self.start_requests()?,
+            Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(format!("receive: {e}")),
@@ -148,12 +149,17 @@ impl Connection {
         Ok(!self.end_of_input)
     }
 
-    /// Whether the socket is left alone until something under way is done.
+    /// Whether requests, and so the socket, are left alone until something under way is done.
     fn is_held_back(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.in_flight.len() >= self.shard.settings().max_in_flight || self.unsent > UNSENT {
+        if self.in_flight.len() >= self.shard.settings().max_in_flight
+            || self.unsent > UNSENT
+            || self.has_fetch()
+        {
             return true;
         }
-        if !self.shard.is_over_memory() {
+        // A connection that holds nothing yet may always send something small: others' load must not lock it out.
+        let holds_little = self.in_flight.is_empty() && self.unsent == 0 && self.input.len() < RECEIVE;
+        if holds_little || !self.shard.is_over_memory() {
             self.memory_wait = None;
             return false;
         }
@@ -163,6 +169,16 @@ impl Connection {
             return self.is_held_back(cx);
         }
         true
+    }
+
+    /// A Fetch is the last request under way until it is answered: its response may be large, and it may wait long.
+    fn has_fetch(&self) -> bool {
+        self.in_flight.back().is_some_and(|request| request.api_key == FETCH)
+    }
+
+    fn has_whole_frame(&self) -> bool {
+        claimed_length(&self.input)
+            .is_some_and(|n| usize::try_from(n).is_ok_and(|n| self.input.len() >= 4 + n))
     }
 
     /// Makes room for what is known to come, but never much more than has come: a claimed length reserves a megabyte at
@@ -183,8 +199,14 @@ impl Connection {
         self.input.capacity() - here
     }
 
-    fn start_requests(&mut self) -> Result<(), String> {
-        while let Some(claimed) = claimed_length(&self.input) {
+    /// Starts the requests that are whole, as many as may be under way. Returns whether there was one.
+    fn start_requests(&mut self) -> Result<bool, String> {
+        let before = self.in_flight.len();
+        let limit = self.shard.settings().max_in_flight;
+        while self.in_flight.len() < limit
+            && !self.has_fetch()
+            && let Some(claimed) = claimed_length(&self.input)
+        {
             let length = match usize::try_from(claimed) {
                 Ok(length) if length <= self.shard.settings().max_frame_bytes => length,
                 _ => {
@@ -193,14 +215,14 @@ impl Connection {
                 }
             };
             if self.input.len() < 4 + length {
-                return Ok(());
+                break;
             }
             self.expected = if length > RECEIVE / 2 { length + 4 } else { 0 };
             self.input.advance(4);
             let body = self.input.split_to(length);
             self.start(body)?;
         }
-        Ok(())
+        Ok(self.in_flight.len() > before)
     }
 
     fn start(&mut self, mut body: BytesMut) -> Result<(), String> {
@@ -216,6 +238,7 @@ impl Connection {
         self.shard.metrics.request(api_key, bytes);
         self.shard.take_memory(bytes);
         let started = Instant::now();
+        self.last_active = started;
         let pending = api::start(&self.shard, self.peer, self.local, header, body);
         self.in_flight.push_back(InFlight { pending, ready: None, api_key, bytes, started });
         Ok(())

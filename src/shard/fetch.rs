@@ -138,7 +138,14 @@ impl Shard {
             }
         }
         let mut local = pin!(guard.local.fired());
+        let mut stop = self.stop.listen();
+        if self.is_stopping() {
+            return true;
+        }
         std::future::poll_fn(|cx| {
+            if std::pin::Pin::new(&mut stop).poll(cx).is_ready() {
+                return Poll::Ready(true);
+            }
             let data = local.as_mut().poll(cx).is_ready()
                 || remote.iter_mut().any(|call| std::pin::Pin::new(call).poll(cx).is_ready());
             if data {

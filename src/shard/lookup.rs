@@ -124,7 +124,7 @@ impl Shard {
         let log_start_offset = replica.log.start_offset();
         let target = if offset == -1 { high_watermark } else { offset };
         if target < 0 || target > high_watermark {
-            return Err(ReadError::OffsetOutOfRange { high_watermark, log_start_offset });
+            return Err(ReadError::OffsetOutOfRange);
         }
         if target > log_start_offset {
             replica.log.set_start_offset(target);
