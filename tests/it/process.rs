@@ -2,13 +2,12 @@
 
 use std::io::Write as _;
 use std::net::TcpListener;
-use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use kafka_wire::DeleteTopicsRequest;
 
 use crate::support::batch::{bytes_of, decode_all, encoded, from_producer};
-use crate::support::broker::{external, free_port, http_get, needs_own_broker, serve, weir};
+use crate::support::broker::{external, free_port, http_get, needs_own_broker, refused, run, serve, weir};
 use crate::support::calls::{
     Fetch, Topic, code, create, list_offset, metadata_of, produce, produce_at, producer_id, read_from,
 };
@@ -145,35 +144,6 @@ fn the_shard_count_may_change() {
     }
 }
 
-/// Starts `weir serve` where it must refuse: its exit code and what it says.
-fn refused(command: &mut Command, code: i32, says: &[&str]) {
-    let output = run(command);
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{command:?}: {text}");
-    for word in says {
-        assert!(text.contains(word), "{command:?} should say {word:?}: {text}");
-    }
-    assert!(!text.contains("panicked"), "{text}");
-}
-
-/// Runs to the end, which must come by itself.
-fn run(command: &mut Command) -> Output {
-    let mut child = command
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .expect("the weir binary starts");
-    let started = Instant::now();
-    while child.try_wait().expect("wait").is_none() {
-        if started.elapsed() > Duration::from_secs(20) {
-            let _ = child.kill();
-            panic!("{command:?} did not end");
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    child.wait_with_output().expect("output")
-}
-
 #[test]
 fn a_data_directory_has_one_owner() {
     if needs_own_broker() {
@@ -265,9 +235,14 @@ fn health_and_metrics_are_served() {
     Fetch::default().run(&mut wire, &topic);
     let (code, text) = get("/metrics");
     assert_eq!(code, 200);
-    for word in
-        ["weir_requests_total", "weir_errors_total", "Produce", "Fetch", "weir_connections", "weir_journal"]
-    {
+    for word in [
+        "weir_requests_total",
+        "weir_request_errors_total",
+        "Produce",
+        "Fetch",
+        "weir_connections",
+        "weir_journal",
+    ] {
         assert!(text.contains(word), "{word} is missing from\n{text}");
     }
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {

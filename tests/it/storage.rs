@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::support::batch::{decode_all, encoded};
-use crate::support::broker::{free_port, needs_own_broker, serve};
+use crate::support::broker::{free_port, needs_own_broker, refused, serve};
 use crate::support::calls::{Fetch, Topic, create, list_offset, produce, produce_at, read_from};
 use crate::support::{Broker, Options, Rng, Wire, eventually};
 
@@ -97,14 +97,8 @@ fn damaged_metadata_refuses_to_start_and_keeps_the_data() {
     let meta = files_below(&broker.data_dir().join("meta"), 200).remove(0);
     let whole = fs::read(&meta).expect("metadata");
     flip(&meta, whole.len() / 3);
-    let output = serve(&broker.data_dir(), free_port(), free_port(), 2).output().expect("weir");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains(&*meta.file_name().expect("a name").to_string_lossy()),
-        "it names the file: {said}"
-    );
-    assert!(!said.contains("panicked"), "{said}");
+    let name = meta.file_name().expect("a name").to_string_lossy().into_owned();
+    refused(&mut serve(&broker.data_dir(), free_port(), free_port(), 2), 1, &[&name]);
     // Put right, everything is there: nothing was thrown away for want of metadata.
     fs::write(&meta, whole).expect("repair");
     broker.restart();
@@ -152,7 +146,7 @@ fn more_than_memory_holds_is_read_back_from_disk() {
     if needs_own_broker() {
         return;
     }
-    let small = ["--cache-memory", "4MiB", "--tail-memory", "8MiB", "--journal-file-size", "4MiB"];
+    let small = ["--cache-memory", "16MiB", "--tail-memory", "16MiB", "--journal-file-size", "4MiB"];
     let mut broker = Broker::start_with(Options { args: small.to_vec(), ..Options::default() });
     let mut wire = Wire::connect(broker.kafka);
     let topic = create(&mut wire, "big", 4, &[("segment.bytes", "8388608")]);
@@ -173,7 +167,7 @@ fn more_than_memory_holds_is_read_back_from_disk() {
         let from = read_from(&mut wire, &topic, partition, 150);
         assert_eq!(from[0].0, 150, "from the middle of the disk");
     }
-    assert!(broker.memory_kib("VmHWM") < 220 * 1024, "peak of {} KiB", broker.memory_kib("VmHWM"));
+    assert!(broker.memory_kib("VmHWM") < 256 * 1024, "peak of {} KiB", broker.memory_kib("VmHWM"));
     assert_eq!(broker.stop().code(), Some(0));
     broker.restart();
     for partition in 0..4 {

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, OnceLock};
@@ -202,6 +202,32 @@ pub fn weir() -> Command {
     }
     command.env("RUST_BACKTRACE", "1").stdin(Stdio::null());
     command
+}
+
+/// Starts `weir serve` where it must refuse: its exit code and what it says.
+pub fn refused(command: &mut Command, code: i32, says: &[&str]) {
+    let output = run(command);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{command:?}: {text}");
+    for word in says {
+        assert!(text.contains(word), "{command:?} should say {word:?}: {text}");
+    }
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+/// Runs to the end, which must come by itself.
+pub fn run(command: &mut Command) -> Output {
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the weir binary starts");
+    let started = Instant::now();
+    while child.try_wait().expect("wait").is_none() {
+        if started.elapsed() > Duration::from_secs(20) {
+            let _ = child.kill();
+            panic!("{command:?} did not end");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().expect("output")
 }
 
 /// A port that nothing listens on, below those that the kernel gives to outgoing connections: a broker that is
