@@ -27,7 +27,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_wire_core::{ApiVersion, DecodeError, KafkaDecode, KafkaEncode, StrBytes};
+use kafka_wire_core::{ApiVersion, DecodeError, Decoder, KafkaDecode, KafkaEncode, StrBytes};
 
 use crate::partition::ReadError;
 use crate::shard::Shard;
@@ -101,13 +101,12 @@ fn malformed(name: &str, e: &dyn std::fmt::Display) -> Outcome {
     Outcome::Close(format!("malformed {name} request: {e}"))
 }
 
-/// Decodes a request whose handler takes the message.
+/// Decodes a request whose handler takes the message. Bytes after it are ignored: librdkafka leaves some behind
+/// when it asks for all topics, and Kafka does not look.
 fn decode<Q: KafkaDecode>(cx: &Cx, body: BytesMut) -> Result<Q, DecodeError> {
-    Q::decode_from_bytes(
-        body.freeze(),
-        ApiVersion::new(cx.version),
-        frame::decode_limits(cx.shard.settings().max_frame_bytes),
-    )
+    let limits = frame::decode_limits(cx.shard.settings().max_frame_bytes);
+    let mut decoder = Decoder::new(body.freeze(), limits)?;
+    Q::decode(&mut decoder, ApiVersion::new(cx.version))
 }
 
 /// Encodes a response with its header and length.

@@ -83,6 +83,17 @@ fn good_requests_before_a_bad_one_are_answered() {
 }
 
 #[test]
+fn bytes_after_a_request_are_ignored() {
+    // librdkafka leaves a few behind its Metadata request for all topics.
+    let mut body = wire::frame(12, 1, &MetadataRequest::default())[4..].to_vec();
+    body.extend([0, 1, 0]);
+    let mut wire = Wire::connect(shared());
+    wire.send_raw(&framed(&body));
+    let reply = wire.receive_frame().expect("an answer");
+    wire::decode_reply::<MetadataRequest>(12, 1, reply);
+}
+
+#[test]
 fn huge_counts_are_not_believed() {
     for &(key, min, max) in APIS {
         for version in min..=max {
