@@ -34,7 +34,7 @@ const FIXED: &[ConfigDef] = &[
     fixed("default.replication.factor", ConfigType::Int, "1", "Replicas of a topic created without a count."),
     fixed("delete.topic.enable", ConfigType::Boolean, "true", "Whether topics may be deleted."),
     fixed("fetch.max.bytes", ConfigType::Int, "57671680", "The largest answer to one fetch."),
-    fixed("max.connections", ConfigType::Int, "10000", "Connections that may be open at once."),
+    fixed("max.connections", ConfigType::Int, "20000", "Connections that may be open at once."),
     fixed("max.incremental.fetch.session.cache.slots", ConfigType::Int, "1000", "Fetch sessions that are kept."),
     fixed("node.id", ConfigType::Int, "1", "This broker's id."),
     fixed("num.partitions", ConfigType::Int, "1", "Partitions of a topic created without a count."),

@@ -68,7 +68,7 @@ impl Default for BrokerSettings {
             topic_defaults: BTreeMap::new(),
             max_frame_bytes: limits::MAX_FRAME_BYTES,
             max_in_flight: limits::MAX_IN_FLIGHT,
-            max_connections: 10_000,
+            max_connections: 20_000,
             idle_connection_ms: 600_000,
             request_memory_bytes: 256 * MIB,
             fetch_max_bytes: 55 * MIB,

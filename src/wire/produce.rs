@@ -39,7 +39,7 @@ pub struct ProducePartition {
 }
 
 impl ProduceFrame {
-    /// Parses the body that follows the request header.
+    /// Parses the body that follows the request header. Bytes after it are ignored, as Kafka does.
     pub fn parse(body: BytesMut, version: i16) -> Result<Self, WireError> {
         if !(MIN_VERSION..=MAX_VERSION).contains(&version) {
             return Err(WireError::Version(version));
@@ -55,7 +55,6 @@ impl ProduceFrame {
             topics.push(parser.topic()?);
         }
         parser.tags()?;
-        parser.reader.finish()?;
         Ok(Self { transactional_id, acks, timeout_ms, topics })
     }
 }

