@@ -7,7 +7,7 @@
 //! - `/health/ready`: 200 when every shard serves; otherwise 503 and the reason as JSON.
 //! - `/metrics`: Prometheus text format.
 
-mod process;
+pub mod process;
 mod prometheus;
 mod render;
 

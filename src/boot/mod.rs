@@ -3,12 +3,13 @@
 //!
 //! `preflight` checks what the machine must grant (io_uring, locked memory, the data directory, the
 //! ports) and says what to do where it does not; `broker` starts the shards and joins them; `control` is the
-//! control thread; `logger` writes the log to stderr.
+//! control thread; `logger` writes the log to stderr; `trim` gives memory back when work has stopped.
 
 mod broker;
 mod control;
 pub mod logger;
 pub mod preflight;
+mod trim;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ use crate::config::Config;
 /// Runs a broker until a signal stops it. 0 after a graceful stop, 1 when it cannot start or go on.
 pub fn serve(config: Config) -> ExitCode {
     logger::init(config.log_level);
+    trim::start();
     match preflight::run(&config).and_then(|prepared| broker::run(&config, prepared)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
