@@ -50,6 +50,9 @@ struct Connection {
     unsent: usize,
     end_of_input: bool,
     memory_wait: Option<rt::Listen>,
+    /// Bytes of an unfinished large frame that the shard's budget knows of.
+    charged: usize,
+    overdraft: bool,
     last_active: Instant,
 }
 
@@ -71,6 +74,8 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             unsent: 0,
             end_of_input: false,
             memory_wait: None,
+            charged: 0,
+            overdraft: false,
             last_active: Instant::now(),
         };
         let end = connection.run().await;
@@ -141,7 +146,7 @@ impl Connection {
         let limit = self.reserve();
         match self.stream.receive(&mut self.input, limit) {
             Ok(0) => self.end_of_input = true,
-            Ok(_) => {}
+            Ok(_) => self.charge(),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(format!("receive: {e}")),
@@ -159,7 +164,13 @@ impl Connection {
         }
         // A connection that holds nothing yet may always send something small: others' load must not lock it out.
         let holds_little = self.in_flight.is_empty() && self.unsent == 0 && self.input.len() < RECEIVE;
-        if holds_little || !self.shard.is_over_memory() {
+        let large = self.input.len() >= RECEIVE;
+        if holds_little || self.overdraft || !self.shard.is_over_memory() {
+            self.memory_wait = None;
+            return false;
+        }
+        if large && self.in_flight.is_empty() && self.shard.begin_overdraft() {
+            self.overdraft = true;
             self.memory_wait = None;
             return false;
         }
@@ -169,6 +180,23 @@ impl Connection {
             return self.is_held_back(cx);
         }
         true
+    }
+
+    /// Tells the budget what has come of a large frame.
+    fn charge(&mut self) {
+        let now = if self.input.len() > RECEIVE { self.input.len() } else { 0 };
+        if now > self.charged {
+            self.shard.take_memory(now - self.charged);
+        } else if now < self.charged {
+            self.shard.give_memory(self.charged - now);
+        }
+        self.charged = now;
+    }
+
+    fn end_overdraft(&mut self) {
+        if std::mem::take(&mut self.overdraft) {
+            self.shard.end_overdraft();
+        }
     }
 
     /// A Fetch is the last request under way until it is answered: its response may be large, and it may wait long.
@@ -220,6 +248,8 @@ impl Connection {
             self.expected = if length > RECEIVE / 2 { length + 4 } else { 0 };
             self.input.advance(4);
             let body = self.input.split_to(length);
+            self.charge();
+            self.end_overdraft();
             self.start(body)?;
         }
         Ok(self.in_flight.len() > before)
@@ -309,7 +339,8 @@ impl Connection {
 
     /// Gives back what the connection still holds of the shard's budget.
     fn abandon(&mut self) {
-        self.shard.give_memory(self.unsent);
+        self.shard.give_memory(self.unsent + self.charged);
+        self.end_overdraft();
         for request in self.in_flight.drain(..) {
             self.shard.give_memory(request.bytes);
             self.shard.metrics.abandoned(request.api_key);

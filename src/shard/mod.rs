@@ -52,6 +52,8 @@ pub struct Shard {
     /// Bytes of requests and responses in memory.
     memory: Cell<usize>,
     memory_freed: Notify,
+    /// One connection may finish a large frame over the budget: otherwise halves of frames could fill it for good.
+    overdraft: Cell<bool>,
     stopping: Cell<bool>,
     stop: Notify,
 }
@@ -125,6 +127,16 @@ impl Shard {
 
     pub fn memory_freed(&self) -> &Notify {
         &self.memory_freed
+    }
+
+    /// Takes the shard's one permission to go over the budget; [`Self::end_overdraft`] gives it back.
+    pub fn begin_overdraft(&self) -> bool {
+        !self.overdraft.replace(true)
+    }
+
+    pub fn end_overdraft(&self) {
+        self.overdraft.set(false);
+        self.memory_freed.notify_all();
     }
 
     pub fn is_stopping(&self) -> bool {

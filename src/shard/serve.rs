@@ -66,6 +66,7 @@ impl Shard {
             committed: Notify::new(),
             memory: Cell::new(0),
             memory_freed: Notify::new(),
+            overdraft: Cell::new(false),
             stopping: Cell::new(false),
             stop: Notify::new(),
         });
