@@ -114,7 +114,7 @@ pub fn measure(
 /// Produces once to every partition, so that no partition's first batch, which may create files, falls
 /// into what is counted.
 fn touch(broker: &Broker, spec: &ProduceSpec, requests: &[Bytes], each: Answer) -> Outcome<()> {
-    let work = Producer { requests: requests.to_vec().into_iter(), each };
+    let work = Producer { requests: requests.iter().cloned(), each };
     let start = Instant::now();
     let window = Window { start, end: start + Duration::from_secs(600) };
     let tally = drive(vec![(broker.stream()?, work)], spec.in_flight, window)?;

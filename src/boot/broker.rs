@@ -109,10 +109,8 @@ pub fn run(config: &Config, prepared: Prepared) -> Result<(), StartError> {
         control.run_until_stopped(prepared.admin, config.shutdown_timeout).await;
         Ok(())
     });
-    if outcome.is_err() {
-        // The other shards wait for a start that will not come; nothing of theirs needs saving.
-        return outcome;
-    }
+    // On an error the other shards wait for a start that will not come; nothing of theirs needs saving.
+    outcome?;
     let mut failures = Vec::new();
     for shard in shards {
         match shard.join() {

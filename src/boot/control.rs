@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::TcpListener;
-use std::process;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,7 +120,7 @@ impl Control {
                 _ = terminate.recv() => log::warn!("second signal: ending at once"),
                 _ = interrupt.recv() => log::warn!("second signal: ending at once"),
             }
-            process::exit(1);
+            end_now();
         });
         // The shards end their threads after this; whoever joins them is bounded by this watchdog.
         std::thread::spawn(move || {
@@ -129,7 +128,7 @@ impl Control {
             log::error!(
                 "the stop took longer than {limit:?}: ending; the next start recovers from the journal"
             );
-            process::exit(1);
+            end_now();
         });
         self.broadcast(|| Request::Stop).await;
     }
@@ -160,6 +159,11 @@ impl Control {
             }
         });
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the operator's second signal, or a stop that hangs")]
+fn end_now() -> ! {
+    std::process::exit(1)
 }
 
 /// The cores that this process may use.

@@ -274,12 +274,9 @@ impl<Q, R> Drop for Reply<Q, R> {
     fn drop(&mut self) {
         let Some(call) = self.call else { return };
         let mut calls = self.port.calls.borrow_mut();
-        match std::mem::replace(&mut calls[call as usize], Call::Abandoned) {
-            Call::Done(_) => {
-                calls[call as usize] = Call::Free;
-                self.port.free.borrow_mut().push(call);
-            }
-            _ => {}
+        if let Call::Done(_) = std::mem::replace(&mut calls[call as usize], Call::Abandoned) {
+            calls[call as usize] = Call::Free;
+            self.port.free.borrow_mut().push(call);
         }
     }
 }

@@ -71,9 +71,12 @@ fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<PartitionChec
     let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
     let newest_dead = newest_dead(&names);
     let dead = checkpoint.segments.iter().take_while(|s| Some(s.base_offset) <= newest_dead).count();
-    if dead > 0 {
-        let start =
-            checkpoint.segments.get(dead).map_or(checkpoint.segment_durable_offset, |s| s.base_offset);
+    if newest_dead.is_some() {
+        // Segments that were made and deleted after the checkpoint are known by what is left of them.
+        let live =
+            names.iter().filter_map(|name| parse_log_name(name)).filter(|base| Some(*base) > newest_dead);
+        let listed = checkpoint.segments.get(dead).map(|s| s.base_offset);
+        let start = listed.or(live.min()).unwrap_or(checkpoint.segment_durable_offset);
         checkpoint.start_offset = checkpoint.start_offset.max(start);
         checkpoint.epochs.cut_front(start);
         checkpoint.segments.drain(..dead);
