@@ -67,6 +67,9 @@ own_kill() { kill -9 "$own_pid"; wait "$own_pid" 2>/dev/null; own_pid=; }
 # own_stop: asks nicely; the exit code is the broker's.
 own_stop() { kill -TERM "$own_pid"; wait "$own_pid"; local code=$?; own_pid=; return "$code"; }
 
+# own_stops WHAT: a check that the broker stops when asked, with its log when it does not.
+own_stops() { if own_stop; then pass "$1"; else fail "$1" "$(cat "$own_dir.log")"; fi; }
+
 # missing TOOL…: whether one of these is not installed.
 missing() { local tool; for tool in "$@"; do command -v "$tool" >/dev/null || return 0; done; return 1; }
 
