@@ -96,7 +96,8 @@ fn damaged_metadata_refuses_to_start_and_keeps_the_data() {
     assert_eq!(broker.stop().code(), Some(0));
     let meta = files_below(&broker.data_dir().join("meta"), 200).remove(0);
     let whole = fs::read(&meta).expect("metadata");
-    flip(&meta, whole.len() / 3);
+    // The first block is the header, mostly padding; changes follow.
+    flip(&meta, 4096 + (whole.len() - 4096) / 3);
     let name = meta.file_name().expect("a name").to_string_lossy().into_owned();
     refused(&mut serve(&broker.data_dir(), free_port(), free_port(), 2), 1, &[&name]);
     // Put right, everything is there: nothing was thrown away for want of metadata.
@@ -206,5 +207,8 @@ fn retention_lets_old_segments_go() {
     broker.kill();
     broker.restart();
     let mut wire = Wire::connect(broker.kafka);
-    assert!(list_offset(&mut wire, 7, &by_size.name, 0, -2).offset >= start, "what is gone stays gone");
+    // The journal may bring back what retention had taken since the last checkpoint; retention takes it again.
+    eventually("retention goes on where it was", limit, || {
+        list_offset(&mut wire, 7, &by_size.name, 0, -2).offset >= start
+    });
 }
