@@ -46,6 +46,8 @@ struct TopicAnswer {
     partitions: Vec<(i32, Place)>,
 }
 
+const FIRST_WITH_ZSTD: i16 = 7;
+
 pub fn start(cx: Cx, body: BytesMut) -> Pending {
     let frame = match ProduceFrame::parse(body, cx.version) {
         Ok(frame) => frame,
@@ -109,6 +111,10 @@ fn route(cx: &Cx, frame: ProduceFrame) -> (Vec<TopicAnswer>, Vec<(usize, Vec<Pro
                     let message = "a partition without records".to_owned();
                     Place::Answered(Answer::error(ErrorCode::InvalidRecord, Some(message)))
                 }
+                (Some(_), Some(records)) if cx.version < FIRST_WITH_ZSTD && is_zstd(&records) => {
+                    let message = format!("zstd needs Produce {FIRST_WITH_ZSTD} or newer");
+                    Place::Answered(Answer::error(ErrorCode::UnsupportedCompressionType, Some(message)))
+                }
                 (Some(topic), Some(records)) => {
                     let id = PartitionId { topic: topic.id, index: partition.index };
                     send_to(&mut groups, cx.shard.owner(id), ProduceEntry { partition: id, records })
@@ -119,6 +125,11 @@ fn route(cx: &Cx, frame: ProduceFrame) -> (Vec<TopicAnswer>, Vec<(usize, Vec<Pro
         topics.push(TopicAnswer { name: produced.name, id: produced.id, partitions });
     }
     (topics, groups)
+}
+
+/// Whether the batch's header names zstd, which consumers that negotiate older versions cannot read.
+fn is_zstd(batch: &[u8]) -> bool {
+    batch.get(22).is_some_and(|attributes| attributes & 7 == 4)
 }
 
 fn send_to(groups: &mut Vec<(usize, Vec<ProduceEntry>)>, owner: usize, entry: ProduceEntry) -> Place {

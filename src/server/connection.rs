@@ -49,6 +49,8 @@ struct Connection {
     output: VecDeque<Bytes>,
     unsent: usize,
     end_of_input: bool,
+    /// Why no more is read: what was asked before is still answered, then the connection ends.
+    closing: Option<String>,
     memory_wait: Option<rt::Listen>,
     /// Bytes of an unfinished large frame that the shard's budget knows of.
     charged: usize,
@@ -73,6 +75,7 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             output: VecDeque::new(),
             unsent: 0,
             end_of_input: false,
+            closing: None,
             memory_wait: None,
             charged: 0,
             overdraft: false,
@@ -119,14 +122,26 @@ impl Connection {
     fn poll_once(&mut self, cx: &mut Context<'_>, stopping: bool) -> Result<bool, String> {
         loop {
             let held_back = self.is_held_back(cx);
+            let open = !stopping && self.closing.is_none();
             let mut progress = false;
-            if !stopping && !held_back {
-                progress = self.start_requests()?;
+            if open && !held_back {
+                match self.start_requests() {
+                    Ok(started) => progress = started,
+                    Err(reason) => self.closing = Some(reason),
+                }
+            }
+            if open && (!held_back || self.waits_for_fetch()) {
                 progress |= self.poll_receive(cx)?;
             }
-            self.poll_answers(cx)?;
+            self.poll_answers(cx);
             self.poll_send(cx)?;
             let idle = self.in_flight.is_empty() && self.output.is_empty();
+            if idle && let Some(reason) = self.closing.take() {
+                return Err(reason);
+            }
+            if self.end_of_input && self.output.is_empty() && self.only_fetches_wait() {
+                return Ok(true);
+            }
             if idle && (stopping || self.end_of_input && !self.has_whole_frame()) {
                 return Ok(true);
             }
@@ -204,6 +219,17 @@ impl Connection {
         self.in_flight.back().is_some_and(|request| request.api_key == FETCH)
     }
 
+    /// Whether a Fetch alone holds the connection back: a little is received all the same, to learn that the client
+    /// has gone.
+    fn waits_for_fetch(&self) -> bool {
+        self.has_fetch() && self.input.len() < RECEIVE && self.unsent <= UNSENT
+    }
+
+    /// Whether all that is under way is fetches, which nobody waits for once the client has gone.
+    fn only_fetches_wait(&self) -> bool {
+        !self.in_flight.is_empty() && self.in_flight.iter().all(|request| request.api_key == FETCH)
+    }
+
     fn has_whole_frame(&self) -> bool {
         claimed_length(&self.input)
             .is_some_and(|n| usize::try_from(n).is_ok_and(|n| self.input.len() >= 4 + n))
@@ -275,7 +301,7 @@ impl Connection {
     }
 
     /// Drives all requests under way, and queues the answers of those whose turn it is.
-    fn poll_answers(&mut self, cx: &mut Context<'_>) -> Result<(), String> {
+    fn poll_answers(&mut self, cx: &mut Context<'_>) {
         for request in self.in_flight.iter_mut().filter(|r| r.ready.is_none()) {
             if let Poll::Ready(outcome) = request.pending.as_mut().poll(cx) {
                 request.ready = Some(outcome);
@@ -293,7 +319,8 @@ impl Connection {
                 Outcome::Close(reason) => {
                     self.shard.metrics.abandoned(api_key);
                     self.shard.metrics.protocol_error(ProtocolError::Malformed);
-                    return Err(reason);
+                    self.closing = Some(reason);
+                    return self.abandon_requests();
                 }
                 Outcome::Respond(slices) => {
                     let length = slices.iter().map(Bytes::len).sum();
@@ -304,7 +331,6 @@ impl Connection {
                 }
             }
         }
-        Ok(())
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), String> {
@@ -341,6 +367,10 @@ impl Connection {
     fn abandon(&mut self) {
         self.shard.give_memory(self.unsent + self.charged);
         self.end_overdraft();
+        self.abandon_requests();
+    }
+
+    fn abandon_requests(&mut self) {
         for request in self.in_flight.drain(..) {
             self.shard.give_memory(request.bytes);
             self.shard.metrics.abandoned(request.api_key);
