@@ -79,7 +79,7 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             memory_wait: None,
             charged: 0,
             overdraft: false,
-            last_active: Instant::now(),
+            last_active: rt::now(),
         };
         let end = connection.run().await;
         if let Err(reason) = end {
@@ -293,7 +293,7 @@ impl Connection {
         let api_key = header.api_key;
         self.shard.metrics.request(api_key, bytes);
         self.shard.take_memory(bytes);
-        let started = Instant::now();
+        let started = rt::now();
         self.last_active = started;
         let pending = api::start(&self.shard, self.peer, self.local, header, body);
         self.in_flight.push_back(InFlight { pending, ready: None, api_key, bytes, started });
