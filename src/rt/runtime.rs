@@ -24,7 +24,7 @@ use super::timer::Timers;
 /// Memory that glommio registers for its own rings, which only its park uses here.
 const IO_MEMORY: usize = 1 << 20;
 /// Rounds in which nothing arrived before the pump believes that every woken task has run.
-const QUIET_ROUNDS: u32 = 4;
+const QUIET_ROUNDS: u32 = 6;
 /// How long after the last event the pump keeps sleeping on the ring itself.
 const HOT: Duration = Duration::from_millis(10);
 /// The longest such sleep; bounds how late a glommio event can be noticed.
@@ -199,8 +199,8 @@ impl Pump {
                 last_event = now;
             }
             if now - last_event < HOT && self.blocking.get() == 0 {
-                self.nap(next_timer.unwrap_or(NAP).min(NAP));
-                if self.driver.turn() > 0 {
+                // What the sleep brought starts a new round of tasks, each of which may wake others.
+                if self.nap(next_timer.unwrap_or(NAP).min(NAP)) > 0 {
                     quiet = 0;
                 }
                 yield_now().await;
@@ -218,13 +218,13 @@ impl Pump {
         (completions + mail + fired, next)
     }
 
-    /// Sleeps on the ring, unless a message came just before the doorbell was armed.
-    fn nap(&self, limit: Duration) {
+    /// Sleeps on the ring, unless a message came just before the doorbell was armed. Returns the events handled.
+    fn nap(&self, limit: Duration) -> usize {
         self.doorbell.arm(Sleep::OnRing);
-        if self.mail.borrow().clone().is_none_or(|handler| handler() == 0) {
-            self.driver.wait(limit);
-        }
+        let mail = self.mail.borrow().clone().map_or(0, |handler| handler());
+        let completions = if mail == 0 { self.driver.wait(limit) } else { 0 };
         self.doorbell.disarm();
+        mail + completions
     }
 
     /// Lets glommio park this thread until the ring, a timer, another thread or a task has something.
