@@ -72,7 +72,6 @@ pub struct Driver {
     free: RefCell<Vec<u32>>,
     /// Submissions, alone or as linked pairs, that found the queue full.
     backlog: RefCell<VecDeque<Vec<squeue::Entry>>>,
-    in_flight: Cell<usize>,
 }
 
 impl Driver {
@@ -91,7 +90,6 @@ impl Driver {
             slots: RefCell::default(),
             free: RefCell::default(),
             backlog: RefCell::default(),
-            in_flight: Cell::new(0),
         });
         CURRENT.with(|c| *c.borrow_mut() = Some(driver.clone()));
         Ok(driver)
@@ -243,7 +241,6 @@ impl Driver {
                 if *left > 0 {
                     return;
                 }
-                self.in_flight.set(self.in_flight.get() - 1);
                 if *orphan {
                     drop(slots);
                     self.remove(key);
@@ -354,7 +351,6 @@ impl Driver {
         let (first, second) = build(Fd(fd.as_raw_fd()));
         let left = 1 + u8::from(second.is_some());
         let key = self.insert(Slot::File { waker: None, left, result: 0, error: 0, held, fd, orphan: false });
-        self.in_flight.set(self.in_flight.get() + 1);
         let first = first.user_data(u64::from(key));
         match second {
             None => self.push(&[first]),

@@ -136,11 +136,6 @@ impl<Q, R> Port<Q, R> {
         self.send(to.node, 1, Envelope::Reply(to.call, reply));
     }
 
-    /// Requests to `node` that wait for room in its lane.
-    pub fn backlog(&self, node: usize) -> usize {
-        self.state(node).overflow.borrow()[0].len()
-    }
-
     fn state(&self, node: usize) -> &PeerState<Q, R> {
         self.peers[node].as_ref().expect("a node does not write to itself")
     }
