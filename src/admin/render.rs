@@ -168,9 +168,9 @@ fn records(text: &mut Text, shards: &[MetricsSnapshot]) {
         ("weir_fetched_bytes_total", counter, "Bytes of batches handed to readers."),
         |s| s.fetched_bytes,
     );
-    let help = "Bytes of batches read from disk for readers.";
+    let help = "Bytes of segments read from disk for readers, read-ahead included.";
     each_shard(text, shards, ("weir_fetched_from_disk_bytes_total", counter, help), |s| {
-        s.fetched_from_disk_bytes
+        s.read_from_disk_bytes
     });
 }
 

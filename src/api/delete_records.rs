@@ -45,7 +45,7 @@ pub async fn handle(cx: &Cx, request: DeleteRecordsRequest) -> DeleteRecordsResp
 
 fn target(topic: Option<&Topic>, index: i32) -> Result<PartitionId, ErrorCode> {
     let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    if index < 0 || index as usize >= topic.partitions.len() {
+    if topic.partition(index).is_none() {
         return Err(ErrorCode::UnknownTopicOrPartition);
     }
     // What compaction keeps is for compaction to drop.

@@ -85,7 +85,7 @@ fn entry(cx: &Cx, image: &Image, wanted: &SessionPartition) -> Result<FetchEntry
     } else {
         image.topic(&wanted.name).ok_or(ErrorCode::UnknownTopicOrPartition)?
     };
-    if wanted.index < 0 || wanted.index as usize >= topic.partitions.len() {
+    if topic.partition(wanted.index).is_none() {
         return Err(ErrorCode::UnknownTopicOrPartition);
     }
     Ok(FetchEntry {
@@ -151,7 +151,7 @@ fn partition_reply(cx: &Cx, index: i32, result: Result<ReadOutcome, ErrorCode>) 
         FetchPartitionReply { index, preferred_read_replica: -1, ..FetchPartitionReply::default() };
     match result {
         Ok(outcome) => {
-            cx.shard.metrics.fetched(outcome.bytes(), false);
+            cx.shard.metrics.fetched(outcome.bytes());
             reply.high_watermark = outcome.high_watermark;
             reply.last_stable_offset = outcome.high_watermark;
             reply.log_start_offset = outcome.log_start_offset;

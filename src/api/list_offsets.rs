@@ -23,7 +23,7 @@ pub async fn handle(cx: &Cx, request: ListOffsetsRequest) -> ListOffsetsResponse
             let mut answer = ListOffsetsPartitionResponse::default();
             answer.partition_index = index;
             (answer.offset, answer.timestamp, answer.leader_epoch) = (-1, -1, -1);
-            match known.filter(|t| index >= 0 && (index as usize) < t.partitions.len()) {
+            match known.filter(|t| t.partition(index).is_some()) {
                 None => answer.error_code = ErrorCode::UnknownTopicOrPartition.code(),
                 Some(topic) => queries.push(OffsetQuery {
                     partition: PartitionId { topic: topic.id, index },

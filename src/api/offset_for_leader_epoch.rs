@@ -23,7 +23,7 @@ pub async fn handle(cx: &Cx, request: OffsetForLeaderEpochRequest) -> OffsetForL
             let mut answer = EpochEndOffset::default();
             answer.partition = index;
             (answer.leader_epoch, answer.end_offset) = (-1, -1);
-            match known.filter(|t| index >= 0 && (index as usize) < t.partitions.len()) {
+            match known.filter(|t| t.partition(index).is_some()) {
                 None => answer.error_code = ErrorCode::UnknownTopicOrPartition.code(),
                 Some(topic) => queries.push(EpochQuery {
                     partition: PartitionId { topic: topic.id, index },

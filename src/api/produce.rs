@@ -100,8 +100,7 @@ fn route(cx: &Cx, frame: ProduceFrame) -> (Vec<TopicAnswer>, Vec<(usize, Vec<Pro
         let unknown = if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
         let mut partitions = Vec::with_capacity(produced.partitions.len());
         for partition in produced.partitions {
-            let known =
-                topic.filter(|t| (partition.index as usize) < t.partitions.len() && partition.index >= 0);
+            let known = topic.filter(|t| t.partition(partition.index).is_some());
             let place = match (known, partition.records) {
                 (None, _) => {
                     let code = if topic.is_some() { ErrorCode::UnknownTopicOrPartition } else { unknown };

@@ -48,6 +48,7 @@ pub struct BatchCache {
     files: RefCell<Lru<u64, File>>,
     windows: RefCell<Lru<WindowKey, Rc<Window>>>,
     indexes: RefCell<Lru<u64, Weak<Segment>>>,
+    disk_reads: Cell<u64>,
 }
 
 /// One window of one segment; `end` tells the grown last window of an active segment from its shorter self.
@@ -71,6 +72,7 @@ impl BatchCache {
             files: RefCell::default(),
             windows: RefCell::default(),
             indexes: RefCell::default(),
+            disk_reads: Cell::default(),
         })
     }
 
@@ -103,6 +105,15 @@ impl BatchCache {
     /// What reads from disk hold: windows and indexes.
     pub fn read_bytes(&self) -> usize {
         self.windows.borrow().weight() + self.indexes.borrow().weight()
+    }
+
+    /// Bytes of segments that were read from disk for readers, ever.
+    pub fn disk_reads(&self) -> u64 {
+        self.disk_reads.get()
+    }
+
+    pub(in crate::log) fn count_disk_read(&self, bytes: usize) {
+        self.disk_reads.set(self.disk_reads.get().wrapping_add(bytes as u64));
     }
 
     pub fn open_files(&self) -> usize {

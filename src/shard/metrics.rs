@@ -102,7 +102,6 @@ pub struct ShardMetrics {
     produced_records: Counter,
     produced_bytes: Counter,
     fetched_bytes: Counter,
-    fetched_from_disk_bytes: Counter,
 }
 
 impl ShardMetrics {
@@ -118,7 +117,6 @@ impl ShardMetrics {
             produced_records: Counter::default(),
             produced_bytes: Counter::default(),
             fetched_bytes: Counter::default(),
-            fetched_from_disk_bytes: Counter::default(),
         }
     }
 
@@ -190,12 +188,9 @@ impl ShardMetrics {
         self.produced_bytes.add(bytes as u64);
     }
 
-    /// Batches handed to readers; `from_disk` when no memory held them.
-    pub fn fetched(&self, bytes: usize, from_disk: bool) {
+    /// Batches handed to readers.
+    pub fn fetched(&self, bytes: usize) {
         self.fetched_bytes.add(bytes as u64);
-        if from_disk {
-            self.fetched_from_disk_bytes.add(bytes as u64);
-        }
     }
 
     /// A copy for the control thread. The journal's figures and gauges are filled in by the caller.
@@ -225,7 +220,7 @@ impl ShardMetrics {
             produced_records: self.produced_records.get(),
             produced_bytes: self.produced_bytes.get(),
             fetched_bytes: self.fetched_bytes.get(),
-            fetched_from_disk_bytes: self.fetched_from_disk_bytes.get(),
+            read_from_disk_bytes: 0,
             journal: JournalSnapshot::default(),
             gauges: Gauges::default(),
         }
@@ -283,7 +278,8 @@ pub struct MetricsSnapshot {
     pub produced_records: u64,
     pub produced_bytes: u64,
     pub fetched_bytes: u64,
-    pub fetched_from_disk_bytes: u64,
+    /// By the log for readers, as it counts them.
+    pub read_from_disk_bytes: u64,
     pub journal: JournalSnapshot,
     pub gauges: Gauges,
 }

@@ -212,6 +212,7 @@ impl Shard {
             backlog_bytes: journal.backlog_bytes() as u64,
             failed: journal.failed().map(|reason| reason.to_string()),
         };
+        snapshot.read_from_disk_bytes = self.store.disk_reads();
         snapshot.gauges = Gauges {
             partitions: self.replicas.borrow().len() as u64,
             tail_bytes: self.store.tail_bytes() as u64,

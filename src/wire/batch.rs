@@ -30,6 +30,8 @@ const CODEC_MASK: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
+/// The least that any batch format has after its prefix.
+const MIN_LENGTH: i32 = 14;
 /// The smallest record: six one-byte fields and its own length.
 const MIN_RECORD: usize = 7;
 
@@ -201,7 +203,11 @@ pub fn check_stored(batch: &[u8]) -> Result<BatchHeader, BatchError> {
 /// deltas are the producer's word.
 pub fn check_produced(batch: &[u8], max_bytes: usize) -> Result<BatchHeader, BatchError> {
     if batch.len() < HEADER_SIZE {
-        // The magic of every batch format lies at the same place, so an old one can be told from a cut one.
+        // Length and magic lie at the same place in every batch format, so an old one can be told from a cut one.
+        let length = batch.get(8..PREFIX_SIZE).and_then(|b| b.first_chunk()).map(|b| i32::from_be_bytes(*b));
+        if let Some(length) = length.filter(|length| *length < MIN_LENGTH) {
+            return Err(BatchError::Length(length));
+        }
         return match batch.get(MAGIC) {
             Some(&magic) if magic != 2 => Err(BatchError::Magic(magic as i8)),
             _ => Err(BatchError::Truncated { have: batch.len(), need: HEADER_SIZE }),

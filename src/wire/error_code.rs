@@ -52,12 +52,14 @@ impl fmt::Display for ErrorCode {
 impl From<&BatchError> for ErrorCode {
     fn from(error: &BatchError) -> Self {
         match error {
-            BatchError::Truncated { .. } | BatchError::Length(_) | BatchError::Crc { .. } => {
-                Self::CorruptMessage
-            }
+            BatchError::Length(_) | BatchError::Crc { .. } => Self::CorruptMessage,
+            // Formats that there never were; those of old are only not taken any more.
+            BatchError::Magic(magic) if !(0..=2).contains(magic) => Self::CorruptMessage,
             BatchError::TooLarge { .. } => Self::MessageTooLarge,
             BatchError::Codec(_) => Self::UnsupportedCompressionType,
             BatchError::Magic(_)
+            // A batch that is not whole is no batch, and there must be one.
+            | BatchError::Truncated { .. }
             | BatchError::NotOne
             | BatchError::BaseOffset(_)
             | BatchError::Count { .. }

@@ -217,6 +217,7 @@ impl Segment {
             Err(LogError::Io { source, .. }) => Err(self.io_failure(&source)),
             Err(_) => Err(Failure::Missing),
         };
+        self.cache.count_disk_read(read.as_ref().map_or(0, |bytes| bytes.len()));
         for (window, key, extents) in windows {
             match &read {
                 Ok(bytes) => {

@@ -186,6 +186,11 @@ impl ShardLog {
         self.cache.cached_bytes() + self.cache.read_bytes()
     }
 
+    /// Bytes that readers had read from disk.
+    pub fn disk_reads(&self) -> u64 {
+        self.cache.disk_reads()
+    }
+
     /// A new partition's log. A directory of its name that exists already is of another time and moves aside.
     pub fn create(&self, id: PartitionId, topic: &str, config: Arc<TopicConfig>) -> Rc<PartitionLog> {
         if let Some(log) = self.get(id) {
