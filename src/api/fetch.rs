@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use kafka_wire::fetch_request::FetchRequest;
 
-use super::{Cx, Outcome, Pending, decode, malformed, read_error};
+use super::{Cx, Outcome, Pending, READ_COMMITTED, decode, malformed, read_error};
 use crate::cluster::Image;
 use crate::model::{PartitionId, TopicId};
 use crate::partition::{Position, ReadError, ReadOutcome};
@@ -33,8 +33,9 @@ async fn handle(cx: &Cx, request: FetchRequest) -> Outcome {
         Err(e) => return refuse(cx, &e),
     };
     let image = cx.shard.image();
+    let committed = request.isolation_level == READ_COMMITTED;
     let entries: Vec<Result<FetchEntry, ErrorCode>> =
-        plan.partitions.iter().map(|p| entry(cx, &image, p)).collect();
+        plan.partitions.iter().map(|p| entry(cx, &image, p, committed)).collect();
     let known: Vec<FetchEntry> = entries.iter().flatten().copied().collect();
     let results = cx.shard.fetch(&known, limits(cx, &request, known.len() < entries.len())).await;
     let mut results = results.into_iter();
@@ -79,7 +80,12 @@ fn session_request(cx: &Cx, request: &FetchRequest) -> SessionRequest {
     SessionRequest { id, epoch, uses_ids, partitions, forgotten }
 }
 
-fn entry(cx: &Cx, image: &Image, wanted: &SessionPartition) -> Result<FetchEntry, ErrorCode> {
+fn entry(
+    cx: &Cx,
+    image: &Image,
+    wanted: &SessionPartition,
+    committed: bool,
+) -> Result<FetchEntry, ErrorCode> {
     let topic = if cx.version >= TOPIC_IDS {
         image.topic_by_id(wanted.topic_id).ok_or(ErrorCode::UnknownTopicId)?
     } else {
@@ -95,6 +101,7 @@ fn entry(cx: &Cx, image: &Image, wanted: &SessionPartition) -> Result<FetchEntry
             max_bytes: wanted.max_bytes.max(0) as usize,
             leader_epoch: wanted.leader_epoch,
             last_fetched_epoch: wanted.last_fetched_epoch,
+            committed,
         },
     })
 }
@@ -153,7 +160,8 @@ fn partition_reply(cx: &Cx, index: i32, result: Result<ReadOutcome, ErrorCode>) 
         Ok(outcome) => {
             cx.shard.metrics.fetched(outcome.bytes());
             reply.high_watermark = outcome.high_watermark;
-            reply.last_stable_offset = outcome.high_watermark;
+            reply.last_stable_offset = outcome.last_stable_offset;
+            reply.aborted = outcome.aborted;
             reply.log_start_offset = outcome.log_start_offset;
             reply.diverging_epoch = outcome.diverging;
             reply.records = outcome.batches;

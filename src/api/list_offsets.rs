@@ -5,13 +5,14 @@ use kafka_wire::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
 
-use super::{Cx, read_error};
+use super::{Cx, READ_COMMITTED, read_error};
 use crate::model::PartitionId;
 use crate::shard::message::OffsetQuery;
 use crate::wire::error_code::ErrorCode;
 
 pub async fn handle(cx: &Cx, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let image = cx.shard.image();
+    let committed = cx.version >= 2 && request.isolation_level == READ_COMMITTED;
     let mut queries = Vec::new();
     let mut response = ListOffsetsResponse::default();
     for topic in request.topics {
@@ -29,6 +30,7 @@ pub async fn handle(cx: &Cx, request: ListOffsetsRequest) -> ListOffsetsResponse
                     partition: PartitionId { topic: topic.id, index },
                     timestamp: partition.timestamp,
                     leader_epoch: if cx.version >= 4 { partition.current_leader_epoch } else { -1 },
+                    committed,
                 }),
             }
             out.partitions.push(answer);

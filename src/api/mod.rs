@@ -34,6 +34,9 @@ use crate::shard::Shard;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::frame::{self, RequestHeader};
 
+/// The isolation level of who reads committed data only (KIP-98).
+const READ_COMMITTED: i8 = 1;
+
 /// What a handler knows of its request.
 #[derive(Clone)]
 pub struct Cx {

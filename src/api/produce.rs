@@ -226,8 +226,12 @@ fn append_error(e: &AppendError) -> ErrorCode {
         // Not PRODUCER_FENCED, which only transactions use (KIP-588).
         AppendError::Producer(ProducerError::StaleEpoch { .. }) => ErrorCode::InvalidProducerEpoch,
         AppendError::Producer(ProducerError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::Producer(ProducerError::NotOfTransaction(_)) => ErrorCode::InvalidTxnState,
+        AppendError::Producer(ProducerError::StaleCoordinator { .. }) => {
+            ErrorCode::TransactionCoordinatorFenced
+        }
         AppendError::Timestamp { .. } => ErrorCode::InvalidTimestamp,
-        AppendError::Transactional => ErrorCode::InvalidTxnState,
+        AppendError::NotVerified => ErrorCode::InvalidTxnState,
         AppendError::NeedsRepair(_) | AppendError::JournalFailed(_) => ErrorCode::KafkaStorageError,
     }
 }

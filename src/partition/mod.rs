@@ -6,6 +6,9 @@
 pub mod producer;
 pub mod read;
 pub mod replica;
+pub mod transactions;
+mod verification;
 
 pub use read::{FoundOffset, Position, ReadError, ReadOutcome};
-pub use replica::{AppendError, Appended, Replica, Waiting};
+pub use replica::{AppendError, Appended, EndOfTxn, Replica, Waiting};
+pub use verification::Guard;

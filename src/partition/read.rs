@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::Replica;
 use crate::log::LogError;
+use crate::wire::batch::BatchIter;
 
 /// Where a consumer wants to read, and what it believes of the leader (-1: nothing).
 #[derive(Clone, Copy, Debug)]
@@ -15,13 +16,18 @@ pub struct Position {
     pub max_bytes: usize,
     pub leader_epoch: i32,
     pub last_fetched_epoch: i32,
+    /// Only what is committed: up to the last stable offset, with the aborted transactions told.
+    pub committed: bool,
 }
 
 /// What a read returns, also when there is nothing to read.
 #[derive(Clone, Debug, Default)]
 pub struct ReadOutcome {
     pub high_watermark: i64,
+    pub last_stable_offset: i64,
     pub log_start_offset: i64,
+    /// Producers and first offsets of aborted transactions among the batches, for readers of committed data.
+    pub aborted: Option<Vec<(i64, i64)>>,
     /// Where the reader's log left this one: its epoch and that epoch's end (KIP-595).
     pub diverging: Option<(i32, i64)>,
     pub batches: Vec<Bytes>,
@@ -30,6 +36,11 @@ pub struct ReadOutcome {
 impl ReadOutcome {
     pub fn bytes(&self) -> usize {
         self.batches.iter().map(Bytes::len).sum()
+    }
+
+    /// Where this reader has to stop.
+    fn limit(&self) -> i64 {
+        if self.aborted.is_some() { self.last_stable_offset } else { self.high_watermark }
     }
 }
 
@@ -95,7 +106,13 @@ impl Replica {
         if position.offset < log_start_offset || position.offset > self.log.end_offset() {
             return Err(ReadError::OffsetOutOfRange);
         }
-        let mut outcome = ReadOutcome { high_watermark, log_start_offset, ..ReadOutcome::default() };
+        let mut outcome = ReadOutcome {
+            high_watermark,
+            last_stable_offset: self.last_stable_offset(),
+            log_start_offset,
+            aborted: position.committed.then(Vec::new),
+            ..ReadOutcome::default()
+        };
         if position.last_fetched_epoch >= 0 {
             let (epoch, end) = self.log.epoch_end_offset(position.last_fetched_epoch);
             if epoch < position.last_fetched_epoch || end < position.offset {
@@ -105,6 +122,16 @@ impl Replica {
         Ok(outcome)
     }
 
+    /// The aborted transactions among the batches of an outcome.
+    fn note_aborted(&self, outcome: &mut ReadOutcome, from: i64) {
+        if outcome.aborted.is_none() || outcome.batches.is_empty() {
+            return;
+        }
+        let last = outcome.batches.last().and_then(|bytes| BatchIter::new(bytes).flatten().last());
+        let to = last.map_or(outcome.last_stable_offset, |(header, _)| header.next_offset());
+        outcome.aborted = Some(self.aborted_in(from, to));
+    }
+
     /// Reads from memory. `Ok(None)`: the disk has to be asked, with [`Self::read`].
     pub fn read_cached(
         &self,
@@ -112,15 +139,15 @@ impl Replica {
         at_least_one: bool,
     ) -> Result<Option<ReadOutcome>, ReadError> {
         let mut outcome = self.begin_read(position)?;
-        if outcome.diverging.is_some() || position.offset >= outcome.high_watermark {
+        if outcome.diverging.is_some() || position.offset >= outcome.limit() {
             return Ok(Some(outcome));
         }
         let Position { offset, max_bytes, .. } = *position;
-        let Some(batches) = self.log.read_cached(offset, outcome.high_watermark, max_bytes, at_least_one)
-        else {
+        let Some(batches) = self.log.read_cached(offset, outcome.limit(), max_bytes, at_least_one) else {
             return Ok(None);
         };
         outcome.batches = batches;
+        self.note_aborted(&mut outcome, offset);
         Ok(Some(outcome))
     }
 
@@ -130,17 +157,24 @@ impl Replica {
         }
         let mut outcome = self.begin_read(position)?;
         let Position { offset, max_bytes, .. } = *position;
-        outcome.batches = self.log.read(offset, outcome.high_watermark, max_bytes, at_least_one).await?;
+        outcome.batches = self.log.read(offset, outcome.limit(), max_bytes, at_least_one).await?;
+        self.note_aborted(&mut outcome, offset);
         Ok(outcome)
     }
 
     /// ListOffsets for one partition.
-    pub async fn find_offset(&self, timestamp: i64, leader_epoch: i32) -> Result<FoundOffset, ReadError> {
+    pub async fn find_offset(
+        &self,
+        timestamp: i64,
+        leader_epoch: i32,
+        committed: bool,
+    ) -> Result<FoundOffset, ReadError> {
         self.check_epoch(leader_epoch)?;
+        let end = || if committed { self.last_stable_offset() } else { self.high_watermark() };
         let at = |offset| FoundOffset { offset, timestamp: -1, leader_epoch: self.leader_epoch() };
         let none = FoundOffset { offset: -1, timestamp: -1, leader_epoch: -1 };
         let found = match timestamp {
-            special_timestamp::LATEST => return Ok(at(self.high_watermark())),
+            special_timestamp::LATEST => return Ok(at(end())),
             special_timestamp::EARLIEST | special_timestamp::EARLIEST_LOCAL => {
                 return Ok(at(self.log.start_offset()));
             }
@@ -149,7 +183,7 @@ impl Replica {
             timestamp => self.log.offset_for_timestamp(timestamp).await?,
         };
         Ok(match found {
-            Some((offset, timestamp, leader_epoch)) if offset < self.high_watermark() => {
+            Some((offset, timestamp, leader_epoch)) if offset < end() => {
                 FoundOffset { offset, timestamp, leader_epoch }
             }
             _ => none,

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use thiserror::Error;
 
-use super::producer::{ProducerError, Producers, Verdict};
+use super::producer::{Origin, ProducerError, ProducerView, Producers, Verdict};
+use super::verification::{Guard, Verifications};
 use crate::log::{JournalFailed, Lsn, PartitionLog, ShardLog};
 use crate::model::PartitionId;
 use crate::model::topic_config::{TimestampType, TopicConfig};
 use crate::wire::batch::{self, BatchError, BatchHeader, Compression};
+use crate::wire::control::{self, EndMarker};
 use crate::wire::record;
 
 #[derive(Debug, Error)]
@@ -26,8 +28,8 @@ pub enum AppendError {
     Producer(#[from] ProducerError),
     #[error("the timestamp {timestamp} is outside of the topic's bounds around {now}")]
     Timestamp { timestamp: i64, now: i64 },
-    #[error("the batch is transactional, and transactions are not served")]
-    Transactional,
+    #[error("no transaction is known of that the batch belongs to")]
+    NotVerified,
     #[error("a compacted topic takes no record without a key")]
     MissingKey,
     #[error("the partition needs repair: {0}")]
@@ -53,6 +55,16 @@ pub struct Appended {
     pub lsn: Option<Lsn>,
 }
 
+/// The end of a transaction, as its coordinator asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndOfTxn {
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub marker: EndMarker,
+    /// The version of the transaction protocol: from 2 on every transaction has an epoch of its own.
+    pub version: i8,
+}
+
 pub struct Replica {
     pub id: PartitionId,
     pub topic: Arc<str>,
@@ -60,6 +72,7 @@ pub struct Replica {
     config: RefCell<Arc<TopicConfig>>,
     leader_epoch: Cell<i32>,
     producers: RefCell<Producers>,
+    verifications: RefCell<Verifications>,
     high_watermark: Cell<i64>,
     /// Appended batches that no commit covers yet: their journal position and the log end they make.
     undurable: RefCell<VecDeque<(Lsn, i64)>>,
@@ -99,6 +112,7 @@ impl Replica {
             config: RefCell::new(config),
             leader_epoch: Cell::new(leader_epoch),
             producers: RefCell::default(),
+            verifications: RefCell::default(),
             high_watermark: Cell::new(end),
             undurable: RefCell::default(),
             watchers: RefCell::default(),
@@ -106,18 +120,26 @@ impl Replica {
         }
     }
 
-    pub fn set_producers(&self, producers: Producers) {
+    pub fn set_producers(&self, mut producers: Producers) {
+        producers.transactions_mut().settle(self.high_watermark());
+        producers.transactions_mut().cut(self.log.start_offset());
         self.producers.replace(producers);
     }
 
     /// The producers' state as of the log end, to be stored once that is durable.
     pub fn producer_snapshot(&self) -> Option<(i64, Vec<u8>)> {
-        let producers = self.producers.borrow();
+        let mut producers = self.producers.borrow_mut();
+        producers.transactions_mut().cut(self.log.start_offset());
         (!producers.is_empty()).then(|| (self.log.end_offset(), producers.snapshot()))
     }
 
     pub fn expire_producers(&self, before_ms: i64) {
         self.producers.borrow_mut().expire(before_ms);
+    }
+
+    /// What each producer did here.
+    pub fn producers(&self) -> Vec<ProducerView> {
+        self.producers.borrow().views().collect()
     }
 
     pub fn config(&self) -> Arc<TopicConfig> {
@@ -137,25 +159,55 @@ impl Replica {
         self.high_watermark.get()
     }
 
+    /// Where readers of committed data stop: the first of the oldest transaction that is open or not durably ended, at
+    /// most the high watermark.
+    pub fn last_stable_offset(&self) -> i64 {
+        let high_watermark = self.high_watermark();
+        match self.producers.borrow().transactions().first_unstable() {
+            // Records may be deleted while their transaction is open.
+            Some(first) => first.max(self.log.start_offset()).min(high_watermark),
+            None => high_watermark,
+        }
+    }
+
+    /// What a reader of committed data has to skip in `from..to`: producers and where their transactions begin.
+    pub fn aborted_in(&self, from: i64, to: i64) -> Vec<(i64, i64)> {
+        self.producers.borrow().transactions().aborted_in(from, to)
+    }
+
+    /// Whether a transaction's coordinator has to be asked before the batch can be appended: it would be the first
+    /// of its transaction here.
+    pub fn needs_verification(&self, header: &BatchHeader) -> bool {
+        let producers = self.producers.borrow();
+        header.is_transactional()
+            && header.has_producer_id()
+            && !producers.is_open(header.producer_id)
+            && producers.check(header, Origin::Client) == Ok(Verdict::Append)
+    }
+
+    /// Begins to ask; [`Self::end_verification`] has to follow. `None`: too many ask already.
+    pub fn begin_verification(&self, header: &BatchHeader) -> Option<Guard> {
+        self.verifications.borrow_mut().begin(header.producer_id, header.producer_epoch)
+    }
+
+    pub fn end_verification(&self, producer_id: i64, guard: Guard) {
+        self.verifications.borrow_mut().done(producer_id, guard);
+    }
+
     /// Checks a produced batch, gives it its place and queues it for the journal. On success it is in memory,
     /// ordered, and acknowledged once `lsn` is durable.
+    ///
+    /// The first batch of a transaction needs a guard, taken before its coordinator said that it knows of it.
     pub fn append(
         &self,
         store: &ShardLog,
-        mut records: BytesMut,
+        records: BytesMut,
         now_ms: i64,
+        guard: Option<Guard>,
     ) -> Result<Appended, AppendError> {
         let config = self.config.borrow().clone();
         let header = batch::check_produced(&records, config.max_message_bytes)?;
-        if let Some(reason) = self.log.needs_repair() {
-            return Err(AppendError::NeedsRepair(reason));
-        }
-        if let Some(reason) = store.journal().failed() {
-            return Err(AppendError::JournalFailed(reason));
-        }
-        if header.is_transactional() {
-            return Err(AppendError::Transactional);
-        }
+        self.check_writable(store)?;
         if config.cleanup_policy.compact && has_null_key(&records, &header) {
             return Err(AppendError::MissingKey);
         }
@@ -164,10 +216,67 @@ impl Replica {
             check_timestamps(&config, &header, now_ms)?;
         }
         if header.producer_id >= 0
-            && let Verdict::Duplicate { base_offset, timestamp } = self.producers.borrow().check(&header)?
+            && let Verdict::Duplicate { base_offset, timestamp } =
+                self.producers.borrow().check(&header, Origin::Client)?
         {
             return Ok(self.duplicate(base_offset, if broker_time { timestamp } else { -1 }));
         }
+        if self.needs_verification(&header) && !guard.is_some_and(|guard| self.is_verified(&header, guard)) {
+            return Err(AppendError::NotVerified);
+        }
+        self.place(store, records, now_ms, None)
+    }
+
+    fn is_verified(&self, header: &BatchHeader, guard: Guard) -> bool {
+        let verifications = self.verifications.borrow();
+        verifications.is_valid(header.producer_id, header.producer_epoch, guard)
+    }
+
+    /// Appends a batch of this broker's own making, which a coordinator answers for.
+    pub fn append_internal(
+        &self,
+        store: &ShardLog,
+        records: BytesMut,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        self.check_writable(store)?;
+        let header = batch::check_stored(&records)?;
+        if header.has_producer_id() {
+            self.producers.borrow().check(&header, Origin::Coordinator)?;
+        }
+        self.place(store, records, now_ms, None)
+    }
+
+    /// Ends a producer's transaction here, if it has one, and fences its older epochs. May be repeated.
+    pub fn append_end(&self, store: &ShardLog, end: EndOfTxn, now_ms: i64) -> Result<Appended, AppendError> {
+        self.check_writable(store)?;
+        let EndOfTxn { producer_id, producer_epoch, marker, version } = end;
+        self.producers.borrow().check_end(producer_id, producer_epoch, marker, version)?;
+        let records = control::encode(marker, producer_id, producer_epoch, now_ms);
+        self.verifications.borrow_mut().void(producer_id);
+        self.place(store, records, now_ms, Some(marker))
+    }
+
+    fn check_writable(&self, store: &ShardLog) -> Result<(), AppendError> {
+        if let Some(reason) = self.log.needs_repair() {
+            return Err(AppendError::NeedsRepair(reason));
+        }
+        match store.journal().failed() {
+            Some(reason) => Err(AppendError::JournalFailed(reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives a checked batch its place.
+    fn place(
+        &self,
+        store: &ShardLog,
+        mut records: BytesMut,
+        now_ms: i64,
+        end: Option<EndMarker>,
+    ) -> Result<Appended, AppendError> {
+        let config = self.config.borrow().clone();
+        let broker_time = config.message_timestamp_type == TimestampType::LogAppendTime;
         if broker_time {
             batch::stamp_log_append_time(&mut records, now_ms);
         }
@@ -175,7 +284,10 @@ impl Replica {
         batch::stamp(&mut records, base_offset, self.leader_epoch.get());
         let header = BatchHeader::parse(&records)?;
         let lsn = store.append(&self.log, &header, records.freeze())?;
-        self.producers.borrow_mut().record(&header, now_ms);
+        match end {
+            Some(marker) => self.producers.borrow_mut().record_end(&header, marker, now_ms),
+            None => self.producers.borrow_mut().record(&header, now_ms),
+        }
         Ok(Appended {
             base_offset,
             log_append_time: if broker_time { now_ms } else { -1 },
@@ -227,6 +339,7 @@ impl Replica {
             return;
         }
         self.high_watermark.set(to);
+        self.producers.borrow_mut().transactions_mut().settle(to);
         self.watchers.borrow_mut().retain(|watcher| {
             let fire = watcher.above < to;
             if fire {
@@ -274,3 +387,7 @@ fn check_timestamps(config: &TopicConfig, header: &BatchHeader, now: i64) -> Res
 fn has_null_key(records: &[u8], header: &BatchHeader) -> bool {
     header.compression() == Compression::None && record::any_null_key(records)
 }
+
+#[cfg(test)]
+#[path = "replica_tests.rs"]
+mod tests;

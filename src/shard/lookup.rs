@@ -88,7 +88,7 @@ impl Shard {
 
     pub(super) async fn find_local(&self, query: OffsetQuery) -> Result<FoundOffset, ReadError> {
         let replica = self.replica(query.partition).ok_or(ReadError::UnknownPartition)?;
-        replica.find_offset(query.timestamp, query.leader_epoch).await
+        replica.find_offset(query.timestamp, query.leader_epoch, query.committed).await
     }
 
     pub(super) fn epoch_end_local(&self, query: EpochQuery) -> Result<(i32, i64), ReadError> {

@@ -71,6 +71,8 @@ pub struct OffsetQuery {
     pub partition: PartitionId,
     pub timestamp: i64,
     pub leader_epoch: i32,
+    /// Only below the last stable offset.
+    pub committed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -104,7 +104,7 @@ impl Shard {
         let was_durable = !replica.is_undurable();
         let (bytes, records) =
             (entry.records.len(), BatchHeader::parse(&entry.records).map_or(0, |h| h.record_count));
-        let appended = replica.append(&self.store, entry.records, now)?;
+        let appended = replica.append(&self.store, entry.records, now, None)?;
         if was_durable && replica.is_undurable() {
             self.undurable.borrow_mut().push(replica);
         }

@@ -5,6 +5,7 @@
 //! panics; record payloads are never decoded, copied or reallocated here.
 
 pub mod batch;
+pub mod control;
 pub mod error_code;
 pub mod fetch;
 pub mod frame;

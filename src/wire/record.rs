@@ -1,7 +1,8 @@
-//! The little of a record that the broker looks at: whether it has a key.
+//! The little of a record that the broker looks at: whether it has a key; what the first of a control batch says.
 //!
 //! ```text
-//! length varint │ attributes i8 │ timestamp delta varlong │ offset delta varint │ key length varint (-1: null) │ …
+//! length varint │ attributes i8 │ timestamp delta varlong │ offset delta varint │ key length varint (-1: null) │ key
+//! value length varint (-1: null) │ value │ header count varint │ headers
 //! ```
 
 use super::batch::HEADER_SIZE;
@@ -27,6 +28,33 @@ fn has_key(record: &mut &[u8]) -> bool {
         varint(record)
     });
     key_length.is_some_and(|length| length >= 0)
+}
+
+/// A record's key and value.
+pub type Fields<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+/// The first record of an uncompressed batch.
+pub fn first(batch: &[u8]) -> Option<Fields<'_>> {
+    let mut rest = batch.get(HEADER_SIZE..)?;
+    let length = usize::try_from(varint(&mut rest)?).ok()?;
+    let mut record = rest.get(..length)?;
+    record.split_off_first()?;
+    varint(&mut record)?;
+    varint(&mut record)?;
+    let key = field(&mut record)?;
+    let value = field(&mut record)?;
+    Some((key, value))
+}
+
+/// A nullable field that its length precedes.
+fn field<'a>(record: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+    let length = varint(record)?;
+    if length < 0 {
+        return Some(None);
+    }
+    let (field, rest) = record.split_at_checked(usize::try_from(length).ok()?)?;
+    *record = rest;
+    Some(Some(field))
 }
 
 /// A zigzag varint of up to ten bytes.

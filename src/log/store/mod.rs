@@ -36,6 +36,7 @@ use crate::model::topic_config::TopicConfig;
 use crate::model::{PartitionId, TopicId};
 use crate::rt::{self, Notify};
 use crate::wire::batch::BatchHeader;
+use crate::wire::control::EndMarker;
 
 use room::{Gate, either};
 
@@ -115,8 +116,8 @@ pub struct RecoveredPartition {
     pub log: Rc<PartitionLog>,
     /// The producers' state in the checkpoint and the offset up to which it accounts for batches.
     pub producer_state: Option<(i64, Vec<u8>)>,
-    /// The batches past that offset, in order.
-    pub replayed: Vec<BatchHeader>,
+    /// The batches past that offset, in order, with what those that end a transaction say.
+    pub replayed: Vec<(BatchHeader, Option<EndMarker>)>,
     pub high_watermark: i64,
     /// Why the partition must not lead: durable data of it is missing.
     pub repair: Option<Arc<str>>,

@@ -18,6 +18,7 @@ use crate::log::{BatchCache, LogError, Lsn, PartitionCheckpoint, PartitionLog};
 use crate::model::PartitionId;
 use crate::rt::{self, Notify};
 use crate::wire::batch::BatchHeader;
+use crate::wire::control::{self, EndMarker};
 
 use super::aside::Aside;
 use super::room::Gate;
@@ -99,7 +100,7 @@ struct Found {
     promised_end: i64,
     producers: Option<(i64, Vec<u8>)>,
     high_watermark: i64,
-    replayed: Vec<BatchHeader>,
+    replayed: Vec<(BatchHeader, Option<EndMarker>)>,
     /// The last entry that followed on.
     last: Lsn,
     repair: Option<String>,
@@ -228,7 +229,7 @@ impl Opening<'_> {
         }
         found.last = entry.lsn;
         if found.producers.as_ref().is_none_or(|(covered, _)| header.base_offset >= *covered) {
-            found.replayed.push(header);
+            found.replayed.push((header, control::decode(batch, &header)));
         }
         Ok(())
     }

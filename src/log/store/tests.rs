@@ -178,7 +178,7 @@ fn producer_states_come_back_with_the_batches_after_them() {
         drop((store, log));
         let (_, recovered) = open(dir.path(), &cluster).await;
         assert_eq!(recovered[0].producer_state, Some((3, b"state".to_vec())));
-        assert_eq!(recovered[0].replayed.iter().map(|h| h.base_offset).collect::<Vec<_>>(), [3]);
+        assert_eq!(recovered[0].replayed.iter().map(|(h, _)| h.base_offset).collect::<Vec<_>>(), [3]);
     });
 }
 

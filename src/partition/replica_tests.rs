@@ -1,0 +1,210 @@
+//! Transactions of a partition on a real log: what readers of committed data see, while it runs and after crashes.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use bytes::BytesMut;
+
+use super::*;
+use crate::log::{LogSettings, Topics};
+use crate::model::TopicId;
+use crate::partition::Position;
+use crate::rt;
+use crate::wire::batch::{BatchIter, TRANSACTIONAL};
+
+const ID: PartitionId = PartitionId { topic: TopicId([1; 16]), index: 0 };
+
+struct OneTopic;
+
+impl Topics for OneTopic {
+    fn partition(&self, id: PartitionId) -> Option<(String, Arc<TopicConfig>)> {
+        (id == ID).then(|| ("orders".to_owned(), Arc::default()))
+    }
+
+    fn was_deleted(&self, _: TopicId) -> bool {
+        false
+    }
+
+    fn has_name(&self, topic: &str, partition: i32) -> bool {
+        topic == "orders" && partition == 0
+    }
+}
+
+/// A store and its one replica, as a start leaves them.
+async fn open(dir: &Path) -> (Rc<ShardLog>, Replica) {
+    let settings = LogSettings {
+        journal_file_bytes: 256 << 10,
+        journal_max_files: 4,
+        max_commit_bytes: 64 << 10,
+        zero_ahead_bytes: 64 << 10,
+        ..LogSettings::default()
+    };
+    let (store, recovered) = ShardLog::open(dir, 0, 1, &OneTopic, settings).await.unwrap();
+    let replica = |log| Replica::new(ID, "orders".into(), log, Arc::default(), 0);
+    let Some(recovered) = recovered.into_iter().next() else {
+        let log = store.create(ID, "orders", Arc::default());
+        return (store, replica(log));
+    };
+    let replica = replica(recovered.log);
+    let snapshot = recovered.producer_state.as_ref().map(|(_, state)| state.as_slice());
+    replica.set_producers(Producers::rebuild(snapshot, &recovered.replayed, rt::unix_ms()));
+    (store, replica)
+}
+
+/// One record; without a transaction where `sequence` is negative.
+fn record(producer_id: i64, epoch: i16, sequence: i32) -> BytesMut {
+    let mut bytes = BytesMut::zeroed(batch::HEADER_SIZE);
+    bytes.extend_from_slice(&[14, 0, 0, 0, 1, 2, b'v', 0]);
+    let attributes = if sequence >= 0 { TRANSACTIONAL } else { 0 };
+    batch::write_header(&mut bytes, attributes, 1, rt::unix_ms(), (producer_id, epoch));
+    bytes[53..57].copy_from_slice(&sequence.to_be_bytes());
+    let crc = batch::checksum(&bytes);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    bytes
+}
+
+fn end(producer_id: i64, producer_epoch: i16, commit: bool) -> EndOfTxn {
+    let marker = EndMarker { commit, coordinator_epoch: 0 };
+    EndOfTxn { producer_id, producer_epoch, marker, version: 2 }
+}
+
+/// Appends as the produce path does, with the coordinator's consent where it is needed.
+fn append(store: &ShardLog, replica: &Replica, records: BytesMut) -> Result<Appended, AppendError> {
+    let header = BatchHeader::parse(&records).unwrap();
+    let guard = replica.needs_verification(&header).then(|| replica.begin_verification(&header).unwrap());
+    let done = replica.append(store, records, rt::unix_ms(), guard);
+    if let Some(guard) = guard {
+        replica.end_verification(header.producer_id, guard);
+    }
+    done
+}
+
+async fn settle(store: &ShardLog, replica: &Replica) {
+    let last = store.journal().last();
+    store.journal().wait_durable(last).await.unwrap();
+    replica.on_durable(last);
+}
+
+/// What a consumer delivers from `offset` on, the aborted transactions left out as Kafka's consumers do it.
+async fn consume(replica: &Replica, mut offset: i64, max_bytes: usize) -> Vec<i64> {
+    let mut delivered = Vec::new();
+    loop {
+        let position =
+            Position { offset, max_bytes, leader_epoch: -1, last_fetched_epoch: -1, committed: true };
+        let outcome = replica.read(&position, true).await.unwrap();
+        assert!(outcome.last_stable_offset <= outcome.high_watermark);
+        let list = outcome.aborted.unwrap();
+        assert!(list.is_sorted_by_key(|(_, first)| *first));
+        let (mut list, mut skip) = (list.into_iter().peekable(), HashSet::new());
+        let before = offset;
+        for bytes in &outcome.batches {
+            for batch in BatchIter::new(bytes) {
+                let (header, range) = batch.unwrap();
+                assert!(header.last_offset() < outcome.last_stable_offset);
+                while let Some((producer, _)) = list.next_if(|(_, first)| *first <= header.last_offset()) {
+                    skip.insert(producer);
+                }
+                if header.is_control() {
+                    let marker = control::decode(&bytes[range], &header).unwrap();
+                    if !marker.commit {
+                        skip.remove(&header.producer_id);
+                    }
+                } else if !(header.is_transactional() && skip.contains(&header.producer_id))
+                    && header.base_offset >= offset
+                {
+                    delivered.push(header.base_offset);
+                }
+                offset = header.next_offset();
+            }
+        }
+        if offset == before {
+            return delivered;
+        }
+    }
+}
+
+#[test]
+fn a_first_batch_needs_the_coordinators_word_from_after_the_last_end() {
+    let dir = tempfile::tempdir().unwrap();
+    rt::block_on(async move {
+        let (store, replica) = open(dir.path()).await;
+        let now = rt::unix_ms();
+        let refused = replica.append(&store, record(1, 0, 0), now, None);
+        assert!(matches!(refused, Err(AppendError::NotVerified)));
+        let header = BatchHeader::parse(&record(1, 0, 0)).unwrap();
+        let guard = replica.begin_verification(&header).unwrap();
+        replica.append_end(&store, end(1, 0, false), now).unwrap();
+        let late = replica.append(&store, record(1, 0, 0), now, Some(guard));
+        assert!(matches!(late, Err(AppendError::NotVerified)), "it was said of a transaction that ended");
+        append(&store, &replica, record(1, 0, 0)).unwrap();
+        replica.append(&store, record(1, 0, 1), now, None).unwrap();
+        let stray = replica.append(&store, record(-1, -1, -1), now, None);
+        assert!(stray.is_ok(), "who has no producer id is in nobody's transaction");
+    });
+}
+
+#[test]
+fn nothing_open_or_aborted_is_seen_whatever_happens() {
+    let mut crashes = 0;
+    for seed in 1..=12_u64 {
+        let dir = tempfile::tempdir().unwrap();
+        crashes += rt::block_on(async move { drive(dir.path(), seed).await });
+    }
+    assert!(crashes > 20, "{crashes} crashes");
+}
+
+/// One random life of a partition; returns how often it crashed.
+async fn drive(dir: &Path, seed: u64) -> usize {
+    let mut random = seed;
+    let mut next = move |below: u64| {
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (random >> 33) % below
+    };
+    let (mut store, mut replica) = open(dir).await;
+    // Producer → epoch, next sequence, offsets of the open transaction.
+    let mut producers: BTreeMap<i64, (i16, i32, Vec<i64>)> = BTreeMap::new();
+    let (mut committed, mut crashes) = (Vec::new(), 0);
+    for _ in 0..400 {
+        let id = next(5) as i64;
+        let (epoch, sequence, open_offsets) = producers.entry(id).or_default();
+        match next(20) {
+            0..10 => {
+                let appended = append(&store, &replica, record(id, *epoch, *sequence)).unwrap();
+                *sequence += 1;
+                open_offsets.push(appended.base_offset);
+            }
+            10 => committed.push(append(&store, &replica, record(-1, -1, -1)).unwrap().base_offset),
+            11..15 if !open_offsets.is_empty() => {
+                let commit = next(2) == 0;
+                (*epoch, *sequence) = (*epoch + 1, 0);
+                replica.append_end(&store, end(id, *epoch, commit), rt::unix_ms()).unwrap();
+                let offsets = std::mem::take(open_offsets);
+                committed.extend(offsets.into_iter().filter(|_| commit));
+            }
+            15 => store.checkpoint(|_| replica.producer_snapshot()).await.unwrap(),
+            16 => {
+                // Everything is on disk, or a model could not say what a crash leaves.
+                settle(&store, &replica).await;
+                drop((store, replica));
+                (store, replica) = open(dir).await;
+                crashes += 1;
+            }
+            17..19 => settle(&store, &replica).await,
+            _ => {
+                let open_from = producers.values().filter_map(|(_, _, offsets)| offsets.first()).min();
+                let limit = replica.last_stable_offset();
+                assert!(open_from.is_none_or(|first| limit <= *first), "seed {seed}");
+                let from = next(limit as u64 + 1) as i64;
+                let mut expected: Vec<i64> =
+                    committed.iter().copied().filter(|offset| (from..limit).contains(offset)).collect();
+                expected.sort_unstable();
+                let bytes = 1 + next(2000) as usize;
+                assert_eq!(consume(&replica, from, bytes).await, expected, "seed {seed} from {from}");
+            }
+        }
+    }
+    settle(&store, &replica).await;
+    let open_from = producers.values().filter_map(|(_, _, offsets)| offsets.first()).min();
+    assert_eq!(replica.last_stable_offset(), open_from.copied().unwrap_or(replica.log.end_offset()));
+    crashes
+}
