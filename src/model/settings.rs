@@ -9,6 +9,40 @@ use super::limits;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
+/// Consumer groups, with Kafka's names and defaults.
+#[derive(Clone, Debug)]
+pub struct GroupSettings {
+    /// Partitions of `__consumer_offsets` when it is created.
+    pub topic_partitions: i32,
+    /// How long an empty group waits for more members after the first.
+    pub initial_rebalance_delay_ms: i64,
+    pub min_session_timeout_ms: i32,
+    pub max_session_timeout_ms: i32,
+    pub max_size: usize,
+    /// How long a new member may wait for its first generation before it is taken for gone.
+    pub new_member_timeout_ms: i64,
+    /// Longest metadata of a committed offset, in UTF-16 units.
+    pub offset_metadata_max: usize,
+    pub offsets_retention_ms: i64,
+    pub retention_check_ms: i64,
+}
+
+impl Default for GroupSettings {
+    fn default() -> Self {
+        Self {
+            topic_partitions: 50,
+            initial_rebalance_delay_ms: 3000,
+            min_session_timeout_ms: 6000,
+            max_session_timeout_ms: 1_800_000,
+            max_size: i32::MAX as usize,
+            new_member_timeout_ms: 300_000,
+            offset_metadata_max: 4096,
+            offsets_retention_ms: 7 * 24 * 3_600_000,
+            retention_check_ms: 600_000,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct BrokerSettings {
     pub broker_id: BrokerId,
@@ -47,6 +81,10 @@ pub struct BrokerSettings {
     /// A partition's tail is written to its segment when it reaches this size.
     pub flush_chunk_bytes: usize,
 
+    pub groups: GroupSettings,
+    /// Partitions of `__transaction_state` when it is created.
+    pub transaction_topic_partitions: i32,
+
     pub producer_id_expiration_ms: i64,
     pub retention_check_ms: u64,
     pub checkpoint_ms: u64,
@@ -78,6 +116,8 @@ impl Default for BrokerSettings {
             journal_file_bytes: 64 * MIB,
             journal_max_files: 8,
             flush_chunk_bytes: MIB,
+            groups: GroupSettings::default(),
+            transaction_topic_partitions: 50,
             producer_id_expiration_ms: 86_400_000,
             retention_check_ms: 300_000,
             checkpoint_ms: 5_000,

@@ -12,6 +12,7 @@ pub mod fs;
 pub mod mesh;
 pub mod net;
 mod notify;
+mod random;
 mod runtime;
 mod timer;
 
@@ -22,6 +23,7 @@ pub use aligned::{AlignedBuf, BLOCK};
 pub use doorbell::Doorbell;
 pub use file::{File, OpenOptions};
 pub use notify::{Listen, Notify};
+pub use random::random;
 pub use runtime::{Shard, Task, block_on, blocking, now, on_mail, spawn, start, unix_ms, yield_now};
 pub use timer::{Sleep, sleep};
 

@@ -286,6 +286,11 @@ pub fn write_header(batch: &mut [u8], attributes: i16, count: i32, now_ms: i64, 
 pub fn stamp_log_append_time(batch: &mut [u8], ms: i64) {
     batch[ATTRIBUTES + 1] |= LOG_APPEND_TIME as u8;
     batch[MAX_TIMESTAMP..MAX_TIMESTAMP + 8].copy_from_slice(&ms.to_be_bytes());
+    seal(batch);
+}
+
+/// Writes the checksum of a batch that is otherwise whole.
+pub fn seal(batch: &mut [u8]) {
     let crc = checksum(batch);
     batch[CRC..CRC + 4].copy_from_slice(&crc.to_be_bytes());
 }

@@ -12,6 +12,7 @@ pub mod frame;
 pub mod produce;
 mod read;
 pub mod record;
+pub mod records;
 
 pub use batch::{BatchError, BatchHeader, BatchIter};
 pub use error_code::ErrorCode;
