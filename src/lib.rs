@@ -7,7 +7,7 @@
 //! the table and fails where the code does not.
 //!
 //! ```text
-//! {config, model} ← {rt, wire} ← log ← partition ← cluster ← shard ← api ← {server, admin} ← boot ← cli
+//! {config, model} ← {rt, wire} ← log ← {partition, coordinator} ← cluster ← shard ← api ← {server, admin} ← boot ← cli
 //!                      wire    ← client ←──────────────────────────────────────────────────── cli, weir-perf
 //! ```
 //!
@@ -19,6 +19,7 @@
 //! | [`wire`] | frames, batch headers, Produce and Fetch without copies; Kafka's error codes | anywhere |
 //! | [`log`] | one shard's journal, segments, cache, checkpoint, recovery | shards |
 //! | [`partition`] | one replica: what may be appended and read, producers, watchers | shards |
+//! | [`coordinator`] | consumer groups as pure state machines over an internal topic's partition | shards |
 //! | [`cluster`] | metadata: image, records, controller, metadata log | control thread |
 //! | [`shard`] | what one core owns, and the messages that reach it | shards |
 //! | [`api`] | one file per Kafka API; [`api::table`] is the only registry | shards |
@@ -59,8 +60,10 @@
 //! # Absences
 //!
 //! - `log` knows no topic configuration source, no connection and no Kafka error code; `partition` knows no request.
-//! - The broker never decodes records, except the one batch that holds a looked-up timestamp, and whether a record
-//!   for a compacted topic has a key.
+//! - The broker never decodes records, except the one batch that holds a looked-up timestamp, whether a record for a
+//!   compacted topic has a key, and what its own coordinators have stored.
+//! - A coordinator never asks the log what it knows: it holds its partition's state in memory, and reads the log only
+//!   when it is loaded.
 //! - Shards never block on a lock, and never on a file operation that can be slow outside of start-up.
 //! - No record count is checked inside a compressed batch: a broker that does not decompress takes the producer's word.
 
@@ -72,6 +75,7 @@ pub mod wire;
 
 pub mod log;
 
+pub mod coordinator;
 pub mod partition;
 
 pub mod cluster;

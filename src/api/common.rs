@@ -11,6 +11,8 @@ pub const NOT_ASKED: i32 = i32::MIN;
 /// Everything that may be done to a topic, as a set of ACL operations: read 3, write 4, create 5,
 /// delete 6, alter 7, describe 8, describe configs 10, alter configs 11.
 pub const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+/// Likewise to a group: read 3, delete 6, describe 8, describe configs 10, alter configs 11.
+pub const ALL_GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
 /// Likewise to the cluster: create 5, alter 7, describe 8, cluster action 9, describe configs 10, alter
 /// configs 11, idempotent write 12.
 pub const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;

@@ -48,6 +48,9 @@ fn target(topic: Option<&Topic>, index: i32) -> Result<PartitionId, ErrorCode> {
     if topic.partition(index).is_none() {
         return Err(ErrorCode::UnknownTopicOrPartition);
     }
+    if topic.is_internal() {
+        return Err(ErrorCode::InvalidTopicException);
+    }
     // What compaction keeps is for compaction to drop.
     if topic.config.cleanup_policy.compact && !topic.config.cleanup_policy.delete {
         return Err(ErrorCode::PolicyViolation);

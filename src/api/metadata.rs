@@ -10,6 +10,7 @@ use kafka_wire_core::{StrBytes, Uuid};
 
 use super::Cx;
 use super::common::{ALL_CLUSTER_OPERATIONS, ALL_TOPIC_OPERATIONS, NOT_ASKED, build, code, topic_id, uuid};
+use crate::cluster::internal::internal_topic;
 use crate::cluster::names::check_topic_name;
 use crate::cluster::{ControlReply, ControlRequest, Image, NewTopic, Partition, Topic};
 use crate::wire::ErrorCode;
@@ -50,7 +51,10 @@ fn missing(response: &MetadataResponse) -> BTreeSet<StrBytes> {
 /// Creates topics. They are still answered as unknown, as a Kafka broker does: the client asks again, and
 /// finds them.
 async fn create(cx: &Cx, names: BTreeSet<StrBytes>, response: &mut MetadataResponse) {
-    let topics = names.iter().map(|name| NewTopic::named(name.as_str())).collect();
+    let settings = cx.shard.settings();
+    let new =
+        |name: &StrBytes| internal_topic(name, settings).unwrap_or_else(|| NewTopic::named(name.as_str()));
+    let topics = names.iter().map(new).collect();
     let reply = cx.shard.control(ControlRequest::CreateTopics { topics, validate_only: false }).await;
     match reply {
         ControlReply::CreateTopics(results) => {

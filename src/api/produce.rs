@@ -102,6 +102,10 @@ fn route(cx: &Cx, frame: ProduceFrame) -> (Vec<TopicAnswer>, Vec<(usize, Vec<Pro
         for partition in produced.partitions {
             let known = topic.filter(|t| t.partition(partition.index).is_some());
             let place = match (known, partition.records) {
+                (Some(topic), _) if topic.is_internal() && !is_admin(cx) => {
+                    let message = format!("Cannot append to internal topic {}", topic.name);
+                    Place::Answered(Answer::error(ErrorCode::InvalidTopicException, Some(message)))
+                }
                 (None, _) => {
                     let code = if topic.is_some() { ErrorCode::UnknownTopicOrPartition } else { unknown };
                     Place::Answered(Answer::error(code, None))
@@ -124,6 +128,11 @@ fn route(cx: &Cx, frame: ProduceFrame) -> (Vec<TopicAnswer>, Vec<(usize, Vec<Pro
         topics.push(TopicAnswer { name: produced.name, id: produced.id, partitions });
     }
     (topics, groups)
+}
+
+/// Kafka's own tools may write to internal topics under this name.
+fn is_admin(cx: &Cx) -> bool {
+    cx.client_id.as_deref() == Some("__admin_client")
 }
 
 /// Whether the batch's header names zstd, which consumers that negotiate older versions cannot read.

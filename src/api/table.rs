@@ -4,9 +4,11 @@ use bytes::BytesMut;
 
 use super::{Cx, Pending, decode, malformed, respond};
 use super::{
-    alter_configs, api_versions, create_partitions, create_topics, delete_records, delete_topics,
-    describe_cluster, describe_configs, describe_topic_partitions, fetch, incremental_alter_configs,
-    init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
+    alter_configs, api_versions, create_partitions, create_topics, delete_groups, delete_records,
+    delete_topics, describe_cluster, describe_configs, describe_groups, describe_topic_partitions, fetch,
+    find_coordinator, heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group,
+    list_groups, list_offsets, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch,
+    produce, sync_group,
 };
 
 pub const API_VERSIONS: i16 = 18;
@@ -54,6 +56,15 @@ pub const TABLE: &[Api] = &[
     Api { key: 1, name: "Fetch", advertised_min: 4, min: 4, max: 18, start: fetch::start },
     api!(2, "ListOffsets", 1..=11, list_offsets, ListOffsetsRequest),
     api!(3, "Metadata", 0..=13, metadata, MetadataRequest),
+    api!(8, "OffsetCommit", 2..=10, offset_commit, OffsetCommitRequest),
+    api!(9, "OffsetFetch", 1..=10, offset_fetch, OffsetFetchRequest),
+    api!(10, "FindCoordinator", 0..=6, find_coordinator, FindCoordinatorRequest),
+    api!(11, "JoinGroup", 0..=9, join_group, JoinGroupRequest),
+    api!(12, "Heartbeat", 0..=4, heartbeat, HeartbeatRequest),
+    api!(13, "LeaveGroup", 0..=5, leave_group, LeaveGroupRequest),
+    api!(14, "SyncGroup", 0..=5, sync_group, SyncGroupRequest),
+    api!(15, "DescribeGroups", 0..=6, describe_groups, DescribeGroupsRequest),
+    api!(16, "ListGroups", 0..=5, list_groups, ListGroupsRequest),
     api!(18, "ApiVersions", 0..=4, api_versions, ApiVersionsRequest),
     api!(19, "CreateTopics", 2..=7, create_topics, CreateTopicsRequest),
     api!(20, "DeleteTopics", 1..=6, delete_topics, DeleteTopicsRequest),
@@ -63,7 +74,9 @@ pub const TABLE: &[Api] = &[
     api!(32, "DescribeConfigs", 1..=4, describe_configs, DescribeConfigsRequest),
     api!(33, "AlterConfigs", 0..=2, alter_configs, AlterConfigsRequest),
     api!(37, "CreatePartitions", 0..=3, create_partitions, CreatePartitionsRequest),
+    api!(42, "DeleteGroups", 0..=2, delete_groups, DeleteGroupsRequest),
     api!(44, "IncrementalAlterConfigs", 0..=1, incremental_alter_configs, IncrementalAlterConfigsRequest),
+    api!(47, "OffsetDelete", 0..=0, offset_delete, OffsetDeleteRequest),
     api!(60, "DescribeCluster", 0..=2, describe_cluster, DescribeClusterRequest),
     api!(75, "DescribeTopicPartitions", 0..=0, describe_topic_partitions, DescribeTopicPartitionsRequest),
 ];

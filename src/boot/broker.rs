@@ -14,7 +14,7 @@ use super::preflight::{Prepared, StartError};
 use crate::cluster::{Controller, Image};
 use crate::config::Config;
 use crate::log::{self as storage, RecoveredPartition};
-use crate::model::settings::BrokerSettings;
+use crate::model::settings::{BrokerSettings, GroupSettings};
 use crate::rt::mesh::{self, Bell};
 use crate::rt::{self, Doorbell};
 use crate::server;
@@ -184,6 +184,12 @@ fn broker_settings(config: &Config, bound: std::net::SocketAddr) -> BrokerSettin
         journal_file_bytes: config.journal_file_size as usize,
         journal_max_files: config.journal_max_files,
         flush_chunk_bytes: config.flush_chunk as usize,
+        groups: GroupSettings {
+            initial_rebalance_delay_ms: config.group_initial_rebalance_delay.as_millis() as i64,
+            max_size: config.group_max_size,
+            offsets_retention_ms: config.offsets_retention.as_millis() as i64,
+            ..GroupSettings::default()
+        },
         retention_check_ms: config.retention_check_interval.as_millis() as u64,
         shutdown_grace_ms: config.shutdown_timeout.as_millis() as u64,
         ..BrokerSettings::default()

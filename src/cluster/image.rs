@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use kafka_wire_core::StrBytes;
 
-use super::names;
+use super::internal;
 use super::records::{Owner, Record};
 use crate::model::topic_config::TOPIC_CONFIGS;
 use crate::model::{BrokerId, BrokerSettings, TopicConfig, TopicId};
@@ -55,7 +55,7 @@ impl Topic {
     }
 
     pub fn is_internal(&self) -> bool {
-        names::is_internal(&self.name)
+        internal::is_internal(&self.name)
     }
 
     pub fn partition(&self, index: i32) -> Option<&Partition> {

@@ -13,6 +13,7 @@ pub mod control;
 pub mod controller;
 mod decide;
 pub mod image;
+pub mod internal;
 pub mod metadata_log;
 pub mod names;
 pub mod records;

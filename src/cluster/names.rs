@@ -29,11 +29,6 @@ pub fn collision_key(name: &str) -> String {
     name.replace('.', "_")
 }
 
-/// Topics that the broker keeps for itself.
-pub fn is_internal(name: &str) -> bool {
-    matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

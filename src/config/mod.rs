@@ -57,6 +57,10 @@ pub struct Config {
     pub max_connections: usize,
     pub connection_idle_timeout: Duration,
     pub fetch_sessions: usize,
+    pub group_initial_rebalance_delay: Duration,
+    pub group_max_size: usize,
+    /// Counted from when a group became empty.
+    pub offsets_retention: Duration,
     /// How often segments are held against their topic's retention.
     pub retention_check_interval: Duration,
     pub shutdown_timeout: Duration,

@@ -5,8 +5,10 @@ use std::sync::atomic::AtomicBool;
 
 use bytes::BytesMut;
 
+use super::coordinator::Unavailable;
 use super::metrics::MetricsSnapshot;
 use crate::cluster::{ControlReply, ControlRequest, Image};
+use crate::coordinator::group;
 use crate::model::PartitionId;
 use crate::partition::{AppendError, Appended, FoundOffset, Position, ReadError, ReadOutcome};
 use crate::rt::mesh;
@@ -55,6 +57,9 @@ pub enum Request {
     FindOffsets(Vec<OffsetQuery>),
     EpochEnds(Vec<EpochQuery>),
     DeleteRecords(Vec<(PartitionId, i64)>),
+    /// For the group coordinator of this partition.
+    Group(PartitionId, Box<group::Request>),
+    ListGroups(group::ListFilter),
     /// A connection that this shard is to serve.
     Connection(Socket),
     /// From the control thread: the metadata changed.
@@ -89,6 +94,8 @@ pub enum Reply {
     EpochEnds(Vec<Result<(i32, i64), ReadError>>),
     /// The new log start offsets.
     DeleteRecords(Vec<Result<i64, ReadError>>),
+    Group(Result<Box<group::Reply>, Unavailable>),
+    ListGroups(Result<Vec<group::Listed>, Unavailable>),
     Metrics(Box<MetricsSnapshot>),
     Control(ControlReply),
     Done,

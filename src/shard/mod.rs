@@ -1,6 +1,7 @@
 //! What one core owns: its partitions, its journal, its connections' state. Everything here runs on the shard's thread;
 //! other threads reach it through [`message::Request`].
 
+pub mod coordinator;
 mod fetch;
 mod lookup;
 mod maintain;
@@ -17,14 +18,17 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
 
 use crate::cluster::{ControlReply, ControlRequest, Image};
+use crate::coordinator::group::Groups;
 use crate::log::{Lsn, ShardLog};
 use crate::model::settings::BrokerSettings;
 use crate::model::{PartitionId, shard_of};
 use crate::partition::Replica;
 use crate::rt::Notify;
 
+use coordinator::Driver;
 pub use fetch::FetchLimits;
 use message::{Port, Reply, Request};
 use metrics::ShardMetrics;
@@ -56,6 +60,9 @@ pub struct Shard {
     overdraft: Cell<bool>,
     stopping: Cell<bool>,
     stop: Notify,
+    /// Where the clock of deadlines begins.
+    started: Instant,
+    groups: Driver<Groups>,
 }
 
 impl Shard {

@@ -99,7 +99,7 @@ impl Shard {
         entries.into_iter().map(|entry| self.append(entry, now)).collect()
     }
 
-    fn append(&self, entry: ProduceEntry, now: i64) -> ProduceResult {
+    pub(super) fn append(&self, entry: ProduceEntry, now: i64) -> ProduceResult {
         let replica = self.replica(entry.partition).ok_or(ProduceError::UnknownPartition)?;
         let was_durable = !replica.is_undurable();
         let (bytes, records) =
@@ -124,7 +124,7 @@ impl Shard {
         }
     }
 
-    async fn durable(&self, lsn: Lsn) -> Result<(), std::sync::Arc<str>> {
+    pub(super) async fn durable(&self, lsn: Lsn) -> Result<(), std::sync::Arc<str>> {
         loop {
             if self.durable_lsn.get() >= lsn {
                 return Ok(());

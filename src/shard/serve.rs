@@ -9,10 +9,12 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::Shard;
+use super::coordinator::Driver;
 use super::message::{End, Port, Reply, Request};
 use super::metrics::{Gauges, JournalSnapshot, ShardMetrics};
 use super::sessions::Sessions;
 use crate::cluster::Image;
+use crate::coordinator::group::Groups;
 use crate::log::{LogError, LogSettings, RecoveredPartition, ShardLog};
 use crate::model::PartitionId;
 use crate::model::settings::BrokerSettings;
@@ -69,6 +71,11 @@ impl Shard {
             overdraft: Cell::new(false),
             stopping: Cell::new(false),
             stop: Notify::new(),
+            started: rt::now(),
+            groups: Driver::new(
+                |shard| Groups::new(shard.settings.groups.clone()),
+                |_, _, none| match none {},
+            ),
         });
         for partition in recovered {
             shard.adopt(partition);
@@ -111,6 +118,7 @@ impl Shard {
         }));
         rt::spawn(self.clone().follow_commits());
         rt::spawn(self.clone().maintain());
+        self.start_driver(Shard::groups);
     }
 
     fn serve(self: &Rc<Self>, from: mesh::From, request: Request, serve_connection: ServeConnection) {
@@ -121,6 +129,11 @@ impl Shard {
                 rt::spawn(async move { port.reply(from, Reply::Produce(produced.await)) });
             }
             Request::Watch { partitions, over } => self.watch_for(from, partitions, over),
+            Request::Group(partition, request) => {
+                let answer = self.coordinate(Shard::groups, partition, *request);
+                let port = self.port.clone();
+                rt::spawn(async move { port.reply(from, Reply::Group(answer.await.map(Box::new))) });
+            }
             Request::Connection(socket) => {
                 serve_connection(self, socket);
                 self.port.reply(from, Reply::Done);
@@ -151,13 +164,14 @@ impl Shard {
                 self.apply_image(image).await;
                 Reply::Done
             }
+            Request::ListGroups(filter) => Reply::ListGroups(self.list_groups_here(&filter)),
             Request::Metrics => Reply::Metrics(Box::new(self.measure())),
             Request::Stop => {
                 self.stopping.set(true);
                 self.stop.notify_all();
                 Reply::Done
             }
-            Request::Produce { .. } | Request::Watch { .. } | Request::Connection(_) => {
+            Request::Produce { .. } | Request::Watch { .. } | Request::Group(..) | Request::Connection(_) => {
                 unreachable!("served without waiting")
             }
             Request::Control(_) => unreachable!("sent to the control thread only"),
@@ -166,7 +180,7 @@ impl Shard {
 
     /// Takes up new partitions, drops deleted ones, hands out new configs.
     async fn apply_image(self: &Rc<Self>, image: Arc<Image>) {
-        *self.image.borrow_mut() = image.clone();
+        let before = self.image.replace(image.clone());
         let gone = |id: &PartitionId| image.topic_by_id(id.topic).is_none();
         let dropped: Vec<PartitionId> = self.replicas.borrow().keys().copied().filter(gone).collect();
         for id in dropped {
@@ -195,6 +209,16 @@ impl Shard {
                     Replica::new(id, topic.name.clone(), log, config.clone(), partition.leader_epoch);
                 self.replicas.borrow_mut().insert(id, Rc::new(replica));
             }
+        }
+        self.follow_coordinators(&before, &image);
+    }
+
+    fn follow_coordinators(self: &Rc<Self>, before: &Image, image: &Arc<Image>) {
+        let deleted = before.topics().filter(|topic| image.topic_by_id(topic.id).is_none());
+        let deleted: Vec<String> = deleted.map(|topic| topic.name.to_string()).collect();
+        self.follow_topic(Shard::groups, image);
+        if !deleted.is_empty() {
+            self.forget_topics(Shard::groups, &deleted);
         }
     }
 

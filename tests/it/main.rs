@@ -9,6 +9,8 @@ mod cli;
 mod clients;
 mod crash;
 mod fetch;
+mod group_speed;
+mod groups;
 mod hostile;
 mod offsets;
 mod process;

@@ -302,7 +302,9 @@ pub fn shared() -> SocketAddr {
     let (addr, broker) = SHARED.get_or_init(|| match external() {
         Some(addr) => (addr, None),
         None => {
-            let broker = Broker::start();
+            // Groups need not wait for members here: a test that is about the wait starts its own broker.
+            let args = vec!["--group-initial-rebalance-delay", "100ms"];
+            let broker = Broker::start_with(Options { args, ..Options::default() });
             // A static is never dropped: the directory is removed on the way out instead.
             let _ = SHARED_HOME.set(broker.home.dir.path().to_path_buf());
             // SAFETY: registers a plain function that touches only its own static.

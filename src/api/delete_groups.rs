@@ -1,0 +1,40 @@
+//! DeleteGroups: groups without members go, with their offsets.
+
+use std::collections::BTreeSet;
+
+use kafka_wire::delete_groups_response::DeletableGroupResult;
+use kafka_wire::{DeleteGroupsRequest, DeleteGroupsResponse};
+
+use super::Cx;
+use super::common::build;
+use super::groups::{name, outcome, unavailable};
+use crate::coordinator::group::{GroupError, Reply, Request};
+
+pub async fn handle(cx: &Cx, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+    // A name that is given twice is one group.
+    let mut seen = BTreeSet::new();
+    let names = request.groups_names.into_iter().filter(|group| seen.insert(group.clone()));
+    let asked: Vec<_> = names
+        .map(|group| {
+            let answer = cx.shard.group(&group, Request::Delete(name(&group)));
+            (group, answer)
+        })
+        .collect();
+    let mut response = DeleteGroupsResponse::default();
+    for (group, answer) in asked {
+        let error = if group.is_empty() {
+            outcome(cx, Err(GroupError::InvalidGroupId))
+        } else {
+            match answer.await {
+                Ok(Reply::Delete(result)) => outcome(cx, result),
+                Ok(_) => unreachable!("answered in kind"),
+                Err(why) => unavailable(cx, why),
+            }
+        };
+        response.results.push(build(|r: &mut DeletableGroupResult| {
+            r.group_id = group;
+            r.error_code = error.code();
+        }));
+    }
+    response
+}

@@ -1,0 +1,27 @@
+//! Heartbeat: a member of a group is alive.
+
+use kafka_wire::{HeartbeatRequest, HeartbeatResponse};
+
+use super::Cx;
+use super::common::build;
+use super::groups::{name, outcome, unavailable};
+use crate::coordinator::group::{Member, Reply, Request};
+use crate::shard::coordinator::Unavailable;
+use crate::wire::ErrorCode;
+
+pub async fn handle(cx: &Cx, request: HeartbeatRequest) -> HeartbeatResponse {
+    let from = Member {
+        group: name(&request.group_id),
+        member: name(&request.member_id),
+        instance: request.group_instance_id.as_ref().map(name),
+        generation: request.generation_id,
+    };
+    let error = match cx.shard.group(&request.group_id, Request::Heartbeat(from)).await {
+        Ok(Reply::Heartbeat(result)) => outcome(cx, result),
+        Ok(_) => unreachable!("answered in kind"),
+        // Sessions begin anew once the group is loaded: there is nothing to renew, and nothing wrong.
+        Err(Unavailable::Loading) => ErrorCode::None,
+        Err(why) => unavailable(cx, why),
+    };
+    build(|r: &mut HeartbeatResponse| r.error_code = error.code())
+}

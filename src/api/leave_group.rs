@@ -1,0 +1,53 @@
+//! LeaveGroup: members leave a group, or are removed from it.
+
+use kafka_wire::leave_group_request::MemberIdentity;
+use kafka_wire::leave_group_response::MemberResponse;
+use kafka_wire::{LeaveGroupRequest, LeaveGroupResponse};
+
+use super::Cx;
+use super::common::build;
+use super::groups::{name, outcome, unavailable};
+use crate::coordinator::group::{Leaving, Reply, Request};
+use crate::wire::ErrorCode;
+
+/// Before it, one member leaves, and its error is the response's.
+const BATCHED_FROM: i16 = 3;
+
+pub async fn handle(cx: &Cx, request: LeaveGroupRequest) -> LeaveGroupResponse {
+    let members = if cx.version >= BATCHED_FROM {
+        request.members
+    } else {
+        vec![build(|m: &mut MemberIdentity| m.member_id = request.member_id)]
+    };
+    if request.group_id.is_empty() {
+        cx.count(ErrorCode::InvalidGroupId);
+        return build(|r: &mut LeaveGroupResponse| r.error_code = ErrorCode::InvalidGroupId.code());
+    }
+    let leaving = members
+        .iter()
+        .map(|m| Leaving { member: name(&m.member_id), instance: m.group_instance_id.as_ref().map(name) })
+        .collect();
+    let asked = Request::Leave { group: name(&request.group_id), members: leaving };
+    let results = match cx.shard.group(&request.group_id, asked).await {
+        Ok(Reply::Leave(results)) => results,
+        Ok(_) => unreachable!("answered in kind"),
+        Err(why) => {
+            let error = unavailable(cx, why);
+            return build(|r: &mut LeaveGroupResponse| r.error_code = error.code());
+        }
+    };
+    build(|r: &mut LeaveGroupResponse| {
+        for (member, result) in members.into_iter().zip(results) {
+            let error = outcome(cx, result).code();
+            if cx.version < BATCHED_FROM {
+                r.error_code = error;
+                return;
+            }
+            r.members.push(build(|m: &mut MemberResponse| {
+                m.member_id = member.member_id;
+                m.group_instance_id = member.group_instance_id;
+                m.error_code = error;
+            }));
+        }
+    })
+}

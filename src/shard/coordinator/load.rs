@@ -1,0 +1,117 @@
+//! Bringing a machine up: its partition's log, record by record.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::{Driver, Get, Slot};
+use crate::coordinator::{Effects, Machine, ProducerStamp, Replayed};
+use crate::log::LogError;
+use crate::model::PartitionId;
+use crate::partition::Replica;
+use crate::rt;
+use crate::shard::Shard;
+use crate::wire::batch::{BatchHeader, BatchIter};
+use crate::wire::records;
+
+/// How much of a log is read at a time.
+const READ_BYTES: usize = 4 << 20;
+
+#[derive(Debug, thiserror::Error)]
+enum LoadError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("the batch at offset {0} cannot be read: {1}")]
+    Batch(i64, String),
+    #[error("nothing can be read at offset {0}, and the log ends at {1}")]
+    Stuck(i64, i64),
+    #[error("the partition needs repair: {0}")]
+    NeedsRepair(Rc<str>),
+}
+
+impl Shard {
+    /// Makes the machine of a partition that is new here; at once where its log is empty.
+    pub(super) fn take_up<M: Machine>(self: &Rc<Self>, get: Get<M>, partition: PartitionId) {
+        let driver = get(self);
+        let Some(replica) = self.replica(partition) else { return };
+        driver.slots.borrow_mut().insert(partition, Slot::Loading);
+        if replica.log.start_offset() == replica.log.end_offset() && replica.log.needs_repair().is_none() {
+            return self.begin(get, partition, (driver.new)(self));
+        }
+        let shard = self.clone();
+        rt::spawn(async move {
+            let mut machine = (get(&shard).new)(&shard);
+            match replay(&replica, &mut machine).await {
+                Ok(records) => {
+                    log::info!("loaded {} {}: {records} records", M::TOPIC, partition.index);
+                    shard.begin(get, partition, machine);
+                }
+                Err(e) => get(&shard).fail(partition, &e.to_string()),
+            }
+        });
+    }
+
+    fn begin<M: Machine>(self: &Rc<Self>, get: Get<M>, partition: PartitionId, machine: M) {
+        let driver: &Driver<M> = get(self);
+        match driver.slots.borrow_mut().get_mut(&partition) {
+            Some(slot @ Slot::Loading) => *slot = Slot::Active { machine, written: None },
+            // The partition went away meanwhile.
+            _ => return,
+        }
+        self.step(get, partition, |machine, fx: &mut Effects<M>| machine.loaded(fx));
+    }
+}
+
+async fn replay<M: Machine>(replica: &Replica, machine: &mut M) -> Result<u64, LoadError> {
+    if let Some(why) = replica.log.needs_repair() {
+        return Err(LoadError::NeedsRepair((*why).into()));
+    }
+    let end = replica.log.end_offset();
+    let mut at = replica.log.start_offset();
+    let mut count = 0;
+    while at < end {
+        let slices = replica.log.read(at, end, READ_BYTES, true).await?;
+        let before = at;
+        for slice in slices {
+            for batch in BatchIter::new(&slice) {
+                let (header, range) = batch.map_err(|e| LoadError::Batch(at, e.to_string()))?;
+                count += replay_batch(&header, slice.slice(range), at, machine)?;
+                at = at.max(header.next_offset());
+            }
+        }
+        if at == before {
+            return Err(LoadError::Stuck(at, end));
+        }
+        rt::yield_now().await;
+    }
+    Ok(count)
+}
+
+fn replay_batch<M: Machine>(
+    header: &BatchHeader,
+    batch: Bytes,
+    from: i64,
+    machine: &mut M,
+) -> Result<u64, LoadError> {
+    // Compaction may leave a batch without records, to keep a producer's last sequence.
+    if header.record_count == 0 {
+        return Ok(0);
+    }
+    let stored =
+        records::read_batch(batch).map_err(|e| LoadError::Batch(header.base_offset, e.to_string()))?;
+    let marked = header.is_transactional() || header.is_control();
+    let producer = marked.then_some(ProducerStamp { id: header.producer_id, epoch: header.producer_epoch });
+    let mut count = 0;
+    for record in stored.into_iter().filter(|record| record.offset >= from) {
+        let replayed = Replayed {
+            offset: record.offset,
+            producer,
+            is_control: header.is_control(),
+            key: record.key,
+            value: record.value,
+        };
+        machine.replay(&replayed);
+        count += 1;
+    }
+    Ok(count)
+}

@@ -1,0 +1,361 @@
+//! The driver of coordinators: one [`Machine`] for each partition of its internal topic that this shard owns.
+//!
+//! A machine is loaded by replaying its partition's log when the partition is first seen; requests meanwhile are
+//! told so. Afterwards events reach it one at a time. What it writes is appended at once, in order, through the
+//! partition's replica; what rests on it (settled replies, commands) waits in one queue until the journal has it.
+//! Timers of all machines are one heap with one sleeping task.
+//!
+//! A machine whose log cannot be read, or whose append failed, serves nothing any more: a restart decides.
+
+mod load;
+mod oneshot;
+mod route;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::Shard;
+use super::message::ProduceEntry;
+use crate::cluster::Image;
+use crate::coordinator::{Answer, Effects, Machine, Ms, Record, TimerHeap, Token};
+use crate::log::Lsn;
+use crate::model::PartitionId;
+use crate::rt::{self, Notify};
+use crate::wire::records::{BatchBuilder, BatchMark};
+
+/// Why a coordinator does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    #[error("the coordinator is being loaded")]
+    Loading,
+    #[error("the coordinator is not here")]
+    NotHere,
+    #[error("the coordinator has failed")]
+    Failed,
+}
+
+pub type Answered<M> = Result<<M as Machine>::Reply, Unavailable>;
+
+enum Slot<M> {
+    Loading,
+    Active {
+        machine: M,
+        /// The journal position of the last thing it wrote.
+        written: Option<Lsn>,
+    },
+    Failed,
+}
+
+struct Waiting<R> {
+    partition: PartitionId,
+    answer: oneshot::Sender<Result<R, Unavailable>>,
+}
+
+/// What waits for the journal.
+struct Settling<M: Machine> {
+    lsn: Lsn,
+    partition: PartitionId,
+    replies: Vec<Answer<M::Reply>>,
+    commands: Vec<M::Command>,
+}
+
+/// Carries out what machines of one kind want done outside of their partitions.
+pub type Perform<M> = fn(&Rc<Shard>, PartitionId, <M as Machine>::Command);
+
+/// The machines of one kind on this shard.
+pub struct Driver<M: Machine> {
+    new: Box<dyn Fn(&Shard) -> M>,
+    perform: Perform<M>,
+    /// By partition, so that what goes over all of them does so in order.
+    slots: RefCell<BTreeMap<PartitionId, Slot<M>>>,
+    waiting: RefCell<HashMap<Token, Waiting<M::Reply>>>,
+    next_token: Cell<Token>,
+    timers: RefCell<TimerHeap<(PartitionId, M::Timer)>>,
+    timers_changed: Notify,
+    settling: RefCell<VecDeque<Settling<M>>>,
+    settling_changed: Notify,
+}
+
+/// Finds a shard's driver of one kind.
+pub type Get<M> = fn(&Shard) -> &Driver<M>;
+
+impl<M: Machine> Driver<M> {
+    pub fn new(new: impl Fn(&Shard) -> M + 'static, perform: Perform<M>) -> Self {
+        Self {
+            new: Box::new(new),
+            perform,
+            slots: RefCell::default(),
+            waiting: RefCell::default(),
+            next_token: Cell::new(0),
+            timers: RefCell::default(),
+            timers_changed: Notify::new(),
+            settling: RefCell::default(),
+            settling_changed: Notify::new(),
+        }
+    }
+
+    /// Machines of this shard, by state: loading, serving, failed.
+    pub fn counts(&self) -> [usize; 3] {
+        let mut counts = [0; 3];
+        for slot in self.slots.borrow().values() {
+            counts[match slot {
+                Slot::Loading => 0,
+                Slot::Active { .. } => 1,
+                Slot::Failed => 2,
+            }] += 1;
+        }
+        counts
+    }
+
+    /// Looks at every machine that serves; fails while one is being loaded.
+    pub fn each<T>(&self, mut look: impl FnMut(&M) -> T) -> Result<Vec<T>, Unavailable> {
+        let mut seen = Vec::new();
+        for slot in self.slots.borrow().values() {
+            match slot {
+                Slot::Active { machine, .. } => seen.push(look(machine)),
+                Slot::Loading => return Err(Unavailable::Loading),
+                Slot::Failed => {}
+            }
+        }
+        Ok(seen)
+    }
+
+    fn fail(&self, partition: PartitionId, why: &str) {
+        log::error!("coordinator {} {partition} stops serving: {why}", M::TOPIC);
+        if let Some(slot) = self.slots.borrow_mut().get_mut(&partition) {
+            *slot = Slot::Failed;
+        }
+        self.turn_away(partition, Unavailable::Failed);
+    }
+
+    /// Answers everybody who waits for a partition's machine.
+    fn turn_away(&self, partition: PartitionId, why: Unavailable) {
+        let gone: Vec<_> =
+            self.waiting.borrow_mut().extract_if(|_, waiting| waiting.partition == partition).collect();
+        for (_, waiting) in gone {
+            waiting.answer.send(Err(why));
+        }
+    }
+
+    fn deliver(&self, answer: Answer<M::Reply>) {
+        if let Some(waiting) = self.waiting.borrow_mut().remove(&answer.token) {
+            waiting.answer.send(Ok(answer.reply));
+        }
+    }
+}
+
+impl Shard {
+    /// Hands a request to the machine of a partition of this shard. The machine has seen it when this returns.
+    pub fn coordinate<M: Machine>(
+        self: &Rc<Self>,
+        get: Get<M>,
+        partition: PartitionId,
+        request: M::Request,
+    ) -> impl Future<Output = Answered<M>> + use<M> {
+        let driver = get(self);
+        let (sender, receiver) = oneshot::channel();
+        let refusal = match driver.slots.borrow().get(&partition) {
+            Some(Slot::Active { .. }) => None,
+            Some(Slot::Loading) => Some(Unavailable::Loading),
+            Some(Slot::Failed) => Some(Unavailable::Failed),
+            None => Some(Unavailable::NotHere),
+        };
+        match refusal {
+            Some(why) => sender.send(Err(why)),
+            None => {
+                let token = driver.next_token.replace(driver.next_token.get() + 1);
+                driver.waiting.borrow_mut().insert(token, Waiting { partition, answer: sender });
+                self.step(get, partition, |machine, fx| machine.handle(token, request, fx));
+            }
+        }
+        // A sender that is dropped without an answer can only be that of a request that a machine forgot.
+        async move { receiver.await.unwrap_or(Err(Unavailable::Failed)) }
+    }
+
+    /// Gives a machine one event and does what it says.
+    pub(super) fn step<M: Machine>(
+        self: &Rc<Self>,
+        get: Get<M>,
+        partition: PartitionId,
+        event: impl FnOnce(&mut M, &mut Effects<M>),
+    ) {
+        let driver = get(self);
+        let Some(replica) = self.replica(partition) else { return };
+        let room = replica.config().max_message_bytes;
+        let mut fx = Effects::new(self.clock_ms(), rt::unix_ms(), replica.log.end_offset(), room);
+        {
+            let mut slots = driver.slots.borrow_mut();
+            let Some(Slot::Active { machine, .. }) = slots.get_mut(&partition) else { return };
+            event(machine, &mut fx);
+        }
+        self.carry_out(driver, partition, fx);
+    }
+
+    fn carry_out<M: Machine>(self: &Rc<Self>, driver: &Driver<M>, partition: PartitionId, fx: Effects<M>) {
+        for (at, timer) in fx.timers {
+            if driver.timers.borrow_mut().push(at, (partition, timer)) {
+                driver.timers_changed.notify_all();
+            }
+        }
+        let mark = fx.producer.map_or_else(BatchMark::default, |stamp| BatchMark {
+            producer_id: stamp.id,
+            producer_epoch: stamp.epoch,
+            base_sequence: 0,
+            transactional: true,
+            control: false,
+        });
+        let appended = self.append_records(partition, &fx.records, mark, fx.wall);
+        let written = match (appended, driver.slots.borrow_mut().get_mut(&partition)) {
+            (Err(why), _) => Err(why),
+            (Ok(lsn), Some(Slot::Active { written, .. })) => {
+                *written = lsn.or(*written);
+                Ok(*written)
+            }
+            (Ok(lsn), _) => Ok(lsn),
+        };
+        let written = match written {
+            Ok(written) => written.filter(|lsn| *lsn > self.durable_lsn.get()),
+            Err(why) => return driver.fail(partition, &why),
+        };
+        let mut settled = Vec::new();
+        for answer in fx.replies {
+            match written {
+                Some(_) if answer.settled => settled.push(answer),
+                _ => driver.deliver(answer),
+            }
+        }
+        match written {
+            Some(lsn) if !settled.is_empty() || !fx.commands.is_empty() => {
+                let entry = Settling { lsn, partition, replies: settled, commands: fx.commands };
+                driver.settling.borrow_mut().push_back(entry);
+                driver.settling_changed.notify_all();
+            }
+            _ => fx.commands.into_iter().for_each(|command| (driver.perform)(self, partition, command)),
+        }
+    }
+
+    /// Appends records in as few batches as the topic allows; returns the journal position to wait for.
+    fn append_records(
+        &self,
+        partition: PartitionId,
+        records: &[Record],
+        mark: BatchMark,
+        now: Ms,
+    ) -> Result<Option<Lsn>, String> {
+        let Some(replica) = self.replica(partition) else { return Err("its partition is gone".into()) };
+        let room = replica.config().max_message_bytes;
+        let mut lsn = None;
+        let mut rest = records;
+        while !rest.is_empty() {
+            let mut batch = BatchBuilder::new(now, mark);
+            while let Some((record, after)) = rest.split_first() {
+                let (key, value) = (Some(&record.key[..]), record.value.as_deref());
+                if !batch.is_empty() && batch.len() + BatchBuilder::cost(key, value) > room {
+                    break;
+                }
+                batch.push(key, value);
+                rest = after;
+            }
+            let entry = ProduceEntry { partition, records: batch.finish() };
+            lsn = self.append(entry, now).map_err(|e| e.to_string())?.lsn.or(lsn);
+        }
+        Ok(lsn)
+    }
+
+    /// Milliseconds that only go forward, for deadlines.
+    pub(super) fn clock_ms(&self) -> Ms {
+        rt::now().duration_since(self.started).as_millis() as Ms
+    }
+
+    /// Starts a driver's own tasks.
+    pub(super) fn start_driver<M: Machine>(self: &Rc<Self>, get: Get<M>) {
+        rt::spawn(self.clone().run_timers(get));
+        rt::spawn(self.clone().run_settling(get));
+    }
+
+    async fn run_timers<M: Machine>(self: Rc<Self>, get: Get<M>) {
+        let driver = get(&self);
+        loop {
+            let changed = driver.timers_changed.listen();
+            let next = driver.timers.borrow().next_at();
+            match next.map(|at| at - self.clock_ms()) {
+                None => changed.await,
+                Some(wait) if wait > 0 => {
+                    let mut changed = pin!(changed);
+                    // A millisecond more: the clock is cut to milliseconds.
+                    let mut sleep = pin!(rt::sleep(std::time::Duration::from_millis(wait as u64 + 1)));
+                    std::future::poll_fn(|cx| {
+                        let over = changed.as_mut().poll(cx).is_ready() || sleep.as_mut().poll(cx).is_ready();
+                        if over { Poll::Ready(()) } else { Poll::Pending }
+                    })
+                    .await;
+                }
+                Some(_) => {
+                    let due = driver.timers.borrow_mut().pop_due(self.clock_ms());
+                    if let Some((partition, timer)) = due {
+                        self.step(get, partition, |machine, fx| machine.fire(timer, fx));
+                    }
+                    rt::yield_now().await;
+                }
+            }
+        }
+    }
+
+    async fn run_settling<M: Machine>(self: Rc<Self>, get: Get<M>) {
+        let driver = get(&self);
+        loop {
+            let changed = driver.settling_changed.listen();
+            let Some(lsn) = driver.settling.borrow().front().map(|entry| entry.lsn) else {
+                changed.await;
+                continue;
+            };
+            let outcome = self.durable(lsn).await;
+            let done = driver.settling.borrow_mut().pop_front();
+            let Some(entry) = done else { continue };
+            match outcome {
+                Ok(()) => {
+                    entry.replies.into_iter().for_each(|answer| driver.deliver(answer));
+                    for command in entry.commands {
+                        (driver.perform)(&self, entry.partition, command);
+                    }
+                }
+                Err(why) => driver.fail(entry.partition, &why),
+            }
+        }
+    }
+
+    /// Follows the metadata: machines for partitions that are new here, none for those that are gone.
+    pub(super) fn follow_topic<M: Machine>(self: &Rc<Self>, get: Get<M>, image: &Arc<Image>) {
+        let driver = get(self);
+        let topic = image.topic(M::TOPIC);
+        let wanted: Vec<PartitionId> = topic.map_or_else(Vec::new, |topic| {
+            let ids = (0..topic.partitions.len() as i32).map(|index| PartitionId { topic: topic.id, index });
+            ids.filter(|id| self.owns(*id)).collect()
+        });
+        let gone: Vec<PartitionId> = {
+            let slots = driver.slots.borrow();
+            slots.keys().copied().filter(|id| wanted.binary_search(id).is_err()).collect()
+        };
+        for id in gone {
+            driver.slots.borrow_mut().remove(&id);
+            driver.turn_away(id, Unavailable::NotHere);
+        }
+        for id in wanted {
+            if !driver.slots.borrow().contains_key(&id) {
+                self.take_up(get, id);
+            }
+        }
+    }
+
+    /// Tells a driver's machines that topics went away.
+    pub(super) fn forget_topics<M: Machine>(self: &Rc<Self>, get: Get<M>, names: &[String]) {
+        let partitions: Vec<PartitionId> = get(self).slots.borrow().keys().copied().collect();
+        for partition in partitions {
+            self.step(get, partition, |machine, fx| machine.topics_deleted(names, fx));
+        }
+    }
+}

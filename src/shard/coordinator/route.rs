@@ -1,0 +1,94 @@
+//! Finding the shard that coordinates a key.
+
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::{Answered, Unavailable};
+use crate::coordinator::group::{self, Groups, Listed};
+use crate::coordinator::{Machine, partition_for};
+use crate::model::PartitionId;
+use crate::shard::Shard;
+use crate::shard::message::{Reply, Request};
+
+impl Shard {
+    /// The partition of an internal topic that coordinates a key, if the topic exists.
+    pub fn coordinator_of(&self, topic: &str, key: &str) -> Option<PartitionId> {
+        let image = self.image();
+        let topic = image.topic(topic)?;
+        Some(PartitionId { topic: topic.id, index: partition_for(key, topic.partitions.len()) })
+    }
+
+    /// Sends a request to a group's coordinator, on whichever shard. It is on its way when this returns.
+    pub fn group(
+        self: &Rc<Self>,
+        group: &str,
+        request: group::Request,
+    ) -> impl Future<Output = Answered<Groups>> + use<> {
+        enum Stage<L, R> {
+            Refused,
+            Local(L),
+            Remote(R),
+        }
+        let stage = match self.coordinator_of(Groups::TOPIC, group) {
+            None => Stage::Refused,
+            Some(partition) if self.owns(partition) => {
+                Stage::Local(self.coordinate(Shard::groups, partition, request))
+            }
+            Some(partition) => {
+                let request = Request::Group(partition, Box::new(request));
+                Stage::Remote(self.port.call(self.owner(partition), request))
+            }
+        };
+        let mut stop = self.stop.listen();
+        let stopping = self.is_stopping();
+        async move {
+            let answer = async {
+                match stage {
+                    Stage::Refused => Err(Unavailable::NotHere),
+                    Stage::Local(answer) => answer.await,
+                    Stage::Remote(call) => match call.await {
+                        Reply::Group(answer) => answer.map(|reply| *reply),
+                        _ => unreachable!("answered in kind"),
+                    },
+                }
+            };
+            // A JoinGroup may wait for minutes; who stops does not.
+            let mut answer = pin!(answer);
+            std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
+                Poll::Pending if stopping || Pin::new(&mut stop).poll(cx).is_ready() => {
+                    Poll::Ready(Err(Unavailable::NotHere))
+                }
+                polled => polled,
+            })
+            .await
+        }
+    }
+
+    /// The groups of every shard that pass the filters.
+    pub async fn list_groups(self: &Rc<Self>, filter: group::ListFilter) -> Result<Vec<Listed>, Unavailable> {
+        let calls: Vec<_> = (0..self.count)
+            .filter(|shard| *shard != self.index)
+            .map(|shard| self.port.call(shard, Request::ListGroups(filter.clone())))
+            .collect();
+        let mut listed = self.list_groups_here(&filter)?;
+        for call in calls {
+            match call.await {
+                Reply::ListGroups(answer) => listed.extend(answer?),
+                _ => unreachable!("answered in kind"),
+            }
+        }
+        Ok(listed)
+    }
+
+    pub(in crate::shard) fn list_groups_here(
+        &self,
+        filter: &group::ListFilter,
+    ) -> Result<Vec<Listed>, Unavailable> {
+        Ok(self.groups.each(|machine| machine.list(filter))?.into_iter().flatten().collect())
+    }
+
+    pub(in crate::shard) fn groups(&self) -> &super::Driver<Groups> {
+        &self.groups
+    }
+}
