@@ -1,4 +1,4 @@
-//! `weir consume TOPIC`: prints records, partition by partition as they come.
+//! `weir consume TOPIC`: prints records, partition by partition as they come; with `--group`, as a member of a group.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Remote;
+use super::consume_group;
 use super::failure::Failure;
 use super::format::{self, Format};
 use super::when::Start;
@@ -18,16 +19,19 @@ const WAIT: Duration = Duration::from_millis(500);
 
 #[derive(Args, Debug)]
 pub struct ConsumeArgs {
-    topic: String,
+    pub(super) topic: String,
     /// Partition to read; may be repeated; all if not given
     #[arg(short, long = "partition", value_name = "PARTITION")]
-    partitions: Vec<i32>,
-    /// Where to start: beginning, end, an offset, -N for the last N, @MILLISECONDS, or a UTC time
+    pub(super) partitions: Vec<i32>,
+    /// Share the topic with the other members of this group, and commit what was printed
+    #[arg(short, long)]
+    group: Option<String>,
+    /// Where to start, with --group where the group has not been yet: beginning, end, an offset, -N for the last N, @MILLISECONDS, or a UTC time
     #[arg(short, long, default_value = "beginning", allow_hyphen_values = true)]
     offset: Start,
     /// Stop at what was the end when the command started, instead of waiting for more
     #[arg(short, long)]
-    exit_at_end: bool,
+    pub(super) exit_at_end: bool,
     /// Stop after this many records
     #[arg(short, long, value_name = "COUNT")]
     max: Option<u64>,
@@ -47,22 +51,26 @@ pub fn run(args: ConsumeArgs) -> Result<(), Failure> {
         true => Isolation::ReadCommitted,
         false => Isolation::ReadUncommitted,
     };
+    let mut consumer = Consumer { client, topic, isolation, args: &args, printed: 0, out: Vec::new() };
+    if let Some(group) = &args.group {
+        consume_group::check(&args)?;
+        return consume_group::run(&mut consumer, &args, group);
+    }
     let wanted = match args.partitions.is_empty() {
-        true => topic.partitions.iter().map(|p| p.index).collect(),
+        true => consumer.topic.partitions.iter().map(|p| p.index).collect(),
         false => args.partitions.clone(),
     };
     let mut cursors = Vec::new();
     for partition in wanted {
-        cursors.push(Cursor::open(&mut client, &topic, partition, &args, isolation)?);
+        cursors.push(consumer.open(partition, &args)?);
     }
-    let mut consumer = Consumer { client, topic, isolation, args: &args, printed: 0, out: Vec::new() };
     consumer.run(cursors)
 }
 
 /// Where one partition is being read.
-struct Cursor {
-    partition: i32,
-    next: i64,
+pub(super) struct Cursor {
+    pub(super) partition: i32,
+    pub(super) next: i64,
     /// What was the end at the start, if that is where to stop.
     end: Option<i64>,
 }
@@ -91,13 +99,13 @@ impl Cursor {
         Ok(Cursor { partition, next, end })
     }
 
-    fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.end.is_some_and(|end| self.next >= end)
     }
 }
 
-struct Consumer<'a> {
-    client: Client,
+pub(super) struct Consumer<'a> {
+    pub(super) client: Client,
     topic: TopicInfo,
     isolation: Isolation,
     args: &'a ConsumeArgs,
@@ -113,14 +121,29 @@ impl Consumer<'_> {
                 return Ok(());
             }
             self.round(&mut cursors)?;
-            io::stdout().lock().write_all(&self.out).map_err(Failure::stdout)?;
-            io::stdout().lock().flush().map_err(Failure::stdout)?;
-            self.out.clear();
+            self.flush()?;
         }
     }
 
+    pub(super) fn open(&mut self, partition: i32, args: &ConsumeArgs) -> Result<Cursor, Failure> {
+        Cursor::open(&mut self.client, &self.topic, partition, args, self.isolation)
+    }
+
+    /// Nothing more is to be printed.
+    pub(super) fn is_over(&self, cursors: &[Cursor], stops_at_end: bool) -> bool {
+        self.is_full() || (stops_at_end && cursors.iter().all(Cursor::is_done))
+    }
+
+    /// Shows what was read.
+    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(&self.out).and_then(|()| out.flush()).map_err(Failure::stdout)?;
+        self.out.clear();
+        Ok(())
+    }
+
     /// One fetch of every partition.
-    fn round(&mut self, cursors: &mut [Cursor]) -> Result<(), Failure> {
+    pub(super) fn round(&mut self, cursors: &mut [Cursor]) -> Result<(), Failure> {
         let query =
             FetchQuery { max_bytes: FETCH_BYTES, min_bytes: 1, max_wait: WAIT, isolation: self.isolation };
         let positions: Vec<(i32, i64)> = cursors.iter().map(|c| (c.partition, c.next)).collect();
@@ -142,9 +165,11 @@ impl Consumer<'_> {
     }
 
     fn take(&mut self, cursor: &mut Cursor, batches: bytes::Bytes) -> Result<(), Failure> {
-        let (records, next) = decode_records(batches, cursor.next).map_err(ClientError::from)?;
+        let (records, mut next) = decode_records(batches, cursor.next).map_err(ClientError::from)?;
         for record in &records {
             if self.is_full() || cursor.end.is_some_and(|end| record.offset >= end) {
+                // What was not printed is not passed over.
+                next = record.offset;
                 break;
             }
             let (topic, partition) = (&self.topic.name, cursor.partition);

@@ -5,8 +5,10 @@
 //! what to do about it where that can be known.
 
 mod consume;
+mod consume_group;
 mod failure;
 mod format;
+mod group;
 mod output;
 mod partitioner;
 mod produce;
@@ -35,6 +37,9 @@ enum Command {
     /// Create, list, describe, alter and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
+    /// List, describe, reset and delete consumer groups
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Produce each line of standard input as a record
     Produce(produce::ProduceArgs),
     /// Print a topic's records
@@ -75,6 +80,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Serve(args) => return serve::run(args),
         Command::Topic(command) => topic::run(command),
+        Command::Group(command) => group::run(command),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
     };

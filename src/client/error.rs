@@ -60,6 +60,8 @@ pub enum ClientError {
     Kafka { what: String, error: KafkaError },
     #[error("topic {0} does not exist")]
     UnknownTopic(String),
+    #[error("group {0} does not exist")]
+    UnknownGroup(String),
     #[error("topic {topic} has no partition {partition}; it has 0 to {last}")]
     UnknownPartition { topic: String, partition: i32, last: i32 },
     #[error("partition {partition} of {topic} has no leader at the moment")]
@@ -72,6 +74,22 @@ impl ClientError {
     pub(super) fn kafka(what: impl Into<String>) -> impl FnOnce(KafkaError) -> ClientError {
         let what = what.into();
         move |error| ClientError::Kafka { what, error }
+    }
+
+    /// The group is not there.
+    pub fn is_missing_group(&self) -> bool {
+        match self {
+            ClientError::UnknownGroup(_) => true,
+            ClientError::Kafka { error, .. } => error.is(ErrorCode::GroupIdNotFound),
+            _ => false,
+        }
+    }
+
+    /// The group has moved on without this member: it has to join again.
+    pub fn is_fenced_member(&self) -> bool {
+        let fenced =
+            [ErrorCode::IllegalGeneration, ErrorCode::UnknownMemberId, ErrorCode::RebalanceInProgress];
+        matches!(self, ClientError::Kafka { error, .. } if fenced.iter().any(|code| error.is(*code)))
     }
 
     /// The answer shows that another broker, or an older copy of the topic, was meant: nothing was done,

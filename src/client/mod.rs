@@ -12,6 +12,8 @@ mod admin;
 mod connection;
 mod data;
 mod error;
+mod groups;
+mod membership;
 mod records;
 mod router;
 
@@ -19,6 +21,8 @@ pub use admin::{ConfigEntry, ConfigOp, CreatedTopic, NewTopic};
 pub use connection::{Connection, Options};
 pub use data::{FetchQuery, Fetched, Isolation, OffsetAt, Produced};
 pub use error::{ClientError, KafkaError};
+pub use groups::{Committer, GroupInfo, GroupListing, GroupMember, GroupOffset, TopicPartition};
+pub use membership::{Membership, Standing};
 pub use records::{BatchOptions, Codec, OwnedRecord, Received, decode_records, encode_batch};
 pub use router::{Broker, Client, PartitionInfo, TopicInfo};
 

@@ -163,6 +163,21 @@ impl Client {
         Ok(&mut self.entry)
     }
 
+    /// The connection to a broker whose address was just learnt.
+    pub(super) fn broker_at(
+        &mut self,
+        id: i32,
+        host: &str,
+        port: i32,
+    ) -> Result<&mut Connection, ClientError> {
+        let address = address(host, port);
+        if self.brokers.get(&id).is_none_or(|known| known.address != address) {
+            self.connections.remove(&id);
+            self.brokers.insert(id, Broker { id, address });
+        }
+        self.broker(id)
+    }
+
     fn broker(&mut self, id: i32) -> Result<&mut Connection, ClientError> {
         if self.connections.get(&id).is_some_and(|c| !c.is_usable()) {
             self.connections.remove(&id);

@@ -1,4 +1,4 @@
-//! `weir topic`, `weir produce`, `weir consume`: what a person and a script see.
+//! `weir topic`, `weir group`, `weir produce`, `weir consume`: what a person and a script see.
 
 use std::io::Write;
 use std::process::{Output, Stdio};
@@ -104,4 +104,47 @@ fn mistakes_are_explained() {
     let output = weir().args(["topic", "list", "--broker", &dead]).output().expect("output");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains(&dead));
+}
+
+#[test]
+fn a_group_from_the_command_line() {
+    let (topic, group) = (unique("cli-grouped"), unique("cli-group"));
+    ok(&["topic", "create", &topic, "-p", "2"]);
+    let input: String = (0..50).map(|i| format!("key{i}=value{i}\n")).collect();
+    ok_with_input(&["produce", &topic, "-k", "="], &input);
+    let read = || {
+        let mut lines: Vec<String> =
+            ok(&["consume", &topic, "--group", &group, "-e"]).lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let mut all: Vec<String> = (0..50).map(|i| format!("value{i}")).collect();
+    all.sort();
+    assert_eq!(read(), all);
+    assert_eq!(read(), [""; 0], "what was printed is committed");
+    ok_with_input(&["produce", &topic], "more\n");
+    let lag = |wanted: i64| {
+        let described = json(&["group", "describe", &group, "--json"]);
+        assert_eq!((&described["state"], &described["lag"]), (&"Empty".into(), &wanted.into()), "{described}");
+    };
+    lag(1);
+    assert_eq!(ok(&["consume", &topic, "-g", &group, "-m", "1"]), "more\n");
+    lag(0);
+    assert!(ok(&["group", "list"]).lines().any(|line| line.starts_with(&group)));
+    assert!(!ok(&["group", "list", "--state", "stable"]).lines().any(|line| line.starts_with(&group)));
+    assert!(ok(&["group", "describe", &group]).contains(&topic));
+    let shown = ok(&["group", "reset-offsets", &group, "--to", "beginning"]);
+    assert!(shown.contains("--execute"), "{shown}");
+    lag(0);
+    ok(&["group", "reset-offsets", &group, "--to", "beginning", "--execute"]);
+    lag(51);
+    ok(&["group", "reset-offsets", &group, "--to", "end", "-t", &format!("{topic}:0"), "--execute"]);
+    ok(&["group", "reset-offsets", &group, "--to", "end", "--execute"]);
+    ok(&["group", "reset-offsets", &group, "--by", "-1", "--execute"]);
+    lag(2);
+    fails(&["group", "reset-offsets", &group, "--to", "end", "-t", &format!("{topic}:7")], 2, "not a partition");
+    fails(&["group", "describe", &group[1..]], 1, &group);
+    ok(&["group", "delete", &group]);
+    fails(&["group", "delete", &group], 1, "GROUP_ID_NOT_FOUND");
+    ok(&["group", "delete", &group, "--if-exists"]);
 }
