@@ -1,6 +1,5 @@
-// franz-go against BROKER: every codec, idempotent and plain producers, consumers by partition, admin.
-//
-// Consumer groups are not served yet, so nothing here joins one.
+// franz-go against BROKER: every codec, idempotent and plain producers, consumers by partition and in
+// groups (groups.go), admin.
 package main
 
 import (
@@ -385,6 +384,7 @@ func main() {
 	producers()
 	consumers()
 	admin()
+	groups()
 	fmt.Printf("%d passed, %d failed\n", passed, failed)
 	if failed > 0 {
 		os.Exit(1)

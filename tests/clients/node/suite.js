@@ -1,4 +1,4 @@
-// kafkajs against BROKER: producers and admin, read back with kcat.
+// kafkajs against BROKER: producers and admin, read back with kcat; consumer groups (groups.js).
 'use strict'
 
 const { execFileSync } = require('node:child_process')
@@ -121,6 +121,7 @@ async function withKafkajs () {
 
 async function main () {
   await withKafkajs()
+  await require('./groups')(check, run)
   console.log(`${passed} passed, ${failed} failed`)
   process.exit(failed > 0 ? 1 : 0)
 }

@@ -1,7 +1,5 @@
-"""confluent-kafka, kafka-python and aiokafka against BROKER: producers of every kind, consumers by assignment, admin.
-
-Consumer groups are not served yet, so nothing here joins one.
-"""
+"""confluent-kafka, kafka-python and aiokafka against BROKER: producers of every kind, consumers by assignment and in
+groups (`groups.py`), admin."""
 
 import asyncio
 import os
@@ -21,7 +19,7 @@ def case(function):
     try:
         result = function()
         if asyncio.iscoroutine(result):
-            asyncio.run(asyncio.wait_for(result, 60))
+            asyncio.run(asyncio.wait_for(result, 120))
         passed += 1
         print(f"  ok: {function.__doc__}", flush=True)
     except Exception:
@@ -335,9 +333,11 @@ async def aiokafka_long_poll():
         await consumer.stop()
 
 
+import groups  # noqa: E402
+
 for check in [confluent_codecs, confluent_acks, confluent_fields, confluent_offsets, confluent_admin,
               confluent_refusals, confluent_bulk, kafka_python_codecs, kafka_python_acks, kafka_python_times,
-              aiokafka_codecs, aiokafka_idempotent, aiokafka_long_poll]:
+              aiokafka_codecs, aiokafka_idempotent, aiokafka_long_poll, *groups.cases(sys.modules[__name__])]:
     case(check)
 print(f"{passed} passed, {failed} failed")
 sys.exit(failed > 0)
