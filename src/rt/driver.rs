@@ -37,12 +37,10 @@ pub(super) enum Held {
 
 enum Slot {
     Free,
-    /// A file operation of one submission, or two that are linked.
+    /// A file operation.
     File {
         waker: Option<Waker>,
-        left: u8,
-        result: i32,
-        error: i32,
+        result: Option<i32>,
         held: Held,
         fd: Rc<OwnedFd>,
         orphan: bool,
@@ -70,8 +68,8 @@ pub struct Driver {
     ring: RefCell<IoUring>,
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<u32>>,
-    /// Submissions, alone or as linked pairs, that found the queue full.
-    backlog: RefCell<VecDeque<Vec<squeue::Entry>>>,
+    /// Submissions that found the queue full.
+    backlog: RefCell<VecDeque<squeue::Entry>>,
 }
 
 impl Driver {
@@ -122,14 +120,13 @@ impl Driver {
         std::mem::replace(&mut self.slots.borrow_mut()[key as usize], Slot::Free)
     }
 
-    fn push(&self, entries: &[squeue::Entry]) {
+    fn push(&self, entry: squeue::Entry) {
         let mut ring = self.ring.borrow_mut();
         let mut backlog = self.backlog.borrow_mut();
         let mut queue = ring.submission();
-        // A link must not be cut in two by a full queue, so all of it goes or none.
         // SAFETY: every entry's buffer and descriptor are held by its slot until its completion.
-        if !backlog.is_empty() || unsafe { queue.push_multiple(entries) }.is_err() {
-            backlog.push_back(entries.to_vec());
+        if !backlog.is_empty() || unsafe { queue.push(&entry) }.is_err() {
+            backlog.push_back(entry);
         }
         drop(queue);
         drop(backlog);
@@ -182,7 +179,8 @@ impl Driver {
         }
     }
 
-    fn reap(&self) -> usize {
+    /// Handles what has completed, without a system call. Returns how much that was.
+    pub(super) fn reap(&self) -> usize {
         let mut batch = [const { None }; 64];
         let mut total = 0;
         loop {
@@ -198,9 +196,10 @@ impl Driver {
             }
             for entry in &mut batch[..n] {
                 let (key, result, flags) = entry.take().expect("filled above");
-                if key != NOBODY {
-                    self.complete(key as u32, result, flags);
+                if key == NOBODY {
+                    continue;
                 }
+                self.complete(key as u32, result, flags);
             }
             total += n;
             if n < batch.len() {
@@ -217,7 +216,7 @@ impl Driver {
                 let mut ring = self.ring.borrow_mut();
                 let mut backlog = self.backlog.borrow_mut();
                 // SAFETY: as in `push`.
-                while backlog.front().is_some_and(|e| unsafe { ring.submission().push_multiple(e) }.is_ok()) {
+                while backlog.front().is_some_and(|e| unsafe { ring.submission().push(e) }.is_ok()) {
                     backlog.pop_front();
                 }
             }
@@ -229,18 +228,8 @@ impl Driver {
         let mut slots = self.slots.borrow_mut();
         match &mut slots[key as usize] {
             Slot::Free => {}
-            Slot::File { waker, left, result: total, error, orphan, .. } => {
-                *left -= 1;
-                if result < 0 {
-                    if *error == 0 {
-                        *error = result;
-                    }
-                } else {
-                    *total += result;
-                }
-                if *left > 0 {
-                    return;
-                }
+            Slot::File { waker, result: outcome, orphan, .. } => {
+                *outcome = Some(result);
                 if *orphan {
                     drop(slots);
                     self.remove(key);
@@ -312,7 +301,7 @@ impl Driver {
         watch.read_key.set(Some(key));
         let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
         let entry = opcode::PollAdd::new(Fd(watch.fd.as_raw_fd()), events).multi(true).build();
-        self.push(&[entry.user_data(u64::from(key))]);
+        self.push(entry.user_data(u64::from(key)));
     }
 
     fn watch_write(&self, watch: &Rc<Watch>) {
@@ -322,7 +311,7 @@ impl Driver {
         let key = self.insert(Slot::Watch(watch.clone()));
         watch.write_key.set(Some(key));
         let entry = opcode::PollAdd::new(Fd(watch.fd.as_raw_fd()), libc::POLLOUT as u32).build();
-        self.push(&[entry.user_data(u64::from(key))]);
+        self.push(entry.user_data(u64::from(key)));
     }
 
     /// Ends a watch: the kernel lets go of the descriptor once its polls are cancelled.
@@ -330,14 +319,14 @@ impl Driver {
         watch.closed.set(true);
         for key in [watch.read_key.get(), watch.write_key.get()].into_iter().flatten() {
             let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(u64::from(key))).build();
-            self.push(&[entry.user_data(NOBODY)]);
+            self.push(entry.user_data(NOBODY));
         }
     }
 
     /// Wakes an idle shard after `delay`.
     pub(super) fn alarm(&self, timespec: &Timespec) {
         let entry = opcode::Timeout::new(timespec).build().user_data(NOBODY);
-        self.push(&[entry]);
+        self.push(entry);
         // The kernel copies the time when the entry is submitted.
         self.enter(0, None);
     }
@@ -346,18 +335,11 @@ impl Driver {
         self: &Rc<Self>,
         fd: Rc<OwnedFd>,
         held: Held,
-        build: impl FnOnce(Fd) -> (squeue::Entry, Option<squeue::Entry>),
+        build: impl FnOnce(Fd) -> squeue::Entry,
     ) -> FileOp {
-        let (first, second) = build(Fd(fd.as_raw_fd()));
-        let left = 1 + u8::from(second.is_some());
-        let key = self.insert(Slot::File { waker: None, left, result: 0, error: 0, held, fd, orphan: false });
-        let first = first.user_data(u64::from(key));
-        match second {
-            None => self.push(&[first]),
-            Some(second) => {
-                self.push(&[first.flags(squeue::Flags::IO_LINK), second.user_data(u64::from(key))]);
-            }
-        }
+        let entry = build(Fd(fd.as_raw_fd()));
+        let key = self.insert(Slot::File { waker: None, result: None, held, fd, orphan: false });
+        self.push(entry.user_data(u64::from(key)));
         FileOp { driver: self.clone(), key: Some(key) }
     }
 }
@@ -421,21 +403,21 @@ impl Future for FileOp {
         let key = self.key.expect("polled after completion");
         {
             let mut slots = self.driver.slots.borrow_mut();
-            let Slot::File { waker, left, .. } = &mut slots[key as usize] else {
+            let Slot::File { waker, result, .. } = &mut slots[key as usize] else {
                 unreachable!("a file slot")
             };
-            if *left > 0 {
+            if result.is_none() {
                 *waker = Some(cx.waker().clone());
                 return Poll::Pending;
             }
         }
         self.key = None;
-        let Slot::File { result, error, held, fd, .. } = self.driver.remove(key) else {
-            unreachable!("a file slot")
+        let Slot::File { result: Some(result), held, fd, .. } = self.driver.remove(key) else {
+            unreachable!("a file slot with its result")
         };
         drop(fd);
         let outcome =
-            if error != 0 { Err(io::Error::from_raw_os_error(-error)) } else { Ok(result as usize) };
+            if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result as usize) };
         Poll::Ready((outcome, held))
     }
 }
@@ -445,11 +427,11 @@ impl Drop for FileOp {
         let Some(key) = self.key else { return };
         let done = {
             let mut slots = self.driver.slots.borrow_mut();
-            let Slot::File { left, orphan, .. } = &mut slots[key as usize] else {
+            let Slot::File { result, orphan, .. } = &mut slots[key as usize] else {
                 unreachable!("a file slot")
             };
             *orphan = true;
-            *left == 0
+            result.is_some()
         };
         if done {
             self.driver.remove(key);

@@ -30,6 +30,9 @@ const HOT: Duration = Duration::from_millis(10);
 /// The longest such sleep; bounds how late a glommio event can be noticed.
 const NAP: Duration = Duration::from_millis(1);
 
+/// How long a submission waits for the sleep that would carry it, while tasks run.
+const PATIENCE: Duration = Duration::from_micros(20);
+
 thread_local! {
     static PUMP: RefCell<Option<Rc<Pump>>> = const { RefCell::new(None) };
 }
@@ -182,8 +185,15 @@ impl Pump {
     async fn pump(self: Rc<Self>) {
         let mut quiet = 0;
         let mut last_event = Instant::now();
+        let mut entered = last_event;
         loop {
-            let (events, next_timer) = self.round();
+            // The sleep that may soon follow submits as well; only what would wait long gets a system call of its own.
+            let started = Instant::now();
+            let enter = started - entered >= PATIENCE;
+            if enter {
+                entered = started;
+            }
+            let (events, next_timer) = self.round(enter);
             if events > 0 {
                 quiet = 0;
                 yield_now().await;
@@ -194,15 +204,15 @@ impl Pump {
                 yield_now().await;
                 continue;
             }
-            let now = Instant::now();
             if quiet == QUIET_ROUNDS {
-                last_event = now;
+                last_event = started;
             }
-            if now - last_event < HOT && self.blocking.get() == 0 {
+            if started - last_event < HOT && self.blocking.get() == 0 {
                 // What the sleep brought starts a new round of tasks, each of which may wake others.
                 if self.nap(next_timer.unwrap_or(NAP).min(NAP)) > 0 {
                     quiet = 0;
                 }
+                entered = Instant::now();
                 yield_now().await;
             } else {
                 self.idle(next_timer).await;
@@ -211,8 +221,8 @@ impl Pump {
         }
     }
 
-    fn round(&self) -> (usize, Option<Duration>) {
-        let completions = self.driver.turn();
+    fn round(&self, enter: bool) -> (usize, Option<Duration>) {
+        let completions = if enter { self.driver.turn() } else { self.driver.reap() };
         let mail = self.mail.borrow().clone().map_or(0, |handler| handler());
         let (fired, next) = Timers::current().fire();
         (completions + mail + fired, next)
@@ -237,7 +247,7 @@ impl Pump {
         self.arm_bell();
         self.doorbell.arm(Sleep::Parked);
         // What completed or arrived before the bells were armed would ring none.
-        let (events, _) = self.round();
+        let (events, _) = self.round(true);
         if events == 0 {
             roused.await;
         }

@@ -57,6 +57,30 @@ fn an_abandoned_operation_keeps_its_buffer_until_it_completes() {
 }
 
 #[test]
+fn a_failed_commit_says_so_and_leaves_the_next_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f");
+    block_on(async move {
+        let block = || {
+            let mut buf = AlignedBuf::with_capacity(BLOCK);
+            buf.set_len(BLOCK);
+            buf
+        };
+        let full = File::open("/dev/full", OpenOptions { write: true, ..OpenOptions::default() }).unwrap();
+        let good = File::open(&path, DIRECT).unwrap();
+        let unwritable = File::open(&path, OpenOptions { direct: true, ..OpenOptions::default() }).unwrap();
+        for i in 0..20 {
+            let error = full.write_durable(0, block()).await.0.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+            let error = unwritable.write_durable(0, block()).await.0.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+            good.write_durable(i * BLOCK as u64, block()).await.0.unwrap();
+        }
+        assert_eq!(good.len().unwrap(), 20 * BLOCK as u64);
+    });
+}
+
+#[test]
 fn timers_fire_in_order_and_not_early() {
     block_on(async {
         let start = Instant::now();
