@@ -136,7 +136,11 @@ fn connections(text: &mut Text, shards: &[MetricsSnapshot]) {
     each_shard(
         text,
         shards,
-        ("weir_connections_opened_total", Kind::Counter, "Client connections accepted."),
+        (
+            "weir_connections_opened_total",
+            Kind::Counter,
+            "Client connections that a shard began to serve, accepted or taken over from another.",
+        ),
         |s| s.connections_opened,
     );
     each_shard(

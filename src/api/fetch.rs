@@ -19,6 +19,8 @@ use crate::wire::fetch::{FetchPartitionReply, FetchReply, FetchTopicReply};
 const TOPIC_IDS: i16 = 13;
 
 pub fn start(cx: Cx, body: BytesMut) -> Pending {
+    // Fetch sessions live on the connection's shard.
+    cx.affinity.stay();
     Box::pin(async move {
         match decode::<FetchRequest>(&cx, body) {
             Ok(request) => handle(&cx, request).await,

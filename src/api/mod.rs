@@ -43,6 +43,7 @@ use kafka_wire_core::{ApiVersion, DecodeError, Decoder, KafkaDecode, KafkaEncode
 
 use crate::partition::ReadError;
 use crate::shard::Shard;
+use crate::shard::affinity::Affinity;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::frame::{self, RequestHeader};
 
@@ -59,6 +60,8 @@ pub struct Cx {
     pub client_id: Option<StrBytes>,
     pub peer: SocketAddr,
     pub local: SocketAddr,
+    /// Of the connection.
+    pub affinity: Rc<Affinity>,
 }
 
 impl Cx {
@@ -87,6 +90,7 @@ pub fn start(
     shard: &Rc<Shard>,
     peer: SocketAddr,
     local: SocketAddr,
+    affinity: &Rc<Affinity>,
     header: RequestHeader,
     body: BytesMut,
 ) -> Pending {
@@ -98,6 +102,7 @@ pub fn start(
         client_id: header.client_id,
         peer,
         local,
+        affinity: affinity.clone(),
     };
     match table::find(cx.api_key) {
         Some(api) if api.serves(cx.version) => (api.start)(cx, body),

@@ -59,6 +59,10 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
     }
     let (topics, groups) = route(&cx, frame);
     let wait = acks != ACKS_NONE;
+    match &groups[..] {
+        [(owner, _)] => cx.affinity.lead_to(*owner),
+        _ => cx.affinity.scatter(),
+    }
     // Everything is handed over in this loop, before the next request of the connection is looked at.
     let mut local = None;
     let mut remote = Vec::new();

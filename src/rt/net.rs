@@ -1,6 +1,7 @@
 //! TCP sockets by readiness: the kernel reports an edge to the shard's ring, the task then receives and sends
 //! without waiting. No buffer is lent to the kernel, so an idle connection holds none.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
@@ -32,6 +33,7 @@ pub struct Socket {
 pub struct Stream {
     watch: Rc<Watch>,
     driver: Rc<Driver>,
+    moved: Cell<bool>,
 }
 
 impl Listener {
@@ -84,7 +86,7 @@ impl Drop for Listener {
 impl Stream {
     pub fn new(socket: Socket) -> Self {
         let driver = Driver::current();
-        Self { watch: driver.watch(socket.fd), driver }
+        Self { watch: driver.watch(socket.fd), driver, moved: Cell::new(false) }
     }
 
     /// Whether a receive may find bytes.
@@ -145,8 +147,20 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Ends the watch, so that another shard can take the connection. What has arrived meanwhile is reported there.
+    pub fn into_socket(self, peer: SocketAddr, local: SocketAddr) -> io::Result<Socket> {
+        let fd = self.watch.fd.try_clone()?;
+        self.moved.set(true);
+        Ok(Socket { fd, peer, local })
+    }
+}
+
 impl Drop for Stream {
     fn drop(&mut self) {
+        if self.moved.get() {
+            return self.driver.unwatch(&self.watch);
+        }
         // The polls under way still hold the socket: end the connection itself.
         // SAFETY: a plain system call on an owned descriptor.
         unsafe { libc::shutdown(self.watch.fd.as_raw_fd(), libc::SHUT_RDWR) };

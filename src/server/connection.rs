@@ -16,16 +16,16 @@ use crate::api::{self, Outcome, Pending};
 use crate::rt;
 use crate::rt::net::{MAX_SLICES, Socket, Stream};
 use crate::shard::Shard;
+use crate::shard::affinity::Affinity;
+use crate::shard::message::Request;
 use crate::shard::metrics::ProtocolError;
 use crate::wire::frame;
+
+use super::input::{Input, RECEIVE};
 
 const FETCH: i16 = 1;
 /// How soon a connection that is busy when its idle time is up is looked at again.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
-/// What a receive asks for when no large frame is under way.
-const RECEIVE: usize = 64 * 1024;
-/// A frame's buffer grows by this much at most beyond what has arrived of it.
-const GROWTH: usize = 1024 * 1024;
 /// Bytes of responses that may wait for a slow reader before its requests are no longer read.
 const UNSENT: usize = 8 * 1024 * 1024;
 
@@ -42,9 +42,7 @@ struct Connection {
     stream: Stream,
     peer: std::net::SocketAddr,
     local: std::net::SocketAddr,
-    input: BytesMut,
-    /// The size of the last frame if it was large: the next is likely to be as large.
-    expected: usize,
+    input: Input,
     in_flight: VecDeque<InFlight>,
     output: VecDeque<Bytes>,
     unsent: usize,
@@ -56,6 +54,14 @@ struct Connection {
     charged: usize,
     overdraft: bool,
     last_active: Instant,
+    affinity: Rc<Affinity>,
+}
+
+/// How a connection leaves its shard.
+enum End {
+    Closed,
+    /// Another shard serves it better.
+    Moves(usize),
 }
 
 /// Serves a connection on this shard as a task of its own. The shard's count of connections includes it already.
@@ -69,8 +75,7 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             stream: Stream::new(socket),
             peer,
             local,
-            input: BytesMut::new(),
-            expected: 0,
+            input: Input::default(),
             in_flight: VecDeque::new(),
             output: VecDeque::new(),
             unsent: 0,
@@ -80,20 +85,29 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             charged: 0,
             overdraft: false,
             last_active: rt::now(),
+            affinity: Rc::default(),
         };
         let end = connection.run().await;
-        if let Err(reason) = end {
-            log::debug!("connection from {peer} closed: {reason}");
-        }
         connection.abandon();
         shard.metrics.connection_closed();
         shard.connections[shard.index].fetch_sub(1, Ordering::Relaxed);
+        match end {
+            Ok(End::Closed) => {}
+            Ok(End::Moves(target)) => match connection.stream.into_socket(peer, local) {
+                Ok(socket) => {
+                    shard.connections[target].fetch_add(1, Ordering::Relaxed);
+                    drop(shard.port.call(target, Request::Connection(socket)));
+                }
+                Err(e) => log::debug!("connection from {peer} lost on its way to shard {target}: {e}"),
+            },
+            Err(reason) => log::debug!("connection from {peer} closed: {reason}"),
+        }
     });
 }
 
 impl Connection {
     /// Runs to the end of the connection; an error says why it was not the client's wish.
-    async fn run(&mut self) -> Result<(), String> {
+    async fn run(&mut self) -> Result<End, String> {
         let idle_limit = Duration::from_millis(self.shard.settings().idle_connection_ms);
         let mut idle = Box::pin(rt::sleep(idle_limit));
         let stop = self.shard.stop_signal().listen();
@@ -102,8 +116,8 @@ impl Connection {
         std::future::poll_fn(move |cx| {
             stopping = stopping || stop.as_mut().poll(cx).is_ready();
             match self.poll_once(cx, stopping) {
-                Ok(true) => return Poll::Ready(Ok(())),
-                Ok(false) => {}
+                Ok(Some(end)) => return Poll::Ready(Ok(end)),
+                Ok(None) => {}
                 Err(reason) => return Poll::Ready(Err(reason)),
             }
             while idle.as_mut().poll(cx).is_ready() {
@@ -118,8 +132,8 @@ impl Connection {
         .await
     }
 
-    /// Does everything that can be done now. Returns whether the connection is over.
-    fn poll_once(&mut self, cx: &mut Context<'_>, stopping: bool) -> Result<bool, String> {
+    /// Does everything that can be done now. Returns how the connection ends here, if it does.
+    fn poll_once(&mut self, cx: &mut Context<'_>, stopping: bool) -> Result<Option<End>, String> {
         loop {
             let held_back = self.is_held_back(cx);
             let open = !stopping && self.closing.is_none();
@@ -140,26 +154,37 @@ impl Connection {
                 return Err(reason);
             }
             if self.end_of_input && self.output.is_empty() && self.only_fetches_wait() {
-                return Ok(true);
+                return Ok(Some(End::Closed));
             }
-            if idle && (stopping || self.end_of_input && !self.has_whole_frame()) {
-                return Ok(true);
+            if idle && (stopping || self.end_of_input && !self.input.has_whole_frame()) {
+                return Ok(Some(End::Closed));
+            }
+            if idle
+                && self.input.is_empty()
+                && let Some(target) = self.destination()
+            {
+                return Ok(Some(End::Moves(target)));
             }
             // What was answered may have made room for what was held back.
             let released = held_back && !stopping && !self.is_held_back(cx);
             if !progress && !released {
-                return Ok(false);
+                return Ok(None);
             }
         }
     }
 
+    fn destination(&self) -> Option<usize> {
+        let open = self.shard.connections.iter().map(|n| n.load(Ordering::Relaxed));
+        self.affinity.destination(self.shard.index, open)
+    }
+
     /// Receives once. Returns whether there is something new.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<bool, String> {
-        if self.end_of_input || self.has_whole_frame() || self.stream.poll_readable(cx).is_pending() {
+        if self.end_of_input || self.input.has_whole_frame() || self.stream.poll_readable(cx).is_pending() {
             return Ok(false);
         }
-        let limit = self.reserve();
-        match self.stream.receive(&mut self.input, limit) {
+        let limit = self.input.reserve();
+        match self.stream.receive(&mut self.input.buffer, limit) {
             Ok(0) => self.end_of_input = true,
             Ok(_) => self.charge(),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -230,36 +255,13 @@ impl Connection {
         !self.in_flight.is_empty() && self.in_flight.iter().all(|request| request.api_key == FETCH)
     }
 
-    fn has_whole_frame(&self) -> bool {
-        claimed_length(&self.input)
-            .is_some_and(|n| usize::try_from(n).is_ok_and(|n| self.input.len() >= 4 + n))
-    }
-
-    /// Makes room for what is known to come, but never much more than has come: a claimed length reserves a megabyte at
-    /// most. Returns what to receive: a large frame's end is the limit, so that the next one starts a buffer of its own
-    /// and none of its bytes is moved.
-    fn reserve(&mut self) -> usize {
-        let here = self.input.len();
-        let frame = claimed_length(&self.input).map_or(self.expected, |length| length.max(0) as usize + 4);
-        let missing = frame.saturating_sub(here);
-        if here + missing > RECEIVE / 2 {
-            let want = missing.min(GROWTH.max(here));
-            self.input.reserve(want);
-            return want;
-        }
-        if self.input.capacity() - here < RECEIVE / 8 {
-            self.input.reserve(RECEIVE);
-        }
-        self.input.capacity() - here
-    }
-
     /// Starts the requests that are whole, as many as may be under way. Returns whether there was one.
     fn start_requests(&mut self) -> Result<bool, String> {
         let before = self.in_flight.len();
         let limit = self.shard.settings().max_in_flight;
         while self.in_flight.len() < limit
             && !self.has_fetch()
-            && let Some(claimed) = claimed_length(&self.input)
+            && let Some(claimed) = self.input.claimed_length()
         {
             let length = match usize::try_from(claimed) {
                 Ok(length) if length <= self.shard.settings().max_frame_bytes => length,
@@ -271,9 +273,7 @@ impl Connection {
             if self.input.len() < 4 + length {
                 break;
             }
-            self.expected = if length > RECEIVE / 2 { length + 4 } else { 0 };
-            self.input.advance(4);
-            let body = self.input.split_to(length);
+            let body = self.input.take_frame(length);
             self.charge();
             self.end_overdraft();
             self.start(body)?;
@@ -295,7 +295,7 @@ impl Connection {
         self.shard.take_memory(bytes);
         let started = rt::now();
         self.last_active = started;
-        let pending = api::start(&self.shard, self.peer, self.local, header, body);
+        let pending = api::start(&self.shard, self.peer, self.local, &self.affinity, header, body);
         self.in_flight.push_back(InFlight { pending, ready: None, api_key, bytes, started });
         Ok(())
     }
@@ -376,9 +376,4 @@ impl Connection {
             self.shard.metrics.abandoned(request.api_key);
         }
     }
-}
-
-/// The length that the frame at the front of the input claims.
-fn claimed_length(input: &[u8]) -> Option<i32> {
-    input.first_chunk().map(|bytes| i32::from_be_bytes(*bytes))
 }

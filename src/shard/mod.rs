@@ -1,6 +1,7 @@
 //! What one core owns: its partitions, its journal, its connections' state. Everything here runs on the shard's thread;
 //! other threads reach it through [`message::Request`].
 
+pub mod affinity;
 pub mod coordinator;
 mod fetch;
 mod lookup;

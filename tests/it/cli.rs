@@ -125,7 +125,11 @@ fn a_group_from_the_command_line() {
     ok_with_input(&["produce", &topic], "more\n");
     let lag = |wanted: i64| {
         let described = json(&["group", "describe", &group, "--json"]);
-        assert_eq!((&described["state"], &described["lag"]), (&"Empty".into(), &wanted.into()), "{described}");
+        assert_eq!(
+            (&described["state"], &described["lag"]),
+            (&"Empty".into(), &wanted.into()),
+            "{described}"
+        );
     };
     lag(1);
     assert_eq!(ok(&["consume", &topic, "-g", &group, "-m", "1"]), "more\n");
@@ -142,7 +146,11 @@ fn a_group_from_the_command_line() {
     ok(&["group", "reset-offsets", &group, "--to", "end", "--execute"]);
     ok(&["group", "reset-offsets", &group, "--by", "-1", "--execute"]);
     lag(2);
-    fails(&["group", "reset-offsets", &group, "--to", "end", "-t", &format!("{topic}:7")], 2, "not a partition");
+    fails(
+        &["group", "reset-offsets", &group, "--to", "end", "-t", &format!("{topic}:7")],
+        2,
+        "not a partition",
+    );
     fails(&["group", "describe", &group[1..]], 1, &group);
     ok(&["group", "delete", &group]);
     fails(&["group", "delete", &group], 1, "GROUP_ID_NOT_FOUND");

@@ -1,6 +1,9 @@
 //! Produce: what is accepted, what is refused with which error, and what idempotent producers are promised.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
+use kafka_wire::ProduceRequest;
 use kafka_wire_core::Uuid;
 use kafka_wire_records::{Compression, RecordBatch, TimestampType};
 
@@ -8,6 +11,7 @@ use crate::support::batch::{
     AT_ATTRIBUTES, AT_BASE_SEQUENCE, AT_COUNT, AT_LAST_OFFSET_DELTA, AT_LENGTH, AT_MAGIC, AT_PRODUCER_EPOCH,
     AT_PRODUCER_ID, at_times, batch, bytes_of, decode_all, encoded, from_producer, now_ms, patched, rows,
 };
+use crate::support::broker::{Broker, http_get, needs_own_broker};
 use crate::support::calls::{
     Fetch, Topic, code, create, list_offset, produce, produce_at, produce_request, producer_id, read_from,
 };
@@ -332,4 +336,34 @@ fn producer_ids_are_never_handed_out_twice() {
             assert!(ids.insert(producer_id(&mut wire).0));
         }
     }
+}
+
+/// Requests that lead to one shard take their connection there; what is asked then, wherever it leads, is answered in
+/// order by the same connection.
+#[test]
+fn a_connection_follows_its_partitions_between_shards() {
+    if needs_own_broker() {
+        return;
+    }
+    let broker = Broker::start();
+    let mut wire = Wire::connect(broker.kafka);
+    let topic = create(&mut wire, "followed", 16, &[]);
+    let mut serving = HashSet::new();
+    for partition in 0..16 {
+        for i in 0..40 {
+            let reply = produce_at(&mut wire, 9, &topic, partition, -1, encoded(["x"]));
+            assert_eq!((reply.error_code, reply.base_offset), (code::NONE, i64::from(partition) + i));
+        }
+        let (_, metrics) = http_get(broker.admin, "/metrics").expect("metrics");
+        let serves = |line: &str| line.starts_with("weir_connections{") && line.ends_with(" 1");
+        serving.extend(metrics.lines().filter(|line| serves(line)).map(str::to_owned));
+        // A burst across all of them, in flight together.
+        let request = |to| produce_request(9, &topic, to, -1, encoded(["y"]));
+        let sent: Vec<i32> = (0..16).map(|to| wire.send(9, &request(to))).collect();
+        for (to, correlation) in sent.into_iter().enumerate() {
+            let reply = wire.receive::<ProduceRequest>(9, correlation);
+            assert_eq!(reply.responses[0].partition_responses[0].error_code, code::NONE, "partition {to}");
+        }
+    }
+    assert_eq!(serving.len(), 2, "two shards served the connection: {serving:?}");
 }
