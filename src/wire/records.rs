@@ -146,7 +146,7 @@ mod tests {
     fn what_is_built_is_a_sound_batch_and_reads_back() {
         let long = vec![7_u8; 100_000];
         let mut builder = BatchBuilder::new(1234, BatchMark::default());
-        let record = |i: usize| (Some(&long[..i * 7]), (i % 3 != 0).then_some(&long[..i * 300]));
+        let record = |i: usize| (Some(&long[..i * 7]), (!i.is_multiple_of(3)).then_some(&long[..i * 300]));
         let records: Vec<_> = (0..200).map(record).collect();
         let mut bound = HEADER_SIZE;
         for (key, value) in &records {
