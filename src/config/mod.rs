@@ -54,6 +54,7 @@ pub struct Config {
     pub auto_create_topics: bool,
     pub default_partitions: i32,
     pub max_request_size: usize,
+    pub send_buffer: u64,
     pub max_connections: usize,
     pub connection_idle_timeout: Duration,
     pub fetch_sessions: usize,

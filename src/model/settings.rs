@@ -64,6 +64,8 @@ pub struct BrokerSettings {
     pub max_frame_bytes: usize,
     /// Requests of one connection under way before its socket is no longer read.
     pub max_in_flight: usize,
+    /// The kernel's buffer for one connection's responses; 0 leaves it to the kernel.
+    pub send_buffer_bytes: usize,
     pub max_connections: usize,
     pub idle_connection_ms: u64,
     /// Bytes of request frames in memory; over it, sockets are not read until it falls.
@@ -106,6 +108,7 @@ impl Default for BrokerSettings {
             topic_defaults: BTreeMap::new(),
             max_frame_bytes: limits::MAX_FRAME_BYTES,
             max_in_flight: limits::MAX_IN_FLIGHT,
+            send_buffer_bytes: MIB,
             max_connections: 20_000,
             idle_connection_ms: 600_000,
             request_memory_bytes: 256 * MIB,

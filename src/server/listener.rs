@@ -15,7 +15,7 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Accepts until the broker stops.
 pub async fn accept(shard: Rc<Shard>, listener: TcpListener) {
-    let listener = match Listener::new(listener) {
+    let listener = match Listener::new(listener, shard.settings().send_buffer_bytes) {
         Ok(listener) => listener,
         Err(e) => return log::error!("the listening socket cannot be used: {e}"),
     };
