@@ -40,6 +40,8 @@
 //!                          shard::produce::follow_commits: high watermarks advance, then producers are answered
 //! ```
 //!
+//! A connection whose requests lead to one other shard, request after request, moves there ([`shard::affinity`]).
+//!
 //! A fetch answers with the same bytes: tail and cache hold slices of the frames that producers sent, the response is
 //! a header buffer with those slices between, and it leaves in one vectored send.
 //!
