@@ -35,7 +35,7 @@
 //!            (frame split, no copy)           └─ mesh ─ owner shard ─┘       │ ordered: offset given, in memory
 //!                                                                           ▼
 //!                                       log::ShardLog::append: journal buffer (one copy) + tail (the frame's bytes)
-//!                                                                           │ one write + fdatasync for all partitions
+//!                                                                           │ one synchronous write for all partitions
 //!                                                                           ▼
 //!                          shard::produce::follow_commits: high watermarks advance, then producers are answered
 //! ```
@@ -47,7 +47,7 @@
 //!
 //! # Invariants
 //!
-//! - **An ack means on disk.** A produce with acks=1 or all is answered after the fdatasync that covers it
+//! - **An ack means on disk.** A produce with acks=1 or all is answered after the synchronous write that holds it
 //!   ([`shard::Shard::produce`]); a topic opts out with `write.caching`. A failed write or fsync ends the journal for good.
 //! - **One task owns a partition.** Nothing on the data path is shared between threads but [`bytes::Bytes`], the mesh's
 //!   lanes and connection counters. No borrow of a `RefCell` lives across an `.await`.
