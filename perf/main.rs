@@ -1,34 +1,50 @@
-//! `weir-perf`: a load generator that gets out of the way.
+//! `weir-perf`: a load generator for Kafka-compatible brokers that measures honestly and gets out of the way.
 //!
-//! Requests are built once, checksums included; sending one patches its correlation id into a copy of the
-//! first twelve bytes. One thread drives all connections through epoll, so that the broker under test
-//! gets as much of the machine as possible. Every answer's error code is checked. The loop is closed:
-//! a connection keeps a fixed number of requests in flight, so a slow broker is asked less.
+//! Open-loop by default: every record has an intended send time on a fixed or Poisson schedule, and latency
+//! counts from it, so a broker that stalls is charged for what waited (no coordinated omission). When the
+//! generator itself was late, the run is marked invalid. What is read is checked: offsets, checksums, every
+//! producer's order; a gap or a repetition fails the run.
 //!
 //! ```text
-//! weir-perf produce   throughput and latency of producing
-//! weir-perf consume   throughput of fetching, optionally verifying every batch
-//! weir-perf probe     what this machine's loopback and disk cost by themselves
-//! weir-perf compare   two brokers, the same work, in turns
+//! weir-perf produce | consume | e2e    one run of a workload
+//! weir-perf sweep                      rates up to the knee: latency against throughput
+//! weir-perf compare                    two brokers, the same workloads, in turns
+//! weir-perf soak                       hours of e2e, checked, watched for drift
+//! weir-perf probe                      what this machine's loopback and disk can do by themselves
+//! weir-perf sink                       a broker that forgets everything: how fast is the generator?
+//! weir-perf workloads                  the workloads that are built in
 //! ```
+//!
+//! `workload` is what to send, `load` makes it, `net` moves it, `engine` drives it in threads, `run` watches
+//! one run, `report` says what was found; the commands are on top.
 
 mod compare;
-mod consume;
-mod driver;
-mod frames;
+mod engine;
+mod fill;
+mod load;
+mod net;
+mod options;
 mod probe;
 mod process;
-mod produce;
 mod report;
-mod rows;
+mod run;
+mod sink;
+mod soak;
+mod stages;
+mod statistics;
+mod sweep;
 mod topics;
-
-#[cfg(test)]
-mod tests;
+mod units;
+mod workload;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+
+use options::{OutputArgs, TargetArgs, WorkloadArgs};
+use report::record::{deliver, print};
+use run::{Place, Progress};
+use workload::Workload;
 
 #[derive(Parser)]
 #[command(name = "weir-perf", version, about = "Load generator for Kafka-compatible brokers")]
@@ -40,14 +56,34 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Produce as fast as the broker answers
-    Produce(produce::ProduceArgs),
-    /// Fetch as fast as the broker answers
-    Consume(consume::ConsumeArgs),
-    /// Measure this machine's loopback round trip and disk commit
-    Probe(probe::ProbeArgs),
-    /// Run the same work on two brokers in turns and compare
+    /// Produce at a rate (or --saturate) and measure from intended time to acknowledgement
+    Produce(RunArgs),
+    /// Read a topic from its beginning, again and again, or the workload's consumers
+    Consume(RunArgs),
+    /// Produce and consume: latency from intended time to arrival, everything checked
+    E2e(RunArgs),
+    /// Raise the rate to the knee and draw latency against throughput
+    Sweep(sweep::SweepArgs),
+    /// Run the same workloads on two brokers in turns and compare
     Compare(compare::CompareArgs),
+    /// Run for hours, checked, and watch for drift
+    Soak(soak::SoakArgs),
+    /// Measure this machine's loopback and disk
+    Probe(probe::ProbeArgs),
+    /// Be a broker that acknowledges and forgets
+    Sink(sink::SinkArgs),
+    /// List the workloads that are built in
+    Workloads,
+}
+
+#[derive(Args, Debug)]
+struct RunArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    workload: WorkloadArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// What went wrong, in words for the person running it.
@@ -55,10 +91,15 @@ type Outcome<T> = Result<T, String>;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Produce(args) => produce::run(&args),
-        Command::Consume(args) => consume::run(&args),
-        Command::Probe(args) => probe::run(&args),
+        Command::Produce(args) => one(&args, |w| Ok(options::produce_only(w))),
+        Command::Consume(args) => one(&args, |w| Ok(options::consume_only(w))),
+        Command::E2e(args) => one(&args, options::end_to_end),
+        Command::Sweep(args) => sweep::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Soak(args) => soak::run(&args),
+        Command::Probe(args) => probe::run(&args),
+        Command::Sink(args) => sink::run(&args),
+        Command::Workloads => list(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -67,4 +108,25 @@ fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+fn one(args: &RunArgs, shape: impl Fn(Workload) -> Outcome<Workload>) -> Outcome<()> {
+    let workload = shape(args.workload.load()?)?;
+    let progress = if args.output.quiet { Progress::None } else { Progress::Live };
+    let run = run::run(&place(&args.target, progress), &workload)?;
+    deliver(&run, &args.output)
+}
+
+fn place(target: &TargetArgs, progress: Progress) -> Place {
+    let TargetArgs { broker, topic, pid, admin } = target.clone();
+    Place { broker, topic, pid, admin, progress }
+}
+
+fn list() -> Outcome<()> {
+    let mut text = String::new();
+    for name in Workload::built_in() {
+        let workload = Workload::load(name, &[])?;
+        text += &format!("{name:<32} {}\n", workload.about);
+    }
+    print(&text)
 }

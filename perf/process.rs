@@ -30,3 +30,11 @@ pub fn unwritten_bytes() -> u64 {
     };
     (field("Dirty:") + field("Writeback:")) << 10
 }
+
+/// CPU seconds that the calling thread has used.
+pub fn thread_cpu_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one timespec that is alive for the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
