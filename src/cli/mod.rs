@@ -6,6 +6,7 @@
 
 mod consume;
 mod consume_group;
+mod doctor;
 mod failure;
 mod format;
 mod group;
@@ -44,6 +45,10 @@ enum Command {
     Produce(produce::ProduceArgs),
     /// Print a topic's records
     Consume(consume::ConsumeArgs),
+    /// Check whether this machine is fit for a broker, and say how to fix what is not
+    Doctor(doctor::DoctorArgs),
+    /// Print what this machine needs, or set it with --apply
+    Tune(doctor::TuneArgs),
 }
 
 /// What every client command takes.
@@ -83,6 +88,8 @@ pub fn main() -> ExitCode {
         Command::Group(command) => group::run(command),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
+        Command::Doctor(args) => return doctor::doctor(&args),
+        Command::Tune(args) => return doctor::tune(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
