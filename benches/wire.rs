@@ -12,6 +12,7 @@ use weir::client::{BatchOptions, OwnedRecord, encode_batch, message};
 use weir::model::TopicId;
 use weir::wire::batch::{BatchHeader, check_produced, stamp};
 use weir::wire::fetch::{FetchPartitionReply, FetchReply, FetchTopicReply, encode};
+use weir::wire::parse_header;
 use weir::wire::produce::ProduceFrame;
 
 const SIZES: [(usize, usize); 3] = [(1, 100), (1000, 100), (900, 1024)];
@@ -75,6 +76,30 @@ fn produce(c: &mut Criterion) {
     group.finish();
 }
 
+/// What every frame pays before it is known what it asks for.
+fn header(c: &mut Criterion) {
+    let mut group = c.benchmark_group("frame_header");
+    // Produce 7 (header 1) and Metadata 12 (header 2, with tagged fields).
+    for (key, version, tags) in [(0i16, 7i16, &b""[..]), (3, 12, &b"\0"[..])] {
+        let mut frame = Vec::new();
+        frame.extend_from_slice(&key.to_be_bytes());
+        frame.extend_from_slice(&version.to_be_bytes());
+        frame.extend_from_slice(&77i32.to_be_bytes());
+        frame.extend_from_slice(&7i16.to_be_bytes());
+        frame.extend_from_slice(b"rdkafka");
+        frame.extend_from_slice(tags);
+        frame.extend_from_slice(&[7; 100]);
+        group.bench_function(BenchmarkId::new("api", key), |b| {
+            b.iter_batched(
+                || BytesMut::from(&frame[..]),
+                |mut frame| parse_header(&mut frame).expect("valid"),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
 fn fetch(c: &mut Criterion) {
     let mut group = c.benchmark_group("fetch_encode");
     let records = vec![batch(1000, 100); 8];
@@ -100,5 +125,5 @@ fn fetch(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, batches, produce, fetch);
+criterion_group!(benches, header, batches, produce, fetch);
 criterion_main!(benches);

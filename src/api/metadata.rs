@@ -74,7 +74,7 @@ async fn create(cx: &Cx, names: BTreeSet<StrBytes>, response: &mut MetadataRespo
     }
 }
 
-fn answer(image: &Image, controller: i32, request: &MetadataRequest, version: i16) -> MetadataResponse {
+pub fn answer(image: &Image, controller: i32, request: &MetadataRequest, version: i16) -> MetadataResponse {
     build(|r: &mut MetadataResponse| {
         r.brokers = image
             .brokers
