@@ -169,7 +169,12 @@ fn compare(args: &CompareArgs, workload: &Workload) -> Outcome<Row> {
                 run::run(&place, &workload).map_err(|e| format!("{} on {broker}: {e}", workload.name))?;
             let report = &run.report;
             let letter = ["A", "B"][side];
-            report.verdict().map_err(|e| format!("{} on {letter}, {broker}: {e}", workload.name))?;
+            if !report.generator.behind {
+                report.verdict().map_err(|e| format!("{} on {letter}, {broker}: {e}", workload.name))?;
+            }
+            notes.extend(
+                report.problems.iter().map(|p| format!("{letter}, round {} left out: {p}", round + 1)),
+            );
             notes.extend(report.notes.iter().map(|n| format!("{letter}, round {}: {n}", round + 1)));
             sides[side].take(workload.figure, report);
             let s = &sides[side];
@@ -213,11 +218,13 @@ fn units(figure: Figure) -> (&'static str, &'static str) {
 }
 
 impl Side {
+    /// A round in which the generator was late counts for nothing, and its pair with it.
     fn take(&mut self, figure: Figure, report: &Report) {
-        let main = report.main_side();
+        let main = report.main_side().filter(|_| report.valid);
         let of_side = |pick: fn(&crate::report::Side) -> f64| main.map_or(f64::NAN, pick);
-        let of_broker =
-            |pick: fn(&crate::report::BrokerUse) -> f64| report.broker_use.as_ref().map_or(f64::NAN, pick);
+        let of_broker = |pick: fn(&crate::report::BrokerUse) -> f64| {
+            report.broker_use.as_ref().filter(|_| report.valid).map_or(f64::NAN, pick)
+        };
         let resident = of_broker(|b| b.resident_bytes as f64 / f64::from(1 << 20));
         let (value, cpu) = match figure {
             Figure::Records => (of_side(|s| s.records_per_second), of_broker(|b| b.us_per_record)),

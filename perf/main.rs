@@ -30,7 +30,6 @@ mod report;
 mod run;
 mod sink;
 mod soak;
-mod stages;
 mod statistics;
 mod sweep;
 mod topics;

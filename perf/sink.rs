@@ -171,7 +171,7 @@ impl Connection {
         let partition = |index| {
             message::<MetadataResponsePartition>(|p| {
                 (p.partition_index, p.leader_id) = (index, 1);
-                (p.replica_nodes, p.isr_nodes) = (vec![1.into()], vec![1.into()]);
+                (p.replica_nodes, p.isr_nodes) = (vec![1], vec![1]);
             })
         };
         let topic = |name| {

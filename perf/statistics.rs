@@ -6,8 +6,9 @@ const T95: [f64; 30] = [
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 ];
 
+/// Of the figures that there are.
 pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
     match sorted.len() % 2 {
@@ -17,12 +18,13 @@ pub fn median(values: &[f64]) -> f64 {
 }
 
 /// The geometric mean of b/a over rounds taken in pairs, with the 95 % interval that Student's t on the logarithms
-/// gives; no interval from a single pair, or where a figure is zero.
+/// gives. Pairs without a figure, or with a zero, are left out; a single pair has no interval.
 pub fn ratio(a: &[f64], b: &[f64]) -> (f64, Option<(f64, f64)>) {
-    let logs: Vec<f64> = a.iter().zip(b).map(|(a, b)| (b / a).ln()).collect();
+    let logs = a.iter().zip(b).map(|(a, b)| (b / a).ln());
+    let logs: Vec<f64> = logs.filter(|l| l.is_finite()).collect();
     let n = logs.len() as f64;
     let mean = logs.iter().sum::<f64>() / n;
-    if logs.len() < 2 || !mean.is_finite() {
+    if logs.len() < 2 {
         return (mean.exp(), None);
     }
     let variance = logs.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / (n - 1.0);
@@ -56,6 +58,8 @@ mod tests {
         assert!((mean - 8f64.sqrt()).abs() < 1e-9 && (low - 0.03460).abs() < 1e-4, "{low}");
         assert!((high - 231.2).abs() < 1.0, "{high}");
         assert!(ratio(&[1.0], &[3.0]).1.is_none() && ratio(&[1.0, 0.0], &[1.0, 1.0]).1.is_none());
+        let (mean, interval) = ratio(&[1.0, f64::NAN, 1.0], &[2.0, 5.0, 2.0]);
+        assert!((mean - 2.0).abs() < 1e-9 && interval.is_some() && ratio(&[], &[]).0.is_nan());
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Broker {
         let request = message::<InitProducerIdRequest>(|r| r.transaction_timeout_ms = 60_000);
         let answer = connection.call(&request).map_err(words)?;
         KafkaError::check(answer.error_code, None).map_err(|e| format!("InitProducerId: {e}"))?;
-        Ok((answer.producer_id.into(), answer.producer_epoch))
+        Ok((answer.producer_id, answer.producer_epoch))
     }
 
     pub fn delete(&mut self, topic: &str) -> Outcome<()> {

@@ -10,6 +10,7 @@ pub mod table;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use weir::client::KafkaError;
+pub use weir::client::stages::Stage;
 
 use crate::engine::meter::Tally;
 use crate::workload::Workload;
@@ -79,6 +80,8 @@ impl Side {
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Generator {
     pub cores: f64,
+    /// It did not keep its own schedule, so latencies are not the broker's.
+    pub behind: bool,
     /// Records meant to be sent within the window; 0 in a closed loop.
     pub planned: u64,
     /// Records acknowledged for each CPU second of the producers' threads.
@@ -113,17 +116,6 @@ pub struct SideSecond {
     pub p50_us: f64,
     pub p99_us: f64,
     pub max_us: f64,
-}
-
-/// A stage of the broker's own timing, in the window.
-#[derive(Clone, Debug, Serialize)]
-pub struct Stage {
-    pub api: String,
-    pub stage: String,
-    pub count: u64,
-    pub mean_us: f64,
-    pub p50_us: f64,
-    pub p99_us: f64,
 }
 
 #[derive(Clone, Debug, Serialize)]

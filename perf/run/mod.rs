@@ -18,10 +18,10 @@ use crate::engine::plan::{Plan, Produced};
 use crate::engine::{closed, open};
 use crate::process::{cpu_seconds, resident_bytes};
 use crate::report::{Run, Second};
-use crate::stages::{self, Snapshot};
 use crate::topics::{Broker, fresh_name};
 use crate::units::{short, time};
 use crate::workload::{From, Mode, Verify, Workload};
+use weir::client::stages;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -135,7 +135,7 @@ struct Running {
     seconds: BTreeMap<i64, Vec<Tally>>,
     usage: BTreeMap<i64, (Second, Usage)>,
     edges: [Usage; 2],
-    stages: [Option<Snapshot>; 2],
+    stages: [Option<stages::Snapshot>; 2],
 }
 
 impl Running {

@@ -11,9 +11,9 @@ use crate::engine::meter::{Role, Tally, histogram};
 use crate::engine::plan::Produced;
 use crate::process::resident_bytes;
 use crate::report::{self, BrokerUse, Generator, Latency, Report, Run, Second, Side, SideSecond, machine};
-use crate::stages;
 use crate::units::time;
 use crate::workload::{From, Mode};
+use weir::client::stages;
 
 impl Running {
     pub(super) fn report(
@@ -45,9 +45,12 @@ impl Running {
         let named =
             |(code, n): (&i16, &u64)| format!("the broker answered {} {n} times", report::error_name(*code));
         problems.extend(errors.iter().map(named));
-        let generator = self.generator(produced, seconds);
+        let mut generator = self.generator(produced, seconds);
         let mut notes = Vec::new();
-        self.judge(produced, &sides, &generator, &mut problems, &mut notes);
+        let sound = problems.is_empty();
+        let behind = self.judge(produced, &sides, &generator, &mut notes);
+        generator.behind = sound && !behind.is_empty();
+        problems.extend(behind);
         let broker_use = self.edges[1].broker.zip(self.edges[0].broker).map(|(after, before)| {
             let cpu = after - before;
             BrokerUse {
@@ -93,6 +96,7 @@ impl Running {
         let mut lag = histogram();
         produced.iter().for_each(|p| lag.add(&p.lag).expect("all histograms have the same bounds"));
         Generator {
+            behind: false,
             cores: (self.edges[1].own - self.edges[0].own) / seconds,
             planned: produced.iter().map(|p| p.planned).sum(),
             records_per_cpu_second: produced.iter().map(|p| p.acknowledged as f64).sum::<f64>()
@@ -101,26 +105,26 @@ impl Running {
         }
     }
 
-    /// Whether the generator kept its schedule, and whether the broker kept up with it.
+    /// What the generator did not keep of its schedule; what the broker did not keep up with goes to the notes.
     fn judge(
         &self,
         produced: &[Produced],
         sides: &[Side],
         generator: &Generator,
-        problems: &mut Vec<String>,
         notes: &mut Vec<String>,
-    ) {
+    ) -> Vec<String> {
         let w = &self.plan.workload;
+        let mut behind = Vec::new();
         if cfg!(debug_assertions) {
             notes.push("weir-perf was built without --release".to_owned());
         }
         if w.mode != Mode::Open || produced.is_empty() {
-            return;
+            return behind;
         }
         let overloaded = produced.iter().any(|p| p.overloaded);
         let (lag, limit) = (generator.lag_us.p99, w.max_lag.nanos() as f64 / 1e3);
         if lag > limit && !overloaded {
-            problems.push(format!(
+            behind.push(format!(
                 "the generator fell behind its own schedule (p99 {}, allowed {}): latencies are not the broker's",
                 time(lag * 1e3),
                 w.max_lag
@@ -128,19 +132,17 @@ impl Running {
         }
         let planned = w.rate * w.duration.as_secs();
         if (generator.planned as f64) < planned * 0.97 && !overloaded {
-            problems
-                .push(format!("the generator drew {} of {planned:.0} planned records", generator.planned));
+            behind.push(format!("the generator drew {} of {planned:.0} planned records", generator.planned));
         }
         let achieved = sides.first().map_or(0.0, |s| s.records_per_second) / w.rate;
         if overloaded {
             notes.push("the broker fell so far behind that records were given up".to_owned());
         }
         if overloaded || achieved < 0.98 {
-            notes.push(format!(
-                "the broker kept {:.0} % of the rate: queueing dominates the latencies",
-                achieved * 100.0
-            ));
+            let kept = achieved * 100.0;
+            notes.push(format!("the broker kept {kept:.0} % of the rate: queueing dominates the latencies"));
         }
+        behind
     }
 
     fn series(&self) -> Vec<Second> {

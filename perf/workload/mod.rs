@@ -256,27 +256,24 @@ impl Workload {
     fn check(&self) -> Outcome<()> {
         let p = &self.producer;
         let partitions = usize::try_from(self.topic.partitions).unwrap_or(0);
-        require(partitions >= 1 && partitions <= 1_000_000, "topic.partitions must be 1 to 1,000,000")?;
+        require((1..=1_000_000).contains(&partitions), "topic.partitions must be 1 to 1,000,000")?;
         require(
-            p.count <= 100_000 && p.threads >= 1 && p.threads <= 256,
+            p.count <= 100_000 && (1..=256).contains(&p.threads),
             "producer.count or threads is out of range",
         )?;
-        require(p.in_flight >= 1 && p.in_flight <= 10_000, "producer.in_flight must be 1 to 10,000")?;
+        require((1..=10_000).contains(&p.in_flight), "producer.in_flight must be 1 to 10,000")?;
         require(p.count.saturating_mul(partitions) <= MAX_QUEUES, "too many producers times partitions")?;
         require(self.rate > 0.0 && self.rate <= 1e9, "rate must be above 0")?;
         require(self.duration.as_secs() >= 0.1, "duration must be at least 100 ms")?;
-        require(
-            p.batch_size.0 >= 1 && p.batch_size.0 <= 256 << 20,
-            "producer.batch_size must be 1 to 256 MiB",
-        )?;
+        require((1..=256 << 20).contains(&p.batch_size.0), "producer.batch_size must be 1 to 256 MiB")?;
         require((0.0..=1.0).contains(&self.record.compressibility), "record.compressibility must be 0 to 1")?;
         self.record.size.check()?;
         if let Some(key) = &self.record.key {
-            require(key.count >= 1 && key.count <= 10_000_000, "record.key.count must be 1 to 10,000,000")?;
+            require((1..=10_000_000).contains(&key.count), "record.key.count must be 1 to 10,000,000")?;
             require(key.bytes <= 4096, "record.key.bytes must be at most 4096")?;
             let digits = key.count.to_string().len();
             require(key.bytes >= digits, "record.key.bytes is too few for so many different keys")?;
-            require(key.zipf >= 0.0 && key.zipf <= 10.0, "record.key.zipf must be 0 to 10")?;
+            require((0.0..=10.0).contains(&key.zipf), "record.key.zipf must be 0 to 10")?;
         }
         for c in &self.consumer {
             require(

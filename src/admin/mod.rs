@@ -6,10 +6,12 @@
 //! - `/health/live`: 200 while the process answers at all.
 //! - `/health/ready`: 200 when every shard serves; otherwise 503 and the reason as JSON.
 //! - `/metrics`: Prometheus text format.
+//! - `/debug/slow`: the slowest recent requests, with where their time went, as JSON.
 
 pub mod process;
 mod prometheus;
 mod render;
+mod stages;
 
 use std::future::Future;
 use std::io;
@@ -96,6 +98,7 @@ where
         .route("/health/live", get(|| async { json_response(StatusCode::OK, &json!({"status": "live"})) }))
         .route("/health/ready", get(ready::<F, Fut>))
         .route("/metrics", get(metrics::<F, Fut>))
+        .route("/debug/slow", get(slow::<F, Fut>))
         .fallback(not_found)
         .with_state(Arc::new(Server { source, shards, health }))
 }
@@ -132,7 +135,7 @@ async fn index() -> &'static str {
     concat!(
         "Weir ",
         env!("CARGO_PKG_VERSION"),
-        "\n\n/health/live   the process answers\n/health/ready  every shard serves\n/metrics       Prometheus text\n"
+        "\n\n/health/live   the process answers\n/health/ready  every shard serves\n/metrics       Prometheus text\n/debug/slow    slowest recent requests\n"
     )
 }
 
@@ -160,6 +163,14 @@ where
 {
     let text = render::metrics(&server.snapshots().await, &process::Process::here());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+async fn slow<F, Fut>(State(server): State<Arc<Server<F>>>) -> Response
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Vec<MetricsSnapshot>> + Send + 'static,
+{
+    json_response(StatusCode::OK, &stages::slow(&server.snapshots().await))
 }
 
 fn json_response(status: StatusCode, value: &serde_json::Value) -> Response {

@@ -25,13 +25,14 @@ pub fn metrics(shards: &[MetricsSnapshot], process: &Process) -> String {
     durations(&mut text, shards);
     connections(&mut text, shards);
     records(&mut text, shards);
+    super::stages::metrics(&mut text, shards);
     journal(&mut text, shards);
     memory(&mut text, shards);
     of_process(&mut text, process);
     text.finish()
 }
 
-fn api_name(key: i16) -> String {
+pub(super) fn api_name(key: i16) -> String {
     let known = API_DESCRIPTORS.iter().find(|d| d.api_key.value() == key);
     known.map_or_else(|| format!("unknown_{key}"), |d| d.request.name.trim_end_matches("Request").to_owned())
 }

@@ -3,7 +3,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use super::*;
+use crate::rt::Ticks;
 use crate::shard::metrics::ShardMetrics;
+use crate::shard::timing::{Appending, Timed};
 
 /// Starts a server over these snapshots and returns its address; it lives as long as the test.
 fn start(shards: usize, health: Health, snapshots: Vec<MetricsSnapshot>) -> SocketAddr {
@@ -31,6 +33,23 @@ fn busy_shard(shard: usize) -> MetricsSnapshot {
     metrics.request(0, 1000);
     metrics.response(0, 50, Duration::from_micros(120));
     metrics.error(0, 3);
+    metrics.timing.appended(Appending { append_ns: 9_000, commit_ns: 900_000, journal_wait_ns: 0 }, true);
+    let now = Ticks::now();
+    metrics.timing.finished(
+        &Timed {
+            api_key: 0,
+            peer: ([127, 0, 0, 1], 77).into(),
+            bytes: 1000,
+            begun: now,
+            whole: now,
+            started: now,
+            routed: now,
+            appended_here_ns: 0,
+            appending: Appending::default(),
+            ready: now,
+        },
+        Ticks::now(),
+    );
     metrics.snapshot()
 }
 
@@ -69,6 +88,11 @@ fn metrics_are_well_formed() {
         "weir_request_duration_seconds_bucket{shard=\"0\",api=\"Produce\",le=\"0.00025\"} 1",
         "weir_request_duration_seconds_bucket{shard=\"0\",api=\"Produce\",le=\"0.0001\"} 0",
         "weir_connections{shard=\"0\"} 1",
+        // Stages are summed over the shards.
+        "weir_request_stage_duration_seconds_bucket{api=\"Produce\",stage=\"append\",le=\"0.000005\"} 0",
+        "weir_request_stage_duration_seconds_bucket{api=\"Produce\",stage=\"append\",le=\"0.00001\"} 2",
+        "weir_request_stage_duration_seconds_sum{api=\"Produce\",stage=\"commit\"} 0.0018",
+        "weir_request_stage_duration_seconds_count{api=\"Produce\",stage=\"send\"} 2",
         "weir_journal_failed{shard=\"0\"} 0",
     ] {
         assert!(answer.contains(line), "{line} is missing from\n{answer}");
@@ -94,4 +118,18 @@ fn other_paths_are_not_found() {
     let address = start(0, Health::new(), vec![]);
     assert!(get(address, "/nothing").starts_with("HTTP/1.1 404"));
     assert!(get(address, "/").contains("/metrics"));
+}
+
+#[test]
+fn the_slowest_requests_are_listed_with_their_stages() {
+    let address = start(2, Health::new(), vec![busy_shard(0), busy_shard(1)]);
+    let answer = get(address, "/debug/slow");
+    let list: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let list = list.as_array().unwrap();
+    assert_eq!(list.len(), 2);
+    assert_eq!((&list[0]["api"], &list[0]["peer"]), (&json!("Produce"), &json!("127.0.0.1:77")));
+    assert!(
+        list[0]["stages_us"]["send"].is_number()
+            && list[0]["total_us"].as_f64() >= list[1]["total_us"].as_f64()
+    );
 }

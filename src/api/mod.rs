@@ -42,6 +42,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_wire_core::{ApiVersion, DecodeError, Decoder, KafkaDecode, KafkaEncode, StrBytes};
 
 use crate::partition::ReadError;
+use crate::rt;
 use crate::shard::Shard;
 use crate::shard::affinity::Affinity;
 use crate::wire::error_code::ErrorCode;
@@ -105,7 +106,10 @@ pub fn start(
         affinity: affinity.clone(),
     };
     match table::find(cx.api_key) {
-        Some(api) if api.serves(cx.version) => (api.start)(cx, body),
+        Some(api) if api.serves(cx.version) => {
+            rt::stall::running(api.name);
+            (api.start)(cx, body)
+        }
         // A client that asks in a version of tomorrow is told in the version that everybody reads (KIP-511).
         Some(api) if api.key == table::API_VERSIONS => api_versions::start_unsupported(cx),
         Some(api) => close(format!("{} version {} is not served", api.name, cx.version)),

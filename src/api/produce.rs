@@ -12,6 +12,7 @@ use crate::model::{PartitionId, TopicId};
 use crate::partition::AppendError;
 use crate::partition::producer::ProducerError;
 use crate::shard::message::{ProduceEntry, ProduceError, ProduceResult, Reply, Request};
+use crate::shard::timing::Appending;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::produce::ProduceFrame;
 
@@ -74,14 +75,19 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
         }
     }
     Box::pin(async move {
+        let timing = &cx.shard.metrics.timing;
+        let mut appending = Appending::default();
         let mut results: Vec<Vec<Option<ProduceResult>>> = (0..cx.shard.count).map(|_| Vec::new()).collect();
         if let Some(local) = local {
             results[cx.shard.index] = local.await.into_iter().map(Some).collect();
+            appending = timing.take_appending();
         }
         for (owner, call) in remote {
-            let Reply::Produce(answers) = call.await else { unreachable!("answered in kind") };
+            let Reply::Produce(answers, there) = call.await else { unreachable!("answered in kind") };
             results[owner] = answers.into_iter().map(Some).collect();
+            appending = appending.and(there);
         }
+        timing.note_appending(appending);
         finish(&cx, acks, topics, results)
     })
 }

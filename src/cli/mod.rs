@@ -10,6 +10,7 @@ mod doctor;
 mod failure;
 mod format;
 mod group;
+mod latency;
 mod output;
 mod partitioner;
 mod produce;
@@ -45,6 +46,8 @@ enum Command {
     Produce(produce::ProduceArgs),
     /// Print a topic's records
     Consume(consume::ConsumeArgs),
+    /// Show where the time of requests goes, live
+    Latency(latency::LatencyArgs),
     /// Check whether this machine is fit for a broker, and say how to fix what is not
     Doctor(doctor::DoctorArgs),
     /// Print what this machine needs, or set it with --apply
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Group(command) => group::run(command),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
+        Command::Latency(args) => latency::run(&args),
         Command::Doctor(args) => return doctor::doctor(&args),
         Command::Tune(args) => return doctor::tune(&args),
     };

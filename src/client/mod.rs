@@ -16,6 +16,7 @@ mod groups;
 mod membership;
 mod records;
 mod router;
+pub mod stages;
 
 pub use admin::{ConfigEntry, ConfigOp, CreatedTopic, NewTopic};
 pub use connection::{Connection, Options};

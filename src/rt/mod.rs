@@ -14,6 +14,8 @@ pub mod net;
 mod notify;
 mod random;
 mod runtime;
+pub mod stall;
+mod ticks;
 mod timer;
 
 #[cfg(test)]
@@ -25,6 +27,7 @@ pub use file::{File, OpenOptions};
 pub use notify::{Listen, Notify};
 pub use random::random;
 pub use runtime::{Shard, Task, block_on, blocking, now, on_mail, spawn, start, unix_ms, yield_now};
+pub use ticks::Ticks;
 pub use timer::{Sleep, sleep};
 
 /// Whether the kernel gives this process a ring at all. Any thread.

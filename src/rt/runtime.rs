@@ -20,6 +20,7 @@ use super::doorbell::{Doorbell, Sleep};
 use super::driver::Driver;
 use super::notify::Notify;
 use super::timer::Timers;
+use super::{stall, ticks};
 
 /// Memory that glommio registers for its own rings, which only its park uses here.
 const IO_MEMORY: usize = 1 << 20;
@@ -119,6 +120,7 @@ where
     T: Send + 'static,
     F: Future<Output = T> + 'static,
 {
+    ticks::calibrate();
     let placement = core.map_or(Placement::Unbound, Placement::Fixed);
     LocalExecutorBuilder::new(placement)
         .name(name)
@@ -222,6 +224,7 @@ impl Pump {
     }
 
     fn round(&self, enter: bool) -> (usize, Option<Duration>) {
+        stall::awake();
         let completions = if enter { self.driver.turn() } else { self.driver.reap() };
         let mail = self.mail.borrow().clone().map_or(0, |handler| handler());
         let (fired, next) = Timers::current().fire();
@@ -232,9 +235,16 @@ impl Pump {
     fn nap(&self, limit: Duration) -> usize {
         self.doorbell.arm(Sleep::OnRing);
         let mail = self.mail.borrow().clone().map_or(0, |handler| handler());
-        let completions = if mail == 0 { self.driver.wait(limit) } else { 0 };
+        let completions = if mail == 0 { self.sleep(limit) } else { 0 };
         self.doorbell.disarm();
         mail + completions
+    }
+
+    fn sleep(&self, limit: Duration) -> usize {
+        stall::asleep();
+        let completions = self.driver.wait(limit);
+        stall::awake();
+        completions
     }
 
     /// Lets glommio park this thread until the ring, a timer, another thread or a task has something.
@@ -249,7 +259,9 @@ impl Pump {
         // What completed or arrived before the bells were armed would ring none.
         let (events, _) = self.round(true);
         if events == 0 {
+            stall::asleep();
             roused.await;
+            stall::awake();
         }
         self.doorbell.disarm();
         self.idle.set(false);

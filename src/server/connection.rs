@@ -4,24 +4,27 @@
 //! one commit, and all answers that are ready leave in one send. Requests overlap; their responses do not.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::BytesMut;
 
 use crate::api::{self, Outcome, Pending};
 use crate::rt;
-use crate::rt::net::{MAX_SLICES, Socket, Stream};
+use crate::rt::Ticks;
+use crate::rt::net::{Socket, Stream};
 use crate::shard::Shard;
 use crate::shard::affinity::Affinity;
 use crate::shard::message::Request;
 use crate::shard::metrics::ProtocolError;
+use crate::shard::timing::{Appending, Timed};
 use crate::wire::frame;
 
 use super::input::{Input, RECEIVE};
+use super::outbox::Outbox;
 
 const FETCH: i16 = 1;
 /// How soon a connection that is busy when its idle time is up is looked at again.
@@ -34,7 +37,8 @@ struct InFlight {
     ready: Option<Outcome>,
     api_key: i16,
     bytes: usize,
-    started: Instant,
+    /// Its moments; `ready` and `appending` hold once there is an answer.
+    timed: Timed,
 }
 
 struct Connection {
@@ -44,8 +48,10 @@ struct Connection {
     local: std::net::SocketAddr,
     input: Input,
     in_flight: VecDeque<InFlight>,
-    output: VecDeque<Bytes>,
-    unsent: usize,
+    output: Outbox,
+    /// When the first byte of what is in `input` came, and the last.
+    begun: Ticks,
+    received: Ticks,
     end_of_input: bool,
     /// Why no more is read: what was asked before is still answered, then the connection ends.
     closing: Option<String>,
@@ -53,7 +59,7 @@ struct Connection {
     /// Bytes of an unfinished large frame that the shard's budget knows of.
     charged: usize,
     overdraft: bool,
-    last_active: Instant,
+    last_active: Ticks,
     affinity: Rc<Affinity>,
 }
 
@@ -77,14 +83,15 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             local,
             input: Input::default(),
             in_flight: VecDeque::new(),
-            output: VecDeque::new(),
-            unsent: 0,
+            output: Outbox::default(),
+            begun: Ticks::now(),
+            received: Ticks::now(),
             end_of_input: false,
             closing: None,
             memory_wait: None,
             charged: 0,
             overdraft: false,
-            last_active: rt::now(),
+            last_active: Ticks::now(),
             affinity: Rc::default(),
         };
         let end = connection.run().await;
@@ -121,7 +128,7 @@ impl Connection {
                 Err(reason) => return Poll::Ready(Err(reason)),
             }
             while idle.as_mut().poll(cx).is_ready() {
-                let quiet = self.last_active.elapsed();
+                let quiet = Duration::from_nanos(Ticks::now().since(self.last_active));
                 if quiet >= idle_limit && self.in_flight.is_empty() {
                     return Poll::Ready(Err("idle for too long".into()));
                 }
@@ -134,6 +141,7 @@ impl Connection {
 
     /// Does everything that can be done now. Returns how the connection ends here, if it does.
     fn poll_once(&mut self, cx: &mut Context<'_>, stopping: bool) -> Result<Option<End>, String> {
+        rt::stall::running("connection");
         loop {
             let held_back = self.is_held_back(cx);
             let open = !stopping && self.closing.is_none();
@@ -184,9 +192,16 @@ impl Connection {
             return Ok(false);
         }
         let limit = self.input.reserve();
+        let was_empty = self.input.is_empty();
         match self.stream.receive(&mut self.input.buffer, limit) {
             Ok(0) => self.end_of_input = true,
-            Ok(_) => self.charge(),
+            Ok(_) => {
+                self.received = Ticks::now();
+                if was_empty {
+                    self.begun = self.received;
+                }
+                self.charge();
+            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(format!("receive: {e}")),
@@ -197,13 +212,14 @@ impl Connection {
     /// Whether requests, and so the socket, are left alone until something under way is done.
     fn is_held_back(&mut self, cx: &mut Context<'_>) -> bool {
         if self.in_flight.len() >= self.shard.settings().max_in_flight
-            || self.unsent > UNSENT
+            || self.output.unsent() > UNSENT
             || self.has_fetch()
         {
             return true;
         }
         // A connection that holds nothing yet may always send something small: others' load must not lock it out.
-        let holds_little = self.in_flight.is_empty() && self.unsent == 0 && self.input.len() < RECEIVE;
+        let holds_little =
+            self.in_flight.is_empty() && self.output.unsent() == 0 && self.input.len() < RECEIVE;
         let large = self.input.len() >= RECEIVE;
         if holds_little || self.overdraft || !self.shard.is_over_memory() {
             self.memory_wait = None;
@@ -247,7 +263,7 @@ impl Connection {
     /// Whether a Fetch alone holds the connection back: a little is received all the same, to learn that the client
     /// has gone.
     fn waits_for_fetch(&self) -> bool {
-        self.has_fetch() && self.input.len() < RECEIVE && self.unsent <= UNSENT
+        self.has_fetch() && self.input.len() < RECEIVE && self.output.unsent() <= UNSENT
     }
 
     /// Whether all that is under way is fetches, which nobody waits for once the client has gone.
@@ -293,10 +309,18 @@ impl Connection {
         let api_key = header.api_key;
         self.shard.metrics.request(api_key, bytes);
         self.shard.take_memory(bytes);
-        let started = rt::now();
+        // Others' appends do not count.
+        self.shard.metrics.timing.take_append();
+        let (begun, whole, started) = (self.begun, self.received, Ticks::now());
         self.last_active = started;
+        // What is left of the input came with the last receive.
+        self.begun = self.received;
         let pending = api::start(&self.shard, self.peer, self.local, &self.affinity, header, body);
-        self.in_flight.push_back(InFlight { pending, ready: None, api_key, bytes, started });
+        let (routed, appended_here_ns) = (Ticks::now(), self.shard.metrics.timing.take_append());
+        let (peer, appending, ready) = (self.peer, Appending::default(), routed);
+        let timed =
+            Timed { api_key, peer, bytes, begun, whole, started, routed, appended_here_ns, appending, ready };
+        self.in_flight.push_back(InFlight { pending, ready: None, api_key, bytes, timed });
         Ok(())
     }
 
@@ -305,17 +329,20 @@ impl Connection {
         for request in self.in_flight.iter_mut().filter(|r| r.ready.is_none()) {
             if let Poll::Ready(outcome) = request.pending.as_mut().poll(cx) {
                 request.ready = Some(outcome);
+                request.timed.appending = self.shard.metrics.timing.take_appending();
+                request.timed.ready = Ticks::now();
             }
         }
         while self.in_flight.front().is_some_and(|r| r.ready.is_some()) {
-            let Some(InFlight { ready: Some(outcome), api_key, bytes, started, .. }) =
+            let Some(InFlight { ready: Some(outcome), api_key, bytes, timed, .. }) =
                 self.in_flight.pop_front()
             else {
                 unreachable!("checked above")
             };
             self.shard.give_memory(bytes);
+            let took = Duration::from_nanos(timed.ready.since(timed.started));
             match outcome {
-                Outcome::Silent => self.shard.metrics.response(api_key, 0, started.elapsed()),
+                Outcome::Silent => self.shard.metrics.response(api_key, 0, took),
                 Outcome::Close(reason) => {
                     self.shard.metrics.abandoned(api_key);
                     self.shard.metrics.protocol_error(ProtocolError::Malformed);
@@ -323,11 +350,9 @@ impl Connection {
                     return self.abandon_requests();
                 }
                 Outcome::Respond(slices) => {
-                    let length = slices.iter().map(Bytes::len).sum();
-                    self.shard.metrics.response(api_key, length, started.elapsed());
+                    let length = self.output.push(slices, timed);
+                    self.shard.metrics.response(api_key, length, took);
                     self.shard.take_memory(length);
-                    self.unsent += length;
-                    self.output.extend(slices);
                 }
             }
         }
@@ -338,10 +363,11 @@ impl Connection {
             if self.stream.poll_writable(cx).is_pending() {
                 return Ok(());
             }
-            let slices: Vec<IoSlice<'_>> =
-                self.output.iter().take(MAX_SLICES).map(|s| IoSlice::new(s)).collect();
-            match self.stream.send(&slices) {
-                Ok(sent) => self.sent(sent),
+            match self.stream.send(&self.output.front()) {
+                Ok(sent) => {
+                    self.shard.give_memory(sent);
+                    self.output.sent(sent, &self.shard.metrics.timing);
+                }
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(e) => return Err(format!("send: {e}")),
             }
@@ -349,23 +375,9 @@ impl Connection {
         Ok(())
     }
 
-    fn sent(&mut self, mut bytes: usize) {
-        self.unsent -= bytes;
-        self.shard.give_memory(bytes);
-        while bytes > 0 {
-            let front = self.output.front_mut().expect("what was sent was queued");
-            if bytes < front.len() {
-                front.advance(bytes);
-                return;
-            }
-            bytes -= front.len();
-            self.output.pop_front();
-        }
-    }
-
     /// Gives back what the connection still holds of the shard's budget.
     fn abandon(&mut self) {
-        self.shard.give_memory(self.unsent + self.charged);
+        self.shard.give_memory(self.output.unsent() + self.charged);
         self.end_overdraft();
         self.abandon_requests();
     }

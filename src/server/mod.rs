@@ -3,6 +3,7 @@
 mod connection;
 mod input;
 mod listener;
+mod outbox;
 
 pub use connection::serve;
 pub use listener::accept;

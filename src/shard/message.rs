@@ -7,6 +7,7 @@ use bytes::BytesMut;
 
 use super::coordinator::Unavailable;
 use super::metrics::MetricsSnapshot;
+use super::timing::Appending;
 use crate::cluster::{ControlReply, ControlRequest, Image};
 use crate::coordinator::group;
 use crate::model::PartitionId;
@@ -88,7 +89,7 @@ pub struct EpochQuery {
 }
 
 pub enum Reply {
-    Produce(Vec<ProduceResult>),
+    Produce(Vec<ProduceResult>, Appending),
     Fetch(Vec<FetchResult>),
     FindOffsets(Vec<Result<FoundOffset, ReadError>>),
     EpochEnds(Vec<Result<(i32, i64), ReadError>>),

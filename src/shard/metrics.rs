@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::timing::{Timing, TimingSnapshot};
+
 /// One more than the highest API key that is counted by itself; others share the last place.
 const API_SLOTS: usize = 128;
 /// Latencies above this are recorded as this.
@@ -102,6 +104,8 @@ pub struct ShardMetrics {
     produced_records: Counter,
     produced_bytes: Counter,
     fetched_bytes: Counter,
+    /// Where the time of requests goes.
+    pub timing: Timing,
 }
 
 impl ShardMetrics {
@@ -117,6 +121,7 @@ impl ShardMetrics {
             produced_records: Counter::default(),
             produced_bytes: Counter::default(),
             fetched_bytes: Counter::default(),
+            timing: Timing::new(),
         }
     }
 
@@ -223,6 +228,7 @@ impl ShardMetrics {
             read_from_disk_bytes: 0,
             journal: JournalSnapshot::default(),
             gauges: Gauges::default(),
+            timing: self.timing.snapshot(),
         }
     }
 }
@@ -282,6 +288,7 @@ pub struct MetricsSnapshot {
     pub read_from_disk_bytes: u64,
     pub journal: JournalSnapshot,
     pub gauges: Gauges,
+    pub timing: TimingSnapshot,
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod metrics;
 mod produce;
 pub mod serve;
 pub mod sessions;
+pub mod timing;
 mod topics;
 mod wait;
 

@@ -7,9 +7,10 @@ use std::task::{Poll, Waker};
 
 use super::Shard;
 use super::message::{ProduceEntry, ProduceError, ProduceResult};
+use super::timing::Appending;
 use crate::log::Lsn;
 use crate::partition::{AppendError, Appended};
-use crate::rt;
+use crate::rt::{self, Ticks};
 use crate::wire::batch::BatchHeader;
 
 /// Producers that wait for memory, in the order in which they came.
@@ -74,24 +75,45 @@ impl Shard {
         let bytes = entries.iter().map(|e| e.records.len()).sum();
         let shard = self.clone();
         let stage = if self.intake.is_open() && self.store.has_room(bytes) {
-            Ok(self.append_all(entries))
+            Ok(self.append_timed(entries))
         } else {
             Err((Ticket { shard: self.clone(), number: self.intake.enter() }, entries))
         };
         async move {
-            let mut results = match stage {
-                Ok(results) => results,
+            let (mut results, mut appending, appended) = match stage {
+                Ok(appended) => appended,
                 Err((ticket, entries)) => {
                     ticket.turn().await;
                     shard.store.room(bytes).await;
-                    shard.append_all(entries)
+                    shard.append_timed(entries)
                 }
             };
-            if wait {
+            let waits = wait && results.iter().flatten().any(|a| a.lsn.is_some());
+            if waits {
                 shard.make_durable(&mut results).await;
+                shard.time_commit(&mut appending, appended);
             }
+            shard.metrics.timing.appended(appending, waits);
+            // Whoever awaited this takes it in the same poll.
+            shard.metrics.timing.note_appending(appending);
             results
         }
+    }
+
+    fn append_timed(&self, entries: Vec<ProduceEntry>) -> (Vec<ProduceResult>, Appending, Ticks) {
+        let began = Ticks::now();
+        let results = self.append_all(entries);
+        let now = Ticks::now();
+        let append_ns = now.since(began);
+        self.metrics.timing.note_append(append_ns);
+        (results, Appending { append_ns, ..Appending::default() }, now)
+    }
+
+    /// Splits the wait for the disk at the moment when the commit began.
+    fn time_commit(&self, appending: &mut Appending, appended: Ticks) {
+        let Some((began, ended)) = self.store.journal().last_commit() else { return };
+        appending.journal_wait_ns = began.since(appended);
+        appending.commit_ns = ended.since(began.max(appended));
     }
 
     fn append_all(&self, entries: Vec<ProduceEntry>) -> Vec<ProduceResult> {
@@ -140,6 +162,7 @@ impl Shard {
     /// has an ack can read what was acknowledged.
     pub(super) async fn follow_commits(self: Rc<Self>) {
         loop {
+            rt::stall::running("commits");
             let appended = self.appended.listen();
             if self.undurable.borrow().is_empty() {
                 appended.await;

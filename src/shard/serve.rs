@@ -122,11 +122,16 @@ impl Shard {
     }
 
     fn serve(self: &Rc<Self>, from: mesh::From, request: Request, serve_connection: ServeConnection) {
+        rt::stall::running("mesh");
         match request {
             Request::Produce { entries, wait } => {
                 let produced = self.produce(entries, wait);
                 let port = self.port.clone();
-                rt::spawn(async move { port.reply(from, Reply::Produce(produced.await)) });
+                let shard = self.clone();
+                rt::spawn(async move {
+                    let results = produced.await;
+                    port.reply(from, Reply::Produce(results, shard.metrics.timing.take_appending()));
+                });
             }
             Request::Watch { partitions, over } => self.watch_for(from, partitions, over),
             Request::Group(partition, request) => {

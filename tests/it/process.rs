@@ -253,6 +253,35 @@ fn health_and_metrics_are_served() {
 }
 
 #[test]
+fn every_stage_of_a_produce_is_timed_on_whichever_shard() {
+    if needs_own_broker() {
+        return;
+    }
+    const BATCHES: u64 = 40;
+    let mut broker = Broker::start_with(Options { shards: 2, ..Options::default() });
+    let mut wire = Wire::connect(broker.kafka);
+    let topic = create(&mut wire, "timed", 8, &[]);
+    for n in 0..BATCHES {
+        assert_eq!(produce_at(&mut wire, 9, &topic, (n % 8) as i32, -1, encoded(["x"])).error_code, 0);
+    }
+    let (_, text) = http_get(broker.admin, "/metrics").expect("an answer");
+    let value = |kind: &str, stage: &str| {
+        let name =
+            format!("weir_request_stage_duration_seconds_{kind}{{api=\"Produce\",stage=\"{stage}\"}} ");
+        let line = text.lines().find_map(|l| l.strip_prefix(&name));
+        line.unwrap_or_else(|| panic!("{name} is missing from\n{text}")).parse::<f64>().unwrap()
+    };
+    for stage in ["read", "queue", "route", "append", "journal_wait", "commit", "respond", "send"] {
+        assert_eq!(value("count", stage) as u64, BATCHES, "{stage}");
+    }
+    // The disk takes longer than parsing, and neither takes nothing.
+    assert!(value("sum", "commit") > value("sum", "append") && value("sum", "append") > 0.0);
+    let (code, slow) = http_get(broker.admin, "/debug/slow").expect("an answer");
+    assert!(code == 200 && slow.contains("\"Produce\"") && slow.contains("\"journal_wait\""), "{slow}");
+    assert_eq!(broker.stop().code(), Some(0));
+}
+
+#[test]
 fn an_idle_broker_is_idle() {
     if needs_own_broker() {
         return;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::log::Lsn;
 use crate::log::error::JournalFailed;
-use crate::rt::{self, AlignedBuf, BLOCK, File, Notify};
+use crate::rt::{self, AlignedBuf, BLOCK, File, Notify, Ticks};
 
 use super::JournalSettings;
 use super::files::{self, Discard, Files, Slot};
@@ -54,6 +54,8 @@ pub struct Inner {
     /// The keeper finished a step.
     kept: Notify,
     pub stats: RefCell<JournalStats>,
+    /// When the last commit that is durable began and ended.
+    pub last_commit: Cell<Option<(Ticks, Ticks)>>,
 }
 
 pub struct InFlight {
@@ -89,6 +91,7 @@ impl Inner {
             making: Cell::new(false),
             kept: Notify::new(),
             stats: RefCell::new(JournalStats::new()),
+            last_commit: Cell::new(None),
         }
     }
 
@@ -113,10 +116,11 @@ impl Inner {
         let bytes = commit.buf.len();
         let (last, done) = (commit.last, commit.done.clone());
         *self.in_flight.borrow_mut() = Some(InFlight { last, done: done.clone(), bytes });
-        let started = rt::now();
+        let (started, began) = (rt::now(), Ticks::now());
         match self.write(commit).await {
             Ok(buf) => {
                 self.durable.set(last);
+                self.last_commit.set(Some((began, Ticks::now())));
                 self.stats.borrow_mut().record(started.elapsed(), bytes);
                 *self.in_flight.borrow_mut() = None;
                 done.notify_all();

@@ -242,6 +242,11 @@ impl Journal {
         stats
     }
 
+    /// When the last durable commit began and ended.
+    pub fn last_commit(&self) -> Option<(rt::Ticks, rt::Ticks)> {
+        self.inner.last_commit.get()
+    }
+
     /// Commits so far: cheap, for telling whether anything happened.
     pub fn commits(&self) -> u64 {
         self.inner.stats.borrow().commits

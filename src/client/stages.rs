@@ -1,12 +1,11 @@
-//! Where a Weir broker's time went, from its own metrics at both ends of the window.
+//! Where a Weir broker's time goes, from its own metrics: what was observed between two scrapes.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::Outcome;
-use crate::report::Stage;
+use serde::Serialize;
 
 const METRIC: &str = "weir_request_stage_duration_seconds";
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -14,6 +13,9 @@ const MOST_BYTES: u64 = 64 << 20;
 
 /// By API and stage, over all shards.
 pub type Snapshot = BTreeMap<(String, String), Counts>;
+
+/// The order in which a request goes through them.
+const ORDER: [&str; 8] = ["read", "queue", "route", "append", "journal_wait", "commit", "respond", "send"];
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts {
@@ -23,7 +25,7 @@ pub struct Counts {
     count: u64,
 }
 
-pub fn scrape(admin: &str) -> Outcome<Snapshot> {
+pub fn scrape(admin: &str) -> Result<Snapshot, String> {
     let fail = |e: std::io::Error| format!("{admin}: {e}");
     let mut stream = TcpStream::connect(admin).map_err(fail)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
@@ -60,6 +62,18 @@ fn parse(text: &str) -> Snapshot {
     found
 }
 
+/// A stage of an API's requests.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stage {
+    pub api: String,
+    pub stage: String,
+    pub count: u64,
+    pub mean_us: f64,
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub p99_9_us: f64,
+}
+
 /// What was observed between two scrapes.
 pub fn between(before: &Option<Snapshot>, after: &Option<Snapshot>) -> Vec<Stage> {
     let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
@@ -83,9 +97,12 @@ pub fn between(before: &Option<Snapshot>, after: &Option<Snapshot>) -> Vec<Stage
             mean_us: (now.sum - then.sum) * 1e6 / count as f64,
             p50_us: at(0.5),
             p99_us: at(0.99),
+            p99_9_us: at(0.999),
         })
     };
-    after.iter().filter_map(stage).collect()
+    let mut stages: Vec<Stage> = after.iter().filter_map(stage).collect();
+    stages.sort_by_key(|s| (s.api.clone(), ORDER.iter().position(|known| *known == s.stage)));
+    stages
 }
 
 #[cfg(test)]

@@ -1,0 +1,104 @@
+//! Responses on their way into the socket: their slices in order, and which request each end belongs to.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
+
+use crate::rt::Ticks;
+use crate::rt::net::MAX_SLICES;
+use crate::shard::timing::{Timed, Timing};
+
+#[derive(Default)]
+pub struct Outbox {
+    slices: VecDeque<Bytes>,
+    unsent: usize,
+    /// Bytes ever queued and ever sent.
+    queued: u64,
+    sent: u64,
+    /// Requests whose answer ends where `queued` stood.
+    ends: VecDeque<(u64, Timed)>,
+}
+
+impl Outbox {
+    /// Queues an answer and returns its length.
+    pub fn push(&mut self, slices: Vec<Bytes>, request: Timed) -> usize {
+        let length = slices.iter().map(Bytes::len).sum();
+        self.unsent += length;
+        self.queued += length as u64;
+        self.slices.extend(slices);
+        self.ends.push_back((self.queued, request));
+        length
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slices.is_empty()
+    }
+
+    pub fn unsent(&self) -> usize {
+        self.unsent
+    }
+
+    /// What the next send takes.
+    pub fn front(&self) -> Vec<IoSlice<'_>> {
+        self.slices.iter().take(MAX_SLICES).map(|s| IoSlice::new(s)).collect()
+    }
+
+    /// So many bytes are in the socket.
+    pub fn sent(&mut self, mut bytes: usize, timing: &Timing) {
+        self.unsent -= bytes;
+        self.sent += bytes as u64;
+        while bytes > 0 {
+            let front = self.slices.front_mut().expect("what was sent was queued");
+            if bytes < front.len() {
+                front.advance(bytes);
+                break;
+            }
+            bytes -= front.len();
+            self.slices.pop_front();
+        }
+        if self.ends.front().is_some_and(|(end, _)| *end <= self.sent) {
+            let now = Ticks::now();
+            while let Some((_, request)) = self.ends.pop_front_if(|(end, _)| *end <= self.sent) {
+                timing.finished(&request, now);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::timing::Appending;
+
+    #[test]
+    fn a_request_is_finished_when_its_last_byte_is_sent() {
+        let now = Ticks::now();
+        let peer = ([127, 0, 0, 1], 1).into();
+        let request = |api_key| Timed {
+            api_key,
+            peer,
+            bytes: 1,
+            begun: now,
+            whole: now,
+            started: now,
+            routed: now,
+            appended_here_ns: 0,
+            appending: Appending::default(),
+            ready: now,
+        };
+        let (mut outbox, timing) = (Outbox::default(), Timing::new());
+        outbox.push(vec![Bytes::from_static(b"abc"), Bytes::from_static(b"de")], request(3));
+        outbox.push(vec![Bytes::from_static(b"fg")], request(18));
+        assert_eq!((outbox.unsent(), outbox.front().len()), (7, 3));
+        let finished =
+            |timing: &Timing| timing.snapshot().apis.iter().map(|(key, _)| *key).collect::<Vec<_>>();
+        outbox.sent(4, &timing);
+        assert_eq!((outbox.unsent(), finished(&timing)), (3, vec![]));
+        assert_eq!(&*outbox.front()[0], b"e");
+        outbox.sent(2, &timing);
+        assert_eq!(finished(&timing), [3]);
+        outbox.sent(1, &timing);
+        assert!(outbox.is_empty() && finished(&timing) == [3, 18]);
+    }
+}
