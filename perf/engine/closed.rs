@@ -21,6 +21,8 @@ use crate::process;
 /// Different batches that are built beforehand, and the bytes that they may take.
 const VARIANTS: usize = 8;
 const VARIANT_BYTES: usize = 64 << 20;
+/// Requests without acknowledgement that a connection may send before the others have their turn.
+const TURN: usize = 64;
 const PATIENCE: u64 = 30_000_000_000;
 
 /// A request that is sent again and again: only its batch is shared between partitions.
@@ -96,8 +98,9 @@ fn drive(plan: &Plan, thread: usize, meter: Meter, rounds: Option<usize>) -> Out
         if t.connections.iter().all(|c| c.in_flight.is_empty() && c.lane.unsent() == 0) {
             break;
         }
-        wait(&mut poll, &mut events, 100_000_000)?;
-        if !events.is_empty() {
+        let busy = t.count_sent()?;
+        wait(&mut poll, &mut events, if busy { 0 } else { 100_000_000 })?;
+        if busy || !events.is_empty() {
             heard = now;
         } else if now > heard + PATIENCE {
             return Err(format!("the broker answered nothing for {} s", PATIENCE / 1_000_000_000));
@@ -184,9 +187,6 @@ impl<'a> Thread<'a> {
 
     fn serve(&mut self, index: usize, readable: bool) -> Outcome<()> {
         self.connections[index].lane.flush()?;
-        if self.acks == 0 {
-            return self.count_sent(index);
-        }
         let mut more = readable;
         while more {
             more = self.connections[index].lane.receive()?;
@@ -208,23 +208,27 @@ impl<'a> Thread<'a> {
         Ok(())
     }
 
-    /// Without acknowledgements a request is done when the kernel has it.
-    fn count_sent(&mut self, index: usize) -> Outcome<()> {
-        let mut rounds = 0;
-        while self.connections[index].in_flight.len() > self.connections[index].lane.unsent() {
-            let now = self.plan.clock.now();
-            if let Some(done) = self.connections[index].in_flight.pop_front() {
-                self.done(&done, now);
+    /// Without acknowledgements a request is done when the kernel has it. Returns whether a connection could go on
+    /// at once: no event comes while its socket has room.
+    fn count_sent(&mut self) -> Outcome<bool> {
+        let mut busy = false;
+        for index in 0..if self.acks == 0 { self.connections.len() } else { 0 } {
+            for _ in 0..TURN {
+                let now = self.plan.clock.now();
+                let connection = &mut self.connections[index];
+                if connection.in_flight.len() <= connection.lane.unsent() {
+                    break;
+                }
+                if let Some(done) = connection.in_flight.pop_front() {
+                    self.done(&done, now);
+                }
+                self.send_next(index, now)?;
+                self.connections[index].lane.flush()?;
             }
-            self.send_next(index, now)?;
-            rounds += 1;
-            // Others want to send too; the writable event does not come again while the socket has room.
-            if rounds % 64 == 0 {
-                self.meter.tick(now);
-            }
-            self.connections[index].lane.flush()?;
+            let connection = &self.connections[index];
+            busy |= connection.in_flight.len() > connection.lane.unsent();
         }
-        Ok(())
+        Ok(busy)
     }
 
     fn done(&mut self, done: &InFlight, now: u64) {
