@@ -224,7 +224,9 @@ impl<'a> Thread<'a> {
             producer.lane.flush()?;
         }
         let producer = &mut self.producers[lane];
-        let blocked = acks != 0 && producer.in_flight.len() >= self.limits.in_flight;
+        // What frees a place in flight is an event, and sends what waits.
+        let under_way = if acks == 0 { producer.lane.unsent() } else { producer.in_flight.len() };
+        let blocked = under_way >= self.limits.in_flight;
         if !producer.timed
             && !blocked
             && let Some(partition) = producer.active.front()
