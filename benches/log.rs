@@ -76,7 +76,7 @@ async fn produce(store: &ShardLog, replica: &Replica, batch: &Bytes, count: u64)
         let start = Instant::now();
         let mut last = None;
         for copy in copies {
-            last = replica.append(store, copy, now).expect("an append").lsn;
+            last = replica.append(store, copy, now, None).expect("an append").lsn;
         }
         spent += start.elapsed();
         let last = last.expect("a topic without write.caching has an lsn");
@@ -155,8 +155,13 @@ fn fetch_path(c: &mut Criterion) {
                     let (store, replica) = open(&path).await;
                     let wanted = (max_bytes / batch.len() + 2) as u64;
                     produce(&store, &replica, &batch, wanted).await;
-                    let position =
-                        Position { offset: 0, max_bytes, leader_epoch: -1, last_fetched_epoch: -1 };
+                    let position = Position {
+                        offset: 0,
+                        max_bytes,
+                        leader_epoch: -1,
+                        last_fetched_epoch: -1,
+                        committed: false,
+                    };
                     let start = Instant::now();
                     for _ in 0..count {
                         let read =
