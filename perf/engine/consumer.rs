@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use mio::{Events, Poll};
 
@@ -31,6 +31,20 @@ pub struct Group {
     pub end: Vec<i64>,
     /// Records read, by reading of the topic.
     pub seen: Vec<AtomicU64>,
+    /// By reading, the partitions of each member; empty where partitions go round.
+    pub assigned: Vec<Vec<Vec<i32>>>,
+    /// By reading, the offset to read next of each partition; empty without groups.
+    pub positions: Vec<Arc<[AtomicI64]>>,
+}
+
+impl Group {
+    /// Whether a partition is a consumer's to read.
+    fn gives(&self, reading: usize, member: usize, partition: usize) -> bool {
+        match self.assigned.get(reading) {
+            Some(members) => members[member].contains(&(partition as i32)),
+            None => partition % self.spec.count == member,
+        }
+    }
 }
 
 pub struct Consumed {
@@ -101,8 +115,9 @@ impl<'a> Thread<'a> {
         for consumer in Plan::share(spec.count * spec.fan_out, spec.threads, thread) {
             let (reading, member) = (consumer / spec.count, consumer % spec.count);
             for leader in 0..plan.target.leaders.len() {
-                let mine =
-                    |p: &usize| p % spec.count == member && usize::from(plan.target.leader_of[*p]) == leader;
+                let mine = |p: &usize| {
+                    group.gives(reading, member, *p) && usize::from(plan.target.leader_of[*p]) == leader
+                };
                 let partitions: Vec<Partition> = (0..plan.target.leader_of.len())
                     .filter(mine)
                     .map(|p| Partition::new(p as i32, group.start[p]))
@@ -164,7 +179,7 @@ impl<'a> Thread<'a> {
         let Thread { plan, group, meter, .. } = self;
         let r = &mut self.readers[reader];
         let now = plan.clock.now();
-        let Reader { lane, partitions, index, moved, is_moved, .. } = r;
+        let Reader { lane, partitions, index, moved, is_moved, reading, .. } = r;
         let (mut records, mut bytes) = (0, 0);
         let verify = group.spec.verify;
         let answer = frames::fetch_answer(lane.bytes(range), |f| {
@@ -188,6 +203,9 @@ impl<'a> Thread<'a> {
                 && partition.offset >= *end
             {
                 partition.restart(f.log_start_offset.max(0));
+            }
+            if let Some(positions) = group.positions.get(*reading) {
+                positions[f.partition as usize].store(partition.offset, Ordering::Relaxed);
             }
             if partition.offset != before && !is_moved[nth] {
                 is_moved[nth] = true;

@@ -6,6 +6,7 @@
 pub mod accumulator;
 pub mod closed;
 pub mod consumer;
+pub mod members;
 pub mod meter;
 pub mod open;
 pub mod order;

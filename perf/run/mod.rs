@@ -5,7 +5,7 @@ mod result;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 
@@ -13,7 +13,8 @@ use weir::client::OffsetAt;
 
 use crate::Outcome;
 use crate::engine::consumer::{self, Consumed, Group};
-use crate::engine::meter::{Interval, Meter, Role, Tally};
+use crate::engine::members::Team;
+use crate::engine::meter::{Interval, Meter, Role, Tally, histogram};
 use crate::engine::plan::{Plan, Produced};
 use crate::engine::{closed, open};
 use crate::process::{cpu_seconds, resident_bytes};
@@ -88,12 +89,20 @@ fn on_topic(place: &Place, broker: &mut Broker, topic: &str, mut workload: Workl
             ids.push(broker.producer_id()?);
         }
     }
-    let groups = groups(&workload, &beginning, &end)?;
+    let mut teams = Vec::new();
+    let groups = groups(&workload, (&place.broker, topic), (&beginning, &end), &mut teams)?;
     let plan = Arc::new(Plan::new(workload, target, ids));
-    Running::start(plan, groups, place).finish(place)
+    let mut run = Running::start(plan, groups, place).finish(place)?;
+    disband(teams, &place.broker, &mut run);
+    Ok(run)
 }
 
-fn groups(workload: &Workload, beginning: &[i64], end: &[i64]) -> Outcome<Vec<Arc<Group>>> {
+fn groups(
+    workload: &Workload,
+    (address, topic): (&str, &str),
+    (beginning, end): (&[i64], &[i64]),
+    teams: &mut Vec<Team>,
+) -> Outcome<Vec<Arc<Group>>> {
     let entries = workload.consumer.iter().enumerate();
     let group = |(entry, spec): (usize, &crate::workload::Consumer)| {
         let (start, turn) = match spec.from {
@@ -106,9 +115,46 @@ fn groups(workload: &Workload, beginning: &[i64], end: &[i64]) -> Outcome<Vec<Ar
             );
         }
         let seen = std::iter::repeat_with(Default::default).take(spec.fan_out).collect();
-        Ok(Arc::new(Group { entry, spec: spec.clone(), start, end: turn, seen }))
+        let mut group = Group {
+            entry,
+            spec: spec.clone(),
+            start,
+            end: turn,
+            seen,
+            assigned: Vec::new(),
+            positions: Vec::new(),
+        };
+        for reading in 0..if spec.group { spec.fan_out } else { 0 } {
+            let positions: Arc<[AtomicI64]> = group.start.iter().map(|o| AtomicI64::new(*o)).collect();
+            let name = format!("{topic}-{entry}-{reading}");
+            let team = Team::join(address, &name, topic, spec.count, positions.clone())?;
+            group.assigned.push(team.assigned.clone());
+            group.positions.push(positions);
+            teams.push(team);
+        }
+        Ok(Arc::new(group))
     };
     entries.map(group).collect()
+}
+
+/// Ends the groups. What went wrong in one is a problem of the run; how long commits took is worth a note.
+fn disband(mut teams: Vec<Team>, address: &str, run: &mut Run) {
+    let mut commits = histogram();
+    for team in &mut teams {
+        let outcome = team.disband().and_then(|took| {
+            commits.add(&took).expect("all histograms have the same bounds");
+            team.check_committed(address)
+        });
+        if let Err(problem) = outcome {
+            run.report.problems.push(problem);
+            run.report.valid = false;
+        }
+    }
+    if !commits.is_empty() {
+        let at = |q| time(commits.value_at_quantile(q) as f64);
+        let (p50, p99) = (at(0.5), at(0.99));
+        run.report.notes.push(format!("{} offset commits took p50 {p50}, p99 {p99}", commits.len()));
+    }
 }
 
 /// CPU and memory at a moment.

@@ -17,6 +17,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("fetch-1m", include_str!("../workloads/fetch-1m.toml")),
     ("fetch-8m", include_str!("../workloads/fetch-8m.toml")),
     ("fan-out", include_str!("../workloads/fan-out.toml")),
+    ("groups", include_str!("../workloads/groups.toml")),
     ("cold-reader", include_str!("../workloads/cold-reader.toml")),
     ("logs", include_str!("../workloads/logs.toml")),
     ("kafka-perf-test", include_str!("../workloads/kafka-perf-test.toml")),

@@ -65,6 +65,7 @@ impl Default for Consumer {
             fan_out: 1,
             count: 1,
             threads: 1,
+            group: false,
             from: From::Tail,
             max_bytes: Size(1 << 20),
             min_bytes: Size(1),

@@ -219,6 +219,8 @@ pub struct Consumer {
     /// Consumers that share one reading of the topic.
     pub count: usize,
     pub threads: usize,
+    /// Share the topic through a consumer group: join, keep alive, commit every second.
+    pub group: bool,
     pub from: From,
     pub max_bytes: Size,
     pub min_bytes: Size,
@@ -280,6 +282,8 @@ impl Workload {
                 c.count >= 1 && c.fan_out >= 1 && c.threads >= 1,
                 "a consumer's numbers must be at least 1",
             )?;
+            let fits = !c.group || (c.from == From::Tail && c.count <= 1000);
+            require(fits, "a group reads the tail, with at most 1,000 members")?;
             require(c.count * c.fan_out <= 100_000, "too many consumers")?;
         }
         Ok(())
