@@ -31,12 +31,15 @@ pub struct Team {
     pub assigned: Vec<Vec<i32>>,
 }
 
+/// Partitions of a member, and since when.
+type Given = (Vec<i32>, Instant);
+
 struct Shared {
     stop: AtomicBool,
     /// The run has begun: nobody may join again.
     running: AtomicBool,
     /// By member, what it was given last and when.
-    given: Mutex<Vec<Option<(Vec<i32>, Instant)>>>,
+    given: Mutex<Vec<Option<Given>>>,
     positions: Arc<[AtomicI64]>,
 }
 
