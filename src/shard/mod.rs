@@ -6,6 +6,7 @@ pub mod coordinator;
 mod fetch;
 mod lookup;
 mod maintain;
+mod markers;
 pub mod message;
 pub mod metrics;
 mod produce;
@@ -13,6 +14,7 @@ pub mod serve;
 pub mod sessions;
 pub mod timing;
 mod topics;
+pub mod transactional;
 mod wait;
 
 use std::cell::{Cell, RefCell};
@@ -24,6 +26,7 @@ use std::time::Instant;
 
 use crate::cluster::{ControlReply, ControlRequest, Image};
 use crate::coordinator::group::Groups;
+use crate::coordinator::txn::Transactions;
 use crate::log::{Lsn, ShardLog};
 use crate::model::settings::BrokerSettings;
 use crate::model::{PartitionId, shard_of};
@@ -65,6 +68,8 @@ pub struct Shard {
     /// Where the clock of deadlines begins.
     started: Instant,
     groups: Driver<Groups>,
+    transactions: Driver<Transactions>,
+    lanes: transactional::Lanes,
 }
 
 impl Shard {

@@ -16,3 +16,4 @@ mod offsets;
 mod process;
 mod produce;
 mod storage;
+mod transactions;
