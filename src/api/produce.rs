@@ -7,10 +7,12 @@ use kafka_wire::produce_response::{
 };
 use kafka_wire_core::{StrBytes, Uuid};
 
+use super::throttle::{millis, with_wait};
 use super::{Cx, Outcome, Pending, close, respond};
 use crate::model::{PartitionId, TopicId};
 use crate::partition::AppendError;
 use crate::partition::producer::ProducerError;
+use crate::security::quota::Kind;
 use crate::shard::message::{ProduceEntry, ProduceError, ProduceResult, Reply, Request};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::produce::ProduceFrame;
@@ -49,6 +51,7 @@ struct TopicAnswer {
 const FIRST_WITH_ZSTD: i16 = 7;
 
 pub fn start(cx: Cx, body: BytesMut) -> Pending {
+    let size = body.len();
     let frame = match ProduceFrame::parse(body, cx.version) {
         Ok(frame) => frame,
         Err(e) => return close(format!("malformed Produce request: {e}")),
@@ -82,7 +85,8 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
             let Reply::Produce(answers) = call.await else { unreachable!("answered in kind") };
             results[owner] = answers.into_iter().map(Some).collect();
         }
-        finish(&cx, acks, topics, results)
+        let wait = cx.charge(Kind::Produce, size);
+        with_wait(finish(&cx, acks, topics, results, millis(wait)), wait)
     })
 }
 
@@ -161,9 +165,11 @@ fn finish(
     acks: i16,
     topics: Vec<TopicAnswer>,
     mut results: Vec<Vec<Option<ProduceResult>>>,
+    throttle_ms: i32,
 ) -> Outcome {
     let mut failed = None;
     let mut response = ProduceResponse::default();
+    response.throttle_time_ms = throttle_ms;
     for topic in topics {
         let mut out = TopicProduceResponse::default();
         out.name = topic.name;
@@ -260,5 +266,5 @@ fn answer_all(cx: &Cx, frame: ProduceFrame, code: ErrorCode) -> Outcome {
             .map(|p| (p.index, Place::Answered(Answer::error(code, None))))
             .collect(),
     });
-    finish(cx, frame.acks, topics.collect(), Vec::new())
+    finish(cx, frame.acks, topics.collect(), Vec::new(), 0)
 }

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::api::{self, Outcome, Pending};
+use super::in_flight::InFlight;
+use crate::api::{self, Outcome};
 use crate::rt;
 use crate::rt::net::{MAX_SLICES, Socket, Stream};
 use crate::shard::Shard;
@@ -28,14 +30,6 @@ const FETCH: i16 = 1;
 const IDLE_CHECK: Duration = Duration::from_secs(1);
 /// Bytes of responses that may wait for a slow reader before its requests are no longer read.
 const UNSENT: usize = 8 * 1024 * 1024;
-
-struct InFlight {
-    pending: Pending,
-    ready: Option<Outcome>,
-    api_key: i16,
-    bytes: usize,
-    started: Instant,
-}
 
 struct Connection {
     shard: Rc<Shard>,
@@ -55,6 +49,8 @@ struct Connection {
     overdraft: bool,
     last_active: Instant,
     affinity: Rc<Affinity>,
+    /// The client is over a quota, and was told to wait: until then nothing of it is read.
+    muted: Option<Pin<Box<rt::Sleep>>>,
 }
 
 /// How a connection leaves its shard.
@@ -86,6 +82,7 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             overdraft: false,
             last_active: rt::now(),
             affinity: Rc::default(),
+            muted: None,
         };
         let end = connection.run().await;
         connection.abandon();
@@ -136,7 +133,7 @@ impl Connection {
     fn poll_once(&mut self, cx: &mut Context<'_>, stopping: bool) -> Result<Option<End>, String> {
         loop {
             let held_back = self.is_held_back(cx);
-            let open = !stopping && self.closing.is_none();
+            let open = !stopping && self.closing.is_none() && !self.is_muted(cx);
             let mut progress = false;
             if open && !held_back {
                 match self.start_requests() {
@@ -161,13 +158,16 @@ impl Connection {
             }
             if idle
                 && self.input.is_empty()
+                && self.muted.is_none()
                 && let Some(target) = self.destination()
             {
                 return Ok(Some(End::Moves(target)));
             }
             // What was answered may have made room for what was held back.
             let released = held_back && !stopping && !self.is_held_back(cx);
-            if !progress && !released {
+            // Also so that the end of a mute that has just begun wakes this task.
+            let unmuted = self.muted.is_some() && !self.is_muted(cx);
+            if !progress && !released && !unmuted {
                 return Ok(None);
             }
         }
@@ -220,6 +220,13 @@ impl Connection {
             return self.is_held_back(cx);
         }
         true
+    }
+
+    fn is_muted(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.muted.as_mut().is_some_and(|mute| mute.as_mut().poll(cx).is_ready()) {
+            self.muted = None;
+        }
+        self.muted.is_some()
     }
 
     /// Tells the budget what has come of a large frame.
@@ -295,24 +302,21 @@ impl Connection {
         self.shard.take_memory(bytes);
         let started = rt::now();
         self.last_active = started;
-        let pending = api::start(&self.shard, self.peer, self.local, &self.affinity, header, body);
-        self.in_flight.push_back(InFlight { pending, ready: None, api_key, bytes, started });
+        let client = header.client_id.clone();
+        let begin = || api::start(&self.shard, self.peer, self.local, &self.affinity, header, body);
+        self.in_flight.push_back(InFlight::new(&self.shard, (api_key, bytes), &client, started, begin));
         Ok(())
     }
 
     /// Drives all requests under way, and queues the answers of those whose turn it is.
     fn poll_answers(&mut self, cx: &mut Context<'_>) {
         for request in self.in_flight.iter_mut().filter(|r| r.ready.is_none()) {
-            if let Poll::Ready(outcome) = request.pending.as_mut().poll(cx) {
-                request.ready = Some(outcome);
-            }
+            request.poll(cx);
         }
-        while self.in_flight.front().is_some_and(|r| r.ready.is_some()) {
-            let Some(InFlight { ready: Some(outcome), api_key, bytes, started, .. }) =
-                self.in_flight.pop_front()
-            else {
-                unreachable!("checked above")
-            };
+        while let Some(outcome) = self.in_flight.front_mut().and_then(|r| r.ready.take()) {
+            let Some(request) = self.in_flight.pop_front() else { unreachable!("it was the first") };
+            let InFlight { api_key, bytes, started, .. } = request;
+            request.settle(&self.shard);
             self.shard.give_memory(bytes);
             match outcome {
                 Outcome::Silent => self.shard.metrics.response(api_key, 0, started.elapsed()),
@@ -322,15 +326,21 @@ impl Connection {
                     self.closing = Some(reason);
                     return self.abandon_requests();
                 }
-                Outcome::Respond(slices) => {
-                    let length = slices.iter().map(Bytes::len).sum();
-                    self.shard.metrics.response(api_key, length, started.elapsed());
-                    self.shard.take_memory(length);
-                    self.unsent += length;
-                    self.output.extend(slices);
+                Outcome::Respond(slices) => self.respond(api_key, slices, started),
+                Outcome::Throttled(slices, wait) => {
+                    self.respond(api_key, slices, started);
+                    self.muted = Some(Box::pin(rt::sleep(wait)));
                 }
             }
         }
+    }
+
+    fn respond(&mut self, api_key: i16, slices: Vec<Bytes>, started: Instant) {
+        let length = slices.iter().map(Bytes::len).sum();
+        self.shard.metrics.response(api_key, length, started.elapsed());
+        self.shard.take_memory(length);
+        self.unsent += length;
+        self.output.extend(slices);
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), String> {

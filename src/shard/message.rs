@@ -10,9 +10,11 @@ use super::metrics::MetricsSnapshot;
 use crate::cluster::{ControlReply, ControlRequest, Image};
 use crate::coordinator::group;
 use crate::model::PartitionId;
+use crate::partition::producer::ProducerView;
 use crate::partition::{AppendError, Appended, FoundOffset, Position, ReadError, ReadOutcome};
 use crate::rt::mesh;
 use crate::rt::net::Socket;
+use crate::security::quota::Holder;
 
 /// A batch for one partition.
 pub struct ProduceEntry {
@@ -60,6 +62,11 @@ pub enum Request {
     /// For the group coordinator of this partition.
     Group(PartitionId, Box<group::Request>),
     ListGroups(group::ListFilter),
+    /// What partitions take on disk and in the tail.
+    Sizes(Vec<PartitionId>),
+    Producers(Vec<PartitionId>),
+    /// What another shard's clients used of their quotas since it said so last.
+    QuotaUse(Arc<[(Arc<Holder>, f64)]>),
     /// A connection that this shard is to serve.
     Connection(Socket),
     /// From the control thread: the metadata changed.
@@ -96,6 +103,8 @@ pub enum Reply {
     DeleteRecords(Vec<Result<i64, ReadError>>),
     Group(Result<Box<group::Reply>, Unavailable>),
     ListGroups(Result<Vec<group::Listed>, Unavailable>),
+    Sizes(Vec<Option<u64>>),
+    Producers(Vec<Result<Vec<ProducerView>, ReadError>>),
     Metrics(Box<MetricsSnapshot>),
     Control(ControlReply),
     Done,

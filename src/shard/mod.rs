@@ -9,6 +9,7 @@ mod maintain;
 pub mod message;
 pub mod metrics;
 mod produce;
+pub mod quotas;
 pub mod serve;
 pub mod sessions;
 mod topics;
@@ -42,6 +43,7 @@ pub struct Shard {
     pub port: Rc<Port>,
     pub metrics: ShardMetrics,
     pub sessions: RefCell<Sessions>,
+    pub quotas: quotas::Quotas,
     /// Open connections of each shard: the only counters that threads share, read when a connection is handed out.
     pub connections: Arc<[AtomicUsize]>,
     settings: Arc<BrokerSettings>,

@@ -15,4 +15,5 @@ mod hostile;
 mod offsets;
 mod process;
 mod produce;
+mod quotas;
 mod storage;
