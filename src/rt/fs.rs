@@ -1,7 +1,9 @@
 //! Directories and small files: blocking calls, for start-up and for [`super::blocking`].
 
+use std::ffi::CString;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 pub use std::fs::{create_dir_all, remove_dir_all, remove_file, rename};
@@ -32,6 +34,28 @@ pub fn len(path: impl AsRef<Path>) -> io::Result<u64> {
 
 pub fn read_all(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     fs::read(path)
+}
+
+/// How large a file system is, and how much of it this process may still write.
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    pub total: u64,
+    pub usable: u64,
+}
+
+/// The file system that holds `path`.
+pub fn space(path: impl AsRef<Path>) -> io::Result<Space> {
+    let path = CString::new(path.as_ref().as_os_str().as_bytes())?;
+    // SAFETY: a zeroed statvfs is valid, the path ends in a zero byte, and the call writes no more than the struct.
+    let stat = unsafe {
+        let mut stat: libc::statvfs = std::mem::zeroed();
+        if libc::statvfs(path.as_ptr(), &mut stat) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        stat
+    };
+    let block = stat.f_frsize;
+    Ok(Space { total: stat.f_blocks.saturating_mul(block), usable: stat.f_bavail.saturating_mul(block) })
 }
 
 /// Makes creations, renames and removals in a directory durable.

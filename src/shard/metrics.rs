@@ -12,6 +12,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::timing::{Timing, TimingSnapshot};
+use crate::security::quota::Kind;
 
 /// One more than the highest API key that is counted by itself; others share the last place.
 const API_SLOTS: usize = 128;
@@ -106,6 +107,14 @@ pub struct ShardMetrics {
     fetched_bytes: Counter,
     /// Where the time of requests goes.
     pub timing: Timing,
+    throttled: [Throttled; Kind::ALL.len()],
+}
+
+/// Responses that told a client to wait, and for how long.
+#[derive(Default)]
+struct Throttled {
+    responses: Counter,
+    ms: Counter,
 }
 
 impl ShardMetrics {
@@ -122,6 +131,7 @@ impl ShardMetrics {
             produced_bytes: Counter::default(),
             fetched_bytes: Counter::default(),
             timing: Timing::new(),
+            throttled: Default::default(),
         }
     }
 
@@ -198,6 +208,13 @@ impl ShardMetrics {
         self.fetched_bytes.add(bytes as u64);
     }
 
+    /// A client over its quota was told to wait.
+    pub fn throttled(&self, kind: Kind, wait: Duration) {
+        let throttled = &self.throttled[kind as usize];
+        throttled.responses.add(1);
+        throttled.ms.add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    }
+
     /// A copy for the control thread. The journal's figures and gauges are filled in by the caller.
     pub fn snapshot(&self) -> MetricsSnapshot {
         let apis = self.apis.iter().enumerate().filter_map(|(key, api)| {
@@ -226,6 +243,10 @@ impl ShardMetrics {
             produced_bytes: self.produced_bytes.get(),
             fetched_bytes: self.fetched_bytes.get(),
             read_from_disk_bytes: 0,
+            throttled: Kind::ALL.map(|kind| {
+                let throttled = &self.throttled[kind as usize];
+                (kind.key(), throttled.responses.get(), throttled.ms.get())
+            }),
             journal: JournalSnapshot::default(),
             gauges: Gauges::default(),
             timing: self.timing.snapshot(),
@@ -286,6 +307,8 @@ pub struct MetricsSnapshot {
     pub fetched_bytes: u64,
     /// By the log for readers, as it counts them.
     pub read_from_disk_bytes: u64,
+    /// By quota: responses that told a client to wait, and the milliseconds.
+    pub throttled: [(&'static str, u64, u64); Kind::ALL.len()],
     pub journal: JournalSnapshot,
     pub gauges: Gauges,
     pub timing: TimingSnapshot,

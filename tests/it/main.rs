@@ -15,5 +15,6 @@ mod hostile;
 mod offsets;
 mod process;
 mod produce;
+mod quotas;
 mod storage;
 mod transactions;

@@ -106,7 +106,7 @@ pub fn partition_dir(data_dir: &Path, topic: &str, partition: i32) -> PathBuf {
     topics_dir(data_dir).join(format!("{topic}-{partition}"))
 }
 
-fn topics_dir(data_dir: &Path) -> PathBuf {
+pub fn topics_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("topics")
 }
 
