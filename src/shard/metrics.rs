@@ -12,6 +12,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::timing::{Timing, TimingSnapshot};
+use crate::log::ScrubStats;
 use crate::security::quota::Kind;
 
 /// One more than the highest API key that is counted by itself; others share the last place.
@@ -290,6 +291,11 @@ pub struct Gauges {
     pub tail_bytes: u64,
     pub cache_bytes: u64,
     pub request_bytes: u64,
+    pub scrub: ScrubStats,
+    /// Partitions with records at rest that cannot be read.
+    pub damaged: u64,
+    /// Partitions that are not served because durable records of theirs are missing.
+    pub unrepaired: u64,
 }
 
 /// One shard's figures, on their way to the control thread.

@@ -14,7 +14,9 @@
 mod aside;
 mod maintain;
 mod open;
+mod removal;
 mod room;
+mod scrub;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -28,7 +30,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::checkpoint::{Checkpoint, PartitionState};
+use super::checkpoint::{Checkpoint, DamagedRange, PartitionState};
 use super::journal::{Journal, JournalSettings};
 use super::partition_log::PartitionCheckpoint;
 use super::{BatchCache, JournalFailed, LogError, Lsn, PartitionLog};
@@ -39,6 +41,8 @@ use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
 
 use room::{Gate, either};
+pub use scrub::ScrubStats;
+pub use sweep::sweep;
 
 /// What recovery has to know of the cluster's metadata.
 pub trait Topics {
@@ -64,6 +68,10 @@ pub struct LogSettings {
     pub cache_bytes: usize,
     pub retention_interval: Duration,
     pub checkpoint_interval: Duration,
+    /// Bytes a second that the scrubber reads back; zero turns it off.
+    pub scrub_rate: u64,
+    /// How long the scrubber rests before it begins again, and before it begins at all.
+    pub scrub_interval: Duration,
 }
 
 impl Default for LogSettings {
@@ -79,6 +87,8 @@ impl Default for LogSettings {
             cache_bytes: 128 << 20,
             retention_interval: Duration::from_secs(60),
             checkpoint_interval: Duration::from_secs(60),
+            scrub_rate: 0,
+            scrub_interval: Duration::from_secs(86_400),
         }
     }
 }
@@ -127,6 +137,7 @@ struct Held {
     log: Rc<PartitionLog>,
     topic: String,
     repair: Option<Arc<str>>,
+    damaged: RefCell<Vec<DamagedRange>>,
     /// The log could not be opened: what the last checkpoint said of it stays as it is.
     frozen: Option<Box<PartitionState>>,
 }
@@ -155,6 +166,8 @@ pub struct ShardLog {
     /// The last lsn at the last checkpoint, and whether anything else changed since.
     checkpoint_lsn: Cell<Lsn>,
     changed: Cell<bool>,
+    removals_unsynced: Cell<bool>,
+    scrub: RefCell<ScrubStats>,
     /// Whether a checkpoint was written since the start.
     current: Cell<bool>,
 }
@@ -200,25 +213,22 @@ impl ShardLog {
         let dir = partition_dir(&self.data_dir, topic, id.index);
         if rt::fs::exists(&dir) {
             sweep::set_directory_aside(&self.data_dir, &dir, "it was there before its partition");
+            self.removals_unsynced.set(true);
         }
+        self.sync_removals();
         let nothing = PartitionCheckpoint { clean: true, ..nothing_on_disk() };
         let log = PartitionLog::open(dir, id, &config, Some(nothing), &self.cache)
             .expect("opening a log without files touches no disk");
-        let held = Held { log: log.clone(), topic: topic.to_owned(), repair: None, frozen: None };
+        let held = Held {
+            log: log.clone(),
+            topic: topic.to_owned(),
+            repair: None,
+            damaged: RefCell::default(),
+            frozen: None,
+        };
         self.logs.borrow_mut().insert(id, held);
         self.changed.set(true);
         log
-    }
-
-    /// Deletes a partition's log with its directory.
-    pub async fn remove(&self, id: PartitionId) {
-        let held = self.logs.borrow_mut().remove(&id);
-        self.changed.set(true);
-        if let Some(held) = held
-            && let Err(e) = held.log.remove().await
-        {
-            log::warn!("removing {}-{}: {e}", held.topic, id.index);
-        }
     }
 
     /// Puts a stamped batch into the journal and the log; neither, when the journal has failed.
@@ -302,6 +312,7 @@ impl ShardLog {
     }
 
     async fn replace_checkpoint(&self, states: &States<'_>, closed: bool) -> Result<(), LogError> {
+        self.note_damage();
         let last = self.journal.last();
         let (salt, generation) = self.journal.identity();
         let changed = self.changed.replace(false);
@@ -363,6 +374,7 @@ impl Held {
             high_watermark: end_offset,
             producers: states(id),
             repair: self.repair.as_ref().map(|why| why.to_string()),
+            damaged: self.damaged_from(self.log.start_offset()),
         }
     }
 }
