@@ -261,6 +261,8 @@ impl Inner {
         }
     }
 
+    /// Zeros are due when less than half of what should be ahead is left: a long write for many commits, not a short one
+    /// after each.
     fn chore(&self) -> Option<Chore> {
         let gather = self.gather.borrow();
         let files = self.files.borrow();
@@ -268,10 +270,9 @@ impl Inner {
         let mut wanted = ahead;
         if let Some(slot) = files.used.back().filter(|slot| slot.last.is_none()) {
             let end = slot.header.file_offset(gather.end()).min(slot.bytes);
-            let goal = (end + ahead).min(slot.bytes);
             let from = slot.written.max((end + ahead / 4).next_multiple_of(BLOCK as u64));
-            if from < goal {
-                return Some(zero_chore(slot, from, goal));
+            if from < (end + ahead / 2).min(slot.bytes) {
+                return Some(zero_chore(slot, from, end + ahead));
             }
             wanted = (end + ahead).saturating_sub(slot.bytes);
         }
@@ -281,8 +282,8 @@ impl Inner {
         let Some(spare) = files.free.iter().rfind(|slot| slot.bytes == files.regular_bytes) else {
             return Some(Chore::Create);
         };
-        let goal = wanted.min(spare.bytes).next_multiple_of(BLOCK as u64);
-        (spare.written < goal).then(|| zero_chore(spare, spare.written, goal))
+        (spare.written < wanted.saturating_sub(ahead / 2).min(spare.bytes))
+            .then(|| zero_chore(spare, spare.written, wanted.next_multiple_of(BLOCK as u64)))
     }
 
     async fn zero(

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::log::Lsn;
 use crate::model::PartitionId;
 use crate::rt;
+use crate::rt::record::{Event, Recording};
 
 use super::tests::partition;
 use super::{Journal, JournalSettings, Known, Recovery, Replayed};
@@ -240,4 +241,28 @@ fn one_commit_covers_what_gathered_while_another_was_under_way() {
         assert!(journal.commits() < 200, "{} commits for 1000 appends", journal.commits());
         assert_eq!(journal.backlog_bytes(), 0);
     });
+}
+
+#[test]
+fn zeros_ahead_are_written_for_many_commits_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let recording = Recording::start(dir.path()).unwrap();
+    let path = dir.path().to_owned();
+    let commits = 48;
+    rt::block_on(async move {
+        let (journal, _) = Journal::open(&path, settings(), Known::default()).await.unwrap();
+        for n in 0..commits {
+            let lsn = journal.append(partition(0), n, 0, &batch(n)).unwrap();
+            journal.wait_durable(lsn).await.unwrap();
+        }
+        journal.close().await.unwrap();
+    });
+    let zeros =
+        |event: &Event| matches!(event, Event::Write { bytes, .. } if bytes.iter().all(|byte| *byte == 0));
+    let written = recording.finish().iter().filter(|event| zeros(event)).count();
+    // A block a commit, and half of 64 KiB a write.
+    assert!(
+        (1..=commits as usize / 8 + 4).contains(&written),
+        "{written} writes of zeros for {commits} commits"
+    );
 }
