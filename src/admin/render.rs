@@ -30,6 +30,7 @@ pub fn metrics(shards: &[MetricsSnapshot], process: &Process) -> String {
     journal(&mut text, shards);
     memory(&mut text, shards);
     integrity(&mut text, shards);
+    coordinators(&mut text, shards);
     of_process(&mut text, process);
     text.finish()
 }
@@ -266,6 +267,22 @@ fn integrity(text: &mut Text, shards: &[MetricsSnapshot]) {
     each_shard(text, shards, ("weir_damaged_partitions", gauge, help), |s| s.gauges.damaged);
     let help = "Partitions that are not served until they are repaired.";
     each_shard(text, shards, ("weir_unrepaired_partitions", gauge, help), |s| s.gauges.unrepaired);
+}
+
+fn coordinators(text: &mut Text, shards: &[MetricsSnapshot]) {
+    text.family(
+        "weir_coordinators",
+        Kind::Gauge,
+        "Partitions of internal topics, by the state of their coordinator.",
+    );
+    for shard in shards {
+        for (of, counts) in ["groups", "transactions"].into_iter().zip(shard.gauges.coordinators) {
+            for (state, count) in ["loading", "serving", "failed"].into_iter().zip(counts) {
+                let labels = [("shard", &*shard.shard.to_string()), ("of", of), ("state", state)];
+                text.sample(&labels, count as f64);
+            }
+        }
+    }
 }
 
 fn of_process(text: &mut Text, process: &Process) {

@@ -296,6 +296,8 @@ pub struct Gauges {
     pub damaged: u64,
     /// Partitions that are not served because durable records of theirs are missing.
     pub unrepaired: u64,
+    /// Coordinators of groups, then of transactions: loading, serving, failed.
+    pub coordinators: [[usize; 3]; 2],
 }
 
 /// One shard's figures, on their way to the control thread.

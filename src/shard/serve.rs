@@ -287,6 +287,7 @@ impl Shard {
             scrub: self.store.scrub_stats(),
             damaged: self.store.damaged().len() as u64,
             unrepaired: self.store.unrepaired() as u64,
+            coordinators: [self.groups().counts(), self.transactions().counts()],
         };
         snapshot
     }

@@ -52,7 +52,10 @@ impl Shard {
     fn begin<M: Machine>(self: &Rc<Self>, get: Get<M>, partition: PartitionId, machine: M) {
         let driver: &Driver<M> = get(self);
         match driver.slots.borrow_mut().get_mut(&partition) {
-            Some(slot @ Slot::Loading) => *slot = Slot::Active { machine, written: None },
+            // What was replayed need not be durable yet.
+            Some(slot @ Slot::Loading) => {
+                *slot = Slot::Active { machine, written: Some(self.store.journal().last()) };
+            }
             // The partition went away meanwhile.
             _ => return,
         }

@@ -5,7 +5,8 @@
 //! partition's replica; what rests on it (settled replies, commands) waits in one queue until the journal has it.
 //! Timers of all machines are one heap with one sleeping task.
 //!
-//! A machine whose log cannot be read, or whose append failed, serves nothing any more: a restart decides.
+//! A machine whose append failed knows more than its log does: it is loaded again after a pause. One whose log cannot be
+//! read serves nothing: a restart decides.
 
 mod load;
 mod oneshot;
@@ -17,6 +18,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use super::Shard;
 use crate::cluster::Image;
@@ -25,6 +27,9 @@ use crate::log::Lsn;
 use crate::model::PartitionId;
 use crate::rt::{self, Notify};
 use crate::wire::records::{BatchBuilder, BatchMark};
+
+/// How long a machine rests after a failed append: a full disk, say, which does not pass at once.
+const REST: Duration = Duration::from_secs(1);
 
 /// Why a coordinator does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -191,10 +196,11 @@ impl Shard {
             let Some(Slot::Active { machine, .. }) = slots.get_mut(&partition) else { return };
             event(machine, &mut fx);
         }
-        self.carry_out(driver, partition, fx);
+        self.carry_out(get, partition, fx);
     }
 
-    fn carry_out<M: Machine>(self: &Rc<Self>, driver: &Driver<M>, partition: PartitionId, fx: Effects<M>) {
+    fn carry_out<M: Machine>(self: &Rc<Self>, get: Get<M>, partition: PartitionId, fx: Effects<M>) {
+        let driver = get(self);
         for (at, timer) in fx.timers {
             if driver.timers.borrow_mut().push(at, (partition, timer)) {
                 driver.timers_changed.notify_all();
@@ -218,7 +224,7 @@ impl Shard {
         };
         let written = match written {
             Ok(written) => written.filter(|lsn| *lsn > self.durable_lsn.get()),
-            Err(why) => return driver.fail(partition, &why),
+            Err(why) => return self.reload(get, partition, &why),
         };
         let mut settled = Vec::new();
         for answer in fx.replies {
@@ -235,6 +241,19 @@ impl Shard {
             }
             _ => fx.commands.into_iter().for_each(|command| (driver.perform)(self, partition, command)),
         }
+    }
+
+    /// Takes a machine that is ahead of its log out of service, and makes it anew from the log.
+    fn reload<M: Machine>(self: &Rc<Self>, get: Get<M>, partition: PartitionId, why: &str) {
+        get(self).fail(partition, why);
+        let shard = self.clone();
+        rt::spawn(async move {
+            rt::sleep(REST).await;
+            let still = matches!(get(&shard).slots.borrow().get(&partition), Some(Slot::Failed));
+            if still {
+                shard.take_up(get, partition);
+            }
+        });
     }
 
     /// Something was appended to a machine's partition past it: tells the machine, whose replies rest on it from now on.
