@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use super::consume::{ConsumeArgs, Consumer, Cursor};
 use super::failure::Failure;
+use super::interrupt::Interrupt;
 use crate::client::Membership;
 
 /// How long a member without partitions waits before it looks again.
 const IDLE: Duration = Duration::from_millis(500);
 
 pub fn run(consumer: &mut Consumer<'_>, args: &ConsumeArgs, group: &str) -> Result<(), Failure> {
+    let interrupt = Interrupt::watch()?;
     let mut membership = Membership::join(&mut consumer.client, group, &args.topic)?;
-    let outcome = read(consumer, args, group, &mut membership);
+    let outcome = read(consumer, args, group, &mut membership, &interrupt);
     // What ended the reading counts for more than a failure to say goodbye.
     let left = membership.leave(&mut consumer.client);
     outcome.and(left.map_err(Failure::from))
@@ -23,12 +25,13 @@ fn read(
     args: &ConsumeArgs,
     group: &str,
     membership: &mut Membership,
+    interrupt: &Interrupt,
 ) -> Result<(), Failure> {
     loop {
         let mut cursors = cursors(consumer, args, group, &membership.partitions())?;
         let mut committed: Vec<(i32, i64)> = positions(&cursors);
         loop {
-            if consumer.is_over(&cursors, args.exit_at_end) {
+            if interrupt.is_asked() || consumer.is_over(&cursors, args.exit_at_end) {
                 return Ok(());
             }
             if cursors.iter().all(Cursor::is_done) {

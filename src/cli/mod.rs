@@ -10,6 +10,7 @@ mod doctor;
 mod failure;
 mod format;
 mod group;
+mod interrupt;
 mod latency;
 mod output;
 mod partitioner;

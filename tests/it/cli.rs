@@ -1,6 +1,6 @@
 //! `weir topic`, `weir group`, `weir produce`, `weir consume`: what a person and a script see.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Output, Stdio};
 
 use serde_json::Value;
@@ -155,4 +155,24 @@ fn a_group_from_the_command_line() {
     ok(&["group", "delete", &group]);
     fails(&["group", "delete", &group], 1, "GROUP_ID_NOT_FOUND");
     ok(&["group", "delete", &group, "--if-exists"]);
+}
+
+#[test]
+fn an_interrupted_member_commits_and_leaves() {
+    let (topic, group) = (unique("cli-interrupted"), unique("cli-interrupted"));
+    ok(&["topic", "create", &topic]);
+    ok_with_input(&["produce", &topic], "first\n");
+    let mut command = weir();
+    command.args(["consume", &topic, "--group", &group, "--broker", &shared().to_string()]);
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the weir binary starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("a line");
+    assert_eq!(line, "first\n");
+    // SAFETY: the child has not been waited for, so its pid is its own.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
+    assert!(child.wait().expect("it ends").success());
+    // A member that only stops is counted until its session is over.
+    let described = json(&["group", "describe", &group, "--json"]);
+    assert_eq!((&described["state"], &described["lag"]), (&"Empty".into(), &0.into()), "{described}");
 }
