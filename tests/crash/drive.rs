@@ -388,7 +388,7 @@ fn epoch(topic: &Topic, id: PartitionId) -> i32 {
 }
 
 /// A batch as a producer sends it.
-fn batch(producer: i64, sequence: i32, count: i32, size: usize, random: &mut Random) -> BytesMut {
+pub fn batch(producer: i64, sequence: i32, count: i32, size: usize, random: &mut Random) -> BytesMut {
     let now = rt::unix_ms();
     let record = |offset_delta: i32, random: &mut Random| {
         let seed = random.next();

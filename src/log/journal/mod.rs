@@ -18,6 +18,7 @@ mod commit;
 mod files;
 mod format;
 mod gather;
+mod inspect;
 mod recovery;
 mod scan;
 mod stats;
@@ -38,6 +39,7 @@ use super::{JournalFailed, LogError, Lsn};
 
 use commit::Inner;
 pub use commit::may_pass;
+pub use inspect::{Inspected, inspect};
 pub use recovery::{Damage, Entry, Known, Recovery, Replayed, ReplayedFile, draw_salt};
 pub use stats::JournalStats;
 

@@ -17,8 +17,10 @@
 pub mod epochs;
 pub mod extents;
 pub mod index;
+pub mod offline;
 pub mod reader;
 pub mod recover;
+mod repair;
 pub mod retention;
 mod retire;
 pub mod roll;

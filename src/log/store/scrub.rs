@@ -5,6 +5,7 @@
 //! the log starts behind it or a repair takes it away. Its readers get an error; everything else is served.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::log::checkpoint::DamagedRange;
@@ -53,6 +54,18 @@ impl ShardLog {
         let logs = self.logs.borrow();
         let damaged = logs.iter().map(|(id, held)| (*id, held.damaged_from(held.log.start_offset())));
         damaged.filter(|(_, ranges)| !ranges.is_empty()).collect()
+    }
+
+    /// Takes the marks off the partitions that could be opened; the reasons they had. For a repair, which closes the log
+    /// right after: what is missing is no longer promised then.
+    pub fn clear_marks(&self) -> Vec<(PartitionId, Arc<str>)> {
+        let mut cleared = Vec::new();
+        for (id, held) in self.logs.borrow_mut().iter_mut().filter(|(_, held)| held.frozen.is_none()) {
+            held.damaged.borrow_mut().clear();
+            cleared.extend(held.repair.take().map(|why| (*id, why)));
+        }
+        self.changed.set(true);
+        cleared
     }
 
     /// How many partitions must not lead.
