@@ -10,7 +10,7 @@
 //! - Journal files are reused only after the checkpoint that no longer needs them is in place.
 //! - The copy serves where the other cannot be read. Where they differ, the last store did not get to its end, and
 //!   either is good; a start makes them equal before anything relies on it.
-//! - Version 2; version 1 had no damaged ranges. Integers in the frame are little-endian. A new field means a new
+//! - Version 2; version 1 had no damaged ranges, no checksums of active segments and no lasting generation. Integers in the frame are little-endian. A new field means a new
 //!   version and a reader for the old one.
 
 use std::path::{Path, PathBuf};
@@ -36,6 +36,8 @@ pub struct Checkpoint {
     pub salt: u32,
     /// The newest generation of the journal.
     pub generation: u64,
+    /// There was a file of this generation or of a later one.
+    pub lasting: u64,
     /// Journal entries below are in segments.
     pub floor: Lsn,
     /// Journal entries up to here were durable.
@@ -90,6 +92,7 @@ impl Checkpoint {
             shards: shards as u32,
             salt,
             generation: 0,
+            lasting: 0,
             floor: Lsn::ZERO,
             durable: Lsn::ZERO,
             closed: false,
@@ -103,6 +106,7 @@ impl Checkpoint {
             floor: self.floor,
             durable: self.durable,
             generation: self.generation,
+            lasting: self.lasting,
             salt: Some(self.salt),
             closed: self.closed,
         }
@@ -202,7 +206,10 @@ pub fn file_path(journal_dir: &Path) -> PathBuf {
 mod old {
     use serde::Deserialize;
 
-    use super::{Lsn, PartitionCheckpoint, PartitionId};
+    use super::{Lsn, PartitionId};
+    use crate::log::partition_log;
+    use crate::log::segment::SegmentMeta;
+    use crate::log::segment::epochs::EpochList;
 
     #[derive(Deserialize)]
     pub struct Checkpoint {
@@ -227,18 +234,38 @@ mod old {
         repair: Option<String>,
     }
 
+    #[derive(Deserialize)]
+    struct PartitionCheckpoint {
+        segment_durable_offset: i64,
+        start_offset: i64,
+        epochs: EpochList,
+        segments: Vec<SegmentMeta>,
+        active: bool,
+        clean: bool,
+    }
+
+    impl From<PartitionCheckpoint> for partition_log::PartitionCheckpoint {
+        fn from(old: PartitionCheckpoint) -> Self {
+            let PartitionCheckpoint { segment_durable_offset, start_offset, epochs, segments, active, clean } =
+                old;
+            let extents = Vec::new();
+            Self { segment_durable_offset, start_offset, epochs, segments, active, extents, clean }
+        }
+    }
+
     impl From<Checkpoint> for super::Checkpoint {
         fn from(old: Checkpoint) -> Self {
             let Checkpoint { shard, shards, salt, generation, floor, durable, closed, partitions } = old;
             let partitions = partitions.into_iter().map(Into::into).collect();
-            Self { shard, shards, salt, generation, floor, durable, closed, partitions }
+            let lasting = 0;
+            Self { shard, shards, salt, generation, lasting, floor, durable, closed, partitions }
         }
     }
 
     impl From<PartitionState> for super::PartitionState {
         fn from(old: PartitionState) -> Self {
             let PartitionState { id, topic, log, end_offset, high_watermark, producers, repair } = old;
-            let damaged = Vec::new();
+            let (log, damaged) = (log.into(), Vec::new());
             Self { id, topic, log, end_offset, high_watermark, producers, repair, damaged }
         }
     }
@@ -247,6 +274,7 @@ mod old {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::segment::extents::Extent;
     use crate::model::TopicId;
 
     fn checkpoint() -> Checkpoint {
@@ -259,6 +287,13 @@ mod tests {
                 epochs: Default::default(),
                 segments: Vec::new(),
                 active: false,
+                extents: vec![Extent {
+                    position: 0,
+                    length: 70_000,
+                    relative_offset: 0,
+                    crc: 0x0a0b0c0d,
+                    max_timestamp: 1_700_000_000_000,
+                }],
                 clean: false,
             },
             end_offset: 50,
@@ -269,6 +304,7 @@ mod tests {
         };
         Checkpoint {
             generation: 7,
+            lasting: 6,
             floor: Lsn(4096),
             durable: Lsn(8000),
             closed: true,
@@ -299,7 +335,9 @@ mod tests {
             .map(|i| u8::from_str_radix(&VERSION_1[i..i + 2], 16).unwrap())
             .collect();
         let mut old = checkpoint();
+        old.lasting = 0;
         old.partitions[0].damaged.clear();
+        old.partitions[0].log.extents.clear();
         assert_eq!(Checkpoint::decode(Path::new("checkpoint"), &bytes).unwrap(), old);
     }
 

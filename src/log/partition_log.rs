@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::log::cache::{BatchCache, Evict};
 use crate::log::segment::epochs::EpochList;
+use crate::log::segment::extents::Extent;
 use crate::log::segment::reader::Wanted;
 use crate::log::segment::tail::Tail;
 use crate::log::segment::timestamps::{TimestampOffset, find_in_batch};
@@ -50,6 +51,8 @@ pub struct PartitionCheckpoint {
     /// Oldest first. With `active`, the last one's size is the valid position in the active segment.
     pub segments: Vec<SegmentMeta>,
     pub active: bool,
+    /// Checksums of the end of the active segment, as far as its sidecar may lack them.
+    pub extents: Vec<Extent>,
     /// The log was closed in order: files are exactly as described here, and there are no others.
     pub clean: bool,
 }
@@ -400,12 +403,14 @@ impl PartitionLog {
         let mut segments: Vec<SegmentMeta> = state.segments.iter().take(sealed).map(|s| s.meta()).collect();
         let last = active.map(|a| a.durable()).filter(|meta| meta.size > 0);
         segments.extend(last);
+        let extents = active.filter(|_| last.is_some()).map(|a| a.durable_extents().to_vec());
         PartitionCheckpoint {
             segment_durable_offset: durable,
             start_offset: self.start_offset(),
             epochs: state.epochs.below(durable),
             segments,
             active: last.is_some(),
+            extents: extents.unwrap_or_default(),
             clean: state.clean && durable == self.end_offset(),
         }
     }

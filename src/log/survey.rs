@@ -3,11 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::checkpoint::{Checkpoint, PartitionState, file_paths};
+use super::LogError;
+use super::checkpoint::{Checkpoint, DamagedRange, PartitionState, file_paths};
 use super::journal::{Known, inspect};
 use super::segment::offline::check_segment;
 use super::store::{Topics, journal_dir, partition_dir};
-use super::{LogError, Lsn};
 use crate::model::PartitionId;
 use crate::rt;
 
@@ -67,12 +67,13 @@ impl Survey {
         let mut whole: Option<Checkpoint> = None;
         let mut bad = Vec::new();
         for path in file_paths(dir) {
-            match rt::fs::read_all(&path)
-                .map_err(|e| e.to_string())
-                .and_then(|bytes| Checkpoint::decode(&path, &bytes).map_err(|e| e.to_string()))
-            {
+            let read = rt::fs::read_all(&path).map_err(|e| LogError::io(&path, e));
+            match read.and_then(|bytes| Checkpoint::decode(&path, &bytes)) {
                 Ok(checkpoint) => whole = whole.or(Some(checkpoint)),
-                Err(what) => bad.push((path, what)),
+                Err(e @ LogError::Newer { .. }) => return Err(e),
+                Err(LogError::Io { source, .. }) => bad.push((path, source.to_string())),
+                Err(LogError::Corrupt { what, .. }) => bad.push((path, what)),
+                Err(e) => bad.push((path, e.to_string())),
             }
         }
         for (path, what) in bad {
@@ -102,17 +103,18 @@ impl Survey {
             }
             self.journal_entries +=
                 file.entries.iter().filter(|(entry, _)| entry.lsn >= known.floor).count() as u64;
-            for damage in file.damage.iter().filter(|damage| damage.to > Lsn::ZERO) {
-                let of = damage.entry.map(|(id, base)| (name_of(topics, id), base));
+            for damage in &file.damage {
+                let of = damage
+                    .entry
+                    .map(|(id, base)| (name_of(topics, id), (base, file.next_of(id, damage.to, base))));
                 self.findings.push(Finding {
                     path: damage.path.clone(),
                     offset: damage.offset,
                     length: damage.to.0.saturating_sub(damage.from.0),
                     partition: of.as_ref().map(|(name, _)| name.clone()),
-                    offsets: of.map(|(_, base)| (base, base + 1)),
+                    offsets: of.map(|(_, offsets)| offsets),
                     what: "journal entries that were durable cannot be read".into(),
-                    remedy: "serve the partitions concerned without them, after setting the file aside"
-                        .into(),
+                    remedy: "mark the partitions concerned and serve them without these, behind a gap".into(),
                     loses: true,
                 });
             }
@@ -138,14 +140,16 @@ impl Survey {
                 partition: Some(name.clone()),
                 offsets: None,
                 what: format!("marked for repair: {why}"),
-                remedy: "serve it with the records that are there; the mark goes".into(),
+                remedy: "serve it with the records that there are, also in set-aside/, behind a gap for the others".into(),
                 loses: true,
             });
         }
+        let last = state.log.segments.last().filter(|_| state.log.active).map(|meta| meta.base_offset);
         for meta in &state.log.segments {
+            let vouched = if last == Some(meta.base_offset) { &state.log.extents[..] } else { &[] };
             self.segments += 1;
             let path = dir.join(format!("{:020}.log", meta.base_offset));
-            let checked = check_segment(&dir, meta).map_err(|e| LogError::io(&path, e))?;
+            let checked = check_segment(&dir, meta, vouched).map_err(|e| LogError::io(&path, e))?;
             self.segment_bytes += checked.bytes;
             for range in checked.damaged.iter().filter(|range| range.until > state.log.start_offset) {
                 self.findings.push(Finding {
@@ -159,6 +163,20 @@ impl Survey {
                     loses: true,
                 });
             }
+            let is_known =
+                |mark: &&DamagedRange| checked.damaged.iter().any(|range| range.position == mark.position);
+            let marks =
+                state.damaged.iter().filter(|mark| mark.segment == meta.base_offset && !is_known(mark));
+            self.findings.extend(marks.map(|mark| Finding {
+                path: path.clone(),
+                offset: u64::from(mark.position),
+                length: u64::from(mark.length),
+                partition: Some(name.clone()),
+                offsets: Some((mark.from, mark.until)),
+                what: "marked as damaged, and reads back as it was written".into(),
+                remedy: "take the mark away".into(),
+                loses: false,
+            }));
         }
         Ok(())
     }

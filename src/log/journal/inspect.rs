@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::log::{LogError, Lsn};
+use crate::model::PartitionId;
 use crate::rt;
 
 use super::files;
@@ -22,6 +23,14 @@ pub struct Inspected {
     pub damage: Vec<Damage>,
     /// Where a commit that never completed was cut off.
     pub torn_at: Option<u64>,
+}
+
+impl Inspected {
+    /// The offset that the partition goes on at behind a damaged entry, as far as this file tells.
+    pub fn next_of(&self, id: PartitionId, after: Lsn, base_offset: i64) -> i64 {
+        let next = self.entries.iter().find(|(entry, _)| entry.partition == id && entry.lsn > after);
+        next.map_or(base_offset + 1, |(entry, _)| entry.base_offset)
+    }
 }
 
 /// Reads every file of the journal in `dir`, oldest generation first.
@@ -78,8 +87,11 @@ pub fn inspect(dir: &Path, known: Known) -> Result<Vec<Inspected>, LogError> {
         }
         out.push(file);
     }
-    if !known.closed && known.durable.0 > last && known.durable >= known.floor {
-        let damage = missing(dir, last, known.durable.0);
+    let newest_is_gone = known.lost_newest(headers.last().map(|header| header.generation));
+    if !known.closed
+        && let Some(end) = known.missing_end(last, newest_is_gone)
+    {
+        let damage = missing(dir, last, end);
         match out.last_mut() {
             Some(file) => file.damage.push(damage),
             None => return Err(LogError::corrupt(dir, 0, "the journal's files are missing")),

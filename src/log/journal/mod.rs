@@ -232,6 +232,11 @@ impl Journal {
         self.inner.advanced.notify_all();
     }
 
+    /// The newest generation that a start will find a file of, unless somebody takes it away.
+    pub fn lasting_generation(&self) -> u64 {
+        self.inner.files.borrow().lasting_generation()
+    }
+
     /// The salt and the newest generation, for the checkpoint.
     pub fn identity(&self) -> (u32, u64) {
         (self.inner.salt, self.inner.gather.borrow().file().generation)

@@ -19,13 +19,20 @@ pub struct Checked {
     pub damaged: Vec<DamagedRange>,
 }
 
-/// Reads all of the segment that the checkpoint describes.
-pub fn check_segment(dir: &Path, meta: &SegmentMeta) -> io::Result<Checked> {
+/// Reads all of the segment that the checkpoint describes; of its end it may have the checksums.
+pub fn check_segment(dir: &Path, meta: &SegmentMeta, vouched: &[Extent]) -> io::Result<Checked> {
     let path = file_name(dir, meta.base_offset, LOG);
     let sidecar = rt::fs::read_all(file_name(dir, meta.base_offset, EXTENTS)).unwrap_or_default();
     let mut index = ExtentIndex::from_extents(decode_sidecar(meta.base_offset, &sidecar).extents);
     index.cut(meta.size);
-    let index = complete(&path, meta, index)?;
+    if index.end() < meta.size
+        && let Some(first) = vouched.first()
+    {
+        index.cut(first.position);
+        index = complete(&path, meta, index, first.position)?;
+        index.extend(vouched);
+    }
+    let index = complete(&path, meta, index, meta.size)?;
     let mut checked = Checked { bytes: u64::from(meta.size), ..Checked::default() };
     for (i, extent) in index.extents().iter().enumerate() {
         checked.extents += 1;
@@ -45,13 +52,13 @@ pub fn check_segment(dir: &Path, meta: &SegmentMeta) -> io::Result<Checked> {
     Ok(checked)
 }
 
-/// The index up to the segment's end; what has no batches is condemned.
-fn complete(path: &Path, meta: &SegmentMeta, index: ExtentIndex) -> io::Result<ExtentIndex> {
+/// The index up to `to`; what has no batches is condemned.
+fn complete(path: &Path, meta: &SegmentMeta, index: ExtentIndex, to: u32) -> io::Result<ExtentIndex> {
     let mut scanner = Scanner::new(partial_meta(*meta, &index), index, true);
     let mut want = SCAN_BYTES;
-    while scanner.index.end() < meta.size {
+    while scanner.index.end() < to {
         let at = scanner.index.end();
-        let left = (meta.size - at) as usize;
+        let left = (to - at) as usize;
         let len = want.max(SCAN_BYTES).min(left);
         let bytes = read(path, at, len)?;
         match scanner.feed(&bytes) {
@@ -63,8 +70,8 @@ fn complete(path: &Path, meta: &SegmentMeta, index: ExtentIndex) -> io::Result<E
             _ => {
                 let bad = scanner.index.end();
                 let relative = (scanner.meta.next_offset - meta.base_offset) as u32;
-                let rest = read(path, bad, (meta.size - bad) as usize)?;
-                scanner.index.push_condemned(relative, crc32fast::hash(&rest), meta.size - bad);
+                let rest = read(path, bad, (to - bad) as usize)?;
+                scanner.index.push_condemned(relative, crc32fast::hash(&rest), to - bad);
             }
         }
     }

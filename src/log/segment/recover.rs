@@ -54,14 +54,24 @@ pub fn recover(
 
 /// Takes the checkpoint's word.
 fn adopt(dir: &Rc<Path>, cache: &Rc<BatchCache>, checkpoint: PartitionCheckpoint) -> Recovered {
-    let PartitionCheckpoint { segment_durable_offset, start_offset, epochs, segments, active, clean } =
-        checkpoint;
+    let PartitionCheckpoint {
+        segment_durable_offset,
+        start_offset,
+        epochs,
+        segments,
+        active,
+        extents,
+        clean,
+    } = checkpoint;
     let last = segments.len().wrapping_sub(1);
     let segments: VecDeque<Rc<Segment>> = segments
         .into_iter()
         .enumerate()
         .map(|(i, meta)| Segment::new(dir.clone(), cache.clone(), meta, !(active && i == last)))
         .collect();
+    if let Some(last) = segments.back().filter(|_| active) {
+        last.vouch(extents.into());
+    }
     let active = segments.back().filter(|_| active).cloned().map(Active::reopened);
     Recovered { segments, active, epochs, start_offset, end_offset: segment_durable_offset, clean }
 }

@@ -1,104 +1,149 @@
 //! Taking damaged records out of a segment, so that consumers get past them. Offline, by an operator's word.
 //!
-//! The good extents are written to a new file that takes the old one's place; the old file is kept aside. Offsets stay
-//! as they are: what was damaged becomes a gap, as compaction leaves them. A crash between the exchange of the files and
-//! the checkpoint after it leaves a file that is shorter than the checkpoint says, which the next repair sets right.
+//! The good extents are written to a new file that takes the old one's place; the old file is kept aside. Offsets stay as
+//! they are: in the place of what was damaged is an empty batch, as compaction leaves them.
+//!
+//! The log is sealed, and a checkpoint says so, before any file is exchanged: no checksum then belongs to a file that is
+//! not there any more. A crash between the exchange and the next checkpoint leaves a file that is shorter than the
+//! checkpoint says, which the next repair sets right.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::log::{LogError, PartitionLog};
 use crate::rt;
 use crate::wire::batch::BatchHeader;
+use crate::wire::records::empty_batch;
 
+use super::extents::Extent;
 use super::{Segment, SegmentMeta};
 
 /// What a repair took out of one segment.
 #[derive(Clone, Debug)]
 pub struct TakenOut {
     pub segment: i64,
-    pub bytes: u64,
-    pub extents: usize,
-    /// Where the old file is.
-    pub kept: std::path::PathBuf,
+    /// The offsets that have no records now.
+    pub offsets: Vec<(i64, i64)>,
+    /// Where the old file is, if there was one.
+    pub kept: Option<PathBuf>,
 }
 
 impl PartitionLog {
-    /// Takes what does not read back out of every segment; the old files go to `aside`.
-    pub async fn take_out_damage(&self, aside: &Path) -> Result<Vec<TakenOut>, LogError> {
+    /// Ends the active segment.
+    pub async fn seal_all(&self) -> Result<(), LogError> {
         let _turn = self.turn().await;
         self.write_tail(None).await?;
         self.seal().await?;
-        let segments: Vec<Rc<Segment>> = self.state.borrow().segments.iter().cloned().collect();
-        let mut taken = Vec::new();
-        for segment in segments {
-            if let Some(out) = segment.take_out_damage(aside).await? {
-                taken.push(out);
+        self.state.borrow_mut().clean = false;
+        Ok(())
+    }
+
+    /// Whether something in the segments does not read back.
+    pub async fn has_damage(&self) -> Result<bool, LogError> {
+        for segment in self.every_segment() {
+            if segment.read_extents().await?.iter().any(|(_, bytes)| bytes.is_none()) {
+                return Ok(true);
             }
         }
-        let mut state = self.state.borrow_mut();
-        state.segments.retain(|s| s.meta().size > 0);
-        state.clean = false;
+        Ok(false)
+    }
+
+    /// Takes what does not read back out of every segment; the old files go to `aside`. The log was sealed.
+    pub async fn take_out_damage(&self, aside: &Path) -> Result<Vec<TakenOut>, LogError> {
+        let _turn = self.turn().await;
+        let mut taken = Vec::new();
+        for segment in self.every_segment() {
+            let epoch = self.state.borrow().epochs.below(segment.base_offset() + 1).latest();
+            taken.extend(segment.take_out_damage(aside, epoch.unwrap_or(0)).await?);
+        }
         Ok(taken)
+    }
+
+    fn every_segment(&self) -> Vec<Rc<Segment>> {
+        self.state.borrow().segments.iter().cloned().collect()
     }
 }
 
 impl Segment {
-    async fn take_out_damage(self: &Rc<Self>, aside: &Path) -> Result<Option<TakenOut>, LogError> {
-        let (path, old) = (self.path(), self.meta());
-        let io = |e| LogError::io(&path, e);
-        let mut good: Vec<u8> = Vec::new();
-        let mut bad = 0;
-        let extents = match self.index().await {
+    /// Every extent with its bytes, if they are what was written.
+    async fn read_extents(self: &Rc<Self>) -> Result<Vec<(Extent, Option<Vec<u8>>)>, LogError> {
+        let index = match self.index().await {
             Ok(index) => index.extents().to_vec(),
-            Err(LogError::Corrupt { .. }) => {
-                bad = 1;
-                Vec::new()
-            }
+            // Without its file and its sidecar all of the segment is one damaged extent.
+            Err(LogError::Corrupt { .. }) => vec![Extent::condemned(0, 0, 0, self.meta().size)],
             Err(e) => return Err(e),
         };
-        let file = self.file(false).ok();
-        for extent in &extents {
-            let bytes = match &file {
-                Some(file) => {
-                    file.read(u64::from(extent.position), extent.length as usize).await.unwrap_or_default()
-                }
-                None => Default::default(),
+        let mut read = Vec::with_capacity(index.len());
+        for extent in index {
+            let bytes = match self.file(false) {
+                Ok(file) => file.read(u64::from(extent.position), extent.length as usize).await.ok(),
+                Err(_) => None,
             };
-            match extent.matches(&bytes) {
-                true => good.extend_from_slice(&bytes),
-                false => bad += 1,
-            }
+            let bytes = bytes.filter(|bytes| extent.matches(bytes)).map(|bytes| bytes.to_vec());
+            read.push((extent, bytes));
         }
-        drop(file);
-        if bad == 0 {
+        Ok(read)
+    }
+
+    async fn take_out_damage(
+        self: &Rc<Self>,
+        aside: &Path,
+        epoch: i32,
+    ) -> Result<Option<TakenOut>, LogError> {
+        let (path, old) = (self.path(), self.meta());
+        let io = |e| LogError::io(&path, e);
+        let extents = self.read_extents().await?;
+        if extents.iter().all(|(_, bytes)| bytes.is_some()) {
             return Ok(None);
         }
-        let kept = aside.join(format!(
-            "{}.{:020}.log.{}",
-            self.dir.file_name().unwrap_or_default().to_string_lossy(),
-            old.base_offset,
-            rt::unix_ms()
-        ));
+        let (batches, offsets) = without_damage(&extents, old, epoch);
         rt::fs::create_dir_all_durable(aside).map_err(io)?;
+        let mut kept = None;
         if rt::fs::exists(&path) {
-            rt::fs::write_atomic(&kept, &rt::fs::read_all(&path).map_err(io)?).map_err(io)?;
-        }
-        if good.is_empty() {
-            rt::fs::remove_file(&path).or_else(ignore_missing).map_err(io)?;
-        } else {
-            rt::fs::write_atomic(&path, &good).map_err(io)?;
+            let dir = self.dir.file_name().unwrap_or_default().to_string_lossy();
+            let to = aside.join(format!("{dir}.{:020}.log.{}", old.base_offset, rt::unix_ms()));
+            rt::fs::write_atomic(&to, &rt::fs::read_all(&path).map_err(io)?).map_err(io)?;
+            kept = Some(to);
         }
         rt::fs::remove_file(self.sidecar_path()).or_else(ignore_missing).map_err(io)?;
-        rt::fs::sync_dir(&*self.dir).map_err(io)?;
+        rt::fs::write_atomic(&path, &batches).map_err(io)?;
+        self.cache.forget_segment(self.uid());
         self.cache.close_file(self.uid());
-        let meta = described(&good, old);
-        let bytes = u64::from(old.size - meta.size);
-        self.meta.set(meta);
+        self.meta.set(described(&batches, old));
         *self.index.borrow_mut() = None;
         *self.sidecar.borrow_mut() = Default::default();
-        Ok(Some(TakenOut { segment: old.base_offset, bytes, extents: bad, kept }))
+        self.vouch(Rc::new([]));
+        // Makes the index and its sidecar.
+        self.index().await?;
+        Ok(Some(TakenOut { segment: old.base_offset, offsets, kept }))
     }
+}
+
+/// The batches with an empty one for each range that is damaged, and those ranges.
+fn without_damage(
+    extents: &[(Extent, Option<Vec<u8>>)],
+    old: SegmentMeta,
+    mut epoch: i32,
+) -> (Vec<u8>, Vec<(i64, i64)>) {
+    let (mut batches, mut ranges) = (Vec::new(), Vec::<(i64, i64)>::new());
+    let absolute = |extent: &Extent| old.base_offset + i64::from(extent.relative_offset);
+    let mut i = 0;
+    while i < extents.len() {
+        if let Some(bytes) = &extents[i].1 {
+            epoch = BatchHeader::parse(bytes).map_or(epoch, |header| header.leader_epoch);
+            batches.extend_from_slice(bytes);
+            i += 1;
+            continue;
+        }
+        let from = absolute(&extents[i].0);
+        i += extents[i..].iter().take_while(|(_, bytes)| bytes.is_none()).count();
+        let until = extents.get(i).map_or(old.next_offset, |(next, _)| absolute(next));
+        if from < until {
+            batches.extend_from_slice(&empty_batch(from, until, epoch));
+            ranges.push((from, until));
+        }
+    }
+    (batches, ranges)
 }
 
 /// The metadata of a segment that holds these batches and ends where the old one did.

@@ -347,7 +347,9 @@ impl Opening<'_> {
                 repair: repair.clone(),
             });
             let (topic, damaged) = (found.topic, found.damaged.into());
-            logs.insert(id, Held { log: found.log, topic, repair, damaged, frozen: found.frozen });
+            let promised_end = if repair.is_some() { found.promised_end } else { 0 };
+            let log = found.log;
+            logs.insert(id, Held { log, topic, repair, promised_end, damaged, frozen: found.frozen });
         }
         recovered.sort_by_key(|partition| partition.id);
         let store = ShardLog {

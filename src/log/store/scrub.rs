@@ -5,7 +5,6 @@
 //! the log starts behind it or a repair takes it away. Its readers get an error; everything else is served.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::log::checkpoint::DamagedRange;
@@ -56,16 +55,21 @@ impl ShardLog {
         damaged.filter(|(_, ranges)| !ranges.is_empty()).collect()
     }
 
-    /// Takes the marks off the partitions that could be opened; the reasons they had. For a repair, which closes the log
-    /// right after: what is missing is no longer promised then.
-    pub fn clear_marks(&self) -> Vec<(PartitionId, Arc<str>)> {
-        let mut cleared = Vec::new();
-        for (id, held) in self.logs.borrow_mut().iter_mut().filter(|(_, held)| held.frozen.is_none()) {
+    /// Takes the marks off the partitions that could be opened: somebody has looked at them and mended what there is.
+    pub(in crate::log) fn clear_marks(&self) {
+        // What readers have found up to now is mended, too.
+        drop(self.cache.take_damage());
+        for held in self.logs.borrow_mut().values_mut().filter(|held| held.frozen.is_none()) {
             held.damaged.borrow_mut().clear();
-            cleared.extend(held.repair.take().map(|why| (*id, why)));
+            held.repair = None;
+            held.promised_end = 0;
         }
         self.changed.set(true);
-        cleared
+    }
+
+    /// Whether the partition's log could not be opened.
+    pub(in crate::log) fn is_frozen(&self, id: PartitionId) -> bool {
+        self.logs.borrow().get(&id).is_some_and(|held| held.frozen.is_some())
     }
 
     /// How many partitions must not lead.
