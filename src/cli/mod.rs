@@ -7,6 +7,7 @@
 mod consume;
 mod consume_group;
 mod doctor;
+mod dump;
 mod failure;
 mod format;
 mod group;
