@@ -10,10 +10,10 @@ use super::dump;
 use super::failure::Failure;
 use super::output::{print, print_json};
 use crate::boot::preflight::DataLock;
-use crate::cluster::{Controller, Image};
+use crate::cluster::{Controller, Image, Topic};
 use crate::log::survey::{Finding, Survey, shards, survey};
-use crate::log::{LogSettings, RecoveredPartition, mend};
-use crate::model::BrokerSettings;
+use crate::log::{LogSettings, Mending, RecoveredPartition};
+use crate::model::{BrokerSettings, PartitionId};
 use crate::rt;
 use crate::shard::serve::recovered_producers;
 
@@ -152,12 +152,16 @@ fn repair(args: &RepairArgs) -> Result<(), Failure> {
             (!producers.is_empty()).then(|| producers.snapshot())
         };
         crate::log::sweep(&data_dir, &*image)?;
+        let partitions: Vec<PartitionId> = partitions(&image).collect();
+        let settings = LogSettings::default();
+        let mending =
+            Mending { data_dir: &data_dir, topics: &*image, partitions: &partitions, settings: &settings };
         let mut done = Vec::new();
-        for shard in shards(&data_dir)? {
-            for mended in mend(&data_dir, shard, &*image, &LogSettings::default(), producers).await? {
-                let name =
-                    image.topic_by_id(mended.id.topic).map_or_else(String::new, |t| t.name.to_string());
-                done.push((format!("{name}-{}", mended.id.index), mended.what));
+        let shards = shards(&data_dir)?;
+        for shard in &shards {
+            for mended in mending.shard(*shard, shards.len(), producers).await? {
+                let of = mended.id.and_then(|id| Some((id, image.topic_by_id(id.topic)?)));
+                done.push((of.map(|(id, topic)| format!("{}-{}", topic.name, id.index)), mended.what));
             }
         }
         Ok::<_, crate::log::LogError>(done)
@@ -168,6 +172,18 @@ fn repair(args: &RepairArgs) -> Result<(), Failure> {
         let findings: Vec<Value> = found.findings.iter().map(finding_json).collect();
         return print_json(&json!({ "findings": findings, "repaired": done })).map_err(Failure::stdout);
     }
-    let lines: String = done.iter().map(|(partition, what)| format!("done: {partition}: {what}\n")).collect();
+    let line = |(partition, what): &(Option<String>, String)| match partition {
+        Some(partition) => format!("done: {partition}: {what}\n"),
+        None => format!("done: {what}\n"),
+    };
+    let lines: String = done.iter().map(line).collect();
     print(&format!("{lines}done\n")).map_err(Failure::stdout)
+}
+
+fn partitions(image: &Image) -> impl Iterator<Item = PartitionId> + '_ {
+    let of = |topic: &Topic| {
+        let id = topic.id;
+        (0..topic.partitions.len() as i32).map(move |index| PartitionId { topic: id, index })
+    };
+    image.topics().flat_map(move |topic| of(topic).collect::<Vec<_>>())
 }

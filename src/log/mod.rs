@@ -21,7 +21,7 @@ pub use cache::BatchCache;
 pub use error::{JournalFailed, LogError};
 pub use journal::Journal;
 pub use lsn::Lsn;
-pub use mend::mend;
+pub use mend::Mending;
 pub use partition_log::{PartitionCheckpoint, PartitionLog};
 pub use relayout::relayout;
 pub use store::{LogSettings, RecoveredPartition, ScrubStats, ShardLog, Topics, sweep, topics_dir};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::LogError;
 use super::checkpoint::{Checkpoint, DamagedRange, PartitionState, file_paths};
-use super::journal::{Known, inspect};
+use super::journal::{Known, inspect, survivors};
 use super::segment::offline::check_segment;
 use super::store::{Topics, journal_dir, partition_dir};
 use crate::model::PartitionId;
@@ -44,7 +44,10 @@ pub fn shards(data_dir: &Path) -> Result<Vec<usize>, LogError> {
     let names = rt::fs::read_dir_names(&root).map_err(|e| LogError::io(&root, e))?;
     let mut shards: Vec<usize> = names.iter().filter_map(|name| name.parse().ok()).collect();
     shards.sort_unstable();
-    Ok(shards)
+    match shards.is_empty() {
+        true => Err(LogError::corrupt(root, 0, "there are no journals; restore the directory from a backup")),
+        false => Ok(shards),
+    }
 }
 
 /// Looks through everything.
@@ -53,7 +56,10 @@ pub fn survey(data_dir: &Path, topics: &dyn Topics) -> Result<Survey, LogError> 
     for shard in shards(data_dir)? {
         let dir = journal_dir(data_dir, shard);
         let checkpoint = survey.checkpoint(&dir)?;
-        let known = checkpoint.as_ref().map_or_else(Known::default, Checkpoint::known);
+        let known = match &checkpoint {
+            Some(checkpoint) => checkpoint.known(),
+            None => survivors(&dir)?,
+        };
         survey.journal(&dir, known, topics)?;
         for state in checkpoint.iter().flat_map(|c| &c.partitions) {
             survey.partition(data_dir, state, topics)?;
@@ -79,7 +85,9 @@ impl Survey {
         for (path, what) in bad {
             let remedy = match &whole {
                 Some(_) => "made again from the other copy at the next start",
-                None => "none: restore the file from a backup",
+                None => {
+                    "make it again of the segments and the journal; where DeleteRecords had cut a segment is forgotten"
+                }
             };
             self.findings.push(Finding {
                 path,

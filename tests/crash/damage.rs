@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use weir::cluster::{ControlRequest, NewTopic};
-use weir::log::{LogSettings, PartitionLog};
-use weir::model::{PartitionId, shard_of};
+use weir::cluster::{ControlRequest, Controller, NewTopic};
+use weir::log::{LogSettings, Mending, PartitionLog};
+use weir::model::{BrokerSettings, PartitionId, shard_of};
 use weir::partition::Replica;
+use weir::partition::replica::EndOfTxn;
 use weir::rt;
+use weir::shard::serve::recovered_producers;
 use weir::wire::batch::BatchHeader;
+use weir::wire::control::{self, EndMarker};
 
 use crate::check;
 use crate::disk::{self, Image, SECTOR};
@@ -38,6 +41,8 @@ pub struct Subject {
     topics: BTreeMap<PartitionId, String>,
     /// Partitions whose last batch is in the journal's last commit: nothing proves that it was acknowledged.
     unproven: BTreeMap<PartitionId, i64>,
+    /// What a reader of committed data skips in each log.
+    aborted: BTreeMap<PartitionId, Vec<(i64, i64)>>,
 }
 
 fn settings() -> LogSettings {
@@ -59,17 +64,14 @@ fn settings() -> LogSettings {
 pub fn subject() -> Subject {
     let dir = scratch();
     let path = dir.path().to_owned();
-    let (metadata, batches, topics, unproven) = rt::block_on(async move { fill(&path).await });
-    let image = read_image(dir.path()).expect("the directory is read");
-    Subject { image, metadata, batches, topics, unproven }
+    let subject = rt::block_on(async move { fill(&path).await });
+    Subject { image: read_image(dir.path()).expect("the directory is read"), ..subject }
 }
 
 /// What each partition was given.
 type Batches = BTreeMap<PartitionId, Vec<(BatchHeader, Vec<u8>)>>;
 
-type Filled = (Metadata, Batches, BTreeMap<PartitionId, String>, BTreeMap<PartitionId, i64>);
-
-async fn fill(dir: &Path) -> Filled {
+async fn fill(dir: &Path) -> Subject {
     let mut opened = check::open(dir, SHARDS, &settings()).await.expect("an empty directory opens");
     for (name, segment) in [("cold", 1_200_000), ("warm", 60_000)] {
         let configs = vec![("internal.segment.bytes".to_owned(), Some(segment.to_string()))];
@@ -93,10 +95,15 @@ async fn fill(dir: &Path) -> Filled {
                 let cold = &*replica.topic == "cold";
                 let size = if cold && flushed { 50_000 } else { 400 + random.below(3000) };
                 let store = &opened.stores[shard_of(replica.id, SHARDS)];
-                let sequence = batches[&replica.id].len() as i32;
+                let own = |(header, _): &&(BatchHeader, Vec<u8>)| !header.is_transactional();
+                let sequence = batches[&replica.id].iter().filter(own).count() as i32;
                 let batch = drive::batch(i64::from(replica.id.index) + 1, sequence, 1, size, &mut random);
                 let _ = append(store, replica, batch, &mut batches).await;
             }
+        }
+        for replica in &replicas {
+            let store = &opened.stores[shard_of(replica.id, SHARDS)];
+            transact(store, replica, &mut random, &mut batches).await;
         }
         for replica in &replicas {
             let store = &opened.stores[shard_of(replica.id, SHARDS)];
@@ -107,7 +114,9 @@ async fn fill(dir: &Path) -> Filled {
             }
         }
         for store in opened.stores.iter().filter(|_| flushed) {
-            store.checkpoint(|_| None).await.expect("the disk works");
+            let replica = |id| replicas.iter().find(move |r: &&Replica| r.id == id);
+            let state = |id| replica(id).and_then(|r| r.producer_snapshot());
+            store.checkpoint(state).await.expect("the disk works");
         }
     }
     let mut unproven = BTreeMap::new();
@@ -121,8 +130,31 @@ async fn fill(dir: &Path) -> Filled {
         unproven.insert(replica.id, append(store, replica, batch, &mut batches).await);
     }
     let metadata = Metadata::of(&image, &[]);
+    let aborted = replicas.iter().map(|r| (r.id, r.aborted_in(0, r.log.end_offset()))).collect();
     opened.end().await;
-    (metadata, batches, topics, unproven)
+    Subject { image: Image::new(), metadata, batches, topics, unproven, aborted }
+}
+
+/// A transaction that is aborted, and the first batch of one that stays open, in front of it.
+async fn transact(
+    store: &weir::log::ShardLog,
+    replica: &Replica,
+    random: &mut Random,
+    batches: &mut Batches,
+) {
+    let producer = 1000 + replica.log.end_offset();
+    for (producer, ends) in [(producer, false), (producer + 1, true)] {
+        let batch = drive::transactional(drive::batch(producer, 0, 2, 200, random));
+        store.room(batch.len()).await;
+        let appended = replica.append_internal(store, batch.clone(), rt::unix_ms()).expect("a sound batch");
+        keep(replica, batch, appended.base_offset, batches);
+        if ends {
+            let (now, marker) = (rt::unix_ms(), EndMarker { commit: false, coordinator_epoch: 0 });
+            let end = EndOfTxn { producer_id: producer, producer_epoch: 0, marker, version: 1 };
+            let appended = replica.append_end(store, end, now).expect("a transaction to end");
+            keep(replica, control::encode(marker, producer, 0, now), appended.base_offset, batches);
+        }
+    }
 }
 
 async fn append(
@@ -132,12 +164,15 @@ async fn append(
     batches: &mut Batches,
 ) -> i64 {
     store.room(batch.len()).await;
-    let mut bytes = batch.clone();
-    let appended = replica.append(store, batch, rt::unix_ms(), None).expect("a sound batch");
-    weir::wire::batch::stamp(&mut bytes, appended.base_offset, replica.leader_epoch());
+    let appended = replica.append(store, batch.clone(), rt::unix_ms(), None).expect("a sound batch");
+    keep(replica, batch, appended.base_offset, batches);
+    appended.base_offset
+}
+
+fn keep(replica: &Replica, mut bytes: bytes::BytesMut, base_offset: i64, batches: &mut Batches) {
+    weir::wire::batch::stamp(&mut bytes, base_offset, replica.leader_epoch());
     let header = BatchHeader::parse(&bytes).expect("a batch");
     batches.get_mut(&replica.id).expect("known").push((header, bytes.to_vec()));
-    appended.base_offset
 }
 
 fn read_image(dir: &Path) -> std::io::Result<Image> {
@@ -209,6 +244,28 @@ impl Subject {
         (image[path].as_ref()?[range] != before).then_some(image)
     }
 
+    /// Takes all checkpoints away and has the directory mended: everything is there as before.
+    pub async fn without_checkpoints(&self, dir: &Path) -> Result<(), String> {
+        let mut image = self.image.clone();
+        image.retain(|path, _| !path.to_string_lossy().contains("checkpoint"));
+        disk::write_image(&image, dir).expect("the image is written");
+        let refused = check::open(dir, SHARDS, &settings()).await;
+        if !refused.is_err_and(|e| e.contains("no checkpoint")) {
+            return Err("a start without checkpoints is not refused".into());
+        }
+        let controller = Controller::open(&dir.join("meta"), &BrokerSettings::default());
+        let image = controller.map_err(|e| e.to_string())?.image();
+        let partitions: Vec<PartitionId> = self.topics.keys().copied().collect();
+        let settings = settings();
+        let mending =
+            Mending { data_dir: dir, topics: &*image, partitions: &partitions, settings: &settings };
+        for shard in 0..SHARDS {
+            let producers = |p: &_| Some(recovered_producers(p).snapshot());
+            mending.shard(shard, SHARDS, producers).await.map_err(|e| e.to_string())?;
+        }
+        self.judge(dir, Path::new("nothing")).await
+    }
+
     /// Harms one sector and opens what is left; an error is a violation.
     pub async fn try_one(
         &self,
@@ -273,6 +330,11 @@ impl Subject {
                     true => continue,
                     false => return Err(format!("{id} is marked for repair: {why}")),
                 }
+            }
+            let producers = opened.recovered.get(&id).map(recovered_producers).unwrap_or_default();
+            let aborted = producers.transactions().aborted_in(0, log.end_offset());
+            if aborted != self.aborted[&id] {
+                return Err(format!("{dir}: aborted are {:?}, not {aborted:?}", self.aborted[&id]));
             }
             let own = harmed.starts_with(&dir);
             errors += self.read_all(id, &log, own).await.map_err(|e| format!("{dir}: {e}"))?;
@@ -344,4 +406,12 @@ pub fn sweep(subject: Subject, sectors: Vec<(PathBuf, usize)>, seed: u64) -> usi
         assert!(violations.is_empty(), "{} violations of {tried}:\n{few:#?}", violations.len());
         tried
     })
+}
+
+/// See [`Subject::without_checkpoints`].
+pub fn without_checkpoints(subject: Subject) {
+    rt::block_on(async move {
+        let dir = scratch();
+        subject.without_checkpoints(dir.path()).await.expect("all of it is there");
+    });
 }

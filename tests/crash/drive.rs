@@ -439,7 +439,7 @@ fn epoch(topic: &Topic, id: PartitionId) -> i32 {
 }
 
 /// The same as part of a transaction.
-fn transactional(mut batch: BytesMut) -> BytesMut {
+pub fn transactional(mut batch: BytesMut) -> BytesMut {
     const ATTRIBUTES: usize = 21;
     batch[ATTRIBUTES + 1] |= 0x10;
     weir::wire::batch::seal(&mut batch);

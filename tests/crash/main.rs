@@ -80,3 +80,8 @@ fn a_bad_sector_is_rebuilt_or_reported_and_never_served() {
     let (count, tried) = (sectors.len(), damage::sweep(subject, sectors, number("WEIR_SEED").unwrap_or(1)));
     println!("{count} sectors, {tried} harms: nothing lost in silence, nothing wrong served");
 }
+
+#[test]
+fn without_checkpoints_all_is_made_again_of_segments_and_journal() {
+    damage::without_checkpoints(damage::subject());
+}

@@ -334,3 +334,111 @@ fn dump_has_a_line_for_each_batch() {
     assert!(text.contains(&format!("{}-0", topic.name)), "{text}");
     assert_eq!(log(&["dump"], &data.join("format")).0, Some(2));
 }
+
+/// Writes what a fixture holds: for each file the length of its name, its own length and how many sectors follow, all
+/// little-endian, then the name, then each sector that is not zero behind its number.
+fn unpack(fixture: &Path, to: &Path) {
+    let bytes = fs::read(fixture).expect("a fixture");
+    let mut rest = &bytes[..];
+    let mut take = |count: usize| {
+        let (head, tail) = rest.split_at(count);
+        rest = tail;
+        head
+    };
+    let mut left = bytes.len();
+    while left > 0 {
+        let name = u16::from_le_bytes(take(2).try_into().expect("2 bytes")) as usize;
+        let length = u64::from_le_bytes(take(8).try_into().expect("8 bytes")) as usize;
+        let sectors = u32::from_le_bytes(take(4).try_into().expect("4 bytes")) as usize;
+        let path = to.join(String::from_utf8_lossy(take(name)).as_ref());
+        let mut content = vec![0; length.next_multiple_of(512)];
+        for _ in 0..sectors {
+            let number = u32::from_le_bytes(take(4).try_into().expect("4 bytes")) as usize;
+            content[number * 512..][..512].copy_from_slice(take(512));
+        }
+        content.truncate(length);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        fs::write(path, content).expect("a file");
+        left -= 14 + name + sectors * 516;
+    }
+}
+
+#[test]
+fn what_earlier_versions_left_behind_is_served() {
+    if needs_own_broker() {
+        return;
+    }
+    let mut broker = Broker::start();
+    assert_eq!(broker.stop().code(), Some(0));
+    let data = broker.data_dir();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let all = fs::read_dir(fixtures).expect("fixtures").flatten().map(|entry| entry.path());
+    let all: Vec<PathBuf> = all.filter(|path| path.extension().is_some_and(|e| e == "data")).collect();
+    assert!(all.len() >= 3, "{all:?}");
+    for fixture in all {
+        println!("{}", fixture.display());
+        fs::remove_dir_all(&data).expect("the last one goes");
+        unpack(&fixture, &data);
+        assert!(findings(&data).is_empty(), "{:?}", findings(&data));
+        broker.restart();
+        let mut wire = Wire::connect(broker.kafka);
+        let topic = crate::support::calls::metadata_of(&mut wire, "kept", false);
+        let topic = Topic { name: "kept".into(), id: topic.topic_id };
+        let read = |wire: &mut Wire| {
+            let of = |wire: &mut Wire, partition| read_from(wire, &topic, partition, 0);
+            let mut all: Vec<String> = [of(wire, 0), of(wire, 1)]
+                .concat()
+                .into_iter()
+                .map(|(_, value)| String::from_utf8_lossy(&value[..8]).into_owned())
+                .collect();
+            all.sort();
+            all
+        };
+        let expected: Vec<String> =
+            (1..=6).flat_map(|round| (0..10).map(move |i| format!("kept {round} {i}")[..8].into())).collect();
+        assert_eq!(read(&mut wire), expected);
+        produce(&mut wire, &topic, encoded(["later and more"]));
+        assert_eq!(broker.stop().code(), Some(0));
+        broker.restart();
+        assert_eq!(read(&mut Wire::connect(broker.kafka)).len(), 61);
+        assert_eq!(broker.stop().code(), Some(0));
+        assert!(findings(&data).is_empty(), "{:?}", findings(&data));
+    }
+}
+
+#[test]
+fn a_shard_without_checkpoints_is_made_again() {
+    if needs_own_broker() {
+        return;
+    }
+    let mut broker = Broker::start();
+    let mut wire = Wire::connect(broker.kafka);
+    let topic = create(&mut wire, "unlisted", 4, &[]);
+    for round in 0..2 {
+        for i in 0..40 {
+            let records = encoded([format!("{round} {i}")]);
+            assert_eq!(produce_at(&mut wire, 9, &topic, i % 4, -1, records).error_code, 0);
+        }
+        broker.kill();
+        if round == 0 {
+            broker.restart();
+            assert_eq!(broker.stop().code(), Some(0));
+            broker.restart();
+            wire = Wire::connect(broker.kafka);
+        }
+    }
+    let data = broker.data_dir();
+    for name in ["checkpoint", "checkpoint-copy"] {
+        fs::remove_file(data.join("journal/0").join(name)).expect("a checkpoint");
+        harm(&data.join("journal/1").join(name), |bytes| bytes.truncate(40));
+    }
+    refused(&mut serve(&data, free_port(), free_port(), 2), 1, &["checkpoint"]);
+    assert_eq!(findings(&data).len(), 4);
+    let done = repaired(&data);
+    assert_eq!(done.matches("the checkpoint was made again").count(), 2, "{done}");
+    broker.restart();
+    let mut wire = Wire::connect(broker.kafka);
+    for partition in 0..4 {
+        assert_eq!(read_from(&mut wire, &topic, partition, 0).len(), 20);
+    }
+}

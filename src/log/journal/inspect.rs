@@ -9,7 +9,7 @@ use crate::rt;
 use super::files;
 use super::format::{self, BadHeader, FileHeader};
 use super::scan::{self, Item, Source};
-use super::{Damage, Entry, Known};
+use super::{Damage, Entry, Known, draw_salt};
 
 /// One file.
 #[derive(Debug)]
@@ -33,11 +33,27 @@ impl Inspected {
     }
 }
 
-/// Reads every file of the journal in `dir`, oldest generation first.
-pub fn inspect(dir: &Path, known: Known) -> Result<Vec<Inspected>, LogError> {
+/// What the files themselves say, for want of a checkpoint: all that they hold is needed.
+pub fn survivors(dir: &Path) -> Result<Known, LogError> {
+    let (salt, files) = load(dir, None)?;
+    let mut live = files.iter().map(|(_, _, header)| header).filter(|header| header.generation > 0);
+    let oldest = live.next().copied().unwrap_or_default();
+    let newest = live.next_back().copied().unwrap_or(oldest);
+    Ok(Known {
+        floor: Lsn(oldest.previous_end).next(),
+        generation: newest.generation,
+        salt: Some(salt),
+        ..Known::default()
+    })
+}
+
+type Loaded = (PathBuf, Vec<u8>, FileHeader);
+
+/// Every file's content, oldest generation first, and the journal's salt.
+fn load(dir: &Path, salt: Option<u32>) -> Result<(u32, Vec<Loaded>), LogError> {
     let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
     let mut found = Vec::new();
-    let mut salt = known.salt;
+    let mut salt = salt;
     for number in names.iter().filter_map(|name| files::number_of(name)) {
         let path = files::file_path(dir, number);
         let bytes = rt::fs::read_all(&path).map_err(|e| LogError::io(&path, e))?;
@@ -51,8 +67,8 @@ pub fn inspect(dir: &Path, known: Known) -> Result<Vec<Inspected>, LogError> {
         };
         found.push((path, bytes, header));
     }
-    let salt = salt.unwrap_or_default();
-    let mut files: Vec<(PathBuf, Vec<u8>, FileHeader)> = found
+    let salt = salt.unwrap_or_else(draw_salt);
+    let mut files: Vec<Loaded> = found
         .into_iter()
         .map(|(path, bytes, header)| {
             let header = header.or_else(|| scan::rebuild_header(&bytes, salt)).unwrap_or_default();
@@ -60,6 +76,12 @@ pub fn inspect(dir: &Path, known: Known) -> Result<Vec<Inspected>, LogError> {
         })
         .collect();
     files.sort_by_key(|(_, _, header)| header.generation);
+    Ok((salt, files))
+}
+
+/// Reads every file of the journal in `dir`, oldest generation first.
+pub fn inspect(dir: &Path, known: Known) -> Result<Vec<Inspected>, LogError> {
+    let (salt, files) = load(dir, known.salt)?;
     let headers: Vec<FileHeader> = files.iter().map(|(_, _, header)| *header).collect();
     let mut last = if known.closed { known.durable.0 } else { known.floor.0.saturating_sub(1) };
     let mut out = Vec::new();

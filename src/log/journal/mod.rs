@@ -39,7 +39,7 @@ use super::{JournalFailed, LogError, Lsn};
 
 use commit::Inner;
 pub use commit::may_pass;
-pub use inspect::{Inspected, inspect};
+pub use inspect::{Inspected, inspect, survivors};
 pub use recovery::{Damage, Entry, Known, Recovery, Replayed, ReplayedFile, draw_salt};
 pub use stats::JournalStats;
 

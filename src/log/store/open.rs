@@ -252,9 +252,11 @@ impl Opening<'_> {
         let id = entry.partition;
         let Some((topic, config)) = self.topics.partition(id) else { return Ok(false) };
         let dir = partition_dir(&self.data_dir, &topic, id.index);
-        let state = (entry.base_offset == 0).then(nothing_on_disk);
-        let log = PartitionLog::open(dir, id, &config, state, &self.cache)?;
-        self.found.insert(id, Found::new(log, topic));
+        let (log, replayed) = match entry.base_offset {
+            0 => (PartitionLog::open(dir, id, &config, Some(nothing_on_disk()), &self.cache)?, Vec::new()),
+            _ => PartitionLog::open_unknown(dir, id, &config, &self.cache)?,
+        };
+        self.found.insert(id, Found { replayed, ..Found::new(log, topic) });
         Ok(true)
     }
 
