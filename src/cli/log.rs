@@ -92,7 +92,7 @@ fn show(survey: &Survey, as_json: bool, prefix: &str) -> Result<(), Failure> {
         .map_err(Failure::stdout);
     }
     let mut text = format!(
-        "{} partitions, {} segments of {} bytes, {} journal files with {} entries that are needed\n",
+        "at rest: {} partitions, {} segments, {} bytes; in journals: {} files, {} entries that a start needs\n",
         survey.partitions,
         survey.segments,
         survey.segment_bytes,

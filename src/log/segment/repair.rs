@@ -41,7 +41,9 @@ impl PartitionLog {
     /// Whether something in the segments does not read back.
     pub async fn has_damage(&self) -> Result<bool, LogError> {
         for segment in self.every_segment() {
-            if segment.read_extents().await?.iter().any(|(_, bytes)| bytes.is_none()) {
+            let mut damaged = false;
+            segment.each_extent(|_, bytes| damaged |= bytes.is_none()).await?;
+            if damaged {
                 return Ok(true);
             }
         }
@@ -65,24 +67,25 @@ impl PartitionLog {
 }
 
 impl Segment {
-    /// Every extent with its bytes, if they are what was written.
-    async fn read_extents(self: &Rc<Self>) -> Result<Vec<(Extent, Option<Vec<u8>>)>, LogError> {
-        let index = match self.index().await {
+    /// Reads every extent; its bytes are none where they are not what was written.
+    async fn each_extent(
+        self: &Rc<Self>,
+        mut see: impl FnMut(&Extent, Option<&[u8]>),
+    ) -> Result<(), LogError> {
+        let extents = match self.index().await {
             Ok(index) => index.extents().to_vec(),
             // Without its file and its sidecar all of the segment is one damaged extent.
             Err(LogError::Corrupt { .. }) => vec![Extent::condemned(0, 0, 0, self.meta().size)],
             Err(e) => return Err(e),
         };
-        let mut read = Vec::with_capacity(index.len());
-        for extent in index {
+        for extent in &extents {
             let bytes = match self.file(false) {
                 Ok(file) => file.read(u64::from(extent.position), extent.length as usize).await.ok(),
                 Err(_) => None,
             };
-            let bytes = bytes.filter(|bytes| extent.matches(bytes)).map(|bytes| bytes.to_vec());
-            read.push((extent, bytes));
+            see(extent, bytes.as_deref().filter(|bytes| extent.matches(bytes)));
         }
-        Ok(read)
+        Ok(())
     }
 
     async fn take_out_damage(
@@ -92,11 +95,14 @@ impl Segment {
     ) -> Result<Option<TakenOut>, LogError> {
         let (path, old) = (self.path(), self.meta());
         let io = |e| LogError::io(&path, e);
-        let extents = self.read_extents().await?;
-        if extents.iter().all(|(_, bytes)| bytes.is_some()) {
+        let mut rest =
+            Rest { batches: Vec::new(), ranges: Vec::new(), damaged_from: None, damaged: false, epoch };
+        self.each_extent(|extent, bytes| rest.take(self.absolute(extent), bytes)).await?;
+        if !rest.damaged {
             return Ok(None);
         }
-        let (batches, offsets) = without_damage(&extents, old, epoch);
+        rest.end_gap(old.next_offset);
+        let Rest { batches, ranges: offsets, .. } = rest;
         rt::fs::create_dir_all_durable(aside).map_err(io)?;
         let mut kept = None;
         if rt::fs::exists(&path) {
@@ -119,31 +125,39 @@ impl Segment {
     }
 }
 
-/// The batches with an empty one for each range that is damaged, and those ranges.
-fn without_damage(
-    extents: &[(Extent, Option<Vec<u8>>)],
-    old: SegmentMeta,
-    mut epoch: i32,
-) -> (Vec<u8>, Vec<(i64, i64)>) {
-    let (mut batches, mut ranges) = (Vec::new(), Vec::<(i64, i64)>::new());
-    let absolute = |extent: &Extent| old.base_offset + i64::from(extent.relative_offset);
-    let mut i = 0;
-    while i < extents.len() {
-        if let Some(bytes) = &extents[i].1 {
-            epoch = BatchHeader::parse(bytes).map_or(epoch, |header| header.leader_epoch);
-            batches.extend_from_slice(bytes);
-            i += 1;
-            continue;
-        }
-        let from = absolute(&extents[i].0);
-        i += extents[i..].iter().take_while(|(_, bytes)| bytes.is_none()).count();
-        let until = extents.get(i).map_or(old.next_offset, |(next, _)| absolute(next));
-        if from < until {
-            batches.extend_from_slice(&empty_batch(from, until, epoch));
-            ranges.push((from, until));
+/// What stays of a segment: its batches, with an empty one for each range that is damaged.
+struct Rest {
+    batches: Vec<u8>,
+    ranges: Vec<(i64, i64)>,
+    /// Where the damage begins that the last extents have.
+    damaged_from: Option<i64>,
+    damaged: bool,
+    epoch: i32,
+}
+
+impl Rest {
+    fn take(&mut self, from: i64, bytes: Option<&[u8]>) {
+        match bytes {
+            Some(bytes) => {
+                self.end_gap(from);
+                self.epoch = BatchHeader::parse(bytes).map_or(self.epoch, |header| header.leader_epoch);
+                self.batches.extend_from_slice(bytes);
+            }
+            None => {
+                self.damaged = true;
+                self.damaged_from.get_or_insert(from);
+            }
         }
     }
-    (batches, ranges)
+
+    fn end_gap(&mut self, until: i64) {
+        if let Some(from) = self.damaged_from.take()
+            && from < until
+        {
+            self.batches.extend_from_slice(&empty_batch(from, until, self.epoch));
+            self.ranges.push((from, until));
+        }
+    }
 }
 
 /// The metadata of a segment that holds these batches and ends where the old one did.
