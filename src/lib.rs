@@ -59,6 +59,11 @@
 //! - **Every length from outside is bounded** before anything is reserved for it; a frame's buffer grows as its bytes
 //!   arrive. Requests and responses in memory have a budget; over it, sockets are not read.
 //! - **Data is never deleted because metadata is missing**: it is set aside.
+//! - **Every byte that a checkpoint covers has a checksum** in a segment's sidecar or in the checkpoint, and is held against
+//!   it before it is served. What can be made again (sidecars, either copy of a checkpoint, a journal file's header) is;
+//!   what cannot is an error that names file, place and offsets, and a durable mark; the rest is served. Who gives data up
+//!   is an operator, with `weir log repair` ([`log::Mending`]), never a start.
+//! - **Data directories of earlier formats open.** One of each is in `tests/fixtures`.
 //!
 //! # Absences
 //!
@@ -67,6 +72,8 @@
 //!   compacted topic has a key, and what its own coordinators have stored.
 //! - A coordinator never asks the log what it knows: it holds its partition's state in memory, and reads the log only
 //!   when it is loaded.
+//! - A start reads no segment that a checkpoint lists: only `weir log repair`, for a checkpoint that is lost, makes log ends, leader epochs,
+//!   producers and aborted transactions again of the batches.
 //! - Shards never block on a lock, and never on a file operation that can be slow outside of start-up.
 //! - No record count is checked inside a compressed batch: a broker that does not decompress takes the producer's word.
 

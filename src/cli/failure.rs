@@ -16,6 +16,8 @@ pub enum Failure {
         error: ClientError,
         advice: String,
     },
+    /// A data directory cannot be used, or is not whole.
+    Storage(String),
     Io {
         what: &'static str,
         error: io::Error,
@@ -60,6 +62,7 @@ impl Failure {
             Failure::Io { error, .. } if error.kind() == io::ErrorKind::BrokenPipe => {
                 return ExitCode::SUCCESS;
             }
+            Failure::Storage(message) => eprintln!("weir: {message}"),
             Failure::Client(error) => eprintln!("weir: {error}"),
             Failure::Advised { error, advice } => eprintln!("weir: {error}\n  {advice}"),
             Failure::Io { what, error } => eprintln!("weir: {what}: {error}"),

@@ -7,11 +7,13 @@
 mod consume;
 mod consume_group;
 mod doctor;
+mod dump;
 mod failure;
 mod format;
 mod group;
 mod interrupt;
 mod latency;
+mod log;
 mod output;
 mod partitioner;
 mod produce;
@@ -47,6 +49,9 @@ enum Command {
     /// List, describe and abort transactions
     #[command(subcommand)]
     Txn(txn::TxnCommand),
+    /// Look at and mend a data directory that no broker uses
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// Produce each line of standard input as a record
     Produce(produce::ProduceArgs),
     /// Print a topic's records
@@ -95,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Topic(command) => topic::run(command),
         Command::Group(command) => group::run(command),
         Command::Txn(command) => txn::run(command),
+        Command::Log(command) => log::run(command),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
         Command::Latency(args) => latency::run(&args),

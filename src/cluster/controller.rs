@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::control::{ControlError, ControlErrorKind, ControlReply, ControlRequest};
 use super::decide::{self, Decision, Outcome};
 use super::image::Image;
-use super::metadata_log::{MetadataError, MetadataLog};
+use super::metadata_log::{Commit, MetadataError, MetadataLog};
 use super::records::Record;
 use crate::model::{BrokerSettings, TopicId};
 
@@ -27,14 +27,7 @@ impl Controller {
         let mut image = Image::empty(settings);
         let log = match MetadataLog::open(dir)? {
             Some((log, commits)) => {
-                for (number, records) in &commits {
-                    image.apply(records).map_err(|error| MetadataError::Corrupt {
-                        path: log.path().to_path_buf(),
-                        offset: 0,
-                        what: format!("change {number} does not fit those before it: {error}"),
-                    })?;
-                    image.version = *number;
-                }
+                apply_all(&mut image, log.path(), &commits)?;
                 log
             }
             None => {
@@ -50,6 +43,15 @@ impl Controller {
             controller.commit(&[Record::BrokerStarted { broker: settings.broker_id }])?;
         }
         Ok(controller)
+    }
+
+    /// The image that the metadata in `dir` makes, for tools: nothing is changed on disk.
+    pub fn inspect(dir: &Path, settings: &BrokerSettings) -> Result<Image, MetadataError> {
+        let mut image = Image::empty(settings);
+        if let Some((path, commits)) = MetadataLog::inspect(dir)? {
+            apply_all(&mut image, &path, &commits)?;
+        }
+        Ok(image)
     }
 
     pub fn image(&self) -> Arc<Image> {
@@ -97,6 +99,18 @@ impl Controller {
         }
         Ok(())
     }
+}
+
+fn apply_all(image: &mut Image, path: &Path, commits: &[Commit]) -> Result<(), MetadataError> {
+    for (number, records) in commits {
+        image.apply(records).map_err(|error| MetadataError::Corrupt {
+            path: path.to_path_buf(),
+            offset: 0,
+            what: format!("change {number} does not fit those before it: {error}"),
+        })?;
+        image.version = *number;
+    }
+    Ok(())
 }
 
 fn failed(error: &MetadataError) -> ControlReply {

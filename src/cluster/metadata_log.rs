@@ -105,6 +105,17 @@ impl MetadataLog {
         Ok(Some((log, commits)))
     }
 
+    /// Reads the log in `dir` and changes nothing; `None` where there is none.
+    pub fn inspect(dir: &Path) -> Result<Option<(PathBuf, Vec<Commit>)>, MetadataError> {
+        let names = fs::read_dir_names(dir).map_err(io_error("list", dir))?;
+        let number = |name: &String| name.strip_prefix("metadata-")?.strip_suffix(".log")?.parse().ok();
+        let Some(newest) = names.iter().filter_map(number).max() else { return Ok(None) };
+        let path = file_path(dir, newest);
+        let bytes = fs::read_all(&path).map_err(io_error("read", &path))?;
+        let (commits, _) = Scan { path: &path, bytes: &bytes, first: newest }.run()?;
+        Ok(Some((path, commits)))
+    }
+
     /// Writes a new log that begins with `snapshot` as commit number `commit`. Not the log of this
     /// directory until it is renamed, at the very end.
     pub fn create(dir: &Path, commit: u64, snapshot: &[Record]) -> Result<Self, MetadataError> {

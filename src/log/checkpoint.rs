@@ -10,7 +10,7 @@
 //! - Journal files are reused only after the checkpoint that no longer needs them is in place.
 //! - The copy serves where the other cannot be read. Where they differ, the last store did not get to its end, and
 //!   either is good; a start makes them equal before anything relies on it.
-//! - Version 2; version 1 had no damaged ranges. Integers in the frame are little-endian. A new field means a new
+//! - Version 3; version 2 had no checksums of active segments and no lasting generation, version 1 no damaged ranges. Integers in the frame are little-endian. A new field means a new
 //!   version and a reader for the old one.
 
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use crate::model::PartitionId;
 use crate::rt;
 
 const MAGIC: &[u8; 8] = b"WEIRCKPT";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const FRAME: usize = 24;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,8 @@ pub struct Checkpoint {
     pub salt: u32,
     /// The newest generation of the journal.
     pub generation: u64,
+    /// There was a file of this generation or of a later one.
+    pub lasting: u64,
     /// Journal entries below are in segments.
     pub floor: Lsn,
     /// Journal entries up to here were durable.
@@ -90,6 +92,7 @@ impl Checkpoint {
             shards: shards as u32,
             salt,
             generation: 0,
+            lasting: 0,
             floor: Lsn::ZERO,
             durable: Lsn::ZERO,
             closed: false,
@@ -103,6 +106,7 @@ impl Checkpoint {
             floor: self.floor,
             durable: self.durable,
             generation: self.generation,
+            lasting: self.lasting,
             salt: Some(self.salt),
             closed: self.closed,
         }
@@ -138,7 +142,8 @@ impl Checkpoint {
             return Err(corrupt(8, "the checkpoint's checksum does not hold"));
         }
         let decoded = match word(8) {
-            1 => read_body::<old::Checkpoint>(body).map(Self::from),
+            1 => read_body::<old::Checkpoint<old::Undamaged>>(body).map(Self::from),
+            2 => read_body::<old::Checkpoint<old::PartitionState>>(body).map(Self::from),
             VERSION => read_body::<Self>(body),
             _ => return Err(corrupt(8, "the checkpoint has no version that there was")),
         };
@@ -198,14 +203,17 @@ pub fn file_path(journal_dir: &Path) -> PathBuf {
     journal_dir.join("checkpoint")
 }
 
-/// Version 1.
+/// Versions 1 and 2.
 mod old {
     use serde::Deserialize;
 
-    use super::{Lsn, PartitionCheckpoint, PartitionId};
+    use super::{DamagedRange, Lsn, PartitionId};
+    use crate::log::partition_log::PartitionCheckpoint as Log;
+    use crate::log::segment::SegmentMeta;
+    use crate::log::segment::epochs::EpochList;
 
     #[derive(Deserialize)]
-    pub struct Checkpoint {
+    pub struct Checkpoint<P> {
         shard: u32,
         shards: u32,
         salt: u32,
@@ -213,11 +221,22 @@ mod old {
         floor: Lsn,
         durable: Lsn,
         closed: bool,
-        partitions: Vec<PartitionState>,
+        partitions: Vec<P>,
     }
 
     #[derive(Deserialize)]
-    struct PartitionState {
+    struct PartitionCheckpoint {
+        segment_durable_offset: i64,
+        start_offset: i64,
+        epochs: EpochList,
+        segments: Vec<SegmentMeta>,
+        active: bool,
+        clean: bool,
+    }
+
+    /// A partition of version 1.
+    #[derive(Deserialize)]
+    pub struct Undamaged {
         id: PartitionId,
         topic: String,
         log: PartitionCheckpoint,
@@ -227,19 +246,41 @@ mod old {
         repair: Option<String>,
     }
 
-    impl From<Checkpoint> for super::Checkpoint {
-        fn from(old: Checkpoint) -> Self {
+    /// A partition of version 2.
+    #[derive(Deserialize)]
+    pub struct PartitionState {
+        state: Undamaged,
+        damaged: Vec<DamagedRange>,
+    }
+
+    impl<P: Into<super::PartitionState>> From<Checkpoint<P>> for super::Checkpoint {
+        fn from(old: Checkpoint<P>) -> Self {
             let Checkpoint { shard, shards, salt, generation, floor, durable, closed, partitions } = old;
             let partitions = partitions.into_iter().map(Into::into).collect();
-            Self { shard, shards, salt, generation, floor, durable, closed, partitions }
+            Self { shard, shards, salt, generation, lasting: 0, floor, durable, closed, partitions }
+        }
+    }
+
+    impl From<PartitionCheckpoint> for Log {
+        fn from(old: PartitionCheckpoint) -> Self {
+            let PartitionCheckpoint { segment_durable_offset, start_offset, epochs, segments, active, clean } =
+                old;
+            let extents = Vec::new();
+            Self { segment_durable_offset, start_offset, epochs, segments, active, extents, clean }
+        }
+    }
+
+    impl From<Undamaged> for super::PartitionState {
+        fn from(old: Undamaged) -> Self {
+            let Undamaged { id, topic, log, end_offset, high_watermark, producers, repair } = old;
+            let (log, damaged) = (log.into(), Vec::new());
+            Self { id, topic, log, end_offset, high_watermark, producers, repair, damaged }
         }
     }
 
     impl From<PartitionState> for super::PartitionState {
         fn from(old: PartitionState) -> Self {
-            let PartitionState { id, topic, log, end_offset, high_watermark, producers, repair } = old;
-            let damaged = Vec::new();
-            Self { id, topic, log, end_offset, high_watermark, producers, repair, damaged }
+            Self { damaged: old.damaged, ..old.state.into() }
         }
     }
 }
@@ -247,6 +288,7 @@ mod old {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::segment::extents::Extent;
     use crate::model::TopicId;
 
     fn checkpoint() -> Checkpoint {
@@ -259,6 +301,13 @@ mod tests {
                 epochs: Default::default(),
                 segments: Vec::new(),
                 active: false,
+                extents: vec![Extent {
+                    position: 0,
+                    length: 70_000,
+                    relative_offset: 0,
+                    crc: 0x0a0b0c0d,
+                    max_timestamp: 1_700_000_000_000,
+                }],
                 clean: false,
             },
             end_offset: 50,
@@ -269,6 +318,7 @@ mod tests {
         };
         Checkpoint {
             generation: 7,
+            lasting: 6,
             floor: Lsn(4096),
             durable: Lsn(8000),
             closed: true,
@@ -293,14 +343,18 @@ mod tests {
     #[test]
     fn the_format_is_what_it_was() {
         let hex: String = checkpoint().encode().iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, VERSION_2);
-        let bytes: Vec<u8> = (0..VERSION_1.len())
-            .step_by(2)
-            .map(|i| u8::from_str_radix(&VERSION_1[i..i + 2], 16).unwrap())
-            .collect();
+        assert_eq!(hex, VERSION_3);
+        let decode = |hex: &str| {
+            let digits = (0..hex.len()).step_by(2);
+            let bytes: Vec<u8> = digits.map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
+            Checkpoint::decode(Path::new("checkpoint"), &bytes).unwrap()
+        };
         let mut old = checkpoint();
+        old.lasting = 0;
+        old.partitions[0].log.extents.clear();
+        assert_eq!(decode(VERSION_2), old);
         old.partitions[0].damaged.clear();
-        assert_eq!(Checkpoint::decode(Path::new("checkpoint"), &bytes).unwrap(), old);
+        assert_eq!(decode(VERSION_1), old);
     }
 
     #[test]
@@ -328,4 +382,7 @@ mod tests {
     const VERSION_2: &str = "57454952434b505402000000e3fef67643000000000000000102fc0403020107fb0010fb401f0101\
         3031323334353637383961626364656606066f726465727350140000000064640164030102030103\
         7768790114fb001064181e";
+    const VERSION_3: &str = "57454952434b5054030000001b1d1f485a000000000000000102fc040302010706fb0010fb401f01\
+        013031323334353637383961626364656606066f726465727350140000000100fc7011010000fc0d\
+        0c0b0afd00d0ca9f1703000000646401640301020301037768790114fb001064181e";
 }

@@ -10,15 +10,18 @@ pub mod checkpoint;
 pub mod error;
 pub mod journal;
 pub mod lsn;
+pub mod mend;
 pub mod partition_log;
 pub mod relayout;
 pub mod segment;
 pub mod store;
+pub mod survey;
 
 pub use cache::BatchCache;
 pub use error::{JournalFailed, LogError};
 pub use journal::Journal;
 pub use lsn::Lsn;
+pub use mend::Mending;
 pub use partition_log::{PartitionCheckpoint, PartitionLog};
 pub use relayout::relayout;
 pub use store::{LogSettings, RecoveredPartition, ScrubStats, ShardLog, Topics, sweep, topics_dir};

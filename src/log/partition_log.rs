@@ -19,7 +19,6 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use crate::log::cache::{BatchCache, Evict};
 use crate::log::segment::epochs::EpochList;
@@ -27,32 +26,20 @@ use crate::log::segment::reader::Wanted;
 use crate::log::segment::tail::Tail;
 use crate::log::segment::timestamps::{TimestampOffset, find_in_batch};
 use crate::log::segment::writer::Active;
-use crate::log::segment::{Limits, Segment, SegmentMeta, recover};
+use crate::log::segment::{Limits, Segment, recover};
 use crate::log::{LogError, Lsn};
 use crate::model::PartitionId;
 use crate::model::topic_config::TopicConfig;
 use crate::rt::Notify;
 use crate::wire::batch::BatchHeader;
+pub use recover::PartitionCheckpoint;
+use recover::Recovered;
 
 /// One read returns at most so many bytes from disk, whatever was asked for (a single larger batch aside).
 const MAX_READ_BYTES: usize = 16 << 20;
 /// A reader that goes on where an earlier read ended is sequential; so many ends are remembered.
 const REMEMBERED_READS: usize = 8;
 const PREFETCH_BYTES: std::ops::RangeInclusive<usize> = (1 << 20)..=(8 << 20);
-
-/// What has to be known of a partition to open it again without reading its files.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartitionCheckpoint {
-    /// Everything below is in segment files, synced; everything from here on is in the journal.
-    pub segment_durable_offset: i64,
-    pub start_offset: i64,
-    pub epochs: EpochList,
-    /// Oldest first. With `active`, the last one's size is the valid position in the active segment.
-    pub segments: Vec<SegmentMeta>,
-    pub active: bool,
-    /// The log was closed in order: files are exactly as described here, and there are no others.
-    pub clean: bool,
-}
 
 /// See the module's page.
 pub struct PartitionLog {
@@ -110,6 +97,17 @@ impl PartitionLog {
     ) -> Result<Rc<Self>, LogError> {
         let dir: Rc<Path> = dir.into();
         let found = recover::recover(&dir, cache, checkpoint)?;
+        Ok(Self::found(dir, id, config, found, cache))
+    }
+
+    /// A log whose files were gone through.
+    pub(in crate::log) fn found(
+        dir: Rc<Path>,
+        id: PartitionId,
+        config: &TopicConfig,
+        found: Recovered,
+        cache: &Rc<BatchCache>,
+    ) -> Rc<Self> {
         let state = State {
             limits: Limits::from(config),
             directory_made: !found.segments.is_empty(),
@@ -122,7 +120,7 @@ impl PartitionLog {
             removed: false,
             failed: None,
         };
-        Ok(Rc::new(Self {
+        Rc::new(Self {
             id,
             dir,
             cache: cache.clone(),
@@ -135,7 +133,7 @@ impl PartitionLog {
             idle: Notify::new(),
             recent_ends: Cell::new([-1; REMEMBERED_READS]),
             repair: RefCell::new(None),
-        }))
+        })
     }
 
     pub fn id(&self) -> PartitionId {
@@ -389,25 +387,6 @@ impl PartitionLog {
 
     pub fn set_config(&self, config: &TopicConfig) {
         self.state.borrow_mut().limits = Limits::from(config);
-    }
-
-    /// What is synced, as the next start needs to know it.
-    pub fn checkpoint(&self) -> PartitionCheckpoint {
-        let state = self.state.borrow();
-        let durable = self.segment_durable_offset();
-        let active = state.active.as_ref();
-        let sealed = state.segments.len() - usize::from(active.is_some());
-        let mut segments: Vec<SegmentMeta> = state.segments.iter().take(sealed).map(|s| s.meta()).collect();
-        let last = active.map(|a| a.durable()).filter(|meta| meta.size > 0);
-        segments.extend(last);
-        PartitionCheckpoint {
-            segment_durable_offset: durable,
-            start_offset: self.start_offset(),
-            epochs: state.epochs.below(durable),
-            segments,
-            active: last.is_some(),
-            clean: state.clean && durable == self.end_offset(),
-        }
     }
 
     /// Waits for the turn to change files.

@@ -11,8 +11,9 @@
 //!   markers, stored with the producers in the shard's checkpoint, and brought up to date from the journal after a crash
 //!   (`Producers::rebuild`). Not in files beside the segments, because then a third kind of file would have to be made
 //!   durable in step with journal and segment, and cut in step with both at recovery; and not rebuilt from the log, because
-//!   a start must not read all of it. The price is memory: 32 bytes for each aborted transaction whose records the log
-//!   still has, which took more than ten times that on disk. Entries go when the log's start passes their marker.
+//!   a start must not read all of it (a repair for want of a checkpoint does). The price is memory: 32 bytes for each
+//!   aborted transaction whose records the log still has, which took more than ten times that on disk. Entries go when the
+//!   log's start passes their marker.
 
 use std::collections::{BTreeMap, VecDeque};
 

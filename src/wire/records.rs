@@ -97,6 +97,29 @@ impl BatchBuilder {
     }
 }
 
+/// A batch without records that stands for the offsets `from..until`: readers step over it, as over what compaction has
+/// emptied. Stamped and sealed.
+pub fn empty_batch(from: i64, until: i64, leader_epoch: i32) -> BytesMut {
+    let last_delta = i32::try_from(until - from - 1).expect("a range that a batch can span");
+    assert!(last_delta >= 0, "an empty batch stands for one offset at least");
+    let mut out = BytesMut::with_capacity(HEADER_SIZE);
+    out.put_i64(from);
+    out.put_i32((HEADER_SIZE - PREFIX_SIZE) as i32);
+    out.put_i32(leader_epoch);
+    out.put_i8(2);
+    out.put_u32(0);
+    out.put_i16(0);
+    out.put_i32(last_delta);
+    out.put_i64(batch::NO_TIMESTAMP);
+    out.put_i64(batch::NO_TIMESTAMP);
+    out.put_i64(batch::NO_PRODUCER_ID);
+    out.put_i16(-1);
+    out.put_i32(-1);
+    out.put_i32(0);
+    batch::seal(&mut out);
+    out
+}
+
 /// The longest varint of a length that fits in memory.
 const MAX_VARINT: usize = 5;
 

@@ -8,8 +8,10 @@ use weir::cluster::{Controller, Image};
 use weir::log::{LogSettings, PartitionLog, RecoveredPartition, ShardLog, relayout};
 use weir::model::{BrokerSettings, PartitionId, shard_of};
 use weir::partition::producer::{Origin, Producers, Verdict};
+use weir::partition::transactions::Aborted;
 use weir::shard::serve::recovered_producers;
 use weir::wire::batch::BatchHeader;
+use weir::wire::control;
 
 use crate::world::{Entry, Metadata, Partition, World};
 
@@ -86,6 +88,7 @@ pub async fn check(opened: &Opened, world: &World, t: usize) -> Result<BTreeMap<
         check_log(log, partition, t).await.map_err(|e| format!("{id}: {e}"))?;
         let producers = recovered.map(recovered_producers).unwrap_or_default();
         check_producers(log, partition, &producers, t).map_err(|e| format!("{id}: {e}"))?;
+        check_transactions(log, partition, producers, t).map_err(|e| format!("{id}: {e}"))?;
         ends.insert(*id, log.end_offset());
     }
     Ok(ends)
@@ -107,6 +110,7 @@ async fn check_log(log: &PartitionLog, partition: &Partition, t: usize) -> Resul
         _ => start,
     };
     let mut from = start;
+    let mut epochs: Vec<(i32, i64)> = Vec::new();
     while at < end {
         let slices = log.read(from, end, 1 << 20, true).await.map_err(|e| format!("reading {from}: {e}"))?;
         if slices.is_empty() {
@@ -118,14 +122,69 @@ async fn check_log(log: &PartitionLog, partition: &Partition, t: usize) -> Resul
                 if header.size() > slice.len() {
                     return Err(format!("the batch at {at} is cut short"));
                 }
+                if epochs.last().is_none_or(|(epoch, _)| *epoch < header.leader_epoch) {
+                    epochs.push((header.leader_epoch, at));
+                }
                 at = same(allowed.get(&at).copied(), at, &slice.split_to(header.size()))?;
             }
         }
         from = at;
     }
-    match at == end {
+    if at != end {
+        return Err(format!("the last batch ends at {at}, the log at {end}"));
+    }
+    for (i, (epoch, _)) in epochs.iter().enumerate() {
+        let expected = (*epoch, epochs.get(i + 1).map_or(end, |(_, begins)| *begins));
+        let found = log.epoch_end_offset(*epoch);
+        if found != expected {
+            return Err(format!("leader epoch {epoch} ends at {found:?}, not {expected:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Open transactions are still open, and what was aborted is known, from the first batch on that the log has.
+fn check_transactions(
+    log: &PartitionLog,
+    partition: &Partition,
+    mut producers: Producers,
+    t: usize,
+) -> Result<(), String> {
+    let (start, end) = (log.start_offset(), log.end_offset());
+    let (mut open, mut aborted) = (BTreeMap::new(), Vec::new());
+    for (base, entry) in partition.allowed(t).range(..end) {
+        let producer = entry.header.producer_id;
+        if let Some(marker) = control::decode(&entry.bytes, &entry.header) {
+            let first = open.iter().find(|(_, of)| **of == producer).map(|(first, _)| *first);
+            let Some(first) = first else { continue };
+            open.remove(&first);
+            if !marker.commit && *base >= start {
+                let stable_offset = open.keys().next().copied().unwrap_or(base + 1);
+                aborted.push(Aborted {
+                    producer_id: producer,
+                    first_offset: first,
+                    last_offset: *base,
+                    stable_offset,
+                });
+            }
+        } else if entry.header.is_transactional() && !open.values().any(|of| *of == producer) {
+            open.insert(*base, producer);
+        }
+    }
+    let transactions = producers.transactions_mut();
+    transactions.settle(end);
+    transactions.cut(start);
+    let first = open.keys().next().copied();
+    if transactions.first_unstable() != first {
+        return Err(format!(
+            "the first open transaction begins at {first:?}, not {:?}",
+            transactions.first_unstable()
+        ));
+    }
+    let found: Vec<Aborted> = transactions.aborted().copied().collect();
+    match found == aborted {
         true => Ok(()),
-        false => Err(format!("the last batch ends at {at}, the log at {end}")),
+        false => Err(format!("aborted are {aborted:?}\n  and not {found:?}")),
     }
 }
 
@@ -150,7 +209,7 @@ fn check_producers(
     let there = log.start_offset()..log.end_offset();
     let mut by_producer: HashMap<i64, Vec<&BatchHeader>> = HashMap::new();
     for (base, entry) in partition.allowed(t) {
-        if there.contains(&base) && entry.header.producer_id >= 0 {
+        if there.contains(&base) && entry.header.producer_id >= 0 && !entry.header.is_control() {
             by_producer.entry(entry.header.producer_id).or_default().push(&entry.header);
         }
     }

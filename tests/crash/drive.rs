@@ -1,4 +1,4 @@
-//! The workload of a recording: a start, then appends by idempotent producers, topics that come, change and go,
+//! The workload of a recording: a start, then appends by idempotent and transactional producers, topics that come, change and go,
 //! DeleteRecords, with flushing, rolling, checkpoints, journal reuse and retention going on beside; a close, or not.
 
 use std::cell::RefCell;
@@ -16,10 +16,12 @@ use weir::cluster::{
 use weir::log::{LogSettings, Lsn};
 use weir::model::{PartitionId, shard_of};
 use weir::partition::Replica;
+use weir::partition::replica::{Appended, EndOfTxn};
 use weir::rt;
 use weir::rt::record::Recording;
 use weir::shard::serve::recovered_producers;
 use weir::wire::batch::BatchHeader;
+use weir::wire::control::{self, EndMarker};
 
 use crate::check::{self, Opened};
 use crate::random::Random;
@@ -74,6 +76,8 @@ struct Drive<'a> {
     waiting: Vec<(usize, Lsn, PartitionId, usize)>,
     /// Each partition's producer, its next sequence, and the batch it sent last.
     producers: BTreeMap<PartitionId, (i64, i32, Option<BytesMut>)>,
+    /// Each partition's transactional producers: id, next sequence, whether a transaction is open.
+    transactional: BTreeMap<PartitionId, [(i64, i32, bool); 3]>,
 }
 
 /// Opens the directory and works on it. What it did is in `world` then; an error is a violation.
@@ -97,6 +101,7 @@ pub async fn run(
         replicas: Replicas::default(),
         waiting: Vec::new(),
         producers: BTreeMap::new(),
+        transactional: BTreeMap::new(),
     };
     drive.settle();
     for store in drive.opened.stores.clone() {
@@ -197,6 +202,7 @@ impl Drive<'_> {
                 Ok(())
             }
             28..=33 => self.send_again(id).await,
+            34..=47 => self.transact(id).await,
             _ => self.send(id).await,
         }
     }
@@ -223,8 +229,14 @@ impl Drive<'_> {
         let appended = replica
             .append(&store, batch.clone(), rt::unix_ms(), None)
             .map_err(|e| format!("{id}: an append was refused: {e}"))?;
-        let mut bytes = batch;
-        weir::wire::batch::stamp(&mut bytes, appended.base_offset, replica.leader_epoch());
+        self.note(id, batch, appended, submitted);
+        Ok(())
+    }
+
+    /// A batch was appended.
+    fn note(&mut self, id: PartitionId, mut bytes: BytesMut, appended: Appended, submitted: usize) {
+        let epoch = self.replicas.borrow()[&id].leader_epoch();
+        weir::wire::batch::stamp(&mut bytes, appended.base_offset, epoch);
         let header = BatchHeader::parse(&bytes).expect("a batch");
         let partition = self.world.partitions.entry(id).or_default();
         partition.entries.push(Entry {
@@ -236,6 +248,44 @@ impl Drive<'_> {
         });
         let lsn = appended.lsn.expect("no write caching here");
         self.waiting.push((shard_of(id, self.opened.stores.len()), lsn, id, partition.entries.len() - 1));
+    }
+
+    /// Goes on with one of the partition's transactions, or ends it.
+    async fn transact(&mut self, id: PartitionId) -> Result<(), String> {
+        let slot = self.random.below(3);
+        let world = &mut *self.world;
+        let producers = self.transactional.entry(id).or_insert_with(|| {
+            [(); 3].map(|()| {
+                world.next_producer += 1;
+                (world.next_producer, 0, false)
+            })
+        });
+        let (producer, sequence, open) = producers[slot];
+        let ends = open && self.random.chance(40);
+        let marker = EndMarker { commit: self.random.chance(50), coordinator_epoch: 0 };
+        let count = 1 + self.random.below(3) as i32;
+        let now = rt::unix_ms();
+        let bytes = match ends {
+            true => control::encode(marker, producer, 0, now),
+            false => {
+                let size = self.scale.payload(self.random);
+                transactional(batch(producer, sequence, count, size, self.random))
+            }
+        };
+        producers[slot] = if ends { (producer, sequence, false) } else { (producer, sequence + count, true) };
+        let store = self.opened.stores[self.shard(id)].clone();
+        store.room(bytes.len()).await;
+        let replica = self.replicas.borrow()[&id].clone();
+        let submitted = self.now();
+        let appended = match ends {
+            true => {
+                let end = EndOfTxn { producer_id: producer, producer_epoch: 0, marker, version: 1 };
+                replica.append_end(&store, end, now)
+            }
+            false => replica.append_internal(&store, bytes.clone(), now),
+        };
+        let appended = appended.map_err(|e| format!("{id}: a transaction's batch was refused: {e}"))?;
+        self.note(id, bytes, appended, submitted);
         Ok(())
     }
 
@@ -358,6 +408,7 @@ impl Drive<'_> {
             replica.iter().for_each(|r| r.retire());
             self.opened.stores[self.shard(id)].remove(id).await;
             self.producers.remove(&id);
+            self.transactional.remove(&id);
         }
         for store in self.opened.stores.clone() {
             store.removals_durable().await;
@@ -387,8 +438,16 @@ fn epoch(topic: &Topic, id: PartitionId) -> i32 {
     topic.partition(id.index).map_or(0, |p| p.leader_epoch)
 }
 
+/// The same as part of a transaction.
+pub fn transactional(mut batch: BytesMut) -> BytesMut {
+    const ATTRIBUTES: usize = 21;
+    batch[ATTRIBUTES + 1] |= 0x10;
+    weir::wire::batch::seal(&mut batch);
+    batch
+}
+
 /// A batch as a producer sends it.
-fn batch(producer: i64, sequence: i32, count: i32, size: usize, random: &mut Random) -> BytesMut {
+pub fn batch(producer: i64, sequence: i32, count: i32, size: usize, random: &mut Random) -> BytesMut {
     let now = rt::unix_ms();
     let record = |offset_delta: i32, random: &mut Random| {
         let seed = random.next();

@@ -1,12 +1,14 @@
-//! Power cuts: what they may leave of a recorded run, recovered and held against what was acknowledged.
+//! Power cuts and bad sectors: what they may leave of a data directory, recovered and held against what was written.
 //!
 //! ```text
 //! cargo test --test crash                                   a sample
 //! WEIR_IMAGES=1000000 cargo test --release --test crash images -- --nocapture
 //! WEIR_SEED=17 cargo test --test crash images               one chain again
+//! WEIR_SECTORS=all cargo test --release --test crash sector -- --nocapture
 //! ```
 
 mod check;
+mod damage;
 mod disk;
 mod drive;
 mod images;
@@ -54,4 +56,32 @@ fn images_of_power_cuts_have_all_that_was_acknowledged() {
             });
         }
     });
+}
+
+/// A sample of the sectors of every kind of file, or all of them.
+#[test]
+fn a_bad_sector_is_rebuilt_or_reported_and_never_served() {
+    let subject = damage::subject();
+    let kinds = subject.kinds();
+    for kind in ["checkpoint", "checkpoint-copy", "extents", "journal", "log"] {
+        assert!(kinds.iter().any(|k| k == kind), "no {kind} among {kinds:?}");
+    }
+    let mut sectors = subject.sectors();
+    let all = std::env::var("WEIR_SECTORS").is_ok_and(|text| text == "all");
+    if !all {
+        // Small files whole, of large ones a few sectors spread out.
+        let mut random = random::Random::new(number("WEIR_SEED").unwrap_or(1));
+        let mut seen = std::collections::HashMap::new();
+        for (path, _) in &sectors {
+            *seen.entry(path.clone()).or_insert(0usize) += 1;
+        }
+        sectors.retain(|(path, sector)| *sector == 0 || random.below(seen[path]) < 3);
+    }
+    let (count, tried) = (sectors.len(), damage::sweep(subject, sectors, number("WEIR_SEED").unwrap_or(1)));
+    println!("{count} sectors, {tried} harms: nothing lost in silence, nothing wrong served");
+}
+
+#[test]
+fn without_checkpoints_all_is_made_again_of_segments_and_journal() {
+    damage::without_checkpoints(damage::subject());
 }

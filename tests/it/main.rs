@@ -16,5 +16,6 @@ mod offsets;
 mod process;
 mod produce;
 mod quotas;
+mod repair;
 mod storage;
 mod transactions;

@@ -73,6 +73,8 @@ pub async fn create(dir: &Path, number: u32, bytes: u64) -> io::Result<Slot> {
             Err(e) if e.kind() == io::ErrorKind::Unsupported => file.set_len(bytes)?,
             allocated => allocated?,
         }
+        // A file that is shorter than its header says was cut by something else than a crash.
+        file.fdatasync().await?;
         let dir = dir.to_owned();
         rt::blocking(move || rt::fs::sync_dir(dir)).await?;
         Ok(file)
@@ -126,6 +128,14 @@ impl Files {
             }
         }
         discard
+    }
+
+    /// The newest generation whose header stays on disk until a later one takes its place.
+    pub fn lasting_generation(&self) -> u64 {
+        let last = self.used.back().filter(|slot| slot.last.is_none()).map_or(0, |s| s.header.generation);
+        let kept = |slot: &&Slot| !slot.damaged && slot.bytes == self.regular_bytes;
+        let kept = self.used.iter().chain(&self.free).filter(kept).map(|slot| slot.header.generation);
+        kept.max().unwrap_or(0).max(last)
     }
 
     pub fn first_position(&self) -> Option<u64> {

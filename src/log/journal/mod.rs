@@ -18,6 +18,7 @@ mod commit;
 mod files;
 mod format;
 mod gather;
+mod inspect;
 mod recovery;
 mod scan;
 mod stats;
@@ -38,6 +39,7 @@ use super::{JournalFailed, LogError, Lsn};
 
 use commit::Inner;
 pub use commit::may_pass;
+pub use inspect::{Inspected, inspect, survivors};
 pub use recovery::{Damage, Entry, Known, Recovery, Replayed, ReplayedFile, draw_salt};
 pub use stats::JournalStats;
 
@@ -228,6 +230,11 @@ impl Journal {
     pub fn release(&self, floor: Lsn) {
         self.inner.release(floor);
         self.inner.advanced.notify_all();
+    }
+
+    /// The newest generation that a start will find a file of, unless somebody takes it away.
+    pub fn lasting_generation(&self) -> u64 {
+        self.inner.files.borrow().lasting_generation()
     }
 
     /// The salt and the newest generation, for the checkpoint.

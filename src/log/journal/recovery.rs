@@ -27,9 +27,28 @@ pub struct Known {
     /// Everything up to here was durable when the checkpoint was made.
     pub durable: Lsn,
     pub generation: u64,
+    /// There was a file of this generation or of a later one.
+    pub lasting: u64,
     pub salt: Option<u32>,
     /// The checkpoint was made at a clean close: nothing up to `generation` is needed.
     pub closed: bool,
+}
+
+impl Known {
+    /// Whether the file that was written last is not there. A closed journal needs none.
+    pub(super) fn lost_newest(&self, newest: Option<u64>) -> bool {
+        !self.closed && newest.unwrap_or(0) < self.lasting
+    }
+
+    /// Up to where entries are missing behind `last`, the last that was found.
+    pub(super) fn missing_end(&self, last: u64, newest_is_gone: bool) -> Option<u64> {
+        let durable = self.durable.0;
+        if newest_is_gone {
+            // How many it had is not known: one at least.
+            return Some(durable.max(last) + 1);
+        }
+        (durable > last && self.durable >= self.floor).then_some(durable)
+    }
 }
 
 /// Durable entries that cannot be read back.
@@ -90,6 +109,8 @@ pub struct Recovery {
     /// No position below this may be given out again.
     position: u64,
     last: u64,
+    /// The file that was written last is not there.
+    newest_is_gone: bool,
     finished: bool,
 }
 
@@ -116,6 +137,7 @@ impl Recovery {
             generation: known.generation,
             position: format::FIRST_POSITION.max(known.durable.0),
             last: 0,
+            newest_is_gone: false,
             finished: false,
         };
         recovery.find_files(&numbers).await?;
@@ -160,6 +182,7 @@ impl Recovery {
             self.pending.push_back(slot);
         }
         self.pending.make_contiguous().sort_by_key(|slot| slot.header.generation);
+        self.newest_is_gone = self.known.lost_newest(self.pending.back().map(|slot| slot.header.generation));
         self.drop_dead();
         Ok(())
     }
@@ -261,15 +284,13 @@ impl Recovery {
 
     /// After the last file: whether the checkpoint knows of more.
     fn missing_end(&mut self) -> Option<ReplayedFile> {
-        let durable = self.known.durable.0;
-        if std::mem::replace(&mut self.finished, true)
-            || durable <= self.last
-            || Lsn(durable) < self.known.floor
-        {
+        let end = self.known.missing_end(self.last, self.newest_is_gone);
+        if std::mem::replace(&mut self.finished, true) || end.is_none() {
             return None;
         }
-        let items = vec![Held::Damage(self.missing(durable))];
-        self.last = durable;
+        let end = end?;
+        let items = vec![Held::Damage(self.missing(end))];
+        self.last = end;
         Some(ReplayedFile { bytes: Bytes::new(), items })
     }
 

@@ -69,6 +69,9 @@ impl<'a> Scan<'_, 'a> {
         let mut at = self.source.header.first;
         let bound = self.bound();
         while at < bound {
+            if self.is_cut_at(at) {
+                break;
+            }
             if let Some(commit) = self.commit_at(at) {
                 let end = at + u64::from(commit.length);
                 if let Err(torn) = self.entries(&commit, end) {
@@ -83,10 +86,28 @@ impl<'a> Scan<'_, 'a> {
                 if durable > at {
                     self.lost(at, durable.min(self.data_end()));
                 }
-                break;
+                return None;
             }
         }
+        if self.is_cut_at(at) {
+            self.lost(at, self.data_end());
+            self.damage(at.max(self.data_end()), self.capacity_end(), None);
+        }
         None
+    }
+
+    /// Whether the file ends where a commit may have been: all of its length was on disk before its first commit.
+    fn is_cut_at(&self, at: u64) -> bool {
+        let end = self.data_end();
+        if self.source.limit.is_some() || end == self.capacity_end() {
+            return false;
+        }
+        let reaches_on = |commit: CommitHeader| {
+            let its = commit.file == self.source.header && commit.start == at;
+            its && at + u64::from(commit.length) > end
+        };
+        at + COMMIT_HEADER as u64 > end
+            || format::decode_commit(self.bytes_at(at), self.source.salt).is_some_and(reaches_on)
     }
 
     /// The entries of one commit. Fails with the position of a tear.
@@ -162,6 +183,10 @@ impl<'a> Scan<'_, 'a> {
     fn data_end(&self) -> u64 {
         let held = (self.source.bytes.len() as u64).saturating_sub(BLOCK as u64);
         self.source.header.first + held.min(self.source.header.capacity)
+    }
+
+    fn capacity_end(&self) -> u64 {
+        self.source.header.first + self.source.header.capacity
     }
 
     /// No commit that counts begins at or past this position.

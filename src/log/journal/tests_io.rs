@@ -85,7 +85,7 @@ fn files_go_round_and_old_entries_never_come_back() {
         assert!(files_of(dir.path()).len() <= 4, "{:?}", files_of(dir.path()));
         let (salt, generation) = journal.identity();
         assert!(generation > 20);
-        let known = Known { floor, durable: last, generation, salt: Some(salt), closed: false };
+        let known = Known { floor, durable: last, generation, lasting: 0, salt: Some(salt), closed: false };
         drop(journal);
         let (journal, entries) = Journal::open(dir.path(), settings(), known).await.unwrap();
         assert_eq!(offsets(&entries), (6000..6010).collect::<Vec<_>>());
@@ -154,7 +154,14 @@ fn damage_below_the_end_is_reported_with_file_and_offset() {
         let last = fill(&journal, 0..1000).await;
         let (salt, generation) = journal.identity();
         journal.close().await.unwrap();
-        let known = Known { floor: Lsn::ZERO, durable: last, generation, salt: Some(salt), closed: false };
+        let known = Known {
+            floor: Lsn::ZERO,
+            durable: last,
+            generation,
+            lasting: 0,
+            salt: Some(salt),
+            closed: false,
+        };
         let paths = files_of(dir.path());
         for (file, at) in [(0, 0), (0, 4096), (0, 98_304), (1, 20_480), (1, 0), (2, 4096), (2, 0)] {
             let whole = std::fs::read(&paths[file]).unwrap();

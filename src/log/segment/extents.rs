@@ -14,10 +14,14 @@
 //! earlier life of the file left behind a rewritten block does not follow from it. Only the last block is ever
 //! rewritten, and a block that is not full is the last.
 //!
+//! The sidecar is behind an active segment, and not synced with it. So the checkpoint has the extents that the sidecar
+//! lacked when the segment was last synced, and every byte that a checkpoint covers has a checksum.
+//!
 //! The sidecar is disposable: what is missing or invalid is made again from the batches (see `recover`). A stretch
 //! whose batches fail their own checks then becomes a *condemned* extent, whose checksum no bytes match.
 
 use crc32fast::Hasher;
+use serde::{Deserialize, Serialize};
 
 use crate::rt::BLOCK;
 
@@ -33,7 +37,7 @@ pub const PER_BLOCK: usize = (BLOCK - HEADER_BYTES) / ENTRY_BYTES;
 
 const _: () = assert!(HEADER_BYTES + PER_BLOCK * ENTRY_BYTES == BLOCK);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent {
     /// Where in the segment file it starts.
     pub position: u32,
@@ -119,6 +123,17 @@ impl ExtentIndex {
     /// Lets no further batch join the last extent.
     pub fn close(&mut self) {
         self.closed = self.extents.len();
+    }
+
+    /// Adds extents that follow the last one.
+    pub fn extend(&mut self, extents: &[Extent]) {
+        self.extents.extend_from_slice(extents);
+        self.close();
+    }
+
+    /// Those that do not lie wholly below `position`.
+    pub fn from_position(&self, position: u32) -> &[Extent] {
+        &self.extents[self.extents.partition_point(|e| e.end() <= position)..]
     }
 
     /// Drops what does not lie wholly below `position`.

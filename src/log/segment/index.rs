@@ -7,11 +7,12 @@ use std::rc::Rc;
 use crate::log::LogError;
 use crate::rt::{self, AlignedBuf, BLOCK, File, OpenOptions};
 
-use super::extents::{ExtentIndex, PER_BLOCK, decode_sidecar, encode_block};
+use super::extents::{Extent, ExtentIndex, PER_BLOCK, decode_sidecar, encode_block};
 use super::scan::{SCAN_BYTES, Scanner, Step};
 use super::{Segment, SegmentMeta};
 
-/// A segment shorter than this has no sidecar, and a sidecar may be behind by as much: one read makes up for it.
+/// An active segment shorter than this has no sidecar, and a sidecar may be behind by as much: the checkpoint has the rest,
+/// and without one a single read makes up for it.
 const SIDECAR_BYTES: u32 = 1 << 20;
 
 /// What of the index is in the sidecar.
@@ -57,9 +58,22 @@ impl Segment {
         let meta = self.meta.get();
         let path = self.sidecar_path();
         let bytes = rt::blocking(move || rt::fs::read_all(path)).await;
-        let mut index = self.adopt_sidecar(bytes, meta.size);
+        let bytes = self.sidecar_bytes(bytes);
+        let mut index = self.adopt_sidecar(&bytes, meta.size);
+        let vouched = self.vouched.borrow().clone();
+        if index.end() < meta.size
+            && let Some(first) = vouched.first()
+        {
+            index = self.adopt_sidecar(&bytes, first.position);
+            if index.end() < first.position {
+                index = self.complete(meta, index, first.position).await?;
+            }
+            index.extend(&vouched);
+        }
         if index.end() < meta.size {
-            index = self.complete(meta, index).await?;
+            index = self.complete(meta, index, meta.size).await?;
+        }
+        if self.sidecar.borrow().covered < meta.size {
             if self.sealed.get() {
                 self.put_index(index.clone());
                 self.save_sidecar().await;
@@ -68,15 +82,18 @@ impl Segment {
         Ok(index)
     }
 
-    /// What a sidecar says about the first `size` bytes of the segment.
-    pub(super) fn adopt_sidecar(&self, bytes: io::Result<Vec<u8>>, size: u32) -> ExtentIndex {
-        let bytes = bytes.unwrap_or_else(|e| {
+    fn sidecar_bytes(&self, read: io::Result<Vec<u8>>) -> Vec<u8> {
+        read.unwrap_or_else(|e| {
             if e.kind() != io::ErrorKind::NotFound {
                 log::warn!("{}: {e}; the index is made again", self.sidecar_path().display());
             }
             Vec::new()
-        });
-        let mut sidecar = decode_sidecar(self.base_offset(), &bytes);
+        })
+    }
+
+    /// What a sidecar says about the first `size` bytes of the segment.
+    fn adopt_sidecar(&self, bytes: &[u8], size: u32) -> ExtentIndex {
+        let mut sidecar = decode_sidecar(self.base_offset(), bytes);
         let mut index = ExtentIndex::from_extents(std::mem::take(&mut sidecar.extents));
         index.cut(size);
         sidecar.blocks.truncate(final_blocks(&index));
@@ -84,17 +101,22 @@ impl Segment {
         index
     }
 
-    /// Completes the index from the batches between its end and the segment's.
-    async fn complete(&self, meta: SegmentMeta, index: ExtentIndex) -> Result<ExtentIndex, LogError> {
+    /// Completes the index from the batches between its end and `to`.
+    async fn complete(
+        &self,
+        meta: SegmentMeta,
+        index: ExtentIndex,
+        to: u32,
+    ) -> Result<ExtentIndex, LogError> {
         let path = self.path();
         let file = self.file(false)?;
         let mut scanner = Scanner::new(partial_meta(meta, &index), index, true);
         let mut want = SCAN_BYTES;
-        while scanner.index.end() < meta.size {
+        while scanner.index.end() < to {
             let at = scanner.index.end();
-            let len = want.max(SCAN_BYTES).min((meta.size - at) as usize);
+            let len = want.max(SCAN_BYTES).min((to - at) as usize);
             let bytes = file.read(u64::from(at), len).await.map_err(|e| LogError::io(&path, e))?;
-            let left = (meta.size - at) as usize;
+            let left = (to - at) as usize;
             let problem = match scanner.feed(&bytes) {
                 Step::Need { taken, bytes: need }
                     if bytes.len() == len && (taken == left || need <= left - taken) =>
@@ -109,10 +131,23 @@ impl Segment {
             log::error!("{} is corrupt at {bad}: {problem}; nothing behind can be read", path.display());
             let crc = crc32fast::hash(&bytes);
             let relative = (scanner.meta.next_offset - meta.base_offset) as u32;
-            scanner.index.push_condemned(relative, crc, meta.size - bad);
+            scanner.index.push_condemned(relative, crc, to - bad);
         }
         scanner.index.close();
         Ok(scanner.index)
+    }
+
+    /// Takes the checkpoint's word for the segment's end.
+    pub(super) fn vouch(&self, extents: Rc<[Extent]>) {
+        *self.vouched.borrow_mut() = extents;
+    }
+
+    /// What the sidecar lacks of the index, and the end of the last extent that it has.
+    pub(super) fn unsaved_extents(&self) -> Rc<[Extent]> {
+        match &*self.index.borrow() {
+            Some(index) => index.from_position(self.sidecar.borrow().covered).into(),
+            None => self.vouched.borrow().clone(),
+        }
     }
 
     pub(super) fn put_index(&self, index: ExtentIndex) {
@@ -133,7 +168,7 @@ impl Segment {
 
     /// Writes what the sidecar lacks of the loaded index. A failure is only logged: the index can be made again.
     pub(super) async fn save_sidecar(&self) {
-        if self.meta.get().size < SIDECAR_BYTES {
+        if self.meta.get().size < SIDECAR_BYTES && !self.sealed.get() {
             return;
         }
         let Some((position, buffer, state)) = self.encode_sidecar() else { return };

@@ -17,8 +17,10 @@
 pub mod epochs;
 pub mod extents;
 pub mod index;
+pub mod offline;
 pub mod reader;
 pub mod recover;
+mod repair;
 pub mod retention;
 mod retire;
 pub mod roll;
@@ -47,7 +49,7 @@ use crate::rt::{File, Notify, OpenOptions};
 pub use reader::Window;
 pub use retire::{Retired, is_removed_directory};
 
-use extents::ExtentIndex;
+use extents::{Extent, ExtentIndex};
 
 const LOG: &str = "log";
 const EXTENTS: &str = "extents";
@@ -142,6 +144,8 @@ pub struct Segment {
     sealed: Cell<bool>,
     deleted: Cell<bool>,
     index: RefCell<Option<Rc<ExtentIndex>>>,
+    /// What the checkpoint says of the segment's end.
+    vouched: RefCell<Rc<[Extent]>>,
     sidecar: RefCell<index::SidecarState>,
     loading: Cell<bool>,
     loaded: Notify,
@@ -159,6 +163,7 @@ impl Segment {
             sealed: Cell::new(sealed),
             deleted: Cell::new(false),
             index: RefCell::new(index),
+            vouched: RefCell::new(Rc::new([])),
             sidecar: RefCell::default(),
             loading: Cell::new(false),
             loaded: Notify::new(),

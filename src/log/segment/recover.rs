@@ -9,15 +9,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::log::LogError;
+use serde::{Deserialize, Serialize};
+
 use crate::log::cache::BatchCache;
-use crate::log::partition_log::PartitionCheckpoint;
+use crate::log::{LogError, PartitionLog};
+use crate::model::PartitionId;
+use crate::model::topic_config::TopicConfig;
 use crate::rt::{self, AlignedBuf, BLOCK, File, OpenOptions};
 
 use super::epochs::EpochList;
+use super::extents::Extent;
 use super::extents::ExtentIndex;
 use super::retire::{newest_dead, unlink_dead};
-use super::scan::{SCAN_BYTES, Scanner, Step};
+use super::scan::{SCAN_BYTES, Scanned, Scanner, Step};
 use super::writer::Active;
 use super::{EXTENTS, LOG, Segment, SegmentMeta, file_name, parse_log_name};
 
@@ -26,6 +30,58 @@ const ASIDE: &str = "aside";
 /// What follows the last valid batch of a log without checkpoint is copied aside up to this size.
 const MAX_ASIDE_BYTES: usize = 64 << 20;
 
+/// What has to be known of a partition to open it again without reading its files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionCheckpoint {
+    /// Everything below is in segment files, synced; everything from here on is in the journal.
+    pub segment_durable_offset: i64,
+    pub start_offset: i64,
+    pub epochs: EpochList,
+    /// Oldest first. With `active`, the last one's size is the valid position in the active segment.
+    pub segments: Vec<SegmentMeta>,
+    pub active: bool,
+    /// Checksums of the end of the active segment, as far as its sidecar may lack them.
+    pub extents: Vec<Extent>,
+    /// The log was closed in order: files are exactly as described here, and there are no others.
+    pub clean: bool,
+}
+
+impl PartitionLog {
+    /// What is synced, as the next start needs to know it.
+    pub fn checkpoint(&self) -> PartitionCheckpoint {
+        let state = self.state.borrow();
+        let durable = self.segment_durable_offset();
+        let active = state.active.as_ref();
+        let sealed = state.segments.len() - usize::from(active.is_some());
+        let mut segments: Vec<SegmentMeta> = state.segments.iter().take(sealed).map(|s| s.meta()).collect();
+        let last = active.map(|a| a.durable()).filter(|meta| meta.size > 0);
+        segments.extend(last);
+        let extents = active.filter(|_| last.is_some()).map(|a| a.durable_extents().to_vec());
+        PartitionCheckpoint {
+            segment_durable_offset: durable,
+            start_offset: self.start_offset(),
+            epochs: state.epochs.below(durable),
+            segments,
+            active: last.is_some(),
+            extents: extents.unwrap_or_default(),
+            clean: state.clean && durable == self.end_offset(),
+        }
+    }
+
+    /// Opens a log of which nothing is known: also returns the batches that producers' state is made of.
+    pub fn open_unknown(
+        dir: PathBuf,
+        id: PartitionId,
+        config: &TopicConfig,
+        cache: &Rc<BatchCache>,
+    ) -> Result<(Rc<Self>, Vec<Scanned>), LogError> {
+        let dir: Rc<Path> = dir.into();
+        let mut found = scan_all(&dir, cache)?;
+        let batches = std::mem::take(&mut found.batches);
+        Ok((Self::found(dir, id, config, found, cache), batches))
+    }
+}
+
 pub struct Recovered {
     pub segments: VecDeque<Rc<Segment>>,
     pub active: Option<Rc<Active>>,
@@ -33,6 +89,8 @@ pub struct Recovered {
     pub start_offset: i64,
     pub end_offset: i64,
     pub clean: bool,
+    /// Producers' batches, where all were read.
+    batches: Vec<Scanned>,
 }
 
 pub fn recover(
@@ -54,16 +112,27 @@ pub fn recover(
 
 /// Takes the checkpoint's word.
 fn adopt(dir: &Rc<Path>, cache: &Rc<BatchCache>, checkpoint: PartitionCheckpoint) -> Recovered {
-    let PartitionCheckpoint { segment_durable_offset, start_offset, epochs, segments, active, clean } =
-        checkpoint;
+    let PartitionCheckpoint {
+        segment_durable_offset,
+        start_offset,
+        epochs,
+        segments,
+        active,
+        extents,
+        clean,
+    } = checkpoint;
     let last = segments.len().wrapping_sub(1);
     let segments: VecDeque<Rc<Segment>> = segments
         .into_iter()
         .enumerate()
         .map(|(i, meta)| Segment::new(dir.clone(), cache.clone(), meta, !(active && i == last)))
         .collect();
+    if let Some(last) = segments.back().filter(|_| active) {
+        last.vouch(extents.into());
+    }
     let active = segments.back().filter(|_| active).cloned().map(Active::reopened);
-    Recovered { segments, active, epochs, start_offset, end_offset: segment_durable_offset, clean }
+    let (end_offset, batches) = (segment_durable_offset, Vec::new());
+    Recovered { segments, active, epochs, start_offset, end_offset, clean, batches }
 }
 
 /// Brings the directory and the checkpoint's list together.
@@ -171,6 +240,7 @@ fn scan_all(dir: &Rc<Path>, cache: &Rc<BatchCache>) -> Result<Recovered, LogErro
         start_offset: sizes.keys().next().copied().unwrap_or(0),
         end_offset: sizes.keys().next().copied().unwrap_or(0),
         clean: false,
+        batches: Vec::new(),
     };
     let count = sizes.len();
     for (i, (base, size)) in sizes.into_iter().enumerate() {
@@ -192,6 +262,7 @@ fn scan_segment(
     let file = File::open(&path, OpenOptions { write: true, direct: true, ..OpenOptions::default() })
         .map_err(|e| LogError::io(&path, e))?;
     let mut scanner = Scanner::new(SegmentMeta::new(base, rt::unix_ms()), ExtentIndex::default(), !last);
+    scanner.batches = Some(Vec::new());
     let what = scan_file(&file, &mut scanner, length).map_err(|e| LogError::io(&path, e))?;
     let size = u64::from(scanner.meta.size);
     if base < found.end_offset || (size < length && !last) {
@@ -207,6 +278,7 @@ fn scan_segment(
         file.set_len(size).map_err(|e| LogError::io(&path, e))?;
     }
     found.end_offset = scanner.meta.next_offset.max(base);
+    found.batches.extend(scanner.batches.take().into_iter().flatten());
     // The index is made again when it is needed; an old one may say something else.
     unlink(&file_name(dir, base, EXTENTS))?;
     let segment = Segment::new(dir.clone(), cache.clone(), scanner.meta, !last);

@@ -1,6 +1,7 @@
 //! Reading batches from bytes that nothing vouches for yet: a file whose index is missing or behind.
 
 use crate::wire::batch::{self, BatchHeader};
+use crate::wire::control::{self, EndMarker};
 
 use super::SegmentMeta;
 use super::extents::ExtentIndex;
@@ -11,12 +12,17 @@ const HEADER_BYTES: usize = 61;
 /// A length above this is not a batch's: no request frame is larger.
 const MAX_BATCH_BYTES: usize = crate::model::limits::MAX_FRAME_BYTES;
 
+/// A batch of a producer.
+pub type Scanned = (BatchHeader, Option<EndMarker>);
+
 /// Walks over batches, checks each (layout, offsets that follow, CRC-32C) and adds it to an index.
 pub struct Scanner {
     pub meta: SegmentMeta,
     pub index: ExtentIndex,
     /// Epochs in the order found: (leader epoch, base offset) of each batch that starts a new one.
     pub epochs: Vec<(i32, i64)>,
+    /// The batches of producers, with what those that end a transaction say, for who asks.
+    pub batches: Option<Vec<Scanned>>,
     /// Whether a batch whose own checksum fails ends the scan, or is condemned and skipped.
     condemn: bool,
     last_epoch: i32,
@@ -33,7 +39,7 @@ pub enum Step {
 impl Scanner {
     /// Starts behind what `meta` and `index` already describe.
     pub fn new(meta: SegmentMeta, index: ExtentIndex, condemn: bool) -> Self {
-        Self { meta, index, epochs: Vec::new(), condemn, last_epoch: -1 }
+        Self { meta, index, epochs: Vec::new(), batches: None, condemn, last_epoch: -1 }
     }
 
     /// Takes whole batches from the front of `bytes`, which continue where the last call's taken bytes ended.
@@ -70,6 +76,9 @@ impl Scanner {
         let relative = (header.base_offset - self.meta.base_offset) as u32;
         if batch::checksum(bytes) == header.crc {
             self.index.push_batch(relative, header.max_timestamp, bytes);
+            if let Some(batches) = self.batches.as_mut().filter(|_| header.has_producer_id()) {
+                batches.push((*header, control::decode(bytes, header)));
+            }
         } else if self.condemn {
             self.index.push_condemned(relative, crc32fast::hash(bytes), bytes.len() as u32);
         } else {

@@ -390,13 +390,13 @@ fn an_active_segment_that_lost_bytes_is_left_alone() {
     rt::block_on(async {
         let mut f = Fixture::new(TopicConfig::default(), 0);
         for i in 0..20 {
-            f.append(&[i], 1000, Compression::None);
+            f.append(&[i], 20_000, Compression::None);
         }
         f.log.flush(None).await.unwrap();
         let checkpoint = f.log.checkpoint();
         let file =
             std::fs::OpenOptions::new().write(true).open(f.dir().join(format!("{:020}.log", 0))).unwrap();
-        file.set_len(10_000).unwrap();
+        file.set_len(200_000).unwrap();
         f.reopen(Some(checkpoint));
         f.append(&[5], 10, Compression::None);
         f.log.flush(None).await.unwrap();

@@ -19,6 +19,7 @@ use crate::log::partition_log::PartitionLog;
 use crate::log::{LogError, Lsn};
 use crate::rt::{self, AlignedBuf, BLOCK};
 
+use super::extents::Extent;
 use super::roll::{NextBatch, must_roll};
 use super::tail::TailBatch;
 use super::{Segment, SegmentMeta};
@@ -36,6 +37,8 @@ pub struct Active {
     pub segment: Rc<Segment>,
     /// What was synced.
     durable: Cell<SegmentMeta>,
+    /// Checksums of the end of that, which the sidecar may lack.
+    extents: RefCell<Rc<[Extent]>>,
     /// The bytes behind the last whole block; `None` until they were read back.
     last_block: RefCell<Option<Vec<u8>>>,
     /// The file is new: its directory has to be synced too.
@@ -46,7 +49,8 @@ impl Active {
     /// The active segment of a log just opened: all of it is synced.
     pub fn reopened(segment: Rc<Segment>) -> Rc<Self> {
         let durable = Cell::new(segment.meta());
-        Rc::new(Self { segment, durable, last_block: RefCell::new(None), created: Cell::new(false) })
+        let extents = RefCell::new(segment.unsaved_extents());
+        Rc::new(Self { segment, durable, extents, last_block: RefCell::new(None), created: Cell::new(false) })
     }
 
     fn new(segment: Rc<Segment>) -> Rc<Self> {
@@ -54,6 +58,7 @@ impl Active {
         Rc::new(Self {
             segment,
             durable,
+            extents: RefCell::new(Rc::new([])),
             last_block: RefCell::new(Some(Vec::new())),
             created: Cell::new(true),
         })
@@ -61,6 +66,10 @@ impl Active {
 
     pub fn durable(&self) -> SegmentMeta {
         self.durable.get()
+    }
+
+    pub fn durable_extents(&self) -> Rc<[Extent]> {
+        self.extents.borrow().clone()
     }
 
     async fn last_block(&self) -> Result<Vec<u8>, LogError> {
@@ -288,7 +297,9 @@ impl PartitionLog {
         self.cache.close_file(segment.uid());
         self.state.borrow_mut().active = None;
         // Its index may be evicted from now on.
-        segment.index().await.map(drop)
+        segment.index().await?;
+        segment.save_sidecar().await;
+        Ok(())
     }
 
     async fn cut_padding(&self, active: &Active) -> Result<(), LogError> {
@@ -296,7 +307,6 @@ impl PartitionLog {
         if segment.meta().size == 0 {
             return Ok(());
         }
-        segment.save_sidecar().await;
         let file = segment.file(false)?;
         let size = u64::from(segment.meta().size);
         file.set_len(size).map_err(|e| LogError::io(segment.path(), e))
@@ -306,7 +316,7 @@ impl PartitionLog {
     pub(super) async fn sync(&self) -> Result<(), LogError> {
         self.check_usable()?;
         let Some(active) = self.state.borrow().active.clone() else { return Ok(()) };
-        let meta = active.segment.meta();
+        let (meta, extents) = (active.segment.meta(), active.segment.unsaved_extents());
         if meta.size == 0 {
             return Ok(());
         }
@@ -319,6 +329,7 @@ impl PartitionLog {
             active.created.set(false);
         }
         active.durable.set(meta);
+        *active.extents.borrow_mut() = extents;
         self.durable_offset.set(meta.next_offset);
         self.state.borrow_mut().unsynced = None;
         Ok(())

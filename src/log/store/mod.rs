@@ -137,6 +137,8 @@ struct Held {
     log: Rc<PartitionLog>,
     topic: String,
     repair: Option<Arc<str>>,
+    /// Where the log ended before something was lost, for as long as it is marked for repair.
+    promised_end: i64,
     damaged: RefCell<Vec<DamagedRange>>,
     /// The log could not be opened: what the last checkpoint said of it stays as it is.
     frozen: Option<Box<PartitionState>>,
@@ -223,6 +225,7 @@ impl ShardLog {
             log: log.clone(),
             topic: topic.to_owned(),
             repair: None,
+            promised_end: 0,
             damaged: RefCell::default(),
             frozen: None,
         };
@@ -318,6 +321,7 @@ impl ShardLog {
         let changed = self.changed.replace(false);
         let mut checkpoint = Checkpoint {
             generation,
+            lasting: self.journal.lasting_generation(),
             floor: last.next(),
             durable: last,
             closed,
@@ -365,7 +369,7 @@ impl Held {
         }
         let mut log = self.log.checkpoint();
         log.clean &= closed;
-        let end_offset = self.log.end_offset();
+        let end_offset = self.log.end_offset().max(self.promised_end);
         PartitionState {
             id,
             topic: self.topic.clone(),
@@ -387,6 +391,7 @@ fn nothing_on_disk() -> PartitionCheckpoint {
         epochs: Default::default(),
         segments: Vec::new(),
         active: false,
+        extents: Vec::new(),
         clean: false,
     }
 }

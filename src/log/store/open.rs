@@ -252,9 +252,11 @@ impl Opening<'_> {
         let id = entry.partition;
         let Some((topic, config)) = self.topics.partition(id) else { return Ok(false) };
         let dir = partition_dir(&self.data_dir, &topic, id.index);
-        let state = (entry.base_offset == 0).then(nothing_on_disk);
-        let log = PartitionLog::open(dir, id, &config, state, &self.cache)?;
-        self.found.insert(id, Found::new(log, topic));
+        let (log, replayed) = match entry.base_offset {
+            0 => (PartitionLog::open(dir, id, &config, Some(nothing_on_disk()), &self.cache)?, Vec::new()),
+            _ => PartitionLog::open_unknown(dir, id, &config, &self.cache)?,
+        };
+        self.found.insert(id, Found { replayed, ..Found::new(log, topic) });
         Ok(true)
     }
 
@@ -347,7 +349,9 @@ impl Opening<'_> {
                 repair: repair.clone(),
             });
             let (topic, damaged) = (found.topic, found.damaged.into());
-            logs.insert(id, Held { log: found.log, topic, repair, damaged, frozen: found.frozen });
+            let promised_end = if repair.is_some() { found.promised_end } else { 0 };
+            let log = found.log;
+            logs.insert(id, Held { log, topic, repair, promised_end, damaged, frozen: found.frozen });
         }
         recovered.sort_by_key(|partition| partition.id);
         let store = ShardLog {

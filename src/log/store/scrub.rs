@@ -55,6 +55,23 @@ impl ShardLog {
         damaged.filter(|(_, ranges)| !ranges.is_empty()).collect()
     }
 
+    /// Takes the marks off the partitions that could be opened: somebody has looked at them and mended what there is.
+    pub(in crate::log) fn clear_marks(&self) {
+        // What readers have found up to now is mended, too.
+        drop(self.cache.take_damage());
+        for held in self.logs.borrow_mut().values_mut().filter(|held| held.frozen.is_none()) {
+            held.damaged.borrow_mut().clear();
+            held.repair = None;
+            held.promised_end = 0;
+        }
+        self.changed.set(true);
+    }
+
+    /// Whether the partition's log could not be opened.
+    pub(in crate::log) fn is_frozen(&self, id: PartitionId) -> bool {
+        self.logs.borrow().get(&id).is_some_and(|held| held.frozen.is_some())
+    }
+
     /// How many partitions must not lead.
     pub fn unrepaired(&self) -> usize {
         self.logs.borrow().values().filter(|held| held.repair.is_some()).count()

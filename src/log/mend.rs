@@ -1,0 +1,233 @@
+//! Making a shard's log whole again by an operator's word: what is lost is given up, so that the rest is served.
+//!
+//! 0. A checkpoint that cannot be read is made of what the segments and the journal say.
+//! 1. The real recovery runs: what cannot follow on goes to `set-aside/`, what lost something is marked.
+//! 2. Of a marked partition, what is set aside comes back behind an empty batch for what is missing; so does an end that
+//!    was promised. No offset is given out twice.
+//! 3. Damaged segments are sealed, a checkpoint says so, then they are written anew without what is damaged.
+//! 4. The marks go, and the shard is closed, so that its checkpoint says what there is.
+//!
+//! What is taken away is kept in `set-aside/`.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::checkpoint::{Checkpoint, PartitionState};
+use super::journal::survivors;
+use super::store::{LogSettings, RecoveredPartition, ShardLog, Topics, journal_dir, partition_dir};
+use super::{BatchCache, LogError, Lsn, PartitionLog};
+use crate::model::{PartitionId, shard_of};
+use crate::rt;
+use crate::wire::batch::{self, BatchHeader};
+use crate::wire::control;
+use crate::wire::records::empty_batch;
+
+/// What was done, and to which partition, if to one.
+#[derive(Clone, Debug)]
+pub struct Mended {
+    pub id: Option<PartitionId>,
+    pub what: String,
+}
+
+/// A data directory to be mended; nobody else has it.
+pub struct Mending<'a> {
+    pub data_dir: &'a Path,
+    pub topics: &'a dyn Topics,
+    /// Every partition that the metadata has.
+    pub partitions: &'a [PartitionId],
+    pub settings: &'a LogSettings,
+}
+
+impl Mending<'_> {
+    /// Mends one of `shards` shards. `producers` is as for [`super::relayout()`].
+    pub async fn shard(
+        &self,
+        shard: usize,
+        shards: usize,
+        producers: impl Fn(&RecoveredPartition) -> Option<Vec<u8>>,
+    ) -> Result<Vec<Mended>, LogError> {
+        let dir = journal_dir(self.data_dir, shard);
+        let mut mended = Vec::new();
+        let checkpoint = match Checkpoint::load(&dir) {
+            Ok(Some(loaded)) => loaded.checkpoint,
+            Ok(None) | Err(LogError::Corrupt { .. }) => {
+                let made = self.make_checkpoint(shard, shards, &producers)?;
+                made.store(&dir).await?;
+                let what =
+                    format!("shard {shard}: the checkpoint was made again of the segments and the journal");
+                mended.push(Mended { id: None, what });
+                made
+            }
+            Err(e) => return Err(e),
+        };
+        let promised: HashMap<PartitionId, i64> =
+            checkpoint.partitions.iter().map(|state| (state.id, state.end_offset)).collect();
+        let shards = checkpoint.shards as usize;
+        let (store, mut recovered) =
+            ShardLog::open(self.data_dir, shard, shards, self.topics, self.settings.clone()).await?;
+        let aside = self.data_dir.join("set-aside");
+        for partition in &mut recovered {
+            let id = partition.id;
+            let Some(why) = partition.repair.clone() else { continue };
+            if store.is_frozen(id) {
+                mended.push(Mended { id: Some(id), what: format!("cannot be mended: {why}") });
+                continue;
+            }
+            let promised = promised.get(&id).copied().unwrap_or(0);
+            let from = aside.join(id.to_string());
+            let what = bring_back(partition, promised, &from, store.journal().last()).await?;
+            mended.push(Mended { id: Some(id), what: format!("{what} ({why})") });
+        }
+        let states: HashMap<_, _> =
+            recovered.iter().filter_map(|p| Some((p.id, (p.log.end_offset(), producers(p)?)))).collect();
+        let state = |id| states.get(&id).cloned();
+        let logs: Vec<_> =
+            recovered.iter().filter(|p| !store.is_frozen(p.id)).map(|p| p.log.clone()).collect();
+        mended.extend(take_out(&store, logs, &aside, &state).await?);
+        store.clear_marks();
+        store.close(state).await?;
+        Ok(mended)
+    }
+
+    /// The checkpoint of a shard that has none that can be read: all that the files say.
+    fn make_checkpoint(
+        &self,
+        shard: usize,
+        shards: usize,
+        producers: &impl Fn(&RecoveredPartition) -> Option<Vec<u8>>,
+    ) -> Result<Checkpoint, LogError> {
+        let known = survivors(&journal_dir(self.data_dir, shard))?;
+        let mut checkpoint = Checkpoint {
+            floor: known.floor,
+            generation: known.generation,
+            ..Checkpoint::empty(shard, shards, known.salt.unwrap_or_default())
+        };
+        let cache = BatchCache::new(self.settings.cache_bytes);
+        for id in self.partitions.iter().copied().filter(|id| shard_of(*id, shards) == shard) {
+            let Some((topic, config)) = self.topics.partition(id) else { continue };
+            let dir = partition_dir(self.data_dir, &topic, id.index);
+            if !rt::fs::exists(&dir) {
+                continue;
+            }
+            let (log, replayed) = PartitionLog::open_unknown(dir, id, &config, &cache)?;
+            let (state, end) = (log.checkpoint(), log.end_offset());
+            let found = RecoveredPartition {
+                id,
+                log,
+                producer_state: None,
+                replayed,
+                high_watermark: end,
+                repair: None,
+            };
+            checkpoint.partitions.push(PartitionState {
+                id,
+                topic,
+                log: state,
+                end_offset: end,
+                high_watermark: end,
+                producers: producers(&found).map(|state| (end, state)),
+                repair: None,
+                damaged: Vec::new(),
+            });
+        }
+        Ok(checkpoint)
+    }
+}
+
+/// Takes what does not read back out of the logs' segments.
+async fn take_out(
+    store: &ShardLog,
+    mut logs: Vec<Rc<PartitionLog>>,
+    aside: &Path,
+    state: &impl Fn(PartitionId) -> Option<(i64, Vec<u8>)>,
+) -> Result<Vec<Mended>, LogError> {
+    let mut damaged = Vec::new();
+    for log in logs.drain(..) {
+        if log.has_damage().await? {
+            log.seal_all().await?;
+            damaged.push(log);
+        }
+    }
+    if !damaged.is_empty() {
+        store.checkpoint(state).await?;
+    }
+    let mut mended = Vec::new();
+    for log in damaged {
+        for out in log.take_out_damage(aside).await? {
+            let kept =
+                out.kept.map_or("it was gone".into(), |kept| format!("the old file is {}", kept.display()));
+            let what =
+                format!("offsets {} taken out of segment {:020}; {kept}", listed(&out.offsets), out.segment);
+            mended.push(Mended { id: Some(log.id()), what });
+        }
+    }
+    Ok(mended)
+}
+
+fn listed(ranges: &[(i64, i64)]) -> String {
+    ranges.iter().map(|(from, until)| format!("{from}..{until}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Appends what recovery could not: the batches set aside, and empty ones in the place of what is missing. Says what was
+/// done.
+async fn bring_back(
+    partition: &mut RecoveredPartition,
+    promised: i64,
+    dir: &Path,
+    lsn: Lsn,
+) -> Result<String, LogError> {
+    let log = partition.log.clone();
+    let mut names = match rt::fs::exists(dir) {
+        true => rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?,
+        false => Vec::new(),
+    };
+    names.retain(|name| name.ends_with(".log"));
+    names.sort();
+    let (mut records, mut lost) = (0, Vec::new());
+    for name in names {
+        let path = dir.join(name);
+        let bytes = Bytes::from(rt::fs::read_all(&path).map_err(|e| LogError::io(&path, e))?);
+        let mut at = 0;
+        while let Ok(header) = BatchHeader::parse(&bytes[at..])
+            && header.size() <= bytes.len() - at
+        {
+            let batch = bytes.slice(at..at + header.size());
+            at += header.size();
+            if header.base_offset < log.end_offset() || batch::checksum(&batch) != header.crc {
+                continue;
+            }
+            lost.extend(skip_to(&log, header.base_offset, lsn));
+            partition.replayed.push((header, control::decode(&batch, &header)));
+            records += i64::from(header.record_count);
+            log.append(&header, batch, lsn);
+        }
+        log.flush(None).await?;
+    }
+    lost.extend(skip_to(&log, promised, lsn));
+    Ok(match (records, lost.is_empty()) {
+        (0, true) => "served again".to_owned(),
+        (0, false) => format!("served again without offsets {}", listed(&lost)),
+        (_, true) => format!("served again with {records} records that were set aside"),
+        (_, false) => {
+            format!(
+                "served again with {records} records that were set aside, without offsets {}",
+                listed(&lost)
+            )
+        }
+    })
+}
+
+/// An empty batch up to `to`, if the log ends before; the range that it stands for.
+fn skip_to(log: &PartitionLog, to: i64, lsn: Lsn) -> Option<(i64, i64)> {
+    let from = log.end_offset();
+    if to <= from {
+        return None;
+    }
+    let empty = empty_batch(from, to, log.latest_epoch().unwrap_or(0)).freeze();
+    let header = BatchHeader::parse(&empty).expect("a batch of our own");
+    log.append(&header, empty, lsn);
+    Some((from, to))
+}
