@@ -7,6 +7,7 @@
 
 pub mod cache;
 pub mod checkpoint;
+pub mod compact;
 pub mod error;
 pub mod journal;
 pub mod lsn;

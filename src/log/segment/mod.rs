@@ -48,8 +48,8 @@ pub use retire::{Retired, is_removed_directory};
 
 use extents::ExtentIndex;
 
-const LOG: &str = "log";
-const EXTENTS: &str = "extents";
+pub(in crate::log) const LOG: &str = "log";
+pub(in crate::log) const EXTENTS: &str = "extents";
 /// Ends the names of files and directories that wait to be unlinked.
 pub const DELETED: &str = "deleted";
 
@@ -140,6 +140,8 @@ pub struct Segment {
     meta: Cell<SegmentMeta>,
     sealed: Cell<bool>,
     deleted: Cell<bool>,
+    /// Its name is gone or another's: who reads it goes on with this.
+    held: RefCell<Option<File>>,
     index: RefCell<Option<Rc<ExtentIndex>>>,
     sidecar: RefCell<index::SidecarState>,
     loading: Cell<bool>,
@@ -157,6 +159,7 @@ impl Segment {
             meta: Cell::new(meta),
             sealed: Cell::new(sealed),
             deleted: Cell::new(false),
+            held: RefCell::new(None),
             index: RefCell::new(index),
             sidecar: RefCell::default(),
             loading: Cell::new(false),
@@ -197,7 +200,10 @@ impl Segment {
     }
 
     /// The segment's file, open for reading; for writing too while it is active. `create` says that it may be new.
-    fn file(&self, create: bool) -> Result<File, LogError> {
+    pub(in crate::log) fn file(&self, create: bool) -> Result<File, LogError> {
+        if let Some(file) = &*self.held.borrow() {
+            return Ok(file.clone());
+        }
         if let Some(file) = self.cache.file(self.uid) {
             return Ok(file);
         }
@@ -217,9 +223,30 @@ impl Segment {
         }
     }
 
+    /// Keeps the file open for who reads it, before its name goes.
+    pub(in crate::log) fn hold(&self) -> Result<(), LogError> {
+        let file = self.file(false)?;
+        *self.held.borrow_mut() = Some(file);
+        Ok(())
+    }
+
+    /// As [`hold`](Self::hold), with the index: nothing is read by name any more.
+    pub(in crate::log) async fn freeze(self: &Rc<Self>) -> Result<(), LogError> {
+        self.hold()?;
+        self.index().await.map(drop)
+    }
+
+    pub(in crate::log) fn thaw(&self) {
+        *self.held.borrow_mut() = None;
+    }
+
+    fn is_held(&self) -> bool {
+        self.held.borrow().is_some()
+    }
+
     /// Frees the index of a sealed segment; it is read again when needed.
     pub fn drop_index(&self) {
-        if self.sealed.get() {
+        if self.sealed.get() && !self.is_held() {
             *self.index.borrow_mut() = None;
         }
     }
@@ -231,7 +258,7 @@ impl Drop for Segment {
     }
 }
 
-fn file_name(dir: &Path, base_offset: i64, extension: &str) -> PathBuf {
+pub(in crate::log) fn file_name(dir: &Path, base_offset: i64, extension: &str) -> PathBuf {
     dir.join(format!("{base_offset:020}.{extension}"))
 }
 

@@ -135,6 +135,7 @@ impl PartitionLog {
         if self.state.borrow().removed {
             return Ok(());
         }
+        self.compaction.stop();
         self.write_tail(None).await?;
         self.unlink_doomed().await;
         let active = self.state.borrow().active.clone();
@@ -342,7 +343,7 @@ impl PartitionLog {
         }
     }
 
-    fn fail(&self, path: std::path::PathBuf, e: io::Error) -> LogError {
+    pub(in crate::log) fn fail(&self, path: std::path::PathBuf, e: io::Error) -> LogError {
         let what = format!("{}: sync failed: {e}", path.display());
         log::error!("{what}; partition {} takes no more writes", self.id());
         self.state.borrow_mut().failed = Some(what.into());

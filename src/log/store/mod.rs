@@ -312,7 +312,12 @@ impl ShardLog {
             closed,
             ..Checkpoint::empty(self.shard, self.shards, salt)
         };
+        let mut swaps = Vec::new();
         for (id, held) in &*self.logs.borrow() {
+            let replaced = held.log.compaction.swaps();
+            if !replaced.is_empty() && held.frozen.is_none() {
+                swaps.push((held.log.clone(), replaced));
+            }
             if let Some(oldest) = held.log.oldest_tail_lsn() {
                 checkpoint.floor = checkpoint.floor.min(oldest);
                 checkpoint.closed = false;
@@ -330,6 +335,9 @@ impl ShardLog {
                 self.checkpoint_lsn.set(last);
                 self.current.set(true);
                 self.journal.release(floor);
+                for (log, bases) in swaps {
+                    log.forget_swaps(bases).await;
+                }
                 Ok(())
             }
             Err(e) => {

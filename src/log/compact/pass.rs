@@ -1,0 +1,496 @@
+//! Carrying out a pass: slices of segments are read on the shard and worked on by a helper thread, with rests between
+//! them while the shard has other work.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::log::segment::extents::{Extent, ExtentIndex};
+use crate::log::segment::{Segment, SegmentMeta, file_name};
+use crate::log::{LogError, PartitionLog};
+use crate::rt::{self, AlignedBuf, BLOCK, File, OpenOptions};
+use crate::wire::batch::{self, BatchHeader, BatchIter};
+
+use super::filter::{self, Kept, Rules, Scratch};
+use super::offsets::OffsetMap;
+use super::replace::CLEANED;
+use super::transactions::Transactions;
+use super::{AbortedTransaction, Bounds, Candidate, Policy, plan};
+
+/// Read and worked on at a time, unless one batch is larger.
+const SLICE_BYTES: u32 = 256 << 10;
+const WRITE_BYTES: usize = 1 << 20;
+/// The longest rest after a slice.
+const MAX_REST: Duration = Duration::from_millis(50);
+/// Where the dirty part begins: magic, CRC-32 of the offset, offset, little-endian. Disposable: without it, everything
+/// is dirty.
+const POINT_FILE: &str = "compacted";
+const POINT_MAGIC: &[u8; 4] = b"WCMP";
+
+/// What a pass may use, and how it knows when to hold back.
+pub struct Work<'a> {
+    /// Bytes for the map of keys.
+    pub map_bytes: usize,
+    /// A count that moves while the shard serves.
+    pub activity: &'a dyn Fn() -> u64,
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+/// What one pass did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    pub records_read: u64,
+    pub records_kept: u64,
+    pub segments_replaced: u64,
+    /// The map was full before the end: there is more to do.
+    pub more: bool,
+}
+
+/// Lets the next pass begin when one ends, however it ends.
+struct Running<'a>(&'a PartitionLog);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.compaction.running.set(false);
+    }
+}
+
+impl PartitionLog {
+    /// Whether there is something to compact, and what. `None` also while the last pass waits for its checkpoint.
+    pub async fn compaction_candidate(
+        &self,
+        limit: i64,
+        policy: &Policy,
+        now_ms: i64,
+    ) -> Option<Candidate> {
+        let state = &self.compaction;
+        let blocked = state.running.get() || state.stopped.get() || state.failed.borrow().is_some();
+        if !policy.compact || blocked || !state.swaps.borrow().is_empty() || self.needs_repair().is_some() {
+            return None;
+        }
+        if self.sealed().is_empty() {
+            return None;
+        }
+        let first_dirty = self.first_dirty().await.clamp(self.start_offset(), self.end_offset());
+        plan::candidate(&self.sealed_metas(), first_dirty, limit, policy, now_ms)
+    }
+
+    fn sealed(&self) -> Vec<Rc<Segment>> {
+        let state = self.state.borrow();
+        let count = state.segments.len() - usize::from(state.active.is_some());
+        state.segments.range(..count).cloned().collect()
+    }
+
+    fn sealed_metas(&self) -> Vec<SegmentMeta> {
+        self.sealed().iter().map(|segment| segment.meta()).collect()
+    }
+
+    async fn first_dirty(&self) -> i64 {
+        if let Some(known) = self.compaction.first_dirty.get() {
+            return known;
+        }
+        let path = self.dir.join(POINT_FILE);
+        let bytes = rt::blocking(move || rt::fs::read_all(path)).await.unwrap_or_default();
+        let point = decode_point(&bytes).unwrap_or(0);
+        self.compaction.first_dirty.set(Some(point));
+        point
+    }
+
+    async fn set_first_dirty(&self, offset: i64) {
+        self.compaction.first_dirty.set(Some(offset));
+        let path = self.dir.join(POINT_FILE);
+        let bytes = encode_point(offset);
+        if let Err(e) = rt::blocking(move || rt::fs::write_atomic(path, &bytes)).await {
+            log::warn!("{}: {e}; the next start compacts again", self.dir.display());
+        }
+    }
+
+    /// Compacts once. `candidate` was found before the last checkpoint, which therefore lists its segments as they are.
+    pub async fn compact(
+        self: &Rc<Self>,
+        candidate: Candidate,
+        bounds: Bounds,
+        policy: &Policy,
+        work: &Work<'_>,
+    ) -> Result<Passed, LogError> {
+        self.compaction.running.set(true);
+        let _running = Running(self);
+        let rules = Rules {
+            now_ms: rt::unix_ms(),
+            delete_retention_ms: policy.delete_retention_ms,
+            last_batches: bounds.last_batches,
+            round_end: candidate.end,
+        };
+        let map = OffsetMap::new(work.map_bytes);
+        let pass = Pass { log: self, work, candidate, aborted: &bounds.aborted, rules, policy };
+        let done = pass.run(map).await;
+        match &done {
+            Err(LogError::Corrupt { .. }) => {
+                let why = done.as_ref().err().map(ToString::to_string).unwrap_or_default();
+                log::error!("{why}; {} is not compacted until the next start", self.dir.display());
+                *self.compaction.failed.borrow_mut() = Some(why.into());
+            }
+            Err(LogError::Removed) => return Ok(Passed::default()),
+            _ => {}
+        }
+        done
+    }
+
+    /// Why this log is not compacted any more, if so.
+    pub fn compaction_failed(&self) -> Option<std::sync::Arc<str>> {
+        self.compaction.failed.borrow().clone()
+    }
+}
+
+fn encode_point(offset: i64) -> Vec<u8> {
+    let offset = offset.to_le_bytes();
+    [&POINT_MAGIC[..], &crc32fast::hash(&offset).to_le_bytes(), &offset].concat()
+}
+
+fn decode_point(bytes: &[u8]) -> Option<i64> {
+    let bytes: &[u8; 16] = bytes.try_into().ok()?;
+    let (crc, offset) = (bytes[4..8].try_into().ok()?, bytes[8..].try_into().ok()?);
+    let sound = &bytes[..4] == POINT_MAGIC && crc32fast::hash(&bytes[8..]) == u32::from_le_bytes(crc);
+    sound.then(|| i64::from_le_bytes(offset))
+}
+
+struct Pass<'a> {
+    log: &'a Rc<PartitionLog>,
+    work: &'a Work<'a>,
+    candidate: Candidate,
+    aborted: &'a [AbortedTransaction],
+    rules: Rules,
+    policy: &'a Policy,
+}
+
+/// What the helper thread works with, there and back.
+struct Bench {
+    map: OffsetMap,
+    transactions: Transactions,
+    rules: Rules,
+    scratch: Scratch,
+    from: i64,
+    full: bool,
+    out: Vec<u8>,
+    changed: bool,
+    read: u64,
+    kept: u64,
+}
+
+impl Pass<'_> {
+    async fn run(&self, map: OffsetMap) -> Result<Passed, LogError> {
+        let mut passed = Passed::default();
+        let segments: Vec<Rc<Segment>> =
+            self.log.sealed().into_iter().filter(|s| s.meta().next_offset <= self.candidate.end).collect();
+        let mut bench = Bench {
+            map,
+            transactions: Transactions::new(self.aborted),
+            rules: self.rules.clone(),
+            scratch: Scratch::default(),
+            from: self.candidate.first_dirty,
+            full: false,
+            out: Vec::new(),
+            changed: false,
+            read: 0,
+            kept: 0,
+        };
+        for segment in segments.iter().filter(|s| s.meta().next_offset > self.candidate.first_dirty) {
+            bench = self.gather(segment, bench, &mut passed).await?;
+            if bench.full {
+                break;
+            }
+            bench.map.advance(segment.meta().next_offset - 1);
+        }
+        let done = bench.map.latest() + 1;
+        passed.more = done < self.candidate.end;
+        bench.transactions = Transactions::new(self.aborted);
+        let within: Vec<Rc<Segment>> = segments.into_iter().filter(|s| s.base_offset() < done).collect();
+        let metas: Vec<SegmentMeta> = within.iter().map(|s| s.meta()).collect();
+        for group in plan::groups(&metas, self.policy.segment_bytes) {
+            bench = self.clean(&within[group], bench, &mut passed).await?;
+        }
+        (passed.records_read, passed.records_kept) = (bench.read, bench.kept);
+        self.log.set_first_dirty(done).await;
+        Ok(passed)
+    }
+
+    /// Notes the keys of one segment.
+    async fn gather(
+        &self,
+        segment: &Rc<Segment>,
+        mut bench: Bench,
+        passed: &mut Passed,
+    ) -> Result<Bench, LogError> {
+        let mut slices = Slices::of(segment).await?;
+        // What lies before the dirty part has been noted in an earlier pass, but transactions may begin there.
+        while let Some(slice) = slices.next().await? {
+            passed.bytes_read += slice.bytes.len() as u64;
+            bench = self.bench(segment, slice, bench, Bench::index).await?;
+            if bench.full {
+                break;
+            }
+        }
+        Ok(bench)
+    }
+
+    /// Filters a group of segments into one and puts it in their place.
+    async fn clean(
+        &self,
+        group: &[Rc<Segment>],
+        mut bench: Bench,
+        passed: &mut Passed,
+    ) -> Result<Bench, LogError> {
+        let mut output = Output::create(self.log, group)?;
+        bench.changed = group.len() > 1;
+        for segment in group {
+            let mut slices = Slices::of(segment).await?;
+            while let Some(slice) = slices.next().await? {
+                passed.bytes_read += slice.bytes.len() as u64;
+                bench = self.bench(segment, slice, bench, Bench::filter).await?;
+                passed.bytes_written += bench.out.len() as u64;
+                output.push(&bench.out).await?;
+            }
+        }
+        if !bench.changed {
+            return Ok(bench);
+        }
+        let new = output.finish(group).await?;
+        // From here on the file may be the log, whatever becomes of this task.
+        output.kept = new.is_some();
+        let replaced = self.log.replace(group, new).await;
+        if !matches!(replaced, Ok(true)) {
+            output.kept &= self.log.state.borrow().failed.is_some();
+        }
+        if !replaced? {
+            return Err(LogError::Removed);
+        }
+        passed.segments_replaced += group.len() as u64;
+        Ok(bench)
+    }
+
+    /// Has the helper thread work on a slice; rests as long as that took if the shard was busy meanwhile.
+    async fn bench(
+        &self,
+        segment: &Rc<Segment>,
+        slice: Slice,
+        mut bench: Bench,
+        job: fn(&mut Bench, &Bytes) -> Result<(), usize>,
+    ) -> Result<Bench, LogError> {
+        if (self.work.stop)() || segment.is_deleted() {
+            return Err(LogError::Removed);
+        }
+        let (began, activity) = (rt::now(), (self.work.activity)());
+        let position = slice.extents[0].position;
+        let (bench, problem) = rt::blocking(move || {
+            let problem = slice.check().and_then(|()| job(&mut bench, &slice.bytes)).err();
+            (bench, problem)
+        })
+        .await;
+        if let Some(at) = problem {
+            let what = "its batches are not what was written; the log is left as it is";
+            return Err(LogError::corrupt(segment.path(), u64::from(position) + at as u64, what));
+        }
+        match (self.work.activity)() == activity {
+            true => rt::yield_now().await,
+            false => rt::sleep(began.elapsed().min(MAX_REST)).await,
+        }
+        Ok(bench)
+    }
+}
+
+impl Bench {
+    fn batches(bytes: &Bytes) -> impl Iterator<Item = Result<(BatchHeader, Bytes), usize>> + '_ {
+        let mut batches = BatchIter::new(bytes);
+        std::iter::from_fn(move || {
+            let at = batches.position();
+            Some(batches.next()?.map(|(header, range)| (header, bytes.slice(range))).map_err(|_| at))
+        })
+    }
+
+    fn index(&mut self, bytes: &Bytes) -> Result<(), usize> {
+        for batch in Self::batches(bytes) {
+            let (header, batch) = batch?;
+            let Self { map, transactions, scratch, from, .. } = self;
+            if !filter::index(&batch, &header, *from, map, transactions, scratch) {
+                self.full = true;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn filter(&mut self, bytes: &Bytes) -> Result<(), usize> {
+        self.out.clear();
+        for batch in Self::batches(bytes) {
+            let (header, batch) = batch?;
+            let Self { map, transactions, rules, scratch, out, .. } = self;
+            let outcome = filter::filter(&batch, &header, map, transactions, rules, scratch, out);
+            self.changed |= outcome.kept != Kept::AsItWas;
+            self.read += u64::from(outcome.records_read);
+            self.kept += u64::from(outcome.records_kept);
+        }
+        Ok(())
+    }
+}
+
+/// Whole extents of a segment, in order.
+struct Slices {
+    segment: Rc<Segment>,
+    extents: Vec<Extent>,
+    next: usize,
+}
+
+struct Slice {
+    bytes: Bytes,
+    extents: Vec<Extent>,
+}
+
+impl Slice {
+    /// The position, from the slice's start, of the first extent that is not what was written.
+    fn check(&self) -> Result<(), usize> {
+        let start = self.extents[0].position;
+        let bad = self.extents.iter().find(|e| {
+            let range = (e.position - start) as usize..(e.end() - start) as usize;
+            !self.bytes.get(range).is_some_and(|bytes| e.matches(bytes))
+        });
+        bad.map_or(Ok(()), |e| Err((e.position - start) as usize))
+    }
+}
+
+impl Slices {
+    async fn of(segment: &Rc<Segment>) -> Result<Self, LogError> {
+        let extents = segment.index().await?.extents().to_vec();
+        Ok(Self { segment: segment.clone(), extents, next: 0 })
+    }
+
+    async fn next(&mut self) -> Result<Option<Slice>, LogError> {
+        let Some(first) = self.extents.get(self.next) else { return Ok(None) };
+        let start = first.position;
+        let taken = self.extents[self.next..].partition_point(|e| e.end() - start <= SLICE_BYTES).max(1);
+        let extents = self.extents[self.next..self.next + taken].to_vec();
+        self.next += taken;
+        let length = (extents[taken - 1].end() - start) as usize;
+        let file = self.segment.file(false)?;
+        let bytes =
+            file.read(u64::from(start), length).await.map_err(|e| LogError::io(self.segment.path(), e))?;
+        Ok(Some(Slice { bytes, extents }))
+    }
+}
+
+/// The new segment as it is written. Its file is unlinked unless it is kept.
+struct Output {
+    file: File,
+    path: PathBuf,
+    buffer: Option<AlignedBuf>,
+    /// Where the buffer goes; a block boundary.
+    position: u64,
+    meta: SegmentMeta,
+    index: ExtentIndex,
+    kept: bool,
+}
+
+impl Output {
+    fn create(log: &PartitionLog, group: &[Rc<Segment>]) -> Result<Self, LogError> {
+        let first = group[0].meta();
+        let path = file_name(&log.dir, first.base_offset, CLEANED);
+        let options = OpenOptions { write: true, create: true, truncate: true, direct: true };
+        let file = File::open(&path, options).map_err(|e| LogError::io(&path, e))?;
+        Ok(Self {
+            file,
+            path,
+            buffer: Some(AlignedBuf::recycled(WRITE_BYTES)),
+            position: 0,
+            meta: SegmentMeta::new(first.base_offset, first.created_ms),
+            index: ExtentIndex::default(),
+            kept: false,
+        })
+    }
+
+    async fn push(&mut self, batches: &[u8]) -> Result<(), LogError> {
+        if u64::from(self.meta.size) + batches.len() as u64 > i32::MAX as u64 {
+            return Err(LogError::io(&self.path, std::io::ErrorKind::FileTooLarge.into()));
+        }
+        for batch in BatchIter::new(batches) {
+            let (header, range) = batch.map_err(|e| LogError::corrupt(&self.path, 0, e.to_string()))?;
+            let newest = if header.record_count > 0 { header.max_timestamp } else { batch::NO_TIMESTAMP };
+            let relative = (header.base_offset - self.meta.base_offset) as u32;
+            self.index.push_batch(relative, newest, &batches[range.clone()]);
+            self.meta.push(header.base_offset, header.next_offset(), newest, range.len());
+        }
+        let mut rest = batches;
+        while !rest.is_empty() {
+            let buffer = self.buffer.get_or_insert_with(|| AlignedBuf::recycled(WRITE_BYTES));
+            let taken = rest.len().min(buffer.capacity() - buffer.len());
+            buffer.extend_from_slice(&rest[..taken]);
+            rest = &rest[taken..];
+            if buffer.len() == buffer.capacity() {
+                self.write().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self) -> Result<(), LogError> {
+        let Some(buffer) = self.buffer.take() else { return Ok(()) };
+        let length = buffer.len() as u64;
+        let (written, mut buffer) = self.file.write(self.position, buffer).await;
+        written.map_err(|e| LogError::io(&self.path, e))?;
+        buffer.truncate(0);
+        self.buffer = Some(buffer);
+        self.position += length;
+        Ok(())
+    }
+
+    /// Syncs the file; what it holds, or `None` if that is nothing.
+    async fn finish(
+        &mut self,
+        group: &[Rc<Segment>],
+    ) -> Result<Option<(SegmentMeta, ExtentIndex)>, LogError> {
+        if self.meta.size == 0 {
+            return Ok(None);
+        }
+        if let Some(buffer) = &mut self.buffer {
+            buffer.pad_to_block();
+        }
+        self.write().await?;
+        let io = |e| LogError::io(&self.path, e);
+        self.file.set_len(u64::from(self.meta.size)).map_err(io)?;
+        self.file.fdatasync().await.map_err(io)?;
+        let last = group[group.len() - 1].meta();
+        self.meta.next_offset = last.next_offset;
+        self.meta.written_ms = last.written_ms;
+        self.index.close();
+        Ok(Some((self.meta, std::mem::take(&mut self.index))))
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = rt::fs::remove_file(&self.path);
+        }
+    }
+}
+
+const _: () = assert!(WRITE_BYTES.is_multiple_of(BLOCK));
+
+#[cfg(test)]
+mod point_tests {
+    use super::*;
+
+    #[test]
+    fn the_point_returns_and_damage_means_from_the_start() {
+        let bytes = encode_point(1234);
+        assert_eq!(decode_point(&bytes), Some(1234));
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 1;
+            assert_eq!(decode_point(&bad), None, "byte {at}");
+        }
+        assert_eq!(decode_point(&[]), None);
+    }
+}
