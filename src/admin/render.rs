@@ -25,6 +25,7 @@ pub fn metrics(shards: &[MetricsSnapshot], process: &Process) -> String {
     durations(&mut text, shards);
     connections(&mut text, shards);
     records(&mut text, shards);
+    compaction(&mut text, shards);
     journal(&mut text, shards);
     memory(&mut text, shards);
     of_process(&mut text, process);
@@ -175,6 +176,31 @@ fn records(text: &mut Text, shards: &[MetricsSnapshot]) {
     let help = "Bytes of segments read from disk for readers, read-ahead included.";
     each_shard(text, shards, ("weir_fetched_from_disk_bytes_total", counter, help), |s| {
         s.read_from_disk_bytes
+    });
+}
+
+fn compaction(text: &mut Text, shards: &[MetricsSnapshot]) {
+    let counter = Kind::Counter;
+    each_shard(text, shards, ("weir_compaction_passes_total", counter, "Logs compacted."), |s| {
+        s.compaction.passes
+    });
+    each_shard(
+        text,
+        shards,
+        ("weir_compaction_failures_total", counter, "Compactions that ended with an error."),
+        |s| s.compaction.failures,
+    );
+    let help = "Bytes of segments read to be compacted.";
+    each_shard(text, shards, ("weir_compaction_read_bytes_total", counter, help), |s| {
+        s.compaction.bytes_read
+    });
+    let help = "Bytes of segments written by compaction.";
+    each_shard(text, shards, ("weir_compaction_written_bytes_total", counter, help), |s| {
+        s.compaction.bytes_written
+    });
+    let help = "Records that compaction dropped.";
+    each_shard(text, shards, ("weir_compaction_removed_records_total", counter, help), |s| {
+        s.compaction.records_removed
     });
 }
 

@@ -64,6 +64,8 @@ pub struct Config {
     pub offsets_retention: Duration,
     /// How often segments are held against their topic's retention.
     pub retention_check_interval: Duration,
+    pub compaction_memory: u64,
+    pub compaction_interval: Duration,
     pub shutdown_timeout: Duration,
     pub log_level: log::LevelFilter,
 }

@@ -59,6 +59,9 @@ pub const SETTINGS: &[Setting] = &[
         "How long an empty consumer group's offsets are kept"),
     setting("retention_check_interval", "60s", DURATION,
         "How often segments past their topic's retention are looked for"),
+    setting("compaction_memory", "64MiB", SIZE,
+        "Memory for the keys of logs under compaction, all shards; what does not fit takes another pass"),
+    setting("compaction_interval", "15s", DURATION, "How often logs that are worth compacting are looked for"),
     setting("shutdown_timeout", "30s", DURATION, "Longest that a graceful shutdown may take"),
     setting("log_level", "info", "off, error, warn, info, debug or trace", "What is written to stderr"),
 ];

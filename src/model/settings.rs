@@ -89,6 +89,9 @@ pub struct BrokerSettings {
 
     pub producer_id_expiration_ms: i64,
     pub retention_check_ms: u64,
+    /// Memory for the keys of a log under compaction.
+    pub compaction_bytes: usize,
+    pub compaction_check_ms: u64,
     pub checkpoint_ms: u64,
     pub shutdown_grace_ms: u64,
     /// Send large responses to remote peers with MSG_ZEROCOPY.
@@ -123,6 +126,8 @@ impl Default for BrokerSettings {
             transaction_topic_partitions: 50,
             producer_id_expiration_ms: 86_400_000,
             retention_check_ms: 300_000,
+            compaction_bytes: 64 * MIB,
+            compaction_check_ms: 15_000,
             checkpoint_ms: 5_000,
             shutdown_grace_ms: 10_000,
             zerocopy: false,

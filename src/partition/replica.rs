@@ -71,7 +71,7 @@ pub struct Replica {
     pub log: Rc<PartitionLog>,
     config: RefCell<Arc<TopicConfig>>,
     leader_epoch: Cell<i32>,
-    producers: RefCell<Producers>,
+    pub(super) producers: RefCell<Producers>,
     verifications: RefCell<Verifications>,
     high_watermark: Cell<i64>,
     /// Appended batches that no commit covers yet: their journal position and the log end they make.

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::log::compact::Passed;
+
 /// One more than the highest API key that is counted by itself; others share the last place.
 const API_SLOTS: usize = 128;
 /// Latencies above this are recorded as this.
@@ -102,6 +104,17 @@ pub struct ShardMetrics {
     produced_records: Counter,
     produced_bytes: Counter,
     fetched_bytes: Counter,
+    compaction: RefCell<CompactionSnapshot>,
+}
+
+/// What compaction did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompactionSnapshot {
+    pub passes: u64,
+    pub failures: u64,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    pub records_removed: u64,
 }
 
 impl ShardMetrics {
@@ -117,6 +130,7 @@ impl ShardMetrics {
             produced_records: Counter::default(),
             produced_bytes: Counter::default(),
             fetched_bytes: Counter::default(),
+            compaction: RefCell::default(),
         }
     }
 
@@ -194,6 +208,18 @@ impl ShardMetrics {
     }
 
     /// A copy for the control thread. The journal's figures and gauges are filled in by the caller.
+    pub fn compacted(&self, passed: &Passed) {
+        let mut compaction = self.compaction.borrow_mut();
+        compaction.passes += 1;
+        compaction.bytes_read += passed.bytes_read;
+        compaction.bytes_written += passed.bytes_written;
+        compaction.records_removed += passed.records_read.saturating_sub(passed.records_kept);
+    }
+
+    pub fn compaction_failed(&self) {
+        self.compaction.borrow_mut().failures += 1;
+    }
+
     pub fn snapshot(&self) -> MetricsSnapshot {
         let apis = self.apis.iter().enumerate().filter_map(|(key, api)| {
             let api = api.get()?;
@@ -221,6 +247,7 @@ impl ShardMetrics {
             produced_bytes: self.produced_bytes.get(),
             fetched_bytes: self.fetched_bytes.get(),
             read_from_disk_bytes: 0,
+            compaction: *self.compaction.borrow(),
             journal: JournalSnapshot::default(),
             gauges: Gauges::default(),
         }
@@ -280,6 +307,7 @@ pub struct MetricsSnapshot {
     pub fetched_bytes: u64,
     /// By the log for readers, as it counts them.
     pub read_from_disk_bytes: u64,
+    pub compaction: CompactionSnapshot,
     pub journal: JournalSnapshot,
     pub gauges: Gauges,
 }

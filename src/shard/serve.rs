@@ -119,6 +119,7 @@ impl Shard {
         rt::spawn(self.clone().follow_commits());
         rt::spawn(self.clone().maintain());
         self.start_driver(Shard::groups);
+        rt::spawn(self.clone().compact());
     }
 
     fn serve(self: &Rc<Self>, from: mesh::From, request: Request, serve_connection: ServeConnection) {

@@ -98,7 +98,8 @@ fn decompress_snappy(payload: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<
     if !payload.starts_with(&XERIAL_MAGIC) {
         return snappy_block(payload, limit, out);
     }
-    let mut rest = payload.get(XERIAL_HEADER..).ok_or_else(|| CodecError::malformed("a cut snappy header"))?;
+    let mut rest =
+        payload.get(XERIAL_HEADER..).ok_or_else(|| CodecError::malformed("a cut snappy header"))?;
     while let Some((length, behind)) = rest.split_first_chunk::<4>() {
         let (block, behind) = behind
             .split_at_checked(u32::from_be_bytes(*length) as usize)

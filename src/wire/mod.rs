@@ -6,8 +6,8 @@
 //! by time open single batches with [`codec`] and [`record`].
 
 pub mod batch;
-pub mod control;
 pub mod codec;
+pub mod control;
 pub mod error_code;
 pub mod fetch;
 pub mod frame;

@@ -189,7 +189,8 @@ mod tests {
     #[test]
     fn varints_return_in_the_size_they_claim() {
         for shift in 0..63 {
-            for value in [1_i64 << shift, (1 << shift) - 1, -(1 << shift), !(1 << shift), i64::MAX, i64::MIN] {
+            for value in [1_i64 << shift, (1 << shift) - 1, -(1 << shift), !(1 << shift), i64::MAX, i64::MIN]
+            {
                 let mut out = Vec::new();
                 put_varint(value, &mut out);
                 assert_eq!(out.len(), varint_size(value), "{value}");

@@ -46,6 +46,10 @@ pub struct Passed {
     pub records_read: u64,
     pub records_kept: u64,
     pub segments_replaced: u64,
+    /// Where the compacted part ends now.
+    pub end: i64,
+    /// Abort markers, by offset, whose transactions the log has nothing of any more.
+    pub outlived: Vec<i64>,
     /// The map was full before the end: there is more to do.
     pub more: bool,
 }
@@ -61,12 +65,7 @@ impl Drop for Running<'_> {
 
 impl PartitionLog {
     /// Whether there is something to compact, and what. `None` also while the last pass waits for its checkpoint.
-    pub async fn compaction_candidate(
-        &self,
-        limit: i64,
-        policy: &Policy,
-        now_ms: i64,
-    ) -> Option<Candidate> {
+    pub async fn compaction_candidate(&self, limit: i64, policy: &Policy, now_ms: i64) -> Option<Candidate> {
         let state = &self.compaction;
         let blocked = state.running.get() || state.stopped.get() || state.failed.borrow().is_some();
         if !policy.compact || blocked || !state.swaps.borrow().is_empty() || self.needs_repair().is_some() {
@@ -214,6 +213,8 @@ impl Pass<'_> {
             bench = self.clean(&within[group], bench, &mut passed).await?;
         }
         (passed.records_read, passed.records_kept) = (bench.read, bench.kept);
+        passed.outlived = bench.transactions.take_outlived();
+        passed.end = done;
         self.log.set_first_dirty(done).await;
         Ok(passed)
     }

@@ -115,7 +115,11 @@ mod tests {
     #[test]
     fn lags_hold_back_and_press_on() {
         let young = Policy { min_lag_ms: 2000, ..POLICY };
-        assert_eq!(end(0, 40, young, 4000), Some(20), "the third segment's newest is younger than two seconds");
+        assert_eq!(
+            end(0, 40, young, 4000),
+            Some(20),
+            "the third segment's newest is younger than two seconds"
+        );
         assert_eq!(end(0, 40, young, 10_000), Some(40));
         let late = Policy { max_lag_ms: 5000, min_dirty_ratio: 1.0, ..POLICY };
         assert_eq!(end(30, 40, late, 8001), None);

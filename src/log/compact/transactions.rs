@@ -39,6 +39,8 @@ pub struct Transactions {
     /// By producer: whether the log still had a batch of it.
     aborted: HashMap<i64, bool>,
     committed: HashSet<i64>,
+    /// Offsets of abort markers of which nothing else is left.
+    outlived: Vec<i64>,
 }
 
 impl Transactions {
@@ -73,11 +75,22 @@ impl Transactions {
         }
     }
 
+    /// In order.
+    pub fn take_outlived(&mut self) -> Vec<i64> {
+        std::mem::take(&mut self.outlived)
+    }
+
     /// A control batch, with its marker unless it was emptied before: whether nothing is left that it decided.
     pub fn on_control(&mut self, header: &BatchHeader, marker: Option<Marker>) -> bool {
         self.begin_up_to(header.last_offset());
         match marker {
-            Some(Marker::Abort) => self.aborted.remove(&header.producer_id) != Some(true),
+            Some(Marker::Abort) => {
+                let outlived = self.aborted.remove(&header.producer_id) != Some(true);
+                if outlived {
+                    self.outlived.push(header.base_offset);
+                }
+                outlived
+            }
             Some(Marker::Commit) => !self.committed.remove(&header.producer_id),
             Some(Marker::Other) => false,
             None => true,

@@ -116,7 +116,11 @@ impl From<&TopicConfig> for Limits {
     fn from(config: &TopicConfig) -> Self {
         Self {
             segment_bytes: config.segment_bytes.min(i32::MAX as u64) as u32,
-            segment_ms: config.segment_ms,
+            // A segment that stays active cannot be compacted in time.
+            segment_ms: match config.cleanup_policy.compact {
+                true => config.segment_ms.min(config.max_compaction_lag_ms.max(1)),
+                false => config.segment_ms,
+            },
             segment_jitter_ms: config.segment_jitter_ms,
             retention_ms: config.retention_ms,
             retention_bytes: config.retention_bytes,
