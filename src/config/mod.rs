@@ -63,6 +63,7 @@ pub struct Config {
     /// Counted from when a group became empty.
     pub offsets_retention: Duration,
     /// How often segments are held against their topic's retention.
+    pub disk_reserve: u64,
     pub retention_check_interval: Duration,
     pub compaction_memory: u64,
     pub compaction_interval: Duration,

@@ -57,6 +57,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("group_max_size", "2147483647", "a number from 1 to 2147483647", "Most members of a consumer group"),
     setting("offsets_retention", "168h", DURATION,
         "How long an empty consumer group's offsets are kept"),
+    setting("disk_reserve", "1GiB", "a size such as 512MiB or 2GiB",
+        "Room on the disk that producers may not take, at most a tenth of it: the journal and metadata need it"),
     setting("retention_check_interval", "60s", DURATION,
         "How often segments past their topic's retention are looked for"),
     setting("compaction_memory", "64MiB", SIZE,

@@ -22,4 +22,5 @@ pub use journal::Journal;
 pub use lsn::Lsn;
 pub use partition_log::{PartitionCheckpoint, PartitionLog};
 pub use relayout::relayout;
+pub use store::space::DiskFull;
 pub use store::{LogSettings, RecoveredPartition, ShardLog, Topics};

@@ -27,7 +27,12 @@ impl Shard {
 
     /// Whether there is more to do right away.
     async fn compact_round(&self) -> bool {
-        let candidates = self.compaction_candidates().await;
+        let mut candidates = self.compaction_candidates().await;
+        // What is written takes room before what it replaces gives any back.
+        candidates.retain(|(replica, _)| {
+            let needed = replica.config().segment_bytes.min(replica.log.size_bytes());
+            self.store.space().fits(needed)
+        });
         if candidates.is_empty() {
             return false;
         }

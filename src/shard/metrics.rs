@@ -290,6 +290,13 @@ pub struct Gauges {
     pub tail_bytes: u64,
     pub cache_bytes: u64,
     pub request_bytes: u64,
+    /// Segment files open.
+    pub open_segments: u64,
+    /// Times that a file could not be opened for want of descriptors.
+    pub out_of_files: u64,
+    pub disk_free_bytes: u64,
+    /// Batches refused for want of room on the disk.
+    pub disk_full_refusals: u64,
 }
 
 /// One shard's figures, on their way to the control thread.

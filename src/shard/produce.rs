@@ -90,6 +90,10 @@ impl Shard {
             if wait {
                 shard.make_durable(&mut results).await;
             }
+            // The fuller the disk, the later the answer.
+            if let Some(delay) = shard.store.space().delay() {
+                rt::sleep(delay).await;
+            }
             results
         }
     }

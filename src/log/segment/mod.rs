@@ -214,7 +214,12 @@ impl Segment {
         let write = !self.sealed.get();
         let options = OpenOptions { write, create: create && write, truncate: false, direct: true };
         let path = self.path();
-        match File::open(&path, options) {
+        let mut opened = File::open(&path, options);
+        // Out of descriptors: those of segments that nobody reads at the moment are given up for this one.
+        while opened.as_ref().is_err_and(is_out_of_files) && self.cache.close_some_files() {
+            opened = File::open(&path, options);
+        }
+        match opened {
             Ok(file) => {
                 self.cache.keep_file(self.uid, file.clone());
                 Ok(file)
@@ -264,6 +269,12 @@ impl Drop for Segment {
 
 pub(in crate::log) fn file_name(dir: &Path, base_offset: i64, extension: &str) -> PathBuf {
     dir.join(format!("{base_offset:020}.{extension}"))
+}
+
+fn is_out_of_files(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 /// The base offset in a segment file's name.

@@ -15,6 +15,7 @@ mod aside;
 mod maintain;
 mod open;
 mod room;
+pub mod space;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::checkpoint::{Checkpoint, PartitionState};
-use super::journal::{Journal, JournalSettings};
+use super::journal::{Journal, JournalSettings, may_pass};
 use super::partition_log::PartitionCheckpoint;
 use super::{BatchCache, JournalFailed, LogError, Lsn, PartitionLog};
 use crate::model::topic_config::TopicConfig;
@@ -39,6 +40,7 @@ use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
 
 use room::{Gate, either};
+use space::Space;
 
 /// What recovery has to know of the cluster's metadata.
 pub trait Topics {
@@ -62,6 +64,8 @@ pub struct LogSettings {
     pub tail_bytes: usize,
     /// Flushed batches kept for readers.
     pub cache_bytes: usize,
+    /// Room on the disk that clients' records never take.
+    pub reserve_bytes: u64,
     pub retention_interval: Duration,
     pub checkpoint_interval: Duration,
 }
@@ -77,6 +81,7 @@ impl Default for LogSettings {
             flush_chunk_bytes: 1 << 20,
             tail_bytes: 64 << 20,
             cache_bytes: 128 << 20,
+            reserve_bytes: 0,
             retention_interval: Duration::from_secs(60),
             checkpoint_interval: Duration::from_secs(60),
         }
@@ -138,6 +143,7 @@ pub struct ShardLog {
     shards: usize,
     settings: LogSettings,
     journal: Rc<Journal>,
+    space: Rc<Space>,
     cache: Rc<BatchCache>,
     logs: RefCell<HashMap<PartitionId, Held>>,
     gate: Gate,
@@ -147,6 +153,8 @@ pub struct ShardLog {
     work: Notify,
     roused: Cell<bool>,
     ticked: Cell<bool>,
+    /// The disk is short of room.
+    pressed: Cell<bool>,
     closing: Cell<bool>,
     maintained: Cell<bool>,
     maintenance_over: Notify,
@@ -162,6 +170,10 @@ pub struct ShardLog {
 impl ShardLog {
     pub fn journal(&self) -> &Rc<Journal> {
         &self.journal
+    }
+
+    pub fn space(&self) -> &Rc<Space> {
+        &self.space
     }
 
     pub fn cache(&self) -> &Rc<BatchCache> {
@@ -229,6 +241,7 @@ impl ShardLog {
         batch: Bytes,
     ) -> Result<Lsn, JournalFailed> {
         let lsn = self.journal.append(log.id(), header.base_offset, header.leader_epoch, &batch)?;
+        self.space.spend(batch.len());
         log.append(header, batch, lsn);
         if log.tail_bytes() >= self.settings.flush_chunk_bytes as u64 {
             let mut ready = self.ready.borrow_mut();
@@ -258,11 +271,11 @@ impl ShardLog {
         self.gate.is_empty() && self.fits(bytes)
     }
 
-    /// A failed journal has room: appending says what is wrong.
+    /// A failed journal and a full disk have room: appending says what is wrong.
     fn fits(&self, bytes: usize) -> bool {
         let tail = self.settings.tail_bytes;
         let memory = self.cache.pinned_bytes() + bytes.min(tail / 2) <= tail;
-        (memory && self.journal.has_room(bytes)) || self.journal.failed().is_some()
+        (memory && self.journal.has_room(bytes)) || self.journal.failed().is_some() || self.space.is_full()
     }
 
     /// Waits in line for room. What is appended must be appended before the next await.
@@ -327,7 +340,7 @@ impl ShardLog {
         let floor = checkpoint.floor;
         // What the states and end offsets cover must be on disk before they are.
         let stored = match self.journal.wait_durable(last).await {
-            Ok(()) => checkpoint.store(&journal_dir(&self.data_dir, self.shard)).await,
+            Ok(()) => self.store_checkpoint(&checkpoint).await,
             Err(e) => Err(e.into()),
         };
         match stored {
@@ -344,6 +357,17 @@ impl ShardLog {
                 self.changed.set(changed || self.changed.get());
                 Err(e)
             }
+        }
+    }
+
+    /// On a full disk the ballast makes room: without checkpoints nothing could be deleted.
+    async fn store_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), LogError> {
+        let dir = journal_dir(&self.data_dir, self.shard);
+        match checkpoint.store(&dir).await {
+            Err(LogError::Io { source, .. }) if may_pass(&source) && self.space.drop_ballast().await => {
+                checkpoint.store(&dir).await
+            }
+            stored => stored,
         }
     }
 
