@@ -20,9 +20,7 @@ fn open_files(broker: &Broker) -> usize {
 fn limit_files(broker: &Broker, most: u64) {
     let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
     // SAFETY: reads the struct, which outlives the call, and changes another process.
-    let rc = unsafe {
-        libc::prlimit(broker.pid() as i32, libc::RLIMIT_NOFILE, &limit, std::ptr::null_mut())
-    };
+    let rc = unsafe { libc::prlimit(broker.pid() as i32, libc::RLIMIT_NOFILE, &limit, std::ptr::null_mut()) };
     assert_eq!(rc, 0, "prlimit: {}", std::io::Error::last_os_error());
 }
 
@@ -69,7 +67,9 @@ impl SmallDisk {
         let made = did("mkfs.ext4", &["-q".as_ref(), "-m0".as_ref(), image.as_ref()])
             && did("mount", &["-o".as_ref(), "loop".as_ref(), image.as_ref(), mount.as_ref()]);
         if !made {
-            eprintln!("SKIPPED: no small disk: mkfs.ext4 and mount -o loop are needed, and the right to use them");
+            eprintln!(
+                "SKIPPED: no small disk: mkfs.ext4 and mount -o loop are needed, and the right to use them"
+            );
             return None;
         }
         Some(Self { root })
@@ -169,7 +169,8 @@ fn a_full_disk_refuses_producers_and_serves_everybody_else() {
     let soon = ("file.delete.delay.ms", "100");
     for cycle in 0..3 {
         let filler = create(&mut wire, "filler", 1, &[rolls, soon]);
-        let compacted = create(&mut wire, "compacted", 1, &[rolls, soon, ("cleanup.policy", "compact,delete")]);
+        let compacted =
+            create(&mut wire, "compacted", 1, &[rolls, soon, ("cleanup.policy", "compact,delete")]);
         let kept = create(&mut wire, "kept", 1, &[rolls, soon]);
         assert_eq!(produce_at(&mut wire, 9, &kept, 0, -1, encoded([value(0)])).error_code, 0);
         let began = Instant::now();

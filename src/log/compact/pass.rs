@@ -74,7 +74,9 @@ impl PartitionLog {
         if self.sealed().is_empty() {
             return None;
         }
-        let first_dirty = self.first_dirty().await.clamp(self.start_offset(), self.end_offset());
+        let point = self.first_dirty().await;
+        // A point past the end is of another log; this one has not been compacted.
+        let first_dirty = if point > self.end_offset() { 0 } else { point }.max(self.start_offset());
         plan::candidate(&self.sealed_metas(), first_dirty, limit, policy, now_ms)
     }
 

@@ -150,7 +150,11 @@ impl Space {
             (false, false) => self.fill(),
             // A little more than nothing, so that it does not go to and fro with every batch.
             (true, true) if share > (floor / self.shards / 8) as i64 => {
-                log::info!("{}: there is room again, {} MiB; producing resumes", self.path.display(), free >> 20);
+                log::info!(
+                    "{}: there is room again, {} MiB; producing resumes",
+                    self.path.display(),
+                    free >> 20
+                );
                 *self.full.borrow_mut() = None;
             }
             _ => {}
@@ -166,7 +170,10 @@ impl Space {
         let dropped = rt::blocking(move || rt::fs::remove_file(path)).await.is_ok();
         self.has_ballast.set(false);
         if dropped {
-            log::error!("{}: the ballast is given up for a checkpoint: the disk is full", self.path.display());
+            log::error!(
+                "{}: the ballast is given up for a checkpoint: the disk is full",
+                self.path.display()
+            );
         }
         dropped
     }
