@@ -9,7 +9,6 @@ mod cli;
 mod clients;
 mod crash;
 mod fetch;
-mod fixtures;
 mod group_speed;
 mod groups;
 mod hostile;

@@ -18,10 +18,12 @@
 //! segments that the last checkpoint lists as sealed; a batch whose bytes are not what was written ends the pass, nothing
 //! is built on it; memory is the map, one slice and one batch. Nothing here knows topics or producers' requests.
 
+mod files;
 pub mod filter;
 pub mod offsets;
 pub mod pass;
 pub mod plan;
+mod point;
 pub mod replace;
 #[cfg(test)]
 mod tests;

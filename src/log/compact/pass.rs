@@ -1,33 +1,24 @@
 //! Carrying out a pass: slices of segments are read on the shard and worked on by a helper thread, with rests between
 //! them while the shard has other work.
 
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::log::segment::extents::{Extent, ExtentIndex};
-use crate::log::segment::{Segment, SegmentMeta, file_name};
+use crate::log::segment::{Segment, SegmentMeta};
 use crate::log::{LogError, PartitionLog};
-use crate::rt::{self, AlignedBuf, BLOCK, File, OpenOptions};
-use crate::wire::batch::{self, BatchHeader, BatchIter};
+use crate::rt;
+use crate::wire::batch::{BatchHeader, BatchIter};
 
+use super::files::{Output, Slice, Slices};
 use super::filter::{self, Kept, Rules, Scratch};
 use super::offsets::OffsetMap;
-use super::replace::CLEANED;
 use super::transactions::Transactions;
 use super::{AbortedTransaction, Bounds, Candidate, Policy, plan};
 
-/// Read and worked on at a time, unless one batch is larger.
-const SLICE_BYTES: u32 = 256 << 10;
-const WRITE_BYTES: usize = 1 << 20;
 /// The longest rest after a slice.
 const MAX_REST: Duration = Duration::from_millis(50);
-/// Where the dirty part begins: magic, CRC-32 of the offset, offset, little-endian. Disposable: without it, everything
-/// is dirty.
-const POINT_FILE: &str = "compacted";
-const POINT_MAGIC: &[u8; 4] = b"WCMP";
 
 /// What a pass may use, and how it knows when to hold back.
 pub struct Work<'a> {
@@ -90,26 +81,6 @@ impl PartitionLog {
         self.sealed().iter().map(|segment| segment.meta()).collect()
     }
 
-    async fn first_dirty(&self) -> i64 {
-        if let Some(known) = self.compaction.first_dirty.get() {
-            return known;
-        }
-        let path = self.dir.join(POINT_FILE);
-        let bytes = rt::blocking(move || rt::fs::read_all(path)).await.unwrap_or_default();
-        let point = decode_point(&bytes).unwrap_or(0);
-        self.compaction.first_dirty.set(Some(point));
-        point
-    }
-
-    async fn set_first_dirty(&self, offset: i64) {
-        self.compaction.first_dirty.set(Some(offset));
-        let path = self.dir.join(POINT_FILE);
-        let bytes = encode_point(offset);
-        if let Err(e) = rt::blocking(move || rt::fs::write_atomic(path, &bytes)).await {
-            log::warn!("{}: {e}; the next start compacts again", self.dir.display());
-        }
-    }
-
     /// Compacts once. `candidate` was found before the last checkpoint, which therefore lists its segments as they are.
     pub async fn compact(
         self: &Rc<Self>,
@@ -145,18 +116,6 @@ impl PartitionLog {
     pub fn compaction_failed(&self) -> Option<std::sync::Arc<str>> {
         self.compaction.failed.borrow().clone()
     }
-}
-
-fn encode_point(offset: i64) -> Vec<u8> {
-    let offset = offset.to_le_bytes();
-    [&POINT_MAGIC[..], &crc32fast::hash(&offset).to_le_bytes(), &offset].concat()
-}
-
-fn decode_point(bytes: &[u8]) -> Option<i64> {
-    let bytes: &[u8; 16] = bytes.try_into().ok()?;
-    let (crc, offset) = (bytes[4..8].try_into().ok()?, bytes[8..].try_into().ok()?);
-    let sound = &bytes[..4] == POINT_MAGIC && crc32fast::hash(&bytes[8..]) == u32::from_le_bytes(crc);
-    sound.then(|| i64::from_le_bytes(offset))
 }
 
 struct Pass<'a> {
@@ -337,163 +296,5 @@ impl Bench {
             self.kept += u64::from(outcome.records_kept);
         }
         Ok(())
-    }
-}
-
-/// Whole extents of a segment, in order.
-struct Slices {
-    segment: Rc<Segment>,
-    extents: Vec<Extent>,
-    next: usize,
-}
-
-struct Slice {
-    bytes: Bytes,
-    extents: Vec<Extent>,
-}
-
-impl Slice {
-    /// The position, from the slice's start, of the first extent that is not what was written.
-    fn check(&self) -> Result<(), usize> {
-        let start = self.extents[0].position;
-        let bad = self.extents.iter().find(|e| {
-            let range = (e.position - start) as usize..(e.end() - start) as usize;
-            !self.bytes.get(range).is_some_and(|bytes| e.matches(bytes))
-        });
-        bad.map_or(Ok(()), |e| Err((e.position - start) as usize))
-    }
-}
-
-impl Slices {
-    async fn of(segment: &Rc<Segment>) -> Result<Self, LogError> {
-        let extents = segment.index().await?.extents().to_vec();
-        Ok(Self { segment: segment.clone(), extents, next: 0 })
-    }
-
-    async fn next(&mut self) -> Result<Option<Slice>, LogError> {
-        let Some(first) = self.extents.get(self.next) else { return Ok(None) };
-        let start = first.position;
-        let taken = self.extents[self.next..].partition_point(|e| e.end() - start <= SLICE_BYTES).max(1);
-        let extents = self.extents[self.next..self.next + taken].to_vec();
-        self.next += taken;
-        let length = (extents[taken - 1].end() - start) as usize;
-        let file = self.segment.file(false)?;
-        let bytes =
-            file.read(u64::from(start), length).await.map_err(|e| LogError::io(self.segment.path(), e))?;
-        Ok(Some(Slice { bytes, extents }))
-    }
-}
-
-/// The new segment as it is written. Its file is unlinked unless it is kept.
-struct Output {
-    file: File,
-    path: PathBuf,
-    buffer: Option<AlignedBuf>,
-    /// Where the buffer goes; a block boundary.
-    position: u64,
-    meta: SegmentMeta,
-    index: ExtentIndex,
-    kept: bool,
-}
-
-impl Output {
-    fn create(log: &PartitionLog, group: &[Rc<Segment>]) -> Result<Self, LogError> {
-        let first = group[0].meta();
-        let path = file_name(&log.dir, first.base_offset, CLEANED);
-        let options = OpenOptions { write: true, create: true, truncate: true, direct: true };
-        let file = File::open(&path, options).map_err(|e| LogError::io(&path, e))?;
-        Ok(Self {
-            file,
-            path,
-            buffer: Some(AlignedBuf::recycled(WRITE_BYTES)),
-            position: 0,
-            meta: SegmentMeta::new(first.base_offset, first.created_ms),
-            index: ExtentIndex::default(),
-            kept: false,
-        })
-    }
-
-    async fn push(&mut self, batches: &[u8]) -> Result<(), LogError> {
-        if u64::from(self.meta.size) + batches.len() as u64 > i32::MAX as u64 {
-            return Err(LogError::io(&self.path, std::io::ErrorKind::FileTooLarge.into()));
-        }
-        for batch in BatchIter::new(batches) {
-            let (header, range) = batch.map_err(|e| LogError::corrupt(&self.path, 0, e.to_string()))?;
-            let newest = if header.record_count > 0 { header.max_timestamp } else { batch::NO_TIMESTAMP };
-            let relative = (header.base_offset - self.meta.base_offset) as u32;
-            self.index.push_batch(relative, newest, &batches[range.clone()]);
-            self.meta.push(header.base_offset, header.next_offset(), newest, range.len());
-        }
-        let mut rest = batches;
-        while !rest.is_empty() {
-            let buffer = self.buffer.get_or_insert_with(|| AlignedBuf::recycled(WRITE_BYTES));
-            let taken = rest.len().min(buffer.capacity() - buffer.len());
-            buffer.extend_from_slice(&rest[..taken]);
-            rest = &rest[taken..];
-            if buffer.len() == buffer.capacity() {
-                self.write().await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn write(&mut self) -> Result<(), LogError> {
-        let Some(buffer) = self.buffer.take() else { return Ok(()) };
-        let length = buffer.len() as u64;
-        let (written, mut buffer) = self.file.write(self.position, buffer).await;
-        written.map_err(|e| LogError::io(&self.path, e))?;
-        buffer.truncate(0);
-        self.buffer = Some(buffer);
-        self.position += length;
-        Ok(())
-    }
-
-    /// Syncs the file; what it holds, or `None` if that is nothing.
-    async fn finish(
-        &mut self,
-        group: &[Rc<Segment>],
-    ) -> Result<Option<(SegmentMeta, ExtentIndex)>, LogError> {
-        if self.meta.size == 0 {
-            return Ok(None);
-        }
-        if let Some(buffer) = &mut self.buffer {
-            buffer.pad_to_block();
-        }
-        self.write().await?;
-        let io = |e| LogError::io(&self.path, e);
-        self.file.set_len(u64::from(self.meta.size)).map_err(io)?;
-        self.file.fdatasync().await.map_err(io)?;
-        let last = group[group.len() - 1].meta();
-        self.meta.next_offset = last.next_offset;
-        self.meta.written_ms = last.written_ms;
-        self.index.close();
-        Ok(Some((self.meta, std::mem::take(&mut self.index))))
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = rt::fs::remove_file(&self.path);
-        }
-    }
-}
-
-const _: () = assert!(WRITE_BYTES.is_multiple_of(BLOCK));
-
-#[cfg(test)]
-mod point_tests {
-    use super::*;
-
-    #[test]
-    fn the_point_returns_and_damage_means_from_the_start() {
-        let bytes = encode_point(1234);
-        assert_eq!(decode_point(&bytes), Some(1234));
-        for at in 0..bytes.len() {
-            let mut bad = bytes.clone();
-            bad[at] ^= 1;
-            assert_eq!(decode_point(&bad), None, "byte {at}");
-        }
-        assert_eq!(decode_point(&[]), None);
     }
 }
