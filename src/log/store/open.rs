@@ -34,9 +34,8 @@ impl ShardLog {
         topics: &dyn Topics,
         settings: LogSettings,
     ) -> Result<(Rc<Self>, Vec<RecoveredPartition>), LogError> {
-        let topics_dir = topics_dir(data_dir);
-        rt::fs::create_dir_all(&topics_dir).map_err(|e| LogError::io(topics_dir, e))?;
         let dir = journal_dir(data_dir, shard);
+        make_directories(data_dir, &dir)?;
         let loaded = load_checkpoint(&dir, shard, shards)?;
         let known = loaded.as_ref().map_or_else(Known::default, Checkpoint::known);
         let mut recovery = Recovery::open(&dir, settings.journal(data_dir), known).await?;
@@ -63,6 +62,18 @@ impl ShardLog {
         }
         Ok(opening.finish(recovery, shard, shards, settings, known.durable))
     }
+}
+
+/// What is synced in a directory is only there if the directory's own name is durable, and so on upwards. An earlier
+/// start may have made them without getting as far as the sync.
+fn make_directories(data_dir: &Path, journal: &Path) -> Result<(), LogError> {
+    for dir in [&topics_dir(data_dir), journal] {
+        rt::fs::create_dir_all(dir).map_err(|e| LogError::io(dir, e))?;
+    }
+    for dir in journal.ancestors().skip(1).take_while(|dir| dir.starts_with(data_dir)) {
+        rt::fs::sync_dir(dir).map_err(|e| LogError::io(dir, e))?;
+    }
+    Ok(())
 }
 
 fn load_checkpoint(dir: &Path, shard: usize, shards: usize) -> Result<Option<Checkpoint>, LogError> {
