@@ -131,7 +131,14 @@ impl MetadataLog {
         Ok(log)
     }
 
-    fn at(dir: &Path, path: PathBuf, file: BlockingFile, end: u64, next_commit: u64, snapshot: usize) -> Self {
+    fn at(
+        dir: &Path,
+        path: PathBuf,
+        file: BlockingFile,
+        end: u64,
+        next_commit: u64,
+        snapshot: usize,
+    ) -> Self {
         let rewrite_at = end.max(HEADER + snapshot as u64 * 4 + MIN_GROWTH);
         Self { dir: dir.to_path_buf(), path, file, end, next_commit, rewrite_at, poisoned: None }
     }

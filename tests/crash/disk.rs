@@ -119,11 +119,9 @@ impl Disk {
         for (path, content) in image {
             let node = disk.add(match content {
                 None => Node::Dir(DirNode::default()),
-                Some(bytes) => Node::File(FileNode {
-                    durable: bytes.clone(),
-                    full: bytes.clone(),
-                    pending: Vec::new(),
-                }),
+                Some(bytes) => {
+                    Node::File(FileNode { durable: bytes.clone(), full: bytes.clone(), pending: Vec::new() })
+                }
             });
             let (parent, name) = disk.place(path);
             let parent = disk.dir(parent);

@@ -8,17 +8,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use kafka_wire_records::{
-    Compression, Record as WireRecord, RecordBatch, RecordEncodeLimits, TimestampType,
-};
+use kafka_wire_records::{Compression, Record as WireRecord, RecordBatch, RecordEncodeLimits, TimestampType};
 use weir::cluster::{
-    ConfigChange, ConfigOp, ConfigResource, ControlReply, ControlRequest, NewPartitions, NewTopic, Topic, TopicRef,
+    ConfigChange, ConfigOp, ConfigResource, ControlReply, ControlRequest, NewPartitions, NewTopic, Topic,
+    TopicRef,
 };
 use weir::log::{LogSettings, Lsn};
 use weir::model::{PartitionId, shard_of};
 use weir::partition::Replica;
-use weir::rt::record::Recording;
 use weir::rt;
+use weir::rt::record::Recording;
 use weir::shard::serve::recovered_producers;
 use weir::wire::batch::BatchHeader;
 
@@ -227,7 +226,13 @@ impl Drive<'_> {
         weir::wire::batch::stamp(&mut bytes, appended.base_offset, replica.leader_epoch());
         let header = BatchHeader::parse(&bytes).expect("a batch");
         let partition = self.world.partitions.entry(id).or_default();
-        partition.entries.push(Entry { header, bytes: bytes.freeze(), submitted, acked: NEVER, dropped: NEVER });
+        partition.entries.push(Entry {
+            header,
+            bytes: bytes.freeze(),
+            submitted,
+            acked: NEVER,
+            dropped: NEVER,
+        });
         let lsn = appended.lsn.expect("no write caching here");
         self.waiting.push((shard_of(id, self.opened.stores.len()), lsn, id, partition.entries.len() - 1));
         Ok(())
@@ -240,8 +245,9 @@ impl Drive<'_> {
         store.room(batch.len()).await;
         let replica = self.replicas.borrow()[&id].clone();
         let end = replica.log.end_offset();
-        let appended =
-            replica.append(&store, batch, rt::unix_ms()).map_err(|e| format!("{id}: a retry was refused: {e}"))?;
+        let appended = replica
+            .append(&store, batch, rt::unix_ms())
+            .map_err(|e| format!("{id}: a retry was refused: {e}"))?;
         let first = self.world.partitions[&id].entries.last().map(|e| e.header.base_offset);
         match Some(appended.base_offset) == first && replica.log.end_offset() == end {
             true => Ok(()),
@@ -317,7 +323,9 @@ impl Drive<'_> {
 
     fn grow_topic(&mut self, id: PartitionId) -> Result<(), String> {
         let image = self.opened.controller.image();
-        let Some(topic) = image.topic_by_id(id.topic).filter(|t| t.partitions.len() < 5) else { return Ok(()) };
+        let Some(topic) = image.topic_by_id(id.topic).filter(|t| t.partitions.len() < 5) else {
+            return Ok(());
+        };
         let total = topic.partitions.len() as i32 + 1;
         let new = NewPartitions { topic: topic.name.to_string(), total, assignments: None };
         self.commit(ControlRequest::CreatePartitions { topics: vec![new], validate_only: false });
@@ -381,7 +389,8 @@ fn batch(producer: i64, sequence: i32, count: i32, size: usize, random: &mut Ran
     let record = |offset_delta: i32, random: &mut Random| {
         let seed = random.next();
         let len = size / count as usize;
-        let value: Vec<u8> = (0..len as u64).map(|i| ((seed ^ i.wrapping_mul(seed | 1)) >> 13) as u8).collect();
+        let value: Vec<u8> =
+            (0..len as u64).map(|i| ((seed ^ i.wrapping_mul(seed | 1)) >> 13) as u8).collect();
         WireRecord {
             attributes: 0,
             timestamp_delta: 0,
