@@ -148,7 +148,8 @@ async fn run_shard(launch: Launch) -> Result<(), String> {
     shard.close(launch.grace).await.map_err(|e| e.to_string())
 }
 
-/// Moves partitions to their new owners if the number of shards has changed since the last start.
+/// Moves partitions to their new owners if the number of shards has changed since the last start; clears away what
+/// belongs to none.
 fn relayout(config: &Config, settings: &BrokerSettings, image: &Arc<Image>) -> Result<(), StartError> {
     let (data_dir, shards, image) = (config.data_dir.clone(), config.shards, image.clone());
     if !data_dir.join("journal").exists() && !data_dir.join("journal.old").exists() {
@@ -159,11 +160,11 @@ fn relayout(config: &Config, settings: &BrokerSettings, image: &Arc<Image>) -> R
         let producers = recovered_producers(p);
         (!producers.is_empty()).then(|| producers.snapshot())
     };
-    let moved =
-        rt::block_on(
-            async move { storage::relayout(&data_dir, shards, &*image, &log_settings, producers).await },
-        );
-    moved.map(drop).map_err(|e| cannot_recover(&e, "the log"))
+    let moved = rt::block_on(async move {
+        storage::relayout(&data_dir, shards, &*image, &log_settings, producers).await?;
+        storage::sweep(&data_dir, &*image)
+    });
+    moved.map_err(|e| cannot_recover(&e, "the log"))
 }
 
 fn broker_settings(config: &Config, bound: std::net::SocketAddr) -> BrokerSettings {

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Checkpoint, PartitionState};
-use super::store::{LogSettings, RecoveredPartition, ShardLog, Topics, journal_dir};
+use super::store::{LogSettings, RecoveredPartition, ShardLog, Topics, journal_dir, sweep};
 use super::{LogError, Lsn};
 use crate::model::shard_of;
 use crate::rt;
@@ -30,6 +30,7 @@ pub async fn relayout(
     paths.finish_interrupted()?;
     let Some(old) = old_shards(&paths.current)?.filter(|old| *old != shards) else { return Ok(false) };
     log::info!("{}: from {old} to {shards} shards", data_dir.display());
+    sweep(data_dir, topics)?;
     let mut states = Vec::new();
     let mut durable = Lsn::ZERO;
     let mut marked = false;
@@ -100,7 +101,9 @@ async fn write_new(
         rt::fs::create_dir_all(&dir).map_err(|e| LogError::io(&dir, e))?;
         checkpoint.store(&dir).await?;
     }
-    sync(&paths.new)
+    // The new journals are there for certain before the old ones go.
+    sync(&paths.new)?;
+    sync(&paths.data)
 }
 
 struct Paths {
@@ -122,8 +125,10 @@ impl Paths {
     }
 
     fn finish_interrupted(&self) -> Result<(), LogError> {
-        if !rt::fs::exists(&self.current) && rt::fs::exists(&self.old) && rt::fs::exists(&self.new) {
-            self.rename(&self.new, &self.current)?;
+        if !rt::fs::exists(&self.current) && rt::fs::exists(&self.old) {
+            // Without new journals the old ones are all there is.
+            let whole = if rt::fs::exists(&self.new) { &self.new } else { &self.old };
+            self.rename(whole, &self.current)?;
         }
         if rt::fs::exists(&self.current) && rt::fs::exists(&self.old) {
             rt::fs::remove_dir_all(&self.old).map_err(|e| LogError::io(&self.old, e))?;

@@ -191,6 +191,7 @@ impl Shard {
                 self.store.remove(id).await;
             }
         }
+        self.store.removals_durable().await;
         for topic in image.topics() {
             let config = &topic.config;
             for (index, partition) in topic.partitions.iter().enumerate() {

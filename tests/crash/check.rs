@@ -30,6 +30,7 @@ pub async fn open(dir: &Path, shards: usize, settings: &LogSettings) -> Result<O
         (!producers.is_empty()).then(|| producers.snapshot())
     };
     relayout(dir, shards, &*image, settings, producers).await.map_err(|e| format!("relayout: {e}"))?;
+    weir::log::sweep(dir, &*image).map_err(|e| format!("sweep: {e}"))?;
     let mut opened = Opened { controller, stores: Vec::new(), recovered: BTreeMap::new() };
     for shard in 0..shards {
         let (store, recovered) = ShardLog::open(dir, shard, shards, &*image, settings.clone())
@@ -42,6 +43,13 @@ pub async fn open(dir: &Path, shards: usize, settings: &LogSettings) -> Result<O
 }
 
 impl Opened {
+    /// Ends what goes on by itself, as the end of the process would; nothing is written for it.
+    pub async fn end(self) {
+        for store in &self.stores {
+            let _ = store.journal().close().await;
+        }
+    }
+
     /// The logs of all partitions that the metadata has; those that recovery did not find are made, as a shard does.
     pub fn logs(&self, image: &Image) -> BTreeMap<PartitionId, Rc<PartitionLog>> {
         let mut logs = BTreeMap::new();

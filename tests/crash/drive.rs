@@ -358,6 +358,9 @@ impl Drive<'_> {
             self.opened.stores[self.shard(id)].remove(id).await;
             self.producers.remove(&id);
         }
+        for store in self.opened.stores.clone() {
+            store.removals_durable().await;
+        }
         Ok(())
     }
 

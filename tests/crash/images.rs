@@ -58,6 +58,9 @@ pub fn chain(plan: Plan) -> usize {
         (events, outcome, world) = record(&base, world, &mut random, shards, plan.scale);
         if let Err(e) = outcome {
             let kept = keep(&base, &context);
+            for (i, event) in events.iter().enumerate().skip(events.len().saturating_sub(80)) {
+                println!("  {i:6} {}", describe_event(&events, event));
+            }
             panic!("{context}: {e}\n  the image it started from is in {}", kept.display());
         }
         let cuts = plan_cuts(&base, &events, &mut random, plan.images_a_run, shards);
@@ -166,13 +169,16 @@ async fn check_one(dir: &Path, image: &Image, world: &World, cut: &Cut, scale: S
     let settings = scale.settings();
     let outcome = async {
         let opened = check::open(&dir, cut.shards, &settings).await?;
-        let ends = check::check(&opened, world, cut.moment).await?;
+        let ends = check::check(&opened, world, cut.moment).await;
+        opened.end().await;
+        let ends = ends?;
         if !cut.twice {
             return Ok(());
         }
-        drop(opened);
         let again = check::open(&dir, cut.shards, &settings).await.map_err(|e| format!("again: {e}"))?;
-        match check::check(&again, world, cut.moment).await.map_err(|e| format!("again: {e}"))? == ends {
+        let found = check::check(&again, world, cut.moment).await.map_err(|e| format!("again: {e}"));
+        again.end().await;
+        match found? == ends {
             true => Ok(()),
             false => Err(format!("the second start found other ends than {ends:?}")),
         }

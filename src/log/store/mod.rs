@@ -39,6 +39,7 @@ use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
 
 use room::{Gate, either};
+pub use sweep::sweep;
 
 /// What recovery has to know of the cluster's metadata.
 pub trait Topics {
@@ -155,6 +156,7 @@ pub struct ShardLog {
     /// The last lsn at the last checkpoint, and whether anything else changed since.
     checkpoint_lsn: Cell<Lsn>,
     changed: Cell<bool>,
+    removals_unsynced: Cell<bool>,
     /// Whether a checkpoint was written since the start.
     current: Cell<bool>,
 }
@@ -200,7 +202,9 @@ impl ShardLog {
         let dir = partition_dir(&self.data_dir, topic, id.index);
         if rt::fs::exists(&dir) {
             sweep::set_directory_aside(&self.data_dir, &dir, "it was there before its partition");
+            self.removals_unsynced.set(true);
         }
+        self.sync_removals();
         let nothing = PartitionCheckpoint { clean: true, ..nothing_on_disk() };
         let log = PartitionLog::open(dir, id, &config, Some(nothing), &self.cache)
             .expect("opening a log without files touches no disk");
@@ -210,10 +214,34 @@ impl ShardLog {
         log
     }
 
-    /// Deletes a partition's log with its directory.
+    /// As [`Self::removals_durable`], blocking.
+    fn sync_removals(&self) {
+        let topics = topics_dir(&self.data_dir);
+        if self.removals_unsynced.replace(false)
+            && let Err(e) = rt::fs::sync_dir(&topics)
+        {
+            self.journal.poison(&topics, &e);
+        }
+    }
+
+    /// The removals so far are durable when this returns: what was removed cannot come back after a power cut and be
+    /// taken for a new partition of its name, on this shard or another.
+    pub async fn removals_durable(&self) {
+        if !self.removals_unsynced.replace(false) {
+            return;
+        }
+        let topics = topics_dir(&self.data_dir);
+        let path = topics.clone();
+        if let Err(e) = rt::blocking(move || rt::fs::sync_dir(path)).await {
+            self.journal.poison(&topics, &e);
+        }
+    }
+
+    /// Deletes a partition's log with its directory; see [`Self::removals_durable`].
     pub async fn remove(&self, id: PartitionId) {
         let held = self.logs.borrow_mut().remove(&id);
         self.changed.set(true);
+        self.removals_unsynced.set(true);
         if let Some(held) = held
             && let Err(e) = held.log.remove().await
         {

@@ -23,10 +23,10 @@ use crate::wire::control::{self, EndMarker};
 use super::aside::Aside;
 use super::room::Gate;
 use super::{Held, LogSettings, RecoveredPartition, SET_ASIDE, ShardLog, Topics};
-use super::{journal_dir, nothing_on_disk, partition_dir, sweep, topics_dir};
+use super::{journal_dir, nothing_on_disk, partition_dir, topics_dir};
 
 impl ShardLog {
-    /// Recovers the log of one of `shards` shards. Everything that was acknowledged is there when it returns.
+    /// Recovers the log of one of `shards` shards, after [`sweep`](super::sweep()). Everything that was acknowledged is there when it returns.
     pub async fn open(
         data_dir: &Path,
         shard: usize,
@@ -57,9 +57,6 @@ impl ShardLog {
         opening.replay(&mut recovery, settings.tail_bytes).await?;
         opening.judge();
         opening.record_marks(checkpoint, is_new, &dir).await?;
-        if shard == 0 {
-            sweep::sweep(data_dir, topics)?;
-        }
         Ok(opening.finish(recovery, shard, shards, settings, known.durable))
     }
 }
@@ -366,6 +363,7 @@ impl Opening<'_> {
             checkpointed: Notify::new(),
             checkpoint_lsn: Cell::new(checkpoint_lsn),
             changed: Cell::new(false),
+            removals_unsynced: Cell::new(false),
             current: Cell::new(false),
         };
         (Rc::new(store), recovered)

@@ -11,13 +11,19 @@ use crate::rt;
 
 use super::{SET_ASIDE, Topics, topics_dir};
 
-/// Goes through all of `topics/`; for one shard, before any serves.
+/// Goes through all of `topics/`. Before any shard opens its log: what is here under a name that a later topic has,
+/// too, must be gone before that topic's data comes. Durable when it returns.
 pub fn sweep(data_dir: &Path, topics: &dyn Topics) -> Result<(), LogError> {
     let root = topics_dir(data_dir);
     let names = rt::fs::read_dir_names(&root).map_err(|e| LogError::io(&root, e))?;
     if names.is_empty() {
         return Ok(());
     }
+    go_through(data_dir, topics, &root, names);
+    rt::fs::sync_dir(&root).map_err(|e| LogError::io(&root, e))
+}
+
+fn go_through(data_dir: &Path, topics: &dyn Topics, root: &Path, names: Vec<String>) {
     let owners = owners(data_dir);
     for name in names {
         let dir = root.join(&name);
@@ -43,7 +49,6 @@ pub fn sweep(data_dir: &Path, topics: &dyn Topics) -> Result<(), LogError> {
             (false, false) => set_directory_aside(data_dir, &dir, "its topic is not known any more"),
         }
     }
-    Ok(())
 }
 
 /// Directory names and the partitions that the shards' checkpoints know by them. A checkpoint that cannot be read

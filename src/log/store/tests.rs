@@ -98,6 +98,7 @@ fn no_states(_: PartitionId) -> Option<(i64, Vec<u8>)> {
 }
 
 async fn open(dir: &Path, cluster: &Cluster) -> (Rc<ShardLog>, Vec<RecoveredPartition>) {
+    super::sweep(dir, cluster).unwrap();
     ShardLog::open(dir, 0, 1, cluster, settings()).await.unwrap()
 }
 
