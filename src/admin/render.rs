@@ -27,6 +27,7 @@ pub fn metrics(shards: &[MetricsSnapshot], process: &Process) -> String {
     records(&mut text, shards);
     journal(&mut text, shards);
     memory(&mut text, shards);
+    integrity(&mut text, shards);
     of_process(&mut text, process);
     text.finish()
 }
@@ -231,6 +232,22 @@ fn memory(text: &mut Text, shards: &[MetricsSnapshot]) {
     });
     let help = "Memory of requests being received or answered.";
     each_shard(text, shards, ("weir_request_memory_bytes", gauge, help), |s| s.gauges.request_bytes);
+}
+
+fn integrity(text: &mut Text, shards: &[MetricsSnapshot]) {
+    let (gauge, counter) = (Kind::Gauge, Kind::Counter);
+    let help = "Bytes of cold segments read back and checked.";
+    each_shard(text, shards, ("weir_scrubbed_bytes_total", counter, help), |s| s.gauges.scrub.bytes);
+    let help = "Extents of cold segments read back and checked.";
+    each_shard(text, shards, ("weir_scrubbed_extents_total", counter, help), |s| s.gauges.scrub.extents);
+    let help = "Extents that did not read back as they were written.";
+    each_shard(text, shards, ("weir_scrub_damaged_total", counter, help), |s| s.gauges.scrub.damaged);
+    let help = "Times that all cold segments were read back.";
+    each_shard(text, shards, ("weir_scrub_passes_total", counter, help), |s| s.gauges.scrub.passes);
+    let help = "Partitions with records that cannot be read; the rest of them is served.";
+    each_shard(text, shards, ("weir_damaged_partitions", gauge, help), |s| s.gauges.damaged);
+    let help = "Partitions that are not served until they are repaired.";
+    each_shard(text, shards, ("weir_unrepaired_partitions", gauge, help), |s| s.gauges.unrepaired);
 }
 
 fn of_process(text: &mut Text, process: &Process) {

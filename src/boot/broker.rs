@@ -192,6 +192,8 @@ fn broker_settings(config: &Config, bound: std::net::SocketAddr) -> BrokerSettin
             ..GroupSettings::default()
         },
         retention_check_ms: config.retention_check_interval.as_millis() as u64,
+        scrub_rate: config.scrub_rate as usize,
+        scrub_interval_ms: config.scrub_interval.as_millis() as u64,
         shutdown_grace_ms: config.shutdown_timeout.as_millis() as u64,
         ..BrokerSettings::default()
     }

@@ -121,6 +121,8 @@ pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, C
         group_max_size: b.number("group_max_size", 1..=i32::MAX as u64) as usize,
         offsets_retention: b.read("offsets_retention", parse_duration),
         retention_check_interval: b.read("retention_check_interval", parse_duration),
+        scrub_rate: b.size("scrub_rate", 0..=1 << 30),
+        scrub_interval: b.read("scrub_interval", parse_duration),
         shutdown_timeout: b.read("shutdown_timeout", parse_duration),
         log_level: b.read("log_level", |t| t.parse().ok()),
     };

@@ -63,6 +63,9 @@ pub struct Config {
     pub offsets_retention: Duration,
     /// How often segments are held against their topic's retention.
     pub retention_check_interval: Duration,
+    /// Bytes a second that the scrubber reads; zero turns it off.
+    pub scrub_rate: u64,
+    pub scrub_interval: Duration,
     pub shutdown_timeout: Duration,
     pub log_level: log::LevelFilter,
 }

@@ -58,6 +58,9 @@ pub const SETTINGS: &[Setting] = &[
         "How long an empty consumer group's offsets are kept"),
     setting("retention_check_interval", "60s", DURATION,
         "How often segments past their topic's retention are looked for"),
+    setting("scrub_rate", "8MiB", "a size from 0 (off) to 1GiB",
+        "Bytes a second, all shards, that are read back from cold segments to find damage early"),
+    setting("scrub_interval", "24h", DURATION, "How long the reading back rests between two passes"),
     setting("shutdown_timeout", "30s", DURATION, "Longest that a graceful shutdown may take"),
     setting("log_level", "info", "off, error, warn, info, debug or trace", "What is written to stderr"),
 ];

@@ -21,4 +21,4 @@ pub use journal::Journal;
 pub use lsn::Lsn;
 pub use partition_log::{PartitionCheckpoint, PartitionLog};
 pub use relayout::relayout;
-pub use store::{LogSettings, RecoveredPartition, ShardLog, Topics, sweep};
+pub use store::{LogSettings, RecoveredPartition, ScrubStats, ShardLog, Topics, sweep};

@@ -40,9 +40,10 @@ pub async fn relayout(
             continue;
         }
         settle(data_dir, shard, old, topics, settings, &producers).await?;
-        let Some(checkpoint) = Checkpoint::load(&dir)? else { continue };
+        let Some(checkpoint) = Checkpoint::load(&dir)?.map(|loaded| loaded.checkpoint) else { continue };
         durable = durable.max(checkpoint.durable);
-        marked |= checkpoint.partitions.iter().any(|state| state.repair.is_some());
+        marked |=
+            checkpoint.partitions.iter().any(|state| state.repair.is_some() || !state.damaged.is_empty());
         states.extend(checkpoint.partitions);
     }
     write_new(&paths, states, shards, durable).await?;
@@ -69,8 +70,8 @@ async fn settle(
 fn old_shards(journal: &Path) -> Result<Option<usize>, LogError> {
     let names = rt::fs::read_dir_names(journal).map_err(|e| LogError::io(journal, e))?;
     for name in names {
-        if let Some(checkpoint) = Checkpoint::load(&journal.join(name))? {
-            return Ok(Some(checkpoint.shards as usize));
+        if let Some(loaded) = Checkpoint::load(&journal.join(name))? {
+            return Ok(Some(loaded.checkpoint.shards as usize));
         }
     }
     Ok(None)

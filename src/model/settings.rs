@@ -88,6 +88,9 @@ pub struct BrokerSettings {
     pub producer_id_expiration_ms: i64,
     pub retention_check_ms: u64,
     pub checkpoint_ms: u64,
+    /// Bytes a second that the scrubber reads; zero turns it off.
+    pub scrub_rate: usize,
+    pub scrub_interval_ms: u64,
     pub shutdown_grace_ms: u64,
     /// Send large responses to remote peers with MSG_ZEROCOPY.
     pub zerocopy: bool,
@@ -121,6 +124,8 @@ impl Default for BrokerSettings {
             producer_id_expiration_ms: 86_400_000,
             retention_check_ms: 300_000,
             checkpoint_ms: 5_000,
+            scrub_rate: 8 * MIB,
+            scrub_interval_ms: 86_400_000,
             shutdown_grace_ms: 10_000,
             zerocopy: false,
         }

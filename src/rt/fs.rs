@@ -111,14 +111,22 @@ pub fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
 
 /// Replaces a file's content at once: after a crash it is either the old or the new.
 pub fn write_atomic(path: impl AsRef<Path>, content: &[u8]) -> io::Result<()> {
-    let path = path.as_ref();
-    let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let partial = path.with_extension("partial");
-    let file = BlockingFile::create(&partial)?;
-    file.write_all_at(content, 0)?;
-    file.sync()?;
-    rename(&partial, path)?;
-    sync_dir(parent)
+    write_atomic_each(&[path.as_ref()], content)
+}
+
+/// As [`write_atomic`] for files of one directory, each by itself; the names differ before their extensions.
+pub fn write_atomic_each(paths: &[impl AsRef<Path>], content: &[u8]) -> io::Result<()> {
+    let partial = |path: &Path| path.with_extension("partial");
+    for path in paths {
+        let file = BlockingFile::create(&partial(path.as_ref()))?;
+        file.write_all_at(content, 0)?;
+        file.sync()?;
+    }
+    for path in paths {
+        rename(partial(path.as_ref()), path)?;
+    }
+    let Some(first) = paths.first() else { return Ok(()) };
+    sync_dir(first.as_ref().parent().ok_or(io::ErrorKind::InvalidInput)?)
 }
 
 /// A file that is read and written by blocking calls, from any thread.

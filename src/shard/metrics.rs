@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::log::ScrubStats;
+
 /// One more than the highest API key that is counted by itself; others share the last place.
 const API_SLOTS: usize = 128;
 /// Latencies above this are recorded as this.
@@ -263,6 +265,11 @@ pub struct Gauges {
     pub tail_bytes: u64,
     pub cache_bytes: u64,
     pub request_bytes: u64,
+    pub scrub: ScrubStats,
+    /// Partitions with records at rest that cannot be read.
+    pub damaged: u64,
+    /// Partitions that are not served because durable records of theirs are missing.
+    pub unrepaired: u64,
 }
 
 /// One shard's figures, on their way to the control thread.

@@ -94,6 +94,8 @@ impl Shard {
             cache_bytes: settings.per_shard(settings.cache_bytes, shards),
             retention_interval: Duration::from_millis(settings.retention_check_ms),
             checkpoint_interval: Duration::from_millis(settings.checkpoint_ms),
+            scrub_rate: settings.per_shard(settings.scrub_rate, shards) as u64,
+            scrub_interval: Duration::from_millis(settings.scrub_interval_ms),
             ..LogSettings::default()
         }
     }
@@ -243,6 +245,9 @@ impl Shard {
             tail_bytes: self.store.tail_bytes() as u64,
             cache_bytes: self.store.cache_bytes() as u64,
             request_bytes: self.memory() as u64,
+            scrub: self.store.scrub_stats(),
+            damaged: self.store.damaged().len() as u64,
+            unrepaired: self.store.unrepaired() as u64,
         };
         snapshot
     }

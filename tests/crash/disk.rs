@@ -488,23 +488,3 @@ pub fn write_image(image: &Image, dir: &Path) -> std::io::Result<()> {
     }
     Ok(())
 }
-
-/// Reads a directory back as an image.
-pub fn read_image(dir: &Path) -> std::io::Result<Image> {
-    fn walk(root: &Path, dir: &Path, image: &mut Image) -> std::io::Result<()> {
-        for entry in std::fs::read_dir(dir)? {
-            let path = entry?.path();
-            let relative = path.strip_prefix(root).expect("below the root").to_owned();
-            if path.is_dir() {
-                image.insert(relative, None);
-                walk(root, &path, image)?;
-            } else {
-                image.insert(relative, Some(std::fs::read(&path)?));
-            }
-        }
-        Ok(())
-    }
-    let mut image = Image::new();
-    walk(dir, dir, &mut image)?;
-    Ok(image)
-}

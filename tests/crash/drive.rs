@@ -47,6 +47,7 @@ impl Scale {
             cache_bytes: 64 << 10,
             retention_interval: Duration::from_millis(7),
             checkpoint_interval: Duration::from_millis(5),
+            ..LogSettings::default()
         }
     }
 

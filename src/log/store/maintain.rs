@@ -33,6 +33,7 @@ impl ShardLog {
     pub async fn maintain(self: &Rc<Self>, states: impl Fn(PartitionId) -> Option<(i64, Vec<u8>)> + 'static) {
         self.maintained.set(true);
         self.start_ticking();
+        self.start_scrubbing();
         let mut last_retention = rt::now();
         let mut last_checkpoint = rt::now();
         let mut commits = 0;
@@ -41,6 +42,7 @@ impl ShardLog {
             self.roused.set(false);
             let mut done = self.make_room(&states).await;
             if self.ticked.replace(false) {
+                self.note_damage();
                 if done.is_ok() && last_checkpoint.elapsed() >= self.settings.checkpoint_interval {
                     last_checkpoint = rt::now();
                     done = self.checkpoint_if_behind(&states).await;

@@ -15,6 +15,7 @@ mod aside;
 mod maintain;
 mod open;
 mod room;
+mod scrub;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::checkpoint::{Checkpoint, PartitionState};
+use super::checkpoint::{Checkpoint, DamagedRange, PartitionState};
 use super::journal::{Journal, JournalSettings};
 use super::partition_log::PartitionCheckpoint;
 use super::{BatchCache, JournalFailed, LogError, Lsn, PartitionLog};
@@ -39,6 +40,7 @@ use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
 
 use room::{Gate, either};
+pub use scrub::ScrubStats;
 pub use sweep::sweep;
 
 /// What recovery has to know of the cluster's metadata.
@@ -65,6 +67,10 @@ pub struct LogSettings {
     pub cache_bytes: usize,
     pub retention_interval: Duration,
     pub checkpoint_interval: Duration,
+    /// Bytes a second that the scrubber reads back; zero turns it off.
+    pub scrub_rate: u64,
+    /// How long the scrubber rests before it begins again, and before it begins at all.
+    pub scrub_interval: Duration,
 }
 
 impl Default for LogSettings {
@@ -80,6 +86,8 @@ impl Default for LogSettings {
             cache_bytes: 128 << 20,
             retention_interval: Duration::from_secs(60),
             checkpoint_interval: Duration::from_secs(60),
+            scrub_rate: 0,
+            scrub_interval: Duration::from_secs(86_400),
         }
     }
 }
@@ -128,6 +136,7 @@ struct Held {
     log: Rc<PartitionLog>,
     topic: String,
     repair: Option<Arc<str>>,
+    damaged: RefCell<Vec<DamagedRange>>,
     /// The log could not be opened: what the last checkpoint said of it stays as it is.
     frozen: Option<Box<PartitionState>>,
 }
@@ -157,6 +166,7 @@ pub struct ShardLog {
     checkpoint_lsn: Cell<Lsn>,
     changed: Cell<bool>,
     removals_unsynced: Cell<bool>,
+    scrub: RefCell<ScrubStats>,
     /// Whether a checkpoint was written since the start.
     current: Cell<bool>,
 }
@@ -208,7 +218,13 @@ impl ShardLog {
         let nothing = PartitionCheckpoint { clean: true, ..nothing_on_disk() };
         let log = PartitionLog::open(dir, id, &config, Some(nothing), &self.cache)
             .expect("opening a log without files touches no disk");
-        let held = Held { log: log.clone(), topic: topic.to_owned(), repair: None, frozen: None };
+        let held = Held {
+            log: log.clone(),
+            topic: topic.to_owned(),
+            repair: None,
+            damaged: RefCell::default(),
+            frozen: None,
+        };
         self.logs.borrow_mut().insert(id, held);
         self.changed.set(true);
         log
@@ -330,6 +346,7 @@ impl ShardLog {
     }
 
     async fn replace_checkpoint(&self, states: &States<'_>, closed: bool) -> Result<(), LogError> {
+        self.note_damage();
         let last = self.journal.last();
         let (salt, generation) = self.journal.identity();
         let changed = self.changed.replace(false);
@@ -376,6 +393,11 @@ impl ShardLog {
 type States<'a> = dyn Fn(PartitionId) -> Option<(i64, Vec<u8>)> + 'a;
 
 impl Held {
+    /// What is damaged of the log that starts here.
+    fn damaged_from(&self, start: i64) -> Vec<DamagedRange> {
+        self.damaged.borrow().iter().copied().filter(|range| range.until > start).collect()
+    }
+
     fn state(&self, id: PartitionId, states: &States<'_>, closed: bool) -> PartitionState {
         if let Some(frozen) = &self.frozen {
             return (**frozen).clone();
@@ -391,6 +413,7 @@ impl Held {
             high_watermark: end_offset,
             producers: states(id),
             repair: self.repair.as_ref().map(|why| why.to_string()),
+            damaged: self.damaged_from(self.log.start_offset()),
         }
     }
 }

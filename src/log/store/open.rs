@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::log::checkpoint::{self, Checkpoint, PartitionState};
+use crate::log::checkpoint::{self, Checkpoint, DamagedRange, Loaded, PartitionState};
 use crate::log::journal::{Damage, Entry, Known, Recovery, Replayed};
 use crate::log::{BatchCache, LogError, Lsn, PartitionCheckpoint, PartitionLog};
 use crate::model::PartitionId;
@@ -37,10 +37,11 @@ impl ShardLog {
         let dir = journal_dir(data_dir, shard);
         make_directories(data_dir, &dir)?;
         let loaded = load_checkpoint(&dir, shard, shards)?;
-        let known = loaded.as_ref().map_or_else(Known::default, Checkpoint::known);
+        let known = loaded.as_ref().map_or_else(Known::default, |loaded| loaded.checkpoint.known());
         let mut recovery = Recovery::open(&dir, settings.journal(data_dir), known).await?;
-        let is_new = loaded.is_none();
-        let checkpoint = loaded.unwrap_or_else(|| Checkpoint::empty(shard, shards, recovery.salt()));
+        let is_behind = loaded.as_ref().is_none_or(|loaded| !loaded.twice);
+        let empty = || Checkpoint::empty(shard, shards, recovery.salt());
+        let checkpoint = loaded.map_or_else(empty, |loaded| loaded.checkpoint);
         let mut opening = Opening {
             data_dir: data_dir.to_owned(),
             topics,
@@ -56,7 +57,7 @@ impl ShardLog {
         }
         opening.replay(&mut recovery, settings.tail_bytes).await?;
         opening.judge();
-        opening.record_marks(checkpoint, is_new, &dir).await?;
+        opening.record_marks(checkpoint, is_behind, &dir).await?;
         Ok(opening.finish(recovery, shard, shards, settings, known.durable))
     }
 }
@@ -73,7 +74,7 @@ fn make_directories(data_dir: &Path, journal: &Path) -> Result<(), LogError> {
     Ok(())
 }
 
-fn load_checkpoint(dir: &Path, shard: usize, shards: usize) -> Result<Option<Checkpoint>, LogError> {
+fn load_checkpoint(dir: &Path, shard: usize, shards: usize) -> Result<Option<Loaded>, LogError> {
     let path = checkpoint::file_path(dir);
     let Some(loaded) = Checkpoint::load(dir)? else {
         let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
@@ -82,8 +83,9 @@ fn load_checkpoint(dir: &Path, shard: usize, shards: usize) -> Result<Option<Che
         }
         return Ok(None);
     };
-    if (loaded.shard as usize, loaded.shards as usize) != (shard, shards) {
-        let what = format!("it is for shard {} of {}, not {shard} of {shards}", loaded.shard, loaded.shards);
+    let (its, of) = (loaded.checkpoint.shard as usize, loaded.checkpoint.shards as usize);
+    if (its, of) != (shard, shards) {
+        let what = format!("it is for shard {its} of {of}, not {shard} of {shards}");
         return Err(LogError::corrupt(path, 0, what));
     }
     Ok(Some(loaded))
@@ -113,6 +115,7 @@ struct Found {
     last: Lsn,
     repair: Option<String>,
     newly_marked: bool,
+    damaged: Vec<DamagedRange>,
     frozen: Option<Box<PartitionState>>,
 }
 
@@ -128,6 +131,7 @@ impl Found {
             last: Lsn::ZERO,
             repair: None,
             newly_marked: false,
+            damaged: Vec::new(),
             frozen: None,
         }
     }
@@ -173,6 +177,7 @@ impl Opening<'_> {
             producers: state.producers.clone(),
             high_watermark: state.high_watermark,
             repair: state.repair.clone(),
+            damaged: state.damaged.clone(),
             ..Found::new(log, topic)
         };
         if let Some(why) = failure {
@@ -291,7 +296,7 @@ impl Opening<'_> {
     async fn record_marks(
         &mut self,
         mut checkpoint: Checkpoint,
-        is_new: bool,
+        is_behind: bool,
         dir: &Path,
     ) -> Result<(), LogError> {
         let mut marked = false;
@@ -312,9 +317,10 @@ impl Opening<'_> {
                 high_watermark: 0,
                 producers: None,
                 repair: found.repair.clone(),
+                damaged: Vec::new(),
             });
         }
-        if marked || is_new { checkpoint.store(dir).await } else { Ok(()) }
+        if marked || is_behind { checkpoint.store(dir).await } else { Ok(()) }
     }
 
     fn finish(
@@ -340,7 +346,8 @@ impl Opening<'_> {
                 high_watermark: found.high_watermark.max(found.log.end_offset()),
                 repair: repair.clone(),
             });
-            logs.insert(id, Held { log: found.log, topic: found.topic, repair, frozen: found.frozen });
+            let (topic, damaged) = (found.topic, found.damaged.into());
+            logs.insert(id, Held { log: found.log, topic, repair, damaged, frozen: found.frozen });
         }
         recovered.sort_by_key(|partition| partition.id);
         let store = ShardLog {
@@ -364,6 +371,7 @@ impl Opening<'_> {
             checkpoint_lsn: Cell::new(checkpoint_lsn),
             changed: Cell::new(false),
             removals_unsynced: Cell::new(false),
+            scrub: RefCell::default(),
             current: Cell::new(false),
         };
         (Rc::new(store), recovered)

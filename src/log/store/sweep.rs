@@ -57,8 +57,8 @@ fn owners(data_dir: &Path) -> HashMap<String, Vec<PartitionId>> {
     let root = data_dir.join("journal");
     let names = rt::fs::read_dir_names(&root).unwrap_or_default();
     let mut owners: HashMap<String, Vec<PartitionId>> = HashMap::new();
-    for checkpoint in names.iter().filter_map(|name| Checkpoint::load(&root.join(name)).ok().flatten()) {
-        for state in checkpoint.partitions {
+    for loaded in names.iter().filter_map(|name| Checkpoint::load(&root.join(name)).ok().flatten()) {
+        for state in loaded.checkpoint.partitions {
             owners.entry(format!("{}-{}", state.topic, state.id.index)).or_default().push(state.id);
         }
     }
