@@ -7,7 +7,7 @@ use std::rc::Rc;
 use weir::cluster::{Controller, Image};
 use weir::log::{LogSettings, PartitionLog, RecoveredPartition, ShardLog, relayout};
 use weir::model::{BrokerSettings, PartitionId, shard_of};
-use weir::partition::producer::{Producers, Verdict};
+use weir::partition::producer::{Origin, Producers, Verdict};
 use weir::shard::serve::recovered_producers;
 use weir::wire::batch::BatchHeader;
 
@@ -156,7 +156,7 @@ fn check_producers(
     }
     for (id, batches) in by_producer {
         for batch in batches.iter().rev().take(5) {
-            let verdict = producers.check(batch);
+            let verdict = producers.check(batch, Origin::Client);
             if !matches!(verdict, Ok(Verdict::Duplicate { base_offset, .. }) if base_offset == batch.base_offset)
             {
                 let (base, sequence) = (batch.base_offset, batch.base_sequence);
@@ -167,7 +167,7 @@ fn check_producers(
         }
         let last = batches.last().expect("one at least");
         let next = BatchHeader { base_sequence: last.last_sequence() + 1, ..**last };
-        let verdict = producers.check(&next);
+        let verdict = producers.check(&next, Origin::Client);
         if verdict != Ok(Verdict::Append) {
             return Err(format!("producer {id}'s next batch: {verdict:?}"));
         }

@@ -1,8 +1,7 @@
 //! A disk below a recording: what is durable, what a power cut may still take, and the images that it may leave.
 //!
 //! - A file's change is durable once a sync of the file that began after it has ended, a synchronous write once it has
-//!   ended. What is not may be there or
-//!   not, in any order, torn at 512 bytes, its length with or without its data.
+//!   ended. What is not may be there or not, in any order, torn at 512 bytes, its length with or without its data.
 //! - A name is durable once its directory was synced. What is not may be there or not, but a change of a name is only
 //!   there if what it changes is: one that renames a file needs the file's name.
 //! - A rename is whole or not at all, also between directories; syncing either one makes it durable.

@@ -221,7 +221,7 @@ impl Drive<'_> {
         let replica = self.replicas.borrow()[&id].clone();
         let submitted = self.now();
         let appended = replica
-            .append(&store, batch.clone(), rt::unix_ms())
+            .append(&store, batch.clone(), rt::unix_ms(), None)
             .map_err(|e| format!("{id}: an append was refused: {e}"))?;
         let mut bytes = batch;
         weir::wire::batch::stamp(&mut bytes, appended.base_offset, replica.leader_epoch());
@@ -247,7 +247,7 @@ impl Drive<'_> {
         let replica = self.replicas.borrow()[&id].clone();
         let end = replica.log.end_offset();
         let appended = replica
-            .append(&store, batch, rt::unix_ms())
+            .append(&store, batch, rt::unix_ms(), None)
             .map_err(|e| format!("{id}: a retry was refused: {e}"))?;
         let first = self.world.partitions[&id].entries.last().map(|e| e.header.base_offset);
         match Some(appended.base_offset) == first && replica.log.end_offset() == end {
