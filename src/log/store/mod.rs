@@ -14,6 +14,7 @@
 mod aside;
 mod maintain;
 mod open;
+mod removal;
 mod room;
 mod scrub;
 mod sweep;
@@ -230,41 +231,6 @@ impl ShardLog {
         log
     }
 
-    /// As [`Self::removals_durable`], blocking.
-    fn sync_removals(&self) {
-        let topics = topics_dir(&self.data_dir);
-        if self.removals_unsynced.replace(false)
-            && let Err(e) = rt::fs::sync_dir(&topics)
-        {
-            self.journal.poison(&topics, &e);
-        }
-    }
-
-    /// The removals so far are durable when this returns: what was removed cannot come back after a power cut and be
-    /// taken for a new partition of its name, on this shard or another.
-    pub async fn removals_durable(&self) {
-        if !self.removals_unsynced.replace(false) {
-            return;
-        }
-        let topics = topics_dir(&self.data_dir);
-        let path = topics.clone();
-        if let Err(e) = rt::blocking(move || rt::fs::sync_dir(path)).await {
-            self.journal.poison(&topics, &e);
-        }
-    }
-
-    /// Deletes a partition's log with its directory; see [`Self::removals_durable`].
-    pub async fn remove(&self, id: PartitionId) {
-        let held = self.logs.borrow_mut().remove(&id);
-        self.changed.set(true);
-        self.removals_unsynced.set(true);
-        if let Some(held) = held
-            && let Err(e) = held.log.remove().await
-        {
-            log::warn!("removing {}-{}: {e}", held.topic, id.index);
-        }
-    }
-
     /// Puts a stamped batch into the journal and the log; neither, when the journal has failed.
     pub fn append(
         &self,
@@ -393,11 +359,6 @@ impl ShardLog {
 type States<'a> = dyn Fn(PartitionId) -> Option<(i64, Vec<u8>)> + 'a;
 
 impl Held {
-    /// What is damaged of the log that starts here.
-    fn damaged_from(&self, start: i64) -> Vec<DamagedRange> {
-        self.damaged.borrow().iter().copied().filter(|range| range.until > start).collect()
-    }
-
     fn state(&self, id: PartitionId, states: &States<'_>, closed: bool) -> PartitionState {
         if let Some(frozen) = &self.frozen {
             return (**frozen).clone();

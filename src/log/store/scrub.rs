@@ -12,10 +12,17 @@ use crate::log::{LogError, PartitionLog};
 use crate::model::PartitionId;
 use crate::rt;
 
-use super::ShardLog;
+use super::{Held, ShardLog};
 
 /// The longest rest between two looks at whether the shard is closing.
 const LONGEST_REST: Duration = Duration::from_secs(1);
+
+impl Held {
+    /// What is damaged of the log that starts here.
+    pub(super) fn damaged_from(&self, start: i64) -> Vec<DamagedRange> {
+        self.damaged.borrow().iter().copied().filter(|range| range.until > start).collect()
+    }
+}
 
 /// What the scrubber has done since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
