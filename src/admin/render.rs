@@ -30,6 +30,7 @@ pub fn metrics(shards: &[MetricsSnapshot], process: &Process) -> String {
     storage(&mut text, shards);
     journal(&mut text, shards);
     memory(&mut text, shards);
+    integrity(&mut text, shards);
     of_process(&mut text, process);
     text.finish()
 }
@@ -274,6 +275,22 @@ fn storage(text: &mut Text, shards: &[MetricsSnapshot]) {
     each_shard(text, shards, ("weir_disk_full_refusals_total", counter, help), |s| {
         s.gauges.disk_full_refusals
     });
+}
+
+fn integrity(text: &mut Text, shards: &[MetricsSnapshot]) {
+    let (gauge, counter) = (Kind::Gauge, Kind::Counter);
+    let help = "Bytes of cold segments read back and checked.";
+    each_shard(text, shards, ("weir_scrubbed_bytes_total", counter, help), |s| s.gauges.scrub.bytes);
+    let help = "Extents of cold segments read back and checked.";
+    each_shard(text, shards, ("weir_scrubbed_extents_total", counter, help), |s| s.gauges.scrub.extents);
+    let help = "Extents that did not read back as they were written.";
+    each_shard(text, shards, ("weir_scrub_damaged_total", counter, help), |s| s.gauges.scrub.damaged);
+    let help = "Times that all cold segments were read back.";
+    each_shard(text, shards, ("weir_scrub_passes_total", counter, help), |s| s.gauges.scrub.passes);
+    let help = "Partitions with records that cannot be read; the rest of them is served.";
+    each_shard(text, shards, ("weir_damaged_partitions", gauge, help), |s| s.gauges.damaged);
+    let help = "Partitions that are not served until they are repaired.";
+    each_shard(text, shards, ("weir_unrepaired_partitions", gauge, help), |s| s.gauges.unrepaired);
 }
 
 fn of_process(text: &mut Text, process: &Process) {

@@ -148,7 +148,8 @@ async fn run_shard(launch: Launch) -> Result<(), String> {
     shard.close(launch.grace).await.map_err(|e| e.to_string())
 }
 
-/// Moves partitions to their new owners if the number of shards has changed since the last start.
+/// Moves partitions to their new owners if the number of shards has changed since the last start; clears away what
+/// belongs to none.
 fn relayout(config: &Config, settings: &BrokerSettings, image: &Arc<Image>) -> Result<(), StartError> {
     let (data_dir, shards, image) = (config.data_dir.clone(), config.shards, image.clone());
     if !data_dir.join("journal").exists() && !data_dir.join("journal.old").exists() {
@@ -159,11 +160,11 @@ fn relayout(config: &Config, settings: &BrokerSettings, image: &Arc<Image>) -> R
         let producers = recovered_producers(p);
         (!producers.is_empty()).then(|| producers.snapshot())
     };
-    let moved =
-        rt::block_on(
-            async move { storage::relayout(&data_dir, shards, &*image, &log_settings, producers).await },
-        );
-    moved.map(drop).map_err(|e| cannot_recover(&e, "the log"))
+    let moved = rt::block_on(async move {
+        storage::relayout(&data_dir, shards, &*image, &log_settings, producers).await?;
+        storage::sweep(&data_dir, &*image)
+    });
+    moved.map_err(|e| cannot_recover(&e, "the log"))
 }
 
 fn broker_settings(config: &Config, bound: std::net::SocketAddr) -> BrokerSettings {
@@ -195,6 +196,8 @@ fn broker_settings(config: &Config, bound: std::net::SocketAddr) -> BrokerSettin
         compaction_check_ms: config.compaction_interval.as_millis() as u64,
         disk_reserve_bytes: config.disk_reserve as usize,
         retention_check_ms: config.retention_check_interval.as_millis() as u64,
+        scrub_rate: config.scrub_rate as usize,
+        scrub_interval_ms: config.scrub_interval.as_millis() as u64,
         shutdown_grace_ms: config.shutdown_timeout.as_millis() as u64,
         ..BrokerSettings::default()
     }

@@ -78,7 +78,7 @@ impl DataLock {
             let problem = format!("cannot {what} {}: {error}", path.display());
             StartError::new(problem, "Choose a directory that this user may write to with --data-dir.")
         };
-        fs::create_dir_all(data_dir).map_err(|e| failed("create", data_dir, e))?;
+        rt::fs::create_dir_all_durable(data_dir).map_err(|e| failed("create", data_dir, e))?;
         refuse_foreign(data_dir)?;
         let path = data_dir.join("lock");
         let mut file = OpenOptions::new()

@@ -21,12 +21,11 @@
 //! Format 1 is the first. A newer format refuses to open; a reader of an older one would convert it by
 //! writing a snapshot in its own.
 
-use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::records::Record;
+use crate::rt::fs::{self, BlockingFile};
 
 pub const FORMAT: u32 = 1;
 const MAGIC: &[u8; 8] = b"WEIRMETA";
@@ -70,7 +69,7 @@ pub type Commit = (u64, Vec<Record>);
 pub struct MetadataLog {
     dir: PathBuf,
     path: PathBuf,
-    file: File,
+    file: BlockingFile,
     /// Where the next frame goes; everything before it is durable.
     end: u64,
     next_commit: u64,
@@ -84,16 +83,16 @@ impl MetadataLog {
         let mut numbers = list(dir)?;
         let Some(newest) = numbers.pop() else { return Ok(None) };
         let path = file_path(dir, newest);
-        let bytes = fs::read(&path).map_err(io_error("read", &path))?;
+        let bytes = fs::read_all(&path).map_err(io_error("read", &path))?;
         let (commits, end) = Scan { path: &path, bytes: &bytes, first: newest }.run()?;
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(io_error("open", &path))?;
+        let file = BlockingFile::open(&path).map_err(io_error("open", &path))?;
         if end < bytes.len() as u64 {
             log::warn!(
                 "dropping {} bytes of an unfinished change from {}",
                 bytes.len() as u64 - end,
                 path.display()
             );
-            file.set_len(end).and_then(|()| file.sync_all()).map_err(io_error("cut", &path))?;
+            file.set_len(end).and_then(|()| file.sync()).map_err(io_error("cut", &path))?;
         }
         for number in numbers {
             let old = file_path(dir, number);
@@ -116,19 +115,13 @@ impl MetadataLog {
         let path = file_path(dir, commit);
         let unfinished = path.with_extension("tmp");
         let frame = encode_frame(commit, snapshot)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&unfinished)
-            .map_err(io_error("create", &unfinished))?;
+        let file = BlockingFile::create(&unfinished).map_err(io_error("create", &unfinished))?;
         let mut header = vec![0; HEADER as usize];
         header[..24].copy_from_slice(&encode_header(commit));
         let written = file
             .write_all_at(&header, 0)
             .and_then(|()| file.write_all_at(&frame, HEADER))
-            .and_then(|()| file.sync_all());
+            .and_then(|()| file.sync());
         written.map_err(io_error("write", &unfinished))?;
         fs::rename(&unfinished, &path).map_err(io_error("rename", &unfinished))?;
         sync_dir(dir)?;
@@ -138,7 +131,14 @@ impl MetadataLog {
         Ok(log)
     }
 
-    fn at(dir: &Path, path: PathBuf, file: File, end: u64, next_commit: u64, snapshot: usize) -> Self {
+    fn at(
+        dir: &Path,
+        path: PathBuf,
+        file: BlockingFile,
+        end: u64,
+        next_commit: u64,
+        snapshot: usize,
+    ) -> Self {
         let rewrite_at = end.max(HEADER + snapshot as u64 * 4 + MIN_GROWTH);
         Self { dir: dir.to_path_buf(), path, file, end, next_commit, rewrite_at, poisoned: None }
     }
@@ -161,7 +161,7 @@ impl MetadataLog {
             }
             return Err(io_error("write", &self.path)(error));
         }
-        if let Err(error) = self.file.sync_data() {
+        if let Err(error) = self.file.sync() {
             self.poisoned = Some(error.to_string());
             return Err(io_error("sync", &self.path)(error));
         }
@@ -217,18 +217,12 @@ fn file_path(dir: &Path, commit: u64) -> PathBuf {
 
 /// The numbers of the logs in `dir`, rising. Unfinished files are removed.
 fn list(dir: &Path) -> Result<Vec<u64>, MetadataError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(io_error("list", dir)(error)),
-    };
     let mut numbers = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(io_error("list", dir))?;
-        let name = entry.file_name();
-        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix("metadata-")) else { continue };
+    for name in fs::read_dir_names(dir).map_err(io_error("list", dir))? {
+        let Some(rest) = name.strip_prefix("metadata-") else { continue };
         if rest.ends_with(".tmp") {
-            fs::remove_file(entry.path()).map_err(io_error("remove", &entry.path()))?;
+            let path = dir.join(&name);
+            fs::remove_file(&path).map_err(io_error("remove", &path))?;
         } else if let Some(number) = rest.strip_suffix(".log").and_then(|n| n.parse().ok()) {
             numbers.push(number);
         }
@@ -238,7 +232,7 @@ fn list(dir: &Path) -> Result<Vec<u64>, MetadataError> {
 }
 
 fn sync_dir(dir: &Path) -> Result<(), MetadataError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error("sync", dir))
+    fs::sync_dir(dir).map_err(io_error("sync", dir))
 }
 
 fn encode_header(first: u64) -> [u8; 24] {

@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 use crate::cluster::records::Owner;
 use crate::model::TopicId;

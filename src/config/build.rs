@@ -125,6 +125,8 @@ pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, C
         retention_check_interval: b.read("retention_check_interval", parse_duration),
         compaction_memory: b.budget("compaction_memory"),
         compaction_interval: b.read("compaction_interval", parse_duration),
+        scrub_rate: b.size("scrub_rate", 0..=1 << 30),
+        scrub_interval: b.read("scrub_interval", parse_duration),
         shutdown_timeout: b.read("shutdown_timeout", parse_duration),
         log_level: b.read("log_level", |t| t.parse().ok()),
     };

@@ -67,6 +67,9 @@ pub struct Config {
     pub retention_check_interval: Duration,
     pub compaction_memory: u64,
     pub compaction_interval: Duration,
+    /// Bytes a second that the scrubber reads; zero turns it off.
+    pub scrub_rate: u64,
+    pub scrub_interval: Duration,
     pub shutdown_timeout: Duration,
     pub log_level: log::LevelFilter,
 }

@@ -64,6 +64,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("compaction_memory", "64MiB", SIZE,
         "Memory for the keys of logs under compaction, all shards; what does not fit takes another pass"),
     setting("compaction_interval", "15s", DURATION, "How often logs that are worth compacting are looked for"),
+    setting("scrub_rate", "8MiB", "a size from 0 (off) to 1GiB",
+        "Bytes a second, all shards, that are read back from cold segments to find damage early"),
+    setting("scrub_interval", "24h", DURATION, "How long the reading back rests between two passes"),
     setting("shutdown_timeout", "30s", DURATION, "Longest that a graceful shutdown may take"),
     setting("log_level", "info", "off, error, warn, info, debug or trace", "What is written to stderr"),
 ];

@@ -12,8 +12,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
+use std::path::Path;
 use std::rc::{Rc, Weak};
 
+use crate::log::checkpoint::DamagedRange;
 use crate::log::segment::{Segment, Window};
 use crate::rt::{File, Notify};
 
@@ -50,7 +52,11 @@ pub struct BatchCache {
     indexes: RefCell<Lru<u64, Weak<Segment>>>,
     disk_reads: Cell<u64>,
     out_of_files: Cell<u64>,
+    damage: RefCell<Vec<(Rc<Path>, DamagedRange)>>,
 }
+
+/// Damaged ranges that are kept until somebody takes them; more are found again when they are read again.
+const MAX_DAMAGE: usize = 1000;
 
 /// One window of one segment; `end` tells the grown last window of an active segment from its shorter self.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +81,7 @@ impl BatchCache {
             indexes: RefCell::default(),
             disk_reads: Cell::default(),
             out_of_files: Cell::default(),
+            damage: RefCell::default(),
         })
     }
 
@@ -228,6 +235,18 @@ impl BatchCache {
 
     pub(in crate::log) fn drop_window(&self, key: WindowKey) {
         self.windows.borrow_mut().remove(&key);
+    }
+
+    /// A range of a segment in this directory did not read back as it was written.
+    pub(in crate::log) fn note_damage(&self, dir: Rc<Path>, range: DamagedRange) {
+        let mut damage = self.damage.borrow_mut();
+        if damage.len() < MAX_DAMAGE && !damage.iter().any(|known| known.0 == dir && known.1 == range) {
+            damage.push((dir, range));
+        }
+    }
+
+    pub(in crate::log) fn take_damage(&self) -> Vec<(Rc<Path>, DamagedRange)> {
+        std::mem::take(&mut self.damage.borrow_mut())
     }
 
     /// Marks a sealed segment's index as used, so that it is evicted after the others.

@@ -1,4 +1,5 @@
-//! What a shard's journal and segments hold between them, in one small file: `<data>/journal/<shard>/checkpoint`.
+//! What a shard's journal and segments hold between them, in one small file, kept twice:
+//! `<data>/journal/<shard>/checkpoint` and `checkpoint-copy` beside it.
 //!
 //! ```text
 //! magic "WEIRCKPT" | version u32 | crc u32 of the body | length u64 of the body | body: bincode of `Checkpoint`
@@ -7,7 +8,10 @@
 //! - Replaced at once (written aside, synced, renamed, directory synced): after a crash it is the old one or the new.
 //! - Says nothing that is not durable already: what its offsets cover was synced before it was written.
 //! - Journal files are reused only after the checkpoint that no longer needs them is in place.
-//! - Version 1. Integers in the frame are little-endian. A new field means a new version and a reader for the old one.
+//! - The copy serves where the other cannot be read. Where they differ, the last store did not get to its end, and
+//!   either is good; a start makes them equal before anything relies on it.
+//! - Version 2; version 1 had no damaged ranges. Integers in the frame are little-endian. A new field means a new
+//!   version and a reader for the old one.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +24,7 @@ use crate::model::PartitionId;
 use crate::rt;
 
 const MAGIC: &[u8; 8] = b"WEIRCKPT";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const FRAME: usize = 24;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +57,29 @@ pub struct PartitionState {
     pub producers: Option<(i64, Vec<u8>)>,
     /// Why the partition must not lead until somebody looked at it.
     pub repair: Option<String>,
+    /// What was found damaged in its segments. The rest is served.
+    pub damaged: Vec<DamagedRange>,
+}
+
+/// Records at rest that cannot be read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DamagedRange {
+    /// The segment's base offset.
+    pub segment: i64,
+    /// Where in the segment's file.
+    pub position: u32,
+    pub length: u32,
+    /// The offsets that are there: `from..until`.
+    pub from: i64,
+    pub until: i64,
+}
+
+/// A checkpoint as it was found.
+#[derive(Debug)]
+pub struct Loaded {
+    pub checkpoint: Checkpoint,
+    /// Both files say it.
+    pub twice: bool,
 }
 
 impl Checkpoint {
@@ -107,36 +134,114 @@ impl Checkpoint {
         if word(8) > VERSION && word(8) < 1 << 16 {
             return Err(LogError::Newer { path: path.to_owned(), version: word(8) });
         }
-        if word(8) != VERSION || length != body.len() as u64 || crc32fast::hash(body) != word(12) {
+        if length != body.len() as u64 || crc32fast::hash(body) != word(12) {
             return Err(corrupt(8, "the checkpoint's checksum does not hold"));
         }
-        match bincode::serde::decode_from_slice(body, bincode::config::standard()) {
-            Ok((checkpoint, used)) if used == body.len() => Ok(checkpoint),
-            Ok(_) => Err(corrupt(FRAME as u64, "the checkpoint has bytes to spare")),
-            Err(e) => Err(corrupt(FRAME as u64, &format!("the checkpoint cannot be decoded: {e}"))),
-        }
+        let decoded = match word(8) {
+            1 => read_body::<old::Checkpoint>(body).map(Self::from),
+            VERSION => read_body::<Self>(body),
+            _ => return Err(corrupt(8, "the checkpoint has no version that there was")),
+        };
+        decoded.map_err(|what| corrupt(FRAME as u64, &what))
     }
 
     /// The checkpoint in a journal's directory, if there is one.
-    pub fn load(journal_dir: &Path) -> Result<Option<Self>, LogError> {
-        let path = file_path(journal_dir);
-        match rt::fs::read_all(&path) {
+    pub fn load(journal_dir: &Path) -> Result<Option<Loaded>, LogError> {
+        let [first, copy] = file_paths(journal_dir).map(|path| match rt::fs::read_all(&path) {
             Ok(bytes) => Self::decode(&path, &bytes).map(Some),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(LogError::io(path, e)),
+        });
+        match (first, copy) {
+            (Err(e @ LogError::Newer { .. }), _) | (_, Err(e @ LogError::Newer { .. })) => Err(e),
+            (Ok(Some(checkpoint)), copy) => {
+                let twice = matches!(&copy, Ok(Some(copy)) if *copy == checkpoint);
+                if let Err(e) = copy {
+                    log::warn!("{e}; it is made again");
+                }
+                Ok(Some(Loaded { checkpoint, twice }))
+            }
+            (first, Ok(Some(checkpoint))) => {
+                let why = first.err().map_or("it is missing".to_owned(), |e| e.to_string());
+                log::warn!("{}: {why}; its copy is used", file_path(journal_dir).display());
+                Ok(Some(Loaded { checkpoint, twice: false }))
+            }
+            (Ok(None), Ok(None)) => Ok(None),
+            (Err(e), _) | (Ok(None), Err(e)) => Err(e),
         }
     }
 
     /// Replaces the checkpoint in a journal's directory. Durable when it returns.
     pub async fn store(&self, journal_dir: &Path) -> Result<(), LogError> {
-        let (path, bytes) = (file_path(journal_dir), self.encode());
-        let to = path.clone();
-        rt::blocking(move || rt::fs::write_atomic(to, &bytes)).await.map_err(|e| LogError::io(path, e))
+        let (paths, bytes) = (file_paths(journal_dir), self.encode());
+        let path = file_path(journal_dir);
+        rt::blocking(move || rt::fs::write_atomic_each(&paths, &bytes))
+            .await
+            .map_err(|e| LogError::io(path, e))
     }
+}
+
+fn read_body<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    match bincode::serde::decode_from_slice(body, bincode::config::standard()) {
+        Ok((checkpoint, used)) if used == body.len() => Ok(checkpoint),
+        Ok(_) => Err("the checkpoint has bytes to spare".into()),
+        Err(e) => Err(format!("the checkpoint cannot be decoded: {e}")),
+    }
+}
+
+/// The two files, the first to be believed first.
+pub fn file_paths(journal_dir: &Path) -> [PathBuf; 2] {
+    [file_path(journal_dir), journal_dir.join("checkpoint-copy")]
 }
 
 pub fn file_path(journal_dir: &Path) -> PathBuf {
     journal_dir.join("checkpoint")
+}
+
+/// Version 1.
+mod old {
+    use serde::Deserialize;
+
+    use super::{Lsn, PartitionCheckpoint, PartitionId};
+
+    #[derive(Deserialize)]
+    pub struct Checkpoint {
+        shard: u32,
+        shards: u32,
+        salt: u32,
+        generation: u64,
+        floor: Lsn,
+        durable: Lsn,
+        closed: bool,
+        partitions: Vec<PartitionState>,
+    }
+
+    #[derive(Deserialize)]
+    struct PartitionState {
+        id: PartitionId,
+        topic: String,
+        log: PartitionCheckpoint,
+        end_offset: i64,
+        high_watermark: i64,
+        producers: Option<(i64, Vec<u8>)>,
+        repair: Option<String>,
+    }
+
+    impl From<Checkpoint> for super::Checkpoint {
+        fn from(old: Checkpoint) -> Self {
+            let Checkpoint { shard, shards, salt, generation, floor, durable, closed, partitions } = old;
+            let partitions = partitions.into_iter().map(Into::into).collect();
+            Self { shard, shards, salt, generation, floor, durable, closed, partitions }
+        }
+    }
+
+    impl From<PartitionState> for super::PartitionState {
+        fn from(old: PartitionState) -> Self {
+            let PartitionState { id, topic, log, end_offset, high_watermark, producers, repair } = old;
+            let damaged = Vec::new();
+            Self { id, topic, log, end_offset, high_watermark, producers, repair, damaged }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -160,6 +265,7 @@ mod tests {
             high_watermark: 50,
             producers: Some((50, vec![1, 2, 3])),
             repair: Some("why".into()),
+            damaged: vec![DamagedRange { segment: 10, position: 4096, length: 100, from: 12, until: 15 }],
         };
         Checkpoint {
             generation: 7,
@@ -183,14 +289,43 @@ mod tests {
         }
     }
 
-    /// The bytes on disk, as version 1 writes them. If this test fails, old data directories became unreadable.
+    /// The bytes on disk, as each version writes them. If this test fails, old data directories became unreadable.
     #[test]
     fn the_format_is_what_it_was() {
         let hex: String = checkpoint().encode().iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, FIXTURE);
+        assert_eq!(hex, VERSION_2);
+        let bytes: Vec<u8> = (0..VERSION_1.len())
+            .step_by(2)
+            .map(|i| u8::from_str_radix(&VERSION_1[i..i + 2], 16).unwrap())
+            .collect();
+        let mut old = checkpoint();
+        old.partitions[0].damaged.clear();
+        assert_eq!(Checkpoint::decode(Path::new("checkpoint"), &bytes).unwrap(), old);
     }
 
-    const FIXTURE: &str = "57454952434b5054010000008e76974c3b000000000000000102fc0403020107fb0010fb401f0101\
+    #[test]
+    fn either_of_the_two_files_will_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        crate::rt::block_on(async move { checkpoint().store(&path).await.unwrap() });
+        let bytes = checkpoint().encode();
+        for (i, path) in file_paths(dir.path()).into_iter().enumerate() {
+            assert!(Checkpoint::load(dir.path()).unwrap().unwrap().twice);
+            for bad in [&bytes[..20], b"" as &[u8]] {
+                std::fs::write(&path, bad).unwrap();
+                let loaded = Checkpoint::load(dir.path()).unwrap().unwrap();
+                assert_eq!((loaded.checkpoint, loaded.twice), (checkpoint(), false), "without file {i}");
+            }
+            std::fs::remove_file(&path).unwrap();
+            assert!(!Checkpoint::load(dir.path()).unwrap().unwrap().twice);
+            std::fs::write(&path, &bytes).unwrap();
+        }
+    }
+
+    const VERSION_1: &str = "57454952434b5054010000008e76974c3b000000000000000102fc0403020107fb0010fb401f0101\
         3031323334353637383961626364656606066f726465727350140000000064640164030102030103\
         776879";
+    const VERSION_2: &str = "57454952434b505402000000e3fef67643000000000000000102fc0403020107fb0010fb401f0101\
+        3031323334353637383961626364656606066f726465727350140000000064640164030102030103\
+        7768790114fb001064181e";
 }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Checkpoint, PartitionState};
-use super::store::{LogSettings, RecoveredPartition, ShardLog, Topics, journal_dir};
+use super::store::{LogSettings, RecoveredPartition, ShardLog, Topics, journal_dir, sweep};
 use super::{LogError, Lsn};
 use crate::model::shard_of;
 use crate::rt;
@@ -30,6 +30,7 @@ pub async fn relayout(
     paths.finish_interrupted()?;
     let Some(old) = old_shards(&paths.current)?.filter(|old| *old != shards) else { return Ok(false) };
     log::info!("{}: from {old} to {shards} shards", data_dir.display());
+    sweep(data_dir, topics)?;
     let mut states = Vec::new();
     let mut durable = Lsn::ZERO;
     let mut marked = false;
@@ -39,9 +40,10 @@ pub async fn relayout(
             continue;
         }
         settle(data_dir, shard, old, topics, settings, &producers).await?;
-        let Some(checkpoint) = Checkpoint::load(&dir)? else { continue };
+        let Some(checkpoint) = Checkpoint::load(&dir)?.map(|loaded| loaded.checkpoint) else { continue };
         durable = durable.max(checkpoint.durable);
-        marked |= checkpoint.partitions.iter().any(|state| state.repair.is_some());
+        marked |=
+            checkpoint.partitions.iter().any(|state| state.repair.is_some() || !state.damaged.is_empty());
         states.extend(checkpoint.partitions);
     }
     write_new(&paths, states, shards, durable).await?;
@@ -68,8 +70,8 @@ async fn settle(
 fn old_shards(journal: &Path) -> Result<Option<usize>, LogError> {
     let names = rt::fs::read_dir_names(journal).map_err(|e| LogError::io(journal, e))?;
     for name in names {
-        if let Some(checkpoint) = Checkpoint::load(&journal.join(name))? {
-            return Ok(Some(checkpoint.shards as usize));
+        if let Some(loaded) = Checkpoint::load(&journal.join(name))? {
+            return Ok(Some(loaded.checkpoint.shards as usize));
         }
     }
     Ok(None)
@@ -100,7 +102,9 @@ async fn write_new(
         rt::fs::create_dir_all(&dir).map_err(|e| LogError::io(&dir, e))?;
         checkpoint.store(&dir).await?;
     }
-    sync(&paths.new)
+    // The new journals are there for certain before the old ones go.
+    sync(&paths.new)?;
+    sync(&paths.data)
 }
 
 struct Paths {
@@ -122,8 +126,10 @@ impl Paths {
     }
 
     fn finish_interrupted(&self) -> Result<(), LogError> {
-        if !rt::fs::exists(&self.current) && rt::fs::exists(&self.old) && rt::fs::exists(&self.new) {
-            self.rename(&self.new, &self.current)?;
+        if !rt::fs::exists(&self.current) && rt::fs::exists(&self.old) {
+            // Without new journals the old ones are all there is.
+            let whole = if rt::fs::exists(&self.new) { &self.new } else { &self.old };
+            self.rename(whole, &self.current)?;
         }
         if rt::fs::exists(&self.current) && rt::fs::exists(&self.old) {
             rt::fs::remove_dir_all(&self.old).map_err(|e| LogError::io(&self.old, e))?;

@@ -95,6 +95,9 @@ pub struct BrokerSettings {
     pub compaction_bytes: usize,
     pub compaction_check_ms: u64,
     pub checkpoint_ms: u64,
+    /// Bytes a second that the scrubber reads; zero turns it off.
+    pub scrub_rate: usize,
+    pub scrub_interval_ms: u64,
     pub shutdown_grace_ms: u64,
     /// Send large responses to remote peers with MSG_ZEROCOPY.
     pub zerocopy: bool,
@@ -132,6 +135,8 @@ impl Default for BrokerSettings {
             compaction_bytes: 64 * MIB,
             compaction_check_ms: 15_000,
             checkpoint_ms: 5_000,
+            scrub_rate: 8 * MIB,
+            scrub_interval_ms: 86_400_000,
             shutdown_grace_ms: 10_000,
             zerocopy: false,
         }

@@ -13,6 +13,7 @@ use io_uring::{opcode, types::FsyncFlags};
 
 use super::aligned::{AlignedBuf, BLOCK};
 use super::driver::{Driver, Held};
+use super::record::Track;
 
 /// How to open a file. `direct` bypasses the page cache (O_DIRECT).
 #[derive(Clone, Copy, Default, Debug)]
@@ -28,10 +29,12 @@ pub struct OpenOptions {
 pub struct File {
     fd: Rc<OwnedFd>,
     driver: Rc<Driver>,
+    track: Option<Rc<Track>>,
 }
 
 impl File {
     pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> io::Result<Self> {
+        let path = path.as_ref();
         let file = std::fs::OpenOptions::new()
             .read(true)
             .write(options.write)
@@ -40,7 +43,19 @@ impl File {
             .custom_flags(if options.direct { libc::O_DIRECT } else { 0 })
             .mode(0o644)
             .open(path)?;
-        Ok(Self { fd: Rc::new(file.into()), driver: Driver::current() })
+        let track = Track::open(path, options.create, options.truncate).map(Rc::new);
+        Ok(Self { fd: Rc::new(file.into()), driver: Driver::current(), track })
+    }
+
+    /// Notes a write as begun; what it returns is for [`Self::note_done`].
+    fn note_write(&self, pos: u64, buf: &AlignedBuf) -> Option<u64> {
+        self.track.as_ref().map(|track| track.write(pos, buf.as_slice()))
+    }
+
+    fn note_done(&self, op: Option<u64>) {
+        if let (Some(track), Some(op)) = (&self.track, op) {
+            track.done(op);
+        }
     }
 
     /// Reads `len` bytes at `pos`, whatever their alignment; fewer only at the end of the file.
@@ -84,7 +99,12 @@ impl File {
 
     /// Writes the whole buffer at `pos`. For direct files both `pos` and the length are multiples of [`BLOCK`].
     pub async fn write(&self, pos: u64, buf: AlignedBuf) -> (io::Result<()>, AlignedBuf) {
-        self.write_from(pos, buf, 0).await
+        let op = self.note_write(pos, &buf);
+        let (written, buf) = self.write_from(pos, buf, 0).await;
+        if written.is_ok() {
+            self.note_done(op);
+        }
+        (written, buf)
     }
 
     async fn write_from(
@@ -113,19 +133,28 @@ impl File {
     /// write and an fdatasync linked in the kernel two.
     pub async fn write_durable(&self, pos: u64, buf: AlignedBuf) -> (io::Result<()>, AlignedBuf) {
         let (ptr, len) = (buf.as_ptr(), buf.len());
+        let noted = self.note_write(pos, &buf);
+        let synced = self.track.as_ref().map(|track| track.sync(noted));
         let op = self.driver.submit_file(self.fd.clone(), Held::Buffer(buf), |fd| {
             opcode::Write::new(fd, ptr, clamp(len)).offset(pos).rw_flags(libc::RWF_DSYNC).build()
         });
         let (result, held) = op.await;
         let buf = held.buffer();
         match result {
-            Ok(n) if n == len => (Ok(()), buf),
+            Ok(n) if n == len => {
+                self.note_done(noted);
+                self.note_done(synced);
+                (Ok(()), buf)
+            }
             Err(e) => (Err(e), buf),
             Ok(0) => (Err(io::ErrorKind::WriteZero.into()), buf),
             Ok(n) => {
                 let (written, buf) = self.write_from(pos, buf, n).await;
                 match written {
-                    Ok(()) => (self.fdatasync().await, buf),
+                    Ok(()) => {
+                        self.note_done(noted);
+                        (self.fdatasync().await, buf)
+                    }
                     Err(e) => (Err(e), buf),
                 }
             }
@@ -133,10 +162,15 @@ impl File {
     }
 
     pub async fn fdatasync(&self) -> io::Result<()> {
+        let noted = self.track.as_ref().map(|track| track.sync(None));
         let op = self.driver.submit_file(self.fd.clone(), Held::Nothing, |fd| {
             opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build()
         });
-        op.await.0.map(|_| ())
+        let synced = op.await.0.map(|_| ());
+        if synced.is_ok() {
+            self.note_done(noted);
+        }
+        synced
     }
 
     #[expect(clippy::len_without_is_empty, reason = "a file's length is a system call that can fail")]
@@ -145,14 +179,19 @@ impl File {
     }
 
     pub fn set_len(&self, len: u64) -> io::Result<()> {
-        self.with_std(|f| f.set_len(len))
+        self.with_std(|f| f.set_len(len))?;
+        self.track.iter().for_each(|track| track.resize(len));
+        Ok(())
     }
 
     /// Reserves disk space for the first `len` bytes and makes the file at least that long.
     pub fn allocate(&self, len: u64) -> io::Result<()> {
         // SAFETY: a plain system call on an owned descriptor.
         match unsafe { libc::fallocate(self.fd.as_raw_fd(), 0, 0, len as i64) } {
-            0 => Ok(()),
+            0 => {
+                self.track.iter().for_each(|track| track.reserve(len));
+                Ok(())
+            }
             _ => Err(io::Error::last_os_error()),
         }
     }

@@ -1,12 +1,13 @@
-//! Directories and small files: blocking calls, for start-up and for [`super::blocking`].
+//! Directories and small files: blocking calls, for start-up, the control thread and [`super::blocking`].
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
-pub use std::fs::{create_dir_all, remove_dir_all, remove_file, rename};
+use super::record::{self, Track};
 
 /// The names in a directory, sorted; empty if there is no such directory.
 pub fn read_dir_names(path: impl AsRef<Path>) -> io::Result<Vec<String>> {
@@ -36,9 +37,78 @@ pub fn read_all(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
+pub fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
+    let path = path.as_ref();
+    if !record::covers(path) {
+        return fs::create_dir_all(path);
+    }
+    let missing = missing(path);
+    fs::create_dir_all(path)?;
+    missing.into_iter().for_each(record::made_dir);
+    Ok(())
+}
+
+/// As [`create_dir_all`], and what was made is durable when it returns.
+pub fn create_dir_all_durable(path: impl AsRef<Path>) -> io::Result<()> {
+    let path = path.as_ref();
+    let missing = missing(path);
+    create_dir_all(path)?;
+    for dir in missing {
+        // Each new name is in its parent.
+        match dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent)?,
+            _ => sync_dir(".")?,
+        }
+    }
+    Ok(())
+}
+
+/// The directories on the way to `path` that do not exist, the outermost first.
+fn missing(path: &Path) -> Vec<&Path> {
+    let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+    let mut missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+    missing.reverse();
+    missing
+}
+
+pub fn remove_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
+    let path = path.as_ref();
+    let inside = if record::covers(path) { entries_below(path) } else { Vec::new() };
+    fs::remove_dir_all(path)?;
+    inside.iter().for_each(|entry| record::removed(entry));
+    record::removed(path);
+    Ok(())
+}
+
+/// Everything below a directory, what is deeper first.
+fn entries_below(path: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for name in read_dir_names(path).unwrap_or_default() {
+        let entry = path.join(name);
+        if entry.is_dir() {
+            found.extend(entries_below(&entry));
+        }
+        found.push(entry);
+    }
+    found
+}
+
+pub fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
+    fs::remove_file(&path)?;
+    record::removed(path.as_ref());
+    Ok(())
+}
+
+pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+    fs::rename(&from, &to)?;
+    record::renamed(from.as_ref(), to.as_ref());
+    Ok(())
+}
+
 /// Makes creations, renames and removals in a directory durable.
 pub fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
-    fs::File::open(path)?.sync_all()
+    let path = path.as_ref();
+    record::sync_dir(path, || fs::File::open(path)?.sync_all())
 }
 
 /// What the file system of `path` has left for this process, and its size, in bytes.
@@ -65,12 +135,73 @@ pub fn allocate(path: impl AsRef<Path>, len: u64) -> io::Result<()> {
 
 /// Replaces a file's content at once: after a crash it is either the old or the new.
 pub fn write_atomic(path: impl AsRef<Path>, content: &[u8]) -> io::Result<()> {
-    let path = path.as_ref();
-    let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let partial = path.with_extension("partial");
-    let mut file = fs::File::create(&partial)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&partial, path)?;
-    sync_dir(parent)
+    write_atomic_each(&[path.as_ref()], content)
+}
+
+/// As [`write_atomic`] for files of one directory, each by itself; the names differ before their extensions.
+pub fn write_atomic_each(paths: &[impl AsRef<Path>], content: &[u8]) -> io::Result<()> {
+    let partial = |path: &Path| path.with_extension("partial");
+    for path in paths {
+        let file = BlockingFile::create(&partial(path.as_ref()))?;
+        file.write_all_at(content, 0)?;
+        file.sync()?;
+    }
+    for path in paths {
+        rename(partial(path.as_ref()), path)?;
+    }
+    let Some(first) = paths.first() else { return Ok(()) };
+    sync_dir(first.as_ref().parent().ok_or(io::ErrorKind::InvalidInput)?)
+}
+
+/// A file that is read and written by blocking calls, from any thread.
+pub struct BlockingFile {
+    file: fs::File,
+    track: Option<Track>,
+}
+
+impl std::fmt::Debug for BlockingFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.file.fmt(f)
+    }
+}
+
+impl BlockingFile {
+    /// Makes a new file, or empties the one there is; open for reading and writing.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        Ok(Self { file, track: Track::open(path, true, true) })
+    }
+
+    /// Opens an existing file for reading and writing.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Self { file, track: Track::open(path, false, false) })
+    }
+
+    pub fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        let op = self.track.as_ref().map(|track| track.write(at, bytes));
+        self.file.write_all_at(bytes, at)?;
+        self.done(op);
+        Ok(())
+    }
+
+    pub fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)?;
+        self.track.iter().for_each(|track| track.resize(len));
+        Ok(())
+    }
+
+    /// Makes content and length durable.
+    pub fn sync(&self) -> io::Result<()> {
+        let op = self.track.as_ref().map(|track| track.sync(None));
+        self.file.sync_data()?;
+        self.done(op);
+        Ok(())
+    }
+
+    fn done(&self, op: Option<u64>) {
+        if let (Some(track), Some(op)) = (&self.track, op) {
+            track.done(op);
+        }
+    }
 }

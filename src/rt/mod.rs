@@ -13,6 +13,7 @@ pub mod mesh;
 pub mod net;
 mod notify;
 mod random;
+pub mod record;
 mod runtime;
 pub mod stall;
 mod ticks;

@@ -152,7 +152,11 @@ where
         .make()
         .expect("io_uring is available");
     let doorbell = Arc::new(Doorbell::new().expect("an eventfd"));
-    executor.run(run(doorbell, || future)).expect("io_uring is available")
+    let out = executor.run(run(doorbell, || future)).expect("io_uring is available");
+    drop(executor);
+    PUMP.with(|p| *p.borrow_mut() = None);
+    Driver::uninstall();
+    out
 }
 
 async fn run<T, F: Future<Output = T>>(doorbell: Arc<Doorbell>, main: impl FnOnce() -> F) -> io::Result<T> {
@@ -178,8 +182,7 @@ async fn run<T, F: Future<Output = T>>(doorbell: Arc<Doorbell>, main: impl FnOnc
     pumping.cancel().await;
     driver.unwatch(&watch);
     driver.turn();
-    PUMP.with(|p| *p.borrow_mut() = None);
-    Driver::uninstall();
+    // Tasks that nobody waits for may still be polled until the executor ends: the runtime stays in place for them.
     Ok(out)
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::timing::{Timing, TimingSnapshot};
+use crate::log::ScrubStats;
 use crate::log::compact::Passed;
 
 /// One more than the highest API key that is counted by itself; others share the last place.
@@ -302,6 +303,11 @@ pub struct Gauges {
     pub disk_free_bytes: u64,
     /// Batches refused for want of room on the disk.
     pub disk_full_refusals: u64,
+    pub scrub: ScrubStats,
+    /// Partitions with records at rest that cannot be read.
+    pub damaged: u64,
+    /// Partitions that are not served because durable records of theirs are missing.
+    pub unrepaired: u64,
 }
 
 /// One shard's figures, on their way to the control thread.

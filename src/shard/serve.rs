@@ -95,6 +95,8 @@ impl Shard {
             reserve_bytes: settings.disk_reserve_bytes as u64,
             retention_interval: Duration::from_millis(settings.retention_check_ms),
             checkpoint_interval: Duration::from_millis(settings.checkpoint_ms),
+            scrub_rate: settings.per_shard(settings.scrub_rate, shards) as u64,
+            scrub_interval: Duration::from_millis(settings.scrub_interval_ms),
             ..LogSettings::default()
         }
     }
@@ -198,6 +200,7 @@ impl Shard {
                 self.store.remove(id).await;
             }
         }
+        self.store.removals_durable().await;
         for topic in image.topics() {
             let config = &topic.config;
             for (index, partition) in topic.partitions.iter().enumerate() {
@@ -254,6 +257,9 @@ impl Shard {
             out_of_files: self.store.cache().out_of_files(),
             disk_free_bytes,
             disk_full_refusals,
+            scrub: self.store.scrub_stats(),
+            damaged: self.store.damaged().len() as u64,
+            unrepaired: self.store.unrepaired() as u64,
         };
         snapshot
     }

@@ -23,6 +23,7 @@ pub mod retention;
 mod retire;
 pub mod roll;
 pub mod scan;
+mod scrub;
 pub mod tail;
 #[cfg(test)]
 mod testing;

@@ -147,7 +147,7 @@ impl Segment {
         Ok(pick.found)
     }
 
-    fn absolute(&self, extent: &Extent) -> i64 {
+    pub(super) fn absolute(&self, extent: &Extent) -> i64 {
         self.base_offset() + i64::from(extent.relative_offset)
     }
 
@@ -237,9 +237,13 @@ impl Segment {
                         );
                         self.cache.drop_window(key);
                     }
+                    extents.iter().filter(|e| bad.contains(&e.position)).for_each(|e| self.note_damage(e));
                     window.set(State::Ready { bytes: bytes.slice(at(key.start)..), start: key.start, bad });
                 }
                 Err(failure) => {
+                    if !matches!(failure, Failure::Removed) {
+                        extents.iter().for_each(|e| self.note_damage(e));
+                    }
                     self.cache.drop_window(key);
                     window.set(State::Failed(failure.clone()));
                 }

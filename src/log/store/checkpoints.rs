@@ -28,6 +28,7 @@ impl ShardLog {
     }
 
     async fn replace_checkpoint(&self, states: &States<'_>, closed: bool) -> Result<(), LogError> {
+        self.note_damage();
         let last = self.journal.last();
         let (salt, generation) = self.journal.identity();
         let changed = self.changed.replace(false);

@@ -36,6 +36,7 @@ impl ShardLog {
         self.maintained.set(true);
         self.start_ticking();
         self.watch_space();
+        self.start_scrubbing();
         let mut last_retention = rt::now();
         let mut last_checkpoint = rt::now();
         let mut commits = 0;
@@ -49,6 +50,7 @@ impl ShardLog {
                 done = done.and(self.apply_retention(&states).await);
             }
             if self.ticked.replace(false) {
+                self.note_damage();
                 if done.is_ok() && last_checkpoint.elapsed() >= self.settings.checkpoint_interval {
                     last_checkpoint = rt::now();
                     done = self.checkpoint_if_behind(&states).await;

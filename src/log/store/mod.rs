@@ -15,8 +15,10 @@ mod aside;
 mod checkpoints;
 mod maintain;
 mod open;
+mod removal;
 mod room;
 pub mod space;
+mod scrub;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -30,10 +32,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::checkpoint::PartitionState;
+use super::checkpoint::{DamagedRange, PartitionState};
 use super::journal::{Journal, JournalSettings};
 use super::partition_log::PartitionCheckpoint;
-use super::{BatchCache, JournalFailed, LogError, Lsn, PartitionLog};
+use super::{BatchCache, JournalFailed, Lsn, PartitionLog};
 use crate::model::topic_config::TopicConfig;
 use crate::model::{PartitionId, TopicId};
 use crate::rt::{self, Notify};
@@ -42,6 +44,8 @@ use crate::wire::control::EndMarker;
 
 use room::{Gate, either};
 use space::Space;
+pub use scrub::ScrubStats;
+pub use sweep::sweep;
 
 /// What recovery has to know of the cluster's metadata.
 pub trait Topics {
@@ -69,6 +73,10 @@ pub struct LogSettings {
     pub reserve_bytes: u64,
     pub retention_interval: Duration,
     pub checkpoint_interval: Duration,
+    /// Bytes a second that the scrubber reads back; zero turns it off.
+    pub scrub_rate: u64,
+    /// How long the scrubber rests before it begins again, and before it begins at all.
+    pub scrub_interval: Duration,
 }
 
 impl Default for LogSettings {
@@ -85,6 +93,8 @@ impl Default for LogSettings {
             reserve_bytes: 0,
             retention_interval: Duration::from_secs(60),
             checkpoint_interval: Duration::from_secs(60),
+            scrub_rate: 0,
+            scrub_interval: Duration::from_secs(86_400),
         }
     }
 }
@@ -133,6 +143,7 @@ struct Held {
     log: Rc<PartitionLog>,
     topic: String,
     repair: Option<Arc<str>>,
+    damaged: RefCell<Vec<DamagedRange>>,
     /// The log could not be opened: what the last checkpoint said of it stays as it is.
     frozen: Option<Box<PartitionState>>,
 }
@@ -164,6 +175,8 @@ pub struct ShardLog {
     /// The last lsn at the last checkpoint, and whether anything else changed since.
     checkpoint_lsn: Cell<Lsn>,
     changed: Cell<bool>,
+    removals_unsynced: Cell<bool>,
+    scrub: RefCell<ScrubStats>,
     /// Whether a checkpoint was written since the start.
     current: Cell<bool>,
 }
@@ -213,25 +226,22 @@ impl ShardLog {
         let dir = partition_dir(&self.data_dir, topic, id.index);
         if rt::fs::exists(&dir) {
             sweep::set_directory_aside(&self.data_dir, &dir, "it was there before its partition");
+            self.removals_unsynced.set(true);
         }
+        self.sync_removals();
         let nothing = PartitionCheckpoint { clean: true, ..nothing_on_disk() };
         let log = PartitionLog::open(dir, id, &config, Some(nothing), &self.cache)
             .expect("opening a log without files touches no disk");
-        let held = Held { log: log.clone(), topic: topic.to_owned(), repair: None, frozen: None };
+        let held = Held {
+            log: log.clone(),
+            topic: topic.to_owned(),
+            repair: None,
+            damaged: RefCell::default(),
+            frozen: None,
+        };
         self.logs.borrow_mut().insert(id, held);
         self.changed.set(true);
         log
-    }
-
-    /// Deletes a partition's log with its directory.
-    pub async fn remove(&self, id: PartitionId) {
-        let held = self.logs.borrow_mut().remove(&id);
-        self.changed.set(true);
-        if let Some(held) = held
-            && let Err(e) = held.log.remove().await
-        {
-            log::warn!("removing {}-{}: {e}", held.topic, id.index);
-        }
     }
 
     /// Puts a stamped batch into the journal and the log; neither, when the journal has failed.
@@ -315,6 +325,7 @@ impl Held {
             high_watermark: end_offset,
             producers: states(id),
             repair: self.repair.as_ref().map(|why| why.to_string()),
+            damaged: self.damaged_from(self.log.start_offset()),
         }
     }
 }

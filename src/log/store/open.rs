@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::log::checkpoint::{self, Checkpoint, PartitionState};
+use crate::log::checkpoint::{self, Checkpoint, DamagedRange, Loaded, PartitionState};
 use crate::log::journal::{Damage, Entry, Known, Recovery, Replayed};
 use crate::log::{BatchCache, LogError, Lsn, PartitionCheckpoint, PartitionLog};
 use crate::model::PartitionId;
@@ -24,10 +24,10 @@ use super::aside::Aside;
 use super::room::Gate;
 use super::space::Space;
 use super::{Held, LogSettings, RecoveredPartition, SET_ASIDE, ShardLog, Topics};
-use super::{journal_dir, nothing_on_disk, partition_dir, sweep, topics_dir};
+use super::{journal_dir, nothing_on_disk, partition_dir, topics_dir};
 
 impl ShardLog {
-    /// Recovers the log of one of `shards` shards. Everything that was acknowledged is there when it returns.
+    /// Recovers the log of one of `shards` shards, after [`sweep`](super::sweep()). Everything that was acknowledged is there when it returns.
     pub async fn open(
         data_dir: &Path,
         shard: usize,
@@ -35,14 +35,14 @@ impl ShardLog {
         topics: &dyn Topics,
         settings: LogSettings,
     ) -> Result<(Rc<Self>, Vec<RecoveredPartition>), LogError> {
-        let topics_dir = topics_dir(data_dir);
-        rt::fs::create_dir_all(&topics_dir).map_err(|e| LogError::io(topics_dir, e))?;
         let dir = journal_dir(data_dir, shard);
+        make_directories(data_dir, &dir)?;
         let loaded = load_checkpoint(&dir, shard, shards)?;
-        let known = loaded.as_ref().map_or_else(Known::default, Checkpoint::known);
+        let known = loaded.as_ref().map_or_else(Known::default, |loaded| loaded.checkpoint.known());
         let mut recovery = Recovery::open(&dir, settings.journal(data_dir), known).await?;
-        let is_new = loaded.is_none();
-        let checkpoint = loaded.unwrap_or_else(|| Checkpoint::empty(shard, shards, recovery.salt()));
+        let is_behind = loaded.as_ref().is_none_or(|loaded| !loaded.twice);
+        let empty = || Checkpoint::empty(shard, shards, recovery.salt());
+        let checkpoint = loaded.map_or_else(empty, |loaded| loaded.checkpoint);
         let mut opening = Opening {
             data_dir: data_dir.to_owned(),
             topics,
@@ -58,15 +58,24 @@ impl ShardLog {
         }
         opening.replay(&mut recovery, settings.tail_bytes).await?;
         opening.judge();
-        opening.record_marks(checkpoint, is_new, &dir).await?;
-        if shard == 0 {
-            sweep::sweep(data_dir, topics)?;
-        }
+        opening.record_marks(checkpoint, is_behind, &dir).await?;
         Ok(opening.finish(recovery, shard, shards, settings, known.durable))
     }
 }
 
-fn load_checkpoint(dir: &Path, shard: usize, shards: usize) -> Result<Option<Checkpoint>, LogError> {
+/// What is synced in a directory is only there if the directory's own name is durable, and so on upwards. An earlier
+/// start may have made them without getting as far as the sync.
+fn make_directories(data_dir: &Path, journal: &Path) -> Result<(), LogError> {
+    for dir in [&topics_dir(data_dir), journal] {
+        rt::fs::create_dir_all(dir).map_err(|e| LogError::io(dir, e))?;
+    }
+    for dir in journal.ancestors().skip(1).take_while(|dir| dir.starts_with(data_dir)) {
+        rt::fs::sync_dir(dir).map_err(|e| LogError::io(dir, e))?;
+    }
+    Ok(())
+}
+
+fn load_checkpoint(dir: &Path, shard: usize, shards: usize) -> Result<Option<Loaded>, LogError> {
     let path = checkpoint::file_path(dir);
     let Some(loaded) = Checkpoint::load(dir)? else {
         let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
@@ -75,8 +84,9 @@ fn load_checkpoint(dir: &Path, shard: usize, shards: usize) -> Result<Option<Che
         }
         return Ok(None);
     };
-    if (loaded.shard as usize, loaded.shards as usize) != (shard, shards) {
-        let what = format!("it is for shard {} of {}, not {shard} of {shards}", loaded.shard, loaded.shards);
+    let (its, of) = (loaded.checkpoint.shard as usize, loaded.checkpoint.shards as usize);
+    if (its, of) != (shard, shards) {
+        let what = format!("it is for shard {its} of {of}, not {shard} of {shards}");
         return Err(LogError::corrupt(path, 0, what));
     }
     Ok(Some(loaded))
@@ -106,6 +116,7 @@ struct Found {
     last: Lsn,
     repair: Option<String>,
     newly_marked: bool,
+    damaged: Vec<DamagedRange>,
     frozen: Option<Box<PartitionState>>,
 }
 
@@ -121,6 +132,7 @@ impl Found {
             last: Lsn::ZERO,
             repair: None,
             newly_marked: false,
+            damaged: Vec::new(),
             frozen: None,
         }
     }
@@ -166,6 +178,7 @@ impl Opening<'_> {
             producers: state.producers.clone(),
             high_watermark: state.high_watermark,
             repair: state.repair.clone(),
+            damaged: state.damaged.clone(),
             ..Found::new(log, topic)
         };
         if let Some(why) = failure {
@@ -284,7 +297,7 @@ impl Opening<'_> {
     async fn record_marks(
         &mut self,
         mut checkpoint: Checkpoint,
-        is_new: bool,
+        is_behind: bool,
         dir: &Path,
     ) -> Result<(), LogError> {
         let mut marked = false;
@@ -305,9 +318,10 @@ impl Opening<'_> {
                 high_watermark: 0,
                 producers: None,
                 repair: found.repair.clone(),
+                damaged: Vec::new(),
             });
         }
-        if marked || is_new { checkpoint.store(dir).await } else { Ok(()) }
+        if marked || is_behind { checkpoint.store(dir).await } else { Ok(()) }
     }
 
     fn finish(
@@ -333,7 +347,8 @@ impl Opening<'_> {
                 high_watermark: found.high_watermark.max(found.log.end_offset()),
                 repair: repair.clone(),
             });
-            logs.insert(id, Held { log: found.log, topic: found.topic, repair, frozen: found.frozen });
+            let (topic, damaged) = (found.topic, found.damaged.into());
+            logs.insert(id, Held { log: found.log, topic, repair, damaged, frozen: found.frozen });
         }
         recovered.sort_by_key(|partition| partition.id);
         let space = Space::new(journal_dir(&self.data_dir, shard), settings.reserve_bytes, shards);
@@ -359,6 +374,8 @@ impl Opening<'_> {
             checkpointed: Notify::new(),
             checkpoint_lsn: Cell::new(checkpoint_lsn),
             changed: Cell::new(false),
+            removals_unsynced: Cell::new(false),
+            scrub: RefCell::default(),
             current: Cell::new(false),
         };
         (Rc::new(store), recovered)

@@ -11,13 +11,19 @@ use crate::rt;
 
 use super::{SET_ASIDE, Topics, topics_dir};
 
-/// Goes through all of `topics/`; for one shard, before any serves.
+/// Goes through all of `topics/`. Before any shard opens its log: what is here under a name that a later topic has,
+/// too, must be gone before that topic's data comes. Durable when it returns.
 pub fn sweep(data_dir: &Path, topics: &dyn Topics) -> Result<(), LogError> {
     let root = topics_dir(data_dir);
     let names = rt::fs::read_dir_names(&root).map_err(|e| LogError::io(&root, e))?;
     if names.is_empty() {
         return Ok(());
     }
+    go_through(data_dir, topics, &root, names);
+    rt::fs::sync_dir(&root).map_err(|e| LogError::io(&root, e))
+}
+
+fn go_through(data_dir: &Path, topics: &dyn Topics, root: &Path, names: Vec<String>) {
     let owners = owners(data_dir);
     for name in names {
         let dir = root.join(&name);
@@ -43,7 +49,6 @@ pub fn sweep(data_dir: &Path, topics: &dyn Topics) -> Result<(), LogError> {
             (false, false) => set_directory_aside(data_dir, &dir, "its topic is not known any more"),
         }
     }
-    Ok(())
 }
 
 /// Directory names and the partitions that the shards' checkpoints know by them. A checkpoint that cannot be read
@@ -52,8 +57,8 @@ fn owners(data_dir: &Path) -> HashMap<String, Vec<PartitionId>> {
     let root = data_dir.join("journal");
     let names = rt::fs::read_dir_names(&root).unwrap_or_default();
     let mut owners: HashMap<String, Vec<PartitionId>> = HashMap::new();
-    for checkpoint in names.iter().filter_map(|name| Checkpoint::load(&root.join(name)).ok().flatten()) {
-        for state in checkpoint.partitions {
+    for loaded in names.iter().filter_map(|name| Checkpoint::load(&root.join(name)).ok().flatten()) {
+        for state in loaded.checkpoint.partitions {
             owners.entry(format!("{}-{}", state.topic, state.id.index)).or_default().push(state.id);
         }
     }

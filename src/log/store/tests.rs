@@ -98,6 +98,7 @@ fn no_states(_: PartitionId) -> Option<(i64, Vec<u8>)> {
 }
 
 async fn open(dir: &Path, cluster: &Cluster) -> (Rc<ShardLog>, Vec<RecoveredPartition>) {
+    super::sweep(dir, cluster).unwrap();
     ShardLog::open(dir, 0, 1, cluster, settings()).await.unwrap()
 }
 
@@ -426,12 +427,13 @@ fn an_unreadable_checkpoint_stops_the_start_and_says_so() {
         let whole = std::fs::read(&path).unwrap();
         for bad in [&whole[..10], b"something else entirely, of some length"] {
             std::fs::write(&path, bad).unwrap();
+            std::fs::write(path.with_file_name("checkpoint-copy"), bad).unwrap();
             let error = ShardLog::open(dir.path(), 0, 1, &cluster, settings()).await.err().unwrap();
             assert!(error.to_string().contains("checkpoint"), "{error}");
         }
         std::fs::write(&path, &whole).unwrap();
         assert!(ShardLog::open(dir.path(), 0, 2, &cluster, settings()).await.is_err(), "another layout");
-        assert!(Checkpoint::load(&journal_dir(dir.path(), 0)).unwrap().unwrap().closed);
+        assert!(Checkpoint::load(&journal_dir(dir.path(), 0)).unwrap().unwrap().checkpoint.closed);
     });
 }
 

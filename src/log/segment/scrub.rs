@@ -1,0 +1,78 @@
+//! Reading a segment back to see whether it is what was written, past every cache.
+
+use std::rc::Rc;
+
+use crate::log::checkpoint::DamagedRange;
+use crate::log::{LogError, PartitionLog};
+
+use super::Segment;
+use super::extents::Extent;
+
+/// Read with one operation, unless a single extent is larger.
+const SCRUB_BYTES: u32 = 256 << 10;
+
+impl PartitionLog {
+    /// The segments that are never written again, oldest first.
+    pub(in crate::log) fn sealed_segments(&self) -> Vec<Rc<Segment>> {
+        let state = self.state.borrow();
+        let sealed = state.segments.len() - usize::from(state.active.is_some());
+        state.segments.iter().take(sealed).cloned().collect()
+    }
+}
+
+/// What one step found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scrubbed {
+    pub bytes: u64,
+    pub extents: u64,
+    pub damaged: u64,
+    /// The extent to go on with; none if that was all.
+    pub next: Option<usize>,
+}
+
+impl Segment {
+    /// Reads and checks the extents from number `first` on, as many as one read holds.
+    pub async fn scrub(self: &Rc<Self>, first: usize) -> Result<Scrubbed, LogError> {
+        let index = self.index().await?;
+        let Some(from) = index.extents().get(first).map(|e| e.position) else {
+            return Ok(Scrubbed::default());
+        };
+        let fits = |e: &&Extent| e.position == from || e.end() - from <= SCRUB_BYTES;
+        let extents: Vec<Extent> = index.extents()[first..].iter().take_while(fits).copied().collect();
+        let next = Some(first + extents.len()).filter(|next| *next < index.extents().len());
+        drop(index);
+        let end = extents.last().map_or(from, Extent::end);
+        let bytes = match self.file(false) {
+            Ok(file) => file.read(u64::from(from), (end - from) as usize).await.unwrap_or_default(),
+            Err(LogError::Removed) => return Err(LogError::Removed),
+            Err(_) => Default::default(),
+        };
+        if self.is_deleted() {
+            return Err(LogError::Removed);
+        }
+        let at = |position: u32| ((position - from) as usize).min(bytes.len());
+        let mut found =
+            Scrubbed { bytes: u64::from(end - from), extents: extents.len() as u64, damaged: 0, next };
+        for extent in extents.iter().filter(|e| !e.matches(&bytes[at(e.position)..at(e.end())])) {
+            found.damaged += 1;
+            self.note_damage(extent);
+        }
+        Ok(found)
+    }
+
+    /// Remembers that an extent cannot be read, for the partition's mark.
+    pub(super) fn note_damage(&self, extent: &Extent) {
+        let after = self.index.borrow().as_ref().and_then(|index| {
+            let at = index.extents().partition_point(|e| e.position <= extent.position);
+            index.extents().get(at).map(|e| self.absolute(e))
+        });
+        let range = DamagedRange {
+            segment: self.base_offset(),
+            position: extent.position,
+            length: extent.length,
+            from: self.absolute(extent),
+            until: after.unwrap_or(self.meta().next_offset),
+        };
+        self.cache.note_damage(self.dir.clone(), range);
+    }
+}

@@ -1,0 +1,425 @@
+//! The workload of a recording: a start, then appends by idempotent producers, topics that come, change and go,
+//! DeleteRecords, with flushing, rolling, checkpoints, journal reuse and retention going on beside; a close, or not.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use kafka_wire_records::{Compression, Record as WireRecord, RecordBatch, RecordEncodeLimits, TimestampType};
+use weir::cluster::{
+    ConfigChange, ConfigOp, ConfigResource, ControlReply, ControlRequest, NewPartitions, NewTopic, Topic,
+    TopicRef,
+};
+use weir::log::{LogSettings, Lsn};
+use weir::model::{PartitionId, shard_of};
+use weir::partition::Replica;
+use weir::rt;
+use weir::rt::record::Recording;
+use weir::shard::serve::recovered_producers;
+use weir::wire::batch::BatchHeader;
+
+use crate::check::{self, Opened};
+use crate::random::Random;
+use crate::world::{Entry, Metadata, MetadataState, NEVER, World};
+
+const TOPICS: [&str; 4] = ["orders", "clicks", "audit", "mail"];
+
+/// How large things are.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    pub steps: usize,
+    pub large: bool,
+}
+
+impl Scale {
+    pub fn settings(self) -> LogSettings {
+        let unit = if self.large { 16 } else { 1 };
+        LogSettings {
+            journal_file_bytes: (64 << 10) * unit,
+            journal_max_files: 4,
+            max_commit_bytes: (24 << 10) * unit as usize,
+            zero_ahead_bytes: (16 << 10) * unit,
+            flush_chunk_bytes: (8 << 10) * unit as usize,
+            tail_bytes: (192 << 10) * unit as usize,
+            cache_bytes: 64 << 10,
+            retention_interval: Duration::from_millis(7),
+            checkpoint_interval: Duration::from_millis(5),
+            ..LogSettings::default()
+        }
+    }
+
+    fn payload(self, random: &mut Random) -> usize {
+        let unit = if self.large { 40 } else { 1 };
+        match random.below(40) {
+            0 => 70_000 * unit.min(8),
+            1..=4 => random.below(9000) * unit,
+            _ => random.below(1500) * unit,
+        }
+    }
+}
+
+type Replicas = Rc<RefCell<BTreeMap<PartitionId, Rc<Replica>>>>;
+
+struct Drive<'a> {
+    recording: &'a Recording,
+    random: &'a mut Random,
+    world: &'a mut World,
+    scale: Scale,
+    opened: Opened,
+    replicas: Replicas,
+    /// What waits for its shard's journal: the shard, the lsn, the partition, the entry's place.
+    waiting: Vec<(usize, Lsn, PartitionId, usize)>,
+    /// Each partition's producer, its next sequence, and the batch it sent last.
+    producers: BTreeMap<PartitionId, (i64, i32, Option<BytesMut>)>,
+}
+
+/// Opens the directory and works on it. What it did is in `world` then; an error is a violation.
+pub async fn run(
+    dir: &Path,
+    recording: &Recording,
+    random: &mut Random,
+    world: &mut World,
+    shards: usize,
+    scale: Scale,
+) -> Result<(), String> {
+    let opened = check::open(dir, shards, &scale.settings()).await?;
+    let now = recording.len();
+    check::check(&opened, world, now).await.map_err(|e| format!("after a recorded start: {e}"))?;
+    let mut drive = Drive {
+        recording,
+        random,
+        world,
+        scale,
+        opened,
+        replicas: Replicas::default(),
+        waiting: Vec::new(),
+        producers: BTreeMap::new(),
+    };
+    drive.settle();
+    for store in drive.opened.stores.clone() {
+        let replicas = drive.replicas.clone();
+        let state = move |id| replicas.borrow().get(&id).and_then(|r| r.producer_snapshot());
+        rt::spawn(async move { store.maintain(state).await });
+    }
+    for _ in 0..drive.scale.steps {
+        drive.step().await?;
+        drive.observe();
+    }
+    if drive.random.chance(40) {
+        for store in drive.opened.stores.clone() {
+            let replicas = drive.replicas.clone();
+            store
+                .close(|id| replicas.borrow().get(&id).and_then(|r| r.producer_snapshot()))
+                .await
+                .map_err(|e| format!("the close failed: {e}"))?;
+        }
+        drive.observe();
+    }
+    Ok(())
+}
+
+impl Drive<'_> {
+    fn now(&self) -> usize {
+        self.recording.len()
+    }
+
+    /// What recovery found is what there is from now on.
+    fn settle(&mut self) {
+        let now = self.now();
+        let image = self.opened.controller.image();
+        for (id, log) in self.opened.logs(&image) {
+            let partition = self.world.partitions.entry(id).or_default();
+            for entry in &mut partition.entries {
+                if entry.header.next_offset() <= log.end_offset() {
+                    entry.acked = entry.acked.min(now);
+                } else {
+                    entry.dropped = now;
+                }
+            }
+            let Some(topic) = image.topic_by_id(id.topic) else { continue };
+            let replica = Replica::new(id, topic.name.clone(), log, topic.config.clone(), epoch(topic, id));
+            if let Some(recovered) = self.opened.recovered.get(&id) {
+                replica.set_producers(recovered_producers(recovered));
+            }
+            self.replicas.borrow_mut().insert(id, Rc::new(replica));
+        }
+        let state = Metadata::of(&image, &self.world.ever);
+        self.world.metadata.push(MetadataState { begun: 0, done: now, state });
+        self.observe();
+    }
+
+    /// Notes which log starts can be seen and which appends were acknowledged.
+    fn observe(&mut self) {
+        let now = self.now();
+        let stores = &self.opened.stores;
+        let partitions = &mut self.world.partitions;
+        self.waiting.retain(|(shard, lsn, id, place)| {
+            let durable = stores[*shard].journal().durable() >= *lsn;
+            if durable && let Some(partition) = partitions.get_mut(id) {
+                partition.entries[*place].acked = now;
+            }
+            !durable
+        });
+        for (id, replica) in &*self.replicas.borrow() {
+            let partition = partitions.entry(*id).or_default();
+            let start = replica.log.start_offset();
+            match partition.starts.last_mut() {
+                Some((at, seen)) if *seen == start => *at = now,
+                _ => partition.starts.push((now, start)),
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), String> {
+        let ids: Vec<PartitionId> = self.replicas.borrow().keys().copied().collect();
+        if ids.len() < 2 {
+            return self.create_topic();
+        }
+        let id = ids[self.random.below(ids.len())];
+        match self.random.below(100) {
+            0..=1 => self.create_topic(),
+            2 => self.delete_topic(id).await,
+            3 => self.grow_topic(id),
+            4 => self.configure(id),
+            5 => self.allocate_producers(),
+            6..=7 => self.delete_records(id).await,
+            8..=9 => self.flush(id).await,
+            10..=13 => self.wait(id).await,
+            14..=17 => {
+                rt::sleep(Duration::from_millis(1 + self.random.below(4) as u64)).await;
+                Ok(())
+            }
+            18..=27 => {
+                rt::yield_now().await;
+                Ok(())
+            }
+            28..=33 => self.send_again(id).await,
+            _ => self.send(id).await,
+        }
+    }
+
+    fn shard(&self, id: PartitionId) -> usize {
+        shard_of(id, self.opened.stores.len())
+    }
+
+    async fn send(&mut self, id: PartitionId) -> Result<(), String> {
+        let world = &mut *self.world;
+        let (producer, sequence, _) = self.producers.entry(id).or_insert_with(|| {
+            world.next_producer += 1;
+            (world.next_producer, 0, None)
+        });
+        let (producer, sequence) = (*producer, *sequence);
+        let count = 1 + self.random.below(4) as i32;
+        let size = self.scale.payload(self.random);
+        let batch = batch(producer, sequence, count, size, self.random);
+        self.producers.insert(id, (producer, sequence + count, Some(batch.clone())));
+        let store = self.opened.stores[self.shard(id)].clone();
+        store.room(batch.len()).await;
+        let replica = self.replicas.borrow()[&id].clone();
+        let submitted = self.now();
+        let appended = replica
+            .append(&store, batch.clone(), rt::unix_ms(), None)
+            .map_err(|e| format!("{id}: an append was refused: {e}"))?;
+        let mut bytes = batch;
+        weir::wire::batch::stamp(&mut bytes, appended.base_offset, replica.leader_epoch());
+        let header = BatchHeader::parse(&bytes).expect("a batch");
+        let partition = self.world.partitions.entry(id).or_default();
+        partition.entries.push(Entry {
+            header,
+            bytes: bytes.freeze(),
+            submitted,
+            acked: NEVER,
+            dropped: NEVER,
+        });
+        let lsn = appended.lsn.expect("no write caching here");
+        self.waiting.push((shard_of(id, self.opened.stores.len()), lsn, id, partition.entries.len() - 1));
+        Ok(())
+    }
+
+    /// A retry is answered with the offset of the first time.
+    async fn send_again(&mut self, id: PartitionId) -> Result<(), String> {
+        let Some((_, _, Some(batch))) = self.producers.get(&id).cloned() else { return Ok(()) };
+        let store = self.opened.stores[self.shard(id)].clone();
+        store.room(batch.len()).await;
+        let replica = self.replicas.borrow()[&id].clone();
+        let end = replica.log.end_offset();
+        let appended = replica
+            .append(&store, batch, rt::unix_ms(), None)
+            .map_err(|e| format!("{id}: a retry was refused: {e}"))?;
+        let first = self.world.partitions[&id].entries.last().map(|e| e.header.base_offset);
+        match Some(appended.base_offset) == first && replica.log.end_offset() == end {
+            true => Ok(()),
+            false => Err(format!("{id}: a retry of {first:?} was put at {}", appended.base_offset)),
+        }
+    }
+
+    async fn wait(&mut self, id: PartitionId) -> Result<(), String> {
+        let store = self.opened.stores[self.shard(id)].clone();
+        let last = store.journal().last();
+        store.journal().wait_durable(last).await.map_err(|e| e.to_string())
+    }
+
+    async fn flush(&mut self, id: PartitionId) -> Result<(), String> {
+        let log = self.replicas.borrow()[&id].log.clone();
+        let flushed = if self.random.chance(50) { log.flush(None).await } else { log.write(None).await };
+        flushed.map_err(|e| format!("{id}: flush: {e}"))
+    }
+
+    async fn delete_records(&mut self, id: PartitionId) -> Result<(), String> {
+        self.wait(id).await?;
+        let log = self.replicas.borrow()[&id].log.clone();
+        let (start, end) = (log.start_offset(), log.end_offset());
+        let to = start + self.random.below((end - start) as usize + 1) as i64;
+        log.set_start_offset(to);
+        let replicas = self.replicas.clone();
+        let state = |id| replicas.borrow().get(&id).and_then(|r: &Rc<Replica>| r.producer_snapshot());
+        self.opened.stores[self.shard(id)].checkpoint(state).await.map_err(|e| format!("checkpoint: {e}"))?;
+        let now = self.now();
+        self.world.partitions.entry(id).or_default().deleted.push((now, to));
+        Ok(())
+    }
+
+    /// Has the controller commit a change, and notes between which moments.
+    fn commit(&mut self, request: ControlRequest) -> ControlReply {
+        let begun = self.now();
+        let before = self.opened.controller.image();
+        let reply = self.opened.controller.handle(request, rt::unix_ms());
+        let image = self.opened.controller.image();
+        if image.version != before.version {
+            for topic in image.topics().filter(|t| before.topic_by_id(t.id).is_none()) {
+                self.world.ever.push(topic.id);
+            }
+            let state = Metadata::of(&image, &self.world.ever);
+            let done = self.now();
+            self.world.metadata.push(MetadataState { begun, done, state });
+        }
+        reply
+    }
+
+    fn create_topic(&mut self) -> Result<(), String> {
+        let name = TOPICS[self.random.below(TOPICS.len())];
+        let configs = [
+            ("internal.segment.bytes", (20 + self.random.below(30)) * 1024 * self.unit()),
+            ("retention.bytes", (40 + self.random.below(400)) * 1024 * self.unit()),
+            ("file.delete.delay.ms", self.random.below(6)),
+        ];
+        let configs = configs.iter().map(|(name, value)| ((*name).to_owned(), Some(value.to_string())));
+        let partitions = 1 + self.random.below(3) as i32;
+        let topic = NewTopic { partitions, configs: configs.collect(), ..NewTopic::named(name) };
+        self.commit(ControlRequest::CreateTopics { topics: vec![topic], validate_only: false });
+        self.take_up();
+        Ok(())
+    }
+
+    fn unit(&self) -> usize {
+        if self.scale.large { 40 } else { 1 }
+    }
+
+    fn topic_name(&self, id: PartitionId) -> Option<String> {
+        Some(self.opened.controller.image().topic_by_id(id.topic)?.name.to_string())
+    }
+
+    fn grow_topic(&mut self, id: PartitionId) -> Result<(), String> {
+        let image = self.opened.controller.image();
+        let Some(topic) = image.topic_by_id(id.topic).filter(|t| t.partitions.len() < 5) else {
+            return Ok(());
+        };
+        let total = topic.partitions.len() as i32 + 1;
+        let new = NewPartitions { topic: topic.name.to_string(), total, assignments: None };
+        self.commit(ControlRequest::CreatePartitions { topics: vec![new], validate_only: false });
+        self.take_up();
+        Ok(())
+    }
+
+    fn configure(&mut self, id: PartitionId) -> Result<(), String> {
+        let Some(name) = self.topic_name(id) else { return Ok(()) };
+        let bytes = (30 + self.random.below(200)) * 1024 * self.unit();
+        let change = ConfigChange { name: "retention.bytes".into(), op: ConfigOp::Set(bytes.to_string()) };
+        let resources = vec![(ConfigResource::Topic(name), vec![change])];
+        self.commit(ControlRequest::IncrementalAlterConfigs { resources, validate_only: false });
+        self.take_up();
+        Ok(())
+    }
+
+    fn allocate_producers(&mut self) -> Result<(), String> {
+        self.commit(ControlRequest::AllocateProducerIds { count: 10 });
+        Ok(())
+    }
+
+    async fn delete_topic(&mut self, id: PartitionId) -> Result<(), String> {
+        self.commit(ControlRequest::DeleteTopics { topics: vec![TopicRef::Id(id.topic)] });
+        let gone: Vec<PartitionId> =
+            self.replicas.borrow().keys().copied().filter(|other| other.topic == id.topic).collect();
+        for id in gone {
+            let replica = self.replicas.borrow_mut().remove(&id);
+            replica.iter().for_each(|r| r.retire());
+            self.opened.stores[self.shard(id)].remove(id).await;
+            self.producers.remove(&id);
+        }
+        for store in self.opened.stores.clone() {
+            store.removals_durable().await;
+        }
+        Ok(())
+    }
+
+    /// What a shard does with a new image.
+    fn take_up(&mut self) {
+        let image = self.opened.controller.image();
+        for (id, log) in self.opened.logs(&image) {
+            let Some(topic) = image.topic_by_id(id.topic) else { continue };
+            let known = self.replicas.borrow().get(&id).cloned();
+            match known {
+                Some(replica) => replica.set_config(topic.config.clone()),
+                None => {
+                    let replica =
+                        Replica::new(id, topic.name.clone(), log, topic.config.clone(), epoch(topic, id));
+                    self.replicas.borrow_mut().insert(id, Rc::new(replica));
+                }
+            }
+        }
+    }
+}
+
+fn epoch(topic: &Topic, id: PartitionId) -> i32 {
+    topic.partition(id.index).map_or(0, |p| p.leader_epoch)
+}
+
+/// A batch as a producer sends it.
+fn batch(producer: i64, sequence: i32, count: i32, size: usize, random: &mut Random) -> BytesMut {
+    let now = rt::unix_ms();
+    let record = |offset_delta: i32, random: &mut Random| {
+        let seed = random.next();
+        let len = size / count as usize;
+        let value: Vec<u8> =
+            (0..len as u64).map(|i| ((seed ^ i.wrapping_mul(seed | 1)) >> 13) as u8).collect();
+        WireRecord {
+            attributes: 0,
+            timestamp_delta: 0,
+            offset_delta,
+            key: Some(format!("key {}", seed % 16).into_bytes().into()),
+            value: Some(value.into()),
+            headers: Vec::new(),
+        }
+    };
+    let batch = RecordBatch {
+        base_offset: 0,
+        last_offset_delta: count - 1,
+        partition_leader_epoch: -1,
+        compression: Compression::None,
+        timestamp_type: TimestampType::CreateTime,
+        is_transactional: false,
+        is_control: false,
+        has_delete_horizon: false,
+        base_timestamp: now,
+        max_timestamp: now,
+        producer_id: producer,
+        producer_epoch: 0,
+        base_sequence: sequence,
+        records: (0..count).map(|i| record(i, random)).collect(),
+    };
+    let bytes = batch.encode_to_bytes(RecordEncodeLimits::default()).expect("a sound batch");
+    BytesMut::from(&bytes[..])
+}
