@@ -19,7 +19,7 @@
 //! | [`wire`] | frames, batch headers, Produce and Fetch without copies; Kafka's error codes | anywhere |
 //! | [`log`] | one shard's journal, segments, cache, checkpoint, recovery, compaction | shards |
 //! | [`partition`] | one replica: what may be appended and read, producers, watchers | shards |
-//! | [`coordinator`] | consumer groups as pure state machines over an internal topic's partition | shards |
+//! | [`coordinator`] | consumer groups and transactions as pure state machines over an internal topic's partition | shards |
 //! | [`cluster`] | metadata: image, records, controller, metadata log | control thread |
 //! | [`shard`] | what one core owns, and the messages that reach it | shards |
 //! | [`api`] | one file per Kafka API; [`api::table`] is the only registry | shards |

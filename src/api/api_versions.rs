@@ -1,14 +1,16 @@
 //! ApiVersions: what this broker serves. The one API that must be understood before anything is agreed on.
 
-use kafka_wire::api_versions_response::ApiVersion as Range;
+use kafka_wire::api_versions_response::{ApiVersion as Range, FinalizedFeatureKey, SupportedFeatureKey};
 use kafka_wire::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::common::build;
+use super::features::{FEATURES, Feature};
 use super::{Cx, Pending, respond_in, table};
 use crate::wire::ErrorCode;
 
 /// From here on a client says what software it is.
 const CLIENT_NAMED_FROM: i16 = 3;
+const FEATURES_FROM: i16 = 3;
 
 pub async fn handle(cx: &Cx, request: ApiVersionsRequest) -> ApiVersionsResponse {
     let response = answer(&request, cx.version, table::advertised());
@@ -35,7 +37,29 @@ fn answer(
     }
     build(|r: &mut ApiVersionsResponse| {
         r.api_keys = served.map(range).collect();
-        r.finalized_features_epoch = -1;
+        if version >= FEATURES_FROM {
+            r.supported_features = supported(version).collect();
+            r.finalized_features_epoch = 0;
+            r.finalized_features = FEATURES.iter().map(finalized).collect();
+        }
+    })
+}
+
+/// Clients up to version 3 cannot read a feature that may be off (KAFKA-17011).
+fn supported(version: i16) -> impl Iterator<Item = SupportedFeatureKey> {
+    let told = move |feature: &&Feature| version > 3 || feature.min > 0;
+    FEATURES.iter().filter(told).map(|feature| {
+        build(|key: &mut SupportedFeatureKey| {
+            key.name = feature.name.into();
+            (key.min_version, key.max_version) = (feature.min, feature.max);
+        })
+    })
+}
+
+fn finalized(feature: &Feature) -> FinalizedFeatureKey {
+    build(|key: &mut FinalizedFeatureKey| {
+        key.name = feature.name.into();
+        (key.min_version_level, key.max_version_level) = (feature.level, feature.level);
     })
 }
 
@@ -86,6 +110,8 @@ mod tests {
                 response.api_keys.iter().map(|a| (a.api_key, a.min_version, a.max_version)).collect();
             assert_eq!(got, SERVED);
             assert_eq!(response.error_code, 0);
+            assert_eq!(response.finalized_features.len(), if version >= 3 { 1 } else { 0 });
+            assert_eq!(response.supported_features.len(), if version >= 4 { 1 } else { 0 }, "KAFKA-17011");
         }
     }
 

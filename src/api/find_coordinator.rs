@@ -37,7 +37,7 @@ async fn find(cx: &Cx, key_type: i8) -> Result<Broker, ErrorCode> {
     image.broker(cx.shard.settings().broker_id).cloned().ok_or(ErrorCode::CoordinatorNotAvailable)
 }
 
-async fn ensure_topic(cx: &Cx, name: &str) -> Result<(), ErrorCode> {
+pub(super) async fn ensure_topic(cx: &Cx, name: &str) -> Result<(), ErrorCode> {
     if cx.shard.image().topic(name).is_some() {
         return Ok(());
     }

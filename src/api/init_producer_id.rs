@@ -1,17 +1,22 @@
-//! InitProducerId: an id for an idempotent producer. Each shard takes ids from the controller a block at a
-//! time; what is left of a block when the broker stops is never used.
+//! InitProducerId: an id for an idempotent producer, or a producer's claim to a transactional id. Each shard takes ids
+//! from the controller a block at a time; what is left of a block when the broker stops is never used.
 
 use std::cell::Cell;
 
 use kafka_wire::{InitProducerIdRequest, InitProducerIdResponse};
 
-use super::Cx;
 use super::common::{build, code, whole_error};
+use super::groups::name;
+use super::{Cx, transactions};
 use crate::cluster::control::ProducerIdBlock;
 use crate::cluster::{ControlReply, ControlRequest};
+use crate::coordinator::txn::{Name, Producer, Reply, Request};
 use crate::wire::ErrorCode;
 
 const BLOCK: i32 = 1000;
+/// From here on a producer says what it was.
+const EXPECTED_FROM: i16 = 3;
+const FENCED_FROM: i16 = 4;
 
 thread_local! {
     /// What is left of this shard's block: a shard is a thread.
@@ -19,30 +24,46 @@ thread_local! {
 }
 
 pub async fn handle(cx: &Cx, request: InitProducerIdRequest) -> InitProducerIdResponse {
-    let id = match refusal(&request) {
-        Some(error) => Err(error),
-        None => next_id(cx).await,
+    let producer = match (refusal(&request), &request.transactional_id) {
+        (Some(error), _) => Err(error),
+        (None, Some(id)) => claim(cx, &name(id), &request).await,
+        (None, None) => next_id(cx).await.map(|id| Producer { id, epoch: 0 }),
     };
-    if let Err(error) = &id {
+    if let Err(error) = &producer {
         cx.count(*error);
     }
-    answer(id)
+    answer(producer)
+}
+
+/// Takes a transactional id over; who had it before is fenced.
+async fn claim(cx: &Cx, id: &Name, request: &InitProducerIdRequest) -> Result<Producer, ErrorCode> {
+    let expected = Producer { id: request.producer_id, epoch: request.producer_epoch };
+    let expected = (cx.version >= EXPECTED_FROM && expected != Producer::NONE).then_some(expected);
+    let reply = transactions::ask(cx, id, |fresh| Request::Init {
+        id: id.clone(),
+        timeout_ms: request.transaction_timeout_ms,
+        expected,
+        fresh,
+    });
+    match reply.await? {
+        Reply::Producer(producer) => {
+            producer.map_err(|error| transactions::code_before(error, cx.version, FENCED_FROM))
+        }
+        // An id was given and used by another request meanwhile: the client comes again.
+        _ => Err(ErrorCode::ConcurrentTransactions),
+    }
 }
 
 /// Why a request cannot be served.
 fn refusal(request: &InitProducerIdRequest) -> Option<ErrorCode> {
     match &request.transactional_id {
         Some(id) if id.is_empty() => Some(ErrorCode::InvalidRequest),
-        // There is no transaction coordinator.
-        Some(_) => Some(ErrorCode::CoordinatorNotAvailable),
-        None if (request.producer_id == -1) != (request.producer_epoch == -1) => {
-            Some(ErrorCode::InvalidRequest)
-        }
-        None => None,
+        _ if (request.producer_id == -1) != (request.producer_epoch == -1) => Some(ErrorCode::InvalidRequest),
+        _ => None,
     }
 }
 
-async fn next_id(cx: &Cx) -> Result<i64, ErrorCode> {
+pub(super) async fn next_id(cx: &Cx) -> Result<i64, ErrorCode> {
     if let Some(id) = take() {
         return Ok(id);
     }
@@ -69,11 +90,11 @@ fn take() -> Option<i64> {
     Some(left.first)
 }
 
-fn answer(id: Result<i64, ErrorCode>) -> InitProducerIdResponse {
-    build(|r: &mut InitProducerIdResponse| match id {
-        Ok(id) => {
+fn answer(producer: Result<Producer, ErrorCode>) -> InitProducerIdResponse {
+    build(|r: &mut InitProducerIdResponse| match producer {
+        Ok(Producer { id, epoch }) => {
             r.producer_id = id;
-            r.producer_epoch = 0;
+            r.producer_epoch = epoch;
         }
         Err(error) => {
             r.error_code = error.code();
@@ -89,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_idempotent_producers_are_served() {
+    fn ids_and_epochs_go_together() {
         let request = |transactional: Option<&str>, id, epoch| {
             build(|r: &mut InitProducerIdRequest| {
                 r.transactional_id = transactional.map(Into::into);
@@ -101,7 +122,8 @@ mod tests {
         assert_eq!(refusal(&request(None, 7, 2)), None);
         assert_eq!(refusal(&request(None, 7, -1)), Some(ErrorCode::InvalidRequest));
         assert_eq!(refusal(&request(Some(""), -1, -1)), Some(ErrorCode::InvalidRequest));
-        assert_eq!(refusal(&request(Some("tx"), -1, -1)), Some(ErrorCode::CoordinatorNotAvailable));
+        assert_eq!(refusal(&request(Some("tx"), -1, -1)), None);
+        assert_eq!(refusal(&request(Some("tx"), 7, -1)), Some(ErrorCode::InvalidRequest));
     }
 
     #[test]
@@ -113,7 +135,7 @@ mod tests {
     #[test]
     fn every_version_answers() {
         for version in 0..=5 {
-            assert_eq!(round_trip(&answer(Ok(9)), version).producer_id, 9);
+            assert_eq!(round_trip(&answer(Ok(Producer { id: 9, epoch: 2 })), version).producer_epoch, 2);
             let refused = round_trip(&answer(Err(ErrorCode::InvalidRequest)), version);
             assert_eq!((refused.error_code, refused.producer_id, refused.producer_epoch), (42, -1, -1));
         }

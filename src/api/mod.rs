@@ -3,6 +3,8 @@
 //! A handler gets its request decoded and answers with a response message. Produce and Fetch are different: they take
 //! the frame apart and put it together themselves, so that no payload is copied.
 
+pub mod add_offsets_to_txn;
+pub mod add_partitions_to_txn;
 pub mod alter_configs;
 pub mod api_versions;
 mod common;
@@ -15,6 +17,9 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_topic_partitions;
+pub mod describe_transactions;
+pub mod end_txn;
+pub mod features;
 pub mod fetch;
 pub mod find_coordinator;
 mod groups;
@@ -25,6 +30,7 @@ pub mod join_group;
 pub mod leave_group;
 pub mod list_groups;
 pub mod list_offsets;
+pub mod list_transactions;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
@@ -33,6 +39,9 @@ pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod sync_group;
 pub mod table;
+mod transactions;
+pub mod txn_offset_commit;
+pub mod write_txn_markers;
 
 use std::net::SocketAddr;
 use std::pin::Pin;

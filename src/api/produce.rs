@@ -7,12 +7,13 @@ use kafka_wire::produce_response::{
 };
 use kafka_wire_core::{StrBytes, Uuid};
 
-use super::{Cx, Outcome, Pending, close, respond};
+use super::{Cx, Outcome, Pending, close, respond, transactions};
 use crate::model::{PartitionId, TopicId};
 use crate::partition::AppendError;
 use crate::partition::producer::ProducerError;
-use crate::shard::message::{ProduceEntry, ProduceError, ProduceResult, Reply, Request};
+use crate::shard::message::{ProduceEntry, ProduceError, ProduceResult, Reply, Request, Transactional};
 use crate::shard::timing::Appending;
+use crate::wire::batch::BatchHeader;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::produce::ProduceFrame;
 
@@ -48,6 +49,10 @@ struct TopicAnswer {
 }
 
 const FIRST_WITH_ZSTD: i16 = 7;
+/// From here on the client knows of transactions that it can only abort (KIP-1050).
+const FIRST_ABORTABLE: i16 = 11;
+/// From here on it relies on the broker to add partitions to its transaction (KIP-890).
+const FIRST_IMPLICIT: i16 = 12;
 
 pub fn start(cx: Cx, body: BytesMut) -> Pending {
     let frame = match ProduceFrame::parse(body, cx.version) {
@@ -55,6 +60,10 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
         Err(e) => return close(format!("malformed Produce request: {e}")),
     };
     let acks = frame.acks;
+    let transaction = frame
+        .transactional_id
+        .as_ref()
+        .map(|id| Transactional { id: id.as_str().into(), implicit: cx.version >= FIRST_IMPLICIT });
     if let Some(code) = refuse_whole(&frame) {
         return Box::pin(async move { answer_all(&cx, frame, code) });
     }
@@ -69,9 +78,10 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
     let mut remote = Vec::new();
     for (owner, entries) in groups {
         if owner == cx.shard.index {
-            local = Some(cx.shard.produce(entries, wait));
+            local = Some(cx.shard.produce_for(transaction.clone(), entries, wait));
         } else {
-            remote.push((owner, cx.shard.port.call(owner, Request::Produce { entries, wait })));
+            let request = Request::Produce { entries, wait, transaction: transaction.clone() };
+            remote.push((owner, cx.shard.port.call(owner, request)));
         }
     }
     Box::pin(async move {
@@ -96,7 +106,15 @@ fn refuse_whole(frame: &ProduceFrame) -> Option<ErrorCode> {
     if !matches!(frame.acks, ACKS_NONE | ACKS_LEADER | ACKS_ALL) {
         return Some(ErrorCode::InvalidRequiredAcks);
     }
-    frame.transactional_id.is_some().then_some(ErrorCode::TransactionalIdAuthorizationFailed)
+    // Who writes in a transaction has to name it.
+    let mut batches = frame.topics.iter().flat_map(|t| &t.partitions).filter_map(|p| p.records.as_deref());
+    let nameless = frame.transactional_id.as_ref().is_none_or(|id| id.is_empty());
+    (nameless && batches.any(is_transactional)).then_some(ErrorCode::TransactionalIdAuthorizationFailed)
+}
+
+/// Whether the batch's header says that it is part of a transaction.
+fn is_transactional(batch: &[u8]) -> bool {
+    BatchHeader::parse(batch).is_ok_and(|header| header.is_transactional())
 }
 
 /// Sorts the batches by owner; what cannot be sent is answered here.
@@ -130,7 +148,7 @@ fn route(cx: &Cx, frame: ProduceFrame) -> (Vec<TopicAnswer>, Vec<(usize, Vec<Pro
                 }
                 (Some(topic), Some(records)) => {
                     let id = PartitionId { topic: topic.id, index: partition.index };
-                    send_to(&mut groups, cx.shard.owner(id), ProduceEntry { partition: id, records })
+                    send_to(&mut groups, cx.shard.owner(id), ProduceEntry::new(id, records))
                 }
             };
             partitions.push((partition.index, place));
@@ -178,7 +196,7 @@ fn finish(
             let answer = match place {
                 Place::Answered(answer) => answer,
                 Place::Sent { owner, nth } => {
-                    answer(results[owner][nth].take().expect("each result is taken once"))
+                    answer(results[owner][nth].take().expect("each result is taken once"), cx.version)
                 }
             };
             cx.count(answer.code);
@@ -219,7 +237,7 @@ fn partition_response(cx: &Cx, index: i32, answer: Answer) -> PartitionProduceRe
     out
 }
 
-fn answer(result: ProduceResult) -> Answer {
+fn answer(result: ProduceResult, version: i16) -> Answer {
     match result {
         Ok(appended) => Answer {
             code: ErrorCode::None,
@@ -232,13 +250,16 @@ fn answer(result: ProduceResult) -> Answer {
             let code = match &e {
                 ProduceError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
                 ProduceError::Append(e) => append_error(e),
+                ProduceError::NotInTransaction(why) => {
+                    transactions::not_in(*why, version >= FIRST_IMPLICIT, version >= FIRST_ABORTABLE)
+                }
             };
             Answer::error(code, Some(e.to_string()))
         }
     }
 }
 
-fn append_error(e: &AppendError) -> ErrorCode {
+pub(super) fn append_error(e: &AppendError) -> ErrorCode {
     match e {
         AppendError::Batch(e) => ErrorCode::from(e),
         AppendError::MissingKey => ErrorCode::InvalidRecord,

@@ -4,11 +4,12 @@ use bytes::BytesMut;
 
 use super::{Cx, Pending, decode, malformed, respond};
 use super::{
-    alter_configs, api_versions, create_partitions, create_topics, delete_groups, delete_records,
-    delete_topics, describe_cluster, describe_configs, describe_groups, describe_topic_partitions, fetch,
-    find_coordinator, heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group,
-    list_groups, list_offsets, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch,
-    produce, sync_group,
+    add_offsets_to_txn, add_partitions_to_txn, alter_configs, api_versions, create_partitions, create_topics,
+    delete_groups, delete_records, delete_topics, describe_cluster, describe_configs, describe_groups,
+    describe_topic_partitions, describe_transactions, end_txn, fetch, find_coordinator, heartbeat,
+    incremental_alter_configs, init_producer_id, join_group, leave_group, list_groups, list_offsets,
+    list_transactions, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch,
+    produce, sync_group, txn_offset_commit, write_txn_markers,
 };
 
 pub const API_VERSIONS: i16 = 18;
@@ -71,6 +72,11 @@ pub const TABLE: &[Api] = &[
     api!(21, "DeleteRecords", 0..=2, delete_records, DeleteRecordsRequest),
     api!(22, "InitProducerId", 0..=5, init_producer_id, InitProducerIdRequest),
     api!(23, "OffsetForLeaderEpoch", 2..=4, offset_for_leader_epoch, OffsetForLeaderEpochRequest),
+    api!(24, "AddPartitionsToTxn", 0..=5, add_partitions_to_txn, AddPartitionsToTxnRequest),
+    api!(25, "AddOffsetsToTxn", 0..=4, add_offsets_to_txn, AddOffsetsToTxnRequest),
+    api!(26, "EndTxn", 0..=5, end_txn, EndTxnRequest),
+    api!(27, "WriteTxnMarkers", 1..=2, write_txn_markers, WriteTxnMarkersRequest),
+    api!(28, "TxnOffsetCommit", 0..=5, txn_offset_commit, TxnOffsetCommitRequest),
     api!(32, "DescribeConfigs", 1..=4, describe_configs, DescribeConfigsRequest),
     api!(33, "AlterConfigs", 0..=2, alter_configs, AlterConfigsRequest),
     api!(37, "CreatePartitions", 0..=3, create_partitions, CreatePartitionsRequest),
@@ -78,6 +84,8 @@ pub const TABLE: &[Api] = &[
     api!(44, "IncrementalAlterConfigs", 0..=1, incremental_alter_configs, IncrementalAlterConfigsRequest),
     api!(47, "OffsetDelete", 0..=0, offset_delete, OffsetDeleteRequest),
     api!(60, "DescribeCluster", 0..=2, describe_cluster, DescribeClusterRequest),
+    api!(65, "DescribeTransactions", 0..=0, describe_transactions, DescribeTransactionsRequest),
+    api!(66, "ListTransactions", 0..=1, list_transactions, ListTransactionsRequest),
     api!(75, "DescribeTopicPartitions", 0..=0, describe_topic_partitions, DescribeTopicPartitionsRequest),
 ];
 

@@ -16,6 +16,7 @@ mod partitioner;
 mod produce;
 mod serve;
 mod topic;
+mod txn;
 mod when;
 
 use std::process::ExitCode;
@@ -42,6 +43,9 @@ enum Command {
     /// List, describe, reset and delete consumer groups
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// List, describe and abort transactions
+    #[command(subcommand)]
+    Txn(txn::TxnCommand),
     /// Produce each line of standard input as a record
     Produce(produce::ProduceArgs),
     /// Print a topic's records
@@ -89,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => return serve::run(args),
         Command::Topic(command) => topic::run(command),
         Command::Group(command) => group::run(command),
+        Command::Txn(command) => txn::run(command),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
         Command::Latency(args) => latency::run(&args),

@@ -17,6 +17,7 @@ mod membership;
 mod records;
 mod router;
 pub mod stages;
+mod transactions;
 
 pub use admin::{ConfigEntry, ConfigOp, CreatedTopic, NewTopic};
 pub use connection::{Connection, Options};
@@ -26,6 +27,7 @@ pub use groups::{Committer, GroupInfo, GroupListing, GroupMember, GroupOffset, T
 pub use membership::{Membership, Standing};
 pub use records::{BatchOptions, Codec, OwnedRecord, Received, decode_records, encode_batch};
 pub use router::{Broker, Client, PartitionInfo, TopicInfo};
+pub use transactions::{OpenTxn, TxnInfo, TxnListing};
 
 /// Builds one of `kafka_wire`'s messages, which can only be made from their defaults.
 pub fn message<T: Default>(fill: impl FnOnce(&mut T)) -> T {

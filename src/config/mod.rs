@@ -25,7 +25,7 @@ pub use machine::Machine;
 pub use sources::{Source, Sources};
 pub use suggest::{closest, did_you_mean};
 pub use table::{SETTINGS, Setting};
-pub use values::{HostPort, parse_size};
+pub use values::{HostPort, parse_duration, parse_size};
 
 /// What one broker process runs with. Memory and journal figures marked "all shards" are divided among
 /// them by whoever builds the shards.

@@ -16,6 +16,7 @@
 
 pub mod group;
 mod timers;
+pub mod txn;
 
 use bytes::Bytes;
 

@@ -43,6 +43,23 @@ impl Default for GroupSettings {
     }
 }
 
+/// Transactions, with Kafka's names and defaults.
+#[derive(Clone, Debug)]
+pub struct TransactionSettings {
+    /// `transaction.max.timeout.ms`
+    pub max_timeout_ms: i32,
+    /// `transactional.id.expiration.ms`
+    pub id_expiration_ms: i64,
+    /// `transaction.remove.expired.transaction.cleanup.interval.ms`
+    pub id_check_ms: i64,
+}
+
+impl Default for TransactionSettings {
+    fn default() -> Self {
+        Self { max_timeout_ms: 900_000, id_expiration_ms: 7 * 24 * 3_600_000, id_check_ms: 3_600_000 }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct BrokerSettings {
     pub broker_id: BrokerId,
@@ -86,6 +103,7 @@ pub struct BrokerSettings {
     pub groups: GroupSettings,
     /// Partitions of `__transaction_state` when it is created.
     pub transaction_topic_partitions: i32,
+    pub transactions: TransactionSettings,
 
     pub producer_id_expiration_ms: i64,
     /// Room on the disk that clients' records never take; at most a tenth of the file system.
@@ -129,6 +147,7 @@ impl Default for BrokerSettings {
             flush_chunk_bytes: MIB,
             groups: GroupSettings::default(),
             transaction_topic_partitions: 50,
+            transactions: TransactionSettings::default(),
             producer_id_expiration_ms: 86_400_000,
             disk_reserve_bytes: 1024 * MIB,
             retention_check_ms: 300_000,

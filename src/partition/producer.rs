@@ -148,12 +148,17 @@ impl Producers {
         self.entries.get(&producer_id).is_some_and(|entry| entry.open.is_some())
     }
 
+    pub fn check_epoch(&self, producer_id: i64, got: i16) -> Result<(), ProducerError> {
+        match self.entries.get(&producer_id).map(|entry| entry.epoch) {
+            Some(current) if got < current => Err(ProducerError::StaleEpoch { got, current }),
+            _ => Ok(()),
+        }
+    }
+
     /// Decides on a batch that has a producer id. Changes nothing.
     pub fn check(&self, batch: &BatchHeader, origin: Origin) -> Result<Verdict, ProducerError> {
+        self.check_epoch(batch.producer_id, batch.producer_epoch)?;
         let Some(entry) = self.entries.get(&batch.producer_id) else { return Ok(Verdict::Append) };
-        if batch.producer_epoch < entry.epoch {
-            return Err(ProducerError::StaleEpoch { got: batch.producer_epoch, current: entry.epoch });
-        }
         if origin == Origin::Client {
             let verdict = entry.check_sequence(batch)?;
             if verdict != Verdict::Append {

@@ -91,10 +91,7 @@ fn snapshots_return_and_truncated_ones_are_refused() {
 
 /// A batch of an open transaction.
 fn transactional(producer: i64, epoch: i16, sequence: i32, offset: i64) -> BatchHeader {
-    BatchHeader {
-        attributes: crate::wire::batch::TRANSACTIONAL,
-        ..batch(producer, epoch, sequence, 1, offset)
-    }
+    BatchHeader { attributes: 0x10, ..batch(producer, epoch, sequence, 1, offset) }
 }
 
 fn end(state: &mut Producers, producer: i64, epoch: i16, offset: i64, commit: bool) {

@@ -74,7 +74,7 @@ pub struct Replica {
     config: RefCell<Arc<TopicConfig>>,
     leader_epoch: Cell<i32>,
     pub(super) producers: RefCell<Producers>,
-    verifications: RefCell<Verifications>,
+    pub(super) verifications: RefCell<Verifications>,
     high_watermark: Cell<i64>,
     /// Appended batches that no commit covers yet: their journal position and the log end they make.
     undurable: RefCell<VecDeque<(Lsn, i64)>>,
@@ -137,6 +137,7 @@ impl Replica {
 
     pub fn expire_producers(&self, before_ms: i64) {
         self.producers.borrow_mut().expire(before_ms);
+        self.verifications.borrow_mut().forget_idle();
     }
 
     /// What each producer did here.
@@ -159,41 +160,6 @@ impl Replica {
 
     pub fn high_watermark(&self) -> i64 {
         self.high_watermark.get()
-    }
-
-    /// Where readers of committed data stop: the first of the oldest transaction that is open or not durably ended, at
-    /// most the high watermark.
-    pub fn last_stable_offset(&self) -> i64 {
-        let high_watermark = self.high_watermark();
-        match self.producers.borrow().transactions().first_unstable() {
-            // Records may be deleted while their transaction is open.
-            Some(first) => first.max(self.log.start_offset()).min(high_watermark),
-            None => high_watermark,
-        }
-    }
-
-    /// What a reader of committed data has to skip in `from..to`: producers and where their transactions begin.
-    pub fn aborted_in(&self, from: i64, to: i64) -> Vec<(i64, i64)> {
-        self.producers.borrow().transactions().aborted_in(from, to)
-    }
-
-    /// Whether a transaction's coordinator has to be asked before the batch can be appended: it would be the first
-    /// of its transaction here.
-    pub fn needs_verification(&self, header: &BatchHeader) -> bool {
-        let producers = self.producers.borrow();
-        header.is_transactional()
-            && header.has_producer_id()
-            && !producers.is_open(header.producer_id)
-            && producers.check(header, Origin::Client) == Ok(Verdict::Append)
-    }
-
-    /// Begins to ask; [`Self::end_verification`] has to follow. `None`: too many ask already.
-    pub fn begin_verification(&self, header: &BatchHeader) -> Option<Guard> {
-        self.verifications.borrow_mut().begin(header.producer_id, header.producer_epoch)
-    }
-
-    pub fn end_verification(&self, producer_id: i64, guard: Guard) {
-        self.verifications.borrow_mut().done(producer_id, guard);
     }
 
     /// Checks a produced batch, gives it its place and queues it for the journal. On success it is in memory,
@@ -223,16 +189,16 @@ impl Replica {
         {
             return Ok(self.duplicate(base_offset, if broker_time { timestamp } else { -1 }));
         }
-        if self.needs_verification(&header) && !guard.is_some_and(|guard| self.is_verified(&header, guard)) {
-            return Err(AppendError::NotVerified);
+        if self.needs_verification(&header) {
+            let producer = (header.producer_id, header.producer_epoch);
+            self.check_guard(producer, header.base_sequence, guard)?;
         }
         store.space().check()?;
-        self.place(store, records, now_ms, None)
-    }
-
-    fn is_verified(&self, header: &BatchHeader, guard: Guard) -> bool {
-        let verifications = self.verifications.borrow();
-        verifications.is_valid(header.producer_id, header.producer_epoch, guard)
+        let appended = self.place(store, records, now_ms, None)?;
+        if guard.is_some() {
+            self.verifications.borrow_mut().void(header.producer_id);
+        }
+        Ok(appended)
     }
 
     /// Appends a batch of this broker's own making, which a coordinator answers for.

@@ -10,7 +10,8 @@ use crate::log::{LogSettings, Topics};
 use crate::model::TopicId;
 use crate::partition::Position;
 use crate::rt;
-use crate::wire::batch::{BatchIter, TRANSACTIONAL};
+use crate::wire::batch::BatchIter;
+use crate::wire::records::{BatchBuilder, BatchMark};
 
 const ID: PartitionId = PartitionId { topic: TopicId([1; 16]), index: 0 };
 
@@ -52,15 +53,12 @@ async fn open(dir: &Path) -> (Rc<ShardLog>, Replica) {
 }
 
 /// One record; without a transaction where `sequence` is negative.
-fn record(producer_id: i64, epoch: i16, sequence: i32) -> BytesMut {
-    let mut bytes = BytesMut::zeroed(batch::HEADER_SIZE);
-    bytes.extend_from_slice(&[14, 0, 0, 0, 1, 2, b'v', 0]);
-    let attributes = if sequence >= 0 { TRANSACTIONAL } else { 0 };
-    batch::write_header(&mut bytes, attributes, 1, rt::unix_ms(), (producer_id, epoch));
-    bytes[53..57].copy_from_slice(&sequence.to_be_bytes());
-    let crc = batch::checksum(&bytes);
-    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-    bytes
+fn record(producer_id: i64, producer_epoch: i16, base_sequence: i32) -> BytesMut {
+    let transactional = base_sequence >= 0;
+    let mark = BatchMark { producer_id, producer_epoch, base_sequence, transactional, control: false };
+    let mut builder = BatchBuilder::new(rt::unix_ms(), mark);
+    builder.push(None, Some(b"v"));
+    builder.finish()
 }
 
 fn end(producer_id: i64, producer_epoch: i16, commit: bool) -> EndOfTxn {
@@ -71,7 +69,9 @@ fn end(producer_id: i64, producer_epoch: i16, commit: bool) -> EndOfTxn {
 /// Appends as the produce path does, with the coordinator's consent where it is needed.
 fn append(store: &ShardLog, replica: &Replica, records: BytesMut) -> Result<Appended, AppendError> {
     let header = BatchHeader::parse(&records).unwrap();
-    let guard = replica.needs_verification(&header).then(|| replica.begin_verification(&header).unwrap());
+    let guard = replica.needs_verification(&header).then(|| {
+        replica.begin_verification(header.producer_id, header.producer_epoch, header.base_sequence).unwrap()
+    });
     let done = replica.append(store, records, rt::unix_ms(), guard);
     if let Some(guard) = guard {
         replica.end_verification(header.producer_id, guard);
@@ -132,7 +132,9 @@ fn a_first_batch_needs_the_coordinators_word_from_after_the_last_end() {
         let refused = replica.append(&store, record(1, 0, 0), now, None);
         assert!(matches!(refused, Err(AppendError::NotVerified)));
         let header = BatchHeader::parse(&record(1, 0, 0)).unwrap();
-        let guard = replica.begin_verification(&header).unwrap();
+        let guard = replica
+            .begin_verification(header.producer_id, header.producer_epoch, header.base_sequence)
+            .unwrap();
         replica.append_end(&store, end(1, 0, false), now).unwrap();
         let late = replica.append(&store, record(1, 0, 0), now, Some(guard));
         assert!(matches!(late, Err(AppendError::NotVerified)), "it was said of a transaction that ended");

@@ -2,9 +2,14 @@
 //!
 //! Asking the coordinator takes a while, and a marker may be appended meanwhile: what was learnt is then about a
 //! transaction that has ended. So a guard is taken before asking, an end of the producer's transaction voids it, and a
-//! first batch needs one that is valid. Pure.
+//! first batch needs one that is valid. The smallest sequence that was asked about has to come first: where nothing is
+//! known of a producer any sequence would do, and a batch whose question failed could be overtaken. `Verifications` is pure.
 
 use std::collections::HashMap;
+
+use super::producer::{Origin, ProducerError, Verdict};
+use super::{AppendError, Replica};
+use crate::wire::batch::BatchHeader;
 
 /// Producers that are being asked about at once; more of them are refused, and retry.
 const MOST: usize = 100_000;
@@ -13,53 +18,135 @@ const MOST: usize = 100_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guard(u64);
 
+/// What a guard is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Worth {
+    Valid,
+    /// An earlier batch was asked about, and has to come first.
+    TooEarly,
+    Void,
+}
+
 #[derive(Default)]
 pub(super) struct Verifications {
     last: u64,
-    /// Producer → its epoch, the guard, and how many wait for the answer.
-    under_way: HashMap<i64, Question>,
+    questions: HashMap<i64, Question>,
 }
 
 struct Question {
     epoch: i16,
     guard: Guard,
+    lowest_sequence: i32,
+    /// How many wait for the answer. At none the question is kept, for its sequence, until the batch has come.
     askers: usize,
 }
 
 impl Verifications {
     /// `None`: too many already.
-    pub(super) fn begin(&mut self, producer_id: i64, epoch: i16) -> Option<Guard> {
-        if self.under_way.len() >= MOST && !self.under_way.contains_key(&producer_id) {
+    pub(super) fn begin(&mut self, producer_id: i64, epoch: i16, sequence: i32) -> Option<Guard> {
+        if self.questions.len() >= MOST && !self.questions.contains_key(&producer_id) {
+            self.forget_idle();
+        }
+        if self.questions.len() >= MOST {
             return None;
         }
         self.last += 1;
-        let fresh = Guard(self.last);
-        let question =
-            self.under_way.entry(producer_id).or_insert(Question { epoch, guard: fresh, askers: 0 });
+        let fresh = Question { epoch, guard: Guard(self.last), lowest_sequence: sequence, askers: 0 };
+        let question = self.questions.entry(producer_id).or_insert(Question { ..fresh });
         if question.epoch < epoch {
-            *question = Question { epoch, guard: fresh, askers: 0 };
+            *question = fresh;
         }
         question.askers += 1;
+        question.lowest_sequence = question.lowest_sequence.min(sequence);
         Some(question.guard)
     }
 
-    pub(super) fn is_valid(&self, producer_id: i64, epoch: i16, guard: Guard) -> bool {
-        self.under_way.get(&producer_id).is_some_and(|q| q.guard == guard && q.epoch == epoch)
+    pub(super) fn worth(&self, producer_id: i64, epoch: i16, sequence: i32, guard: Guard) -> Worth {
+        match self.questions.get(&producer_id) {
+            Some(q) if q.guard != guard || q.epoch != epoch => Worth::Void,
+            Some(q) if sequence > q.lowest_sequence => Worth::TooEarly,
+            Some(_) => Worth::Valid,
+            None => Worth::Void,
+        }
     }
 
     /// One who asked is done, whatever the answer was.
     pub(super) fn done(&mut self, producer_id: i64, guard: Guard) {
-        if let Some(question) = self.under_way.get_mut(&producer_id).filter(|q| q.guard == guard) {
+        if let Some(question) = self.questions.get_mut(&producer_id).filter(|q| q.guard == guard) {
             question.askers -= 1;
-            if question.askers == 0 {
-                self.under_way.remove(&producer_id);
-            }
         }
     }
 
-    /// The producer's transaction ended here: what was learnt before is void.
+    /// The first batch was appended, or the producer's transaction ended here: what was learnt before is void.
     pub(super) fn void(&mut self, producer_id: i64) {
-        self.under_way.remove(&producer_id);
+        self.questions.remove(&producer_id);
+    }
+
+    /// Forgets questions whose batches never came.
+    pub(super) fn forget_idle(&mut self) {
+        self.questions.retain(|_, question| question.askers > 0);
+    }
+}
+
+impl Replica {
+    /// Where readers of committed data stop: the first of the oldest transaction that is open or not durably ended, at
+    /// most the high watermark.
+    pub fn last_stable_offset(&self) -> i64 {
+        let high_watermark = self.high_watermark();
+        match self.producers.borrow().transactions().first_unstable() {
+            // Records may be deleted while their transaction is open.
+            Some(first) => first.max(self.log.start_offset()).min(high_watermark),
+            None => high_watermark,
+        }
+    }
+
+    /// What a reader of committed data has to skip in `from..to`: producers and where their transactions begin.
+    pub fn aborted_in(&self, from: i64, to: i64) -> Vec<(i64, i64)> {
+        self.producers.borrow().transactions().aborted_in(from, to)
+    }
+
+    /// Whether the producer has a transaction open here.
+    pub fn is_open(&self, producer_id: i64) -> bool {
+        self.producers.borrow().is_open(producer_id)
+    }
+
+    /// Refuses a producer that a newer one has replaced.
+    pub fn check_producer(&self, producer_id: i64, epoch: i16) -> Result<(), AppendError> {
+        Ok(self.producers.borrow().check_epoch(producer_id, epoch)?)
+    }
+
+    /// Whether a transaction's coordinator has to be asked before the batch can be appended: it would be the first
+    /// of its transaction here.
+    pub fn needs_verification(&self, header: &BatchHeader) -> bool {
+        let producers = self.producers.borrow();
+        header.is_transactional()
+            && header.has_producer_id()
+            && !producers.is_open(header.producer_id)
+            && producers.check(header, Origin::Client) == Ok(Verdict::Append)
+    }
+
+    /// Begins to ask; [`Self::end_verification`] has to follow. `None`: too many ask already.
+    pub fn begin_verification(&self, producer_id: i64, epoch: i16, sequence: i32) -> Option<Guard> {
+        self.verifications.borrow_mut().begin(producer_id, epoch, sequence)
+    }
+
+    /// Refuses a guard that an end of the producer's transaction has voided, or a batch that another has to precede.
+    pub fn check_guard(
+        &self,
+        (producer_id, epoch): (i64, i16),
+        sequence: i32,
+        guard: Option<Guard>,
+    ) -> Result<(), AppendError> {
+        let guard = guard.ok_or(AppendError::NotVerified)?;
+        match self.verifications.borrow().worth(producer_id, epoch, sequence, guard) {
+            Worth::Valid => Ok(()),
+            Worth::TooEarly => Err(ProducerError::OutOfOrder { got: sequence, last: -1 }.into()),
+            Worth::Void => Err(AppendError::NotVerified),
+        }
+    }
+
+    pub fn end_verification(&self, producer_id: i64, guard: Guard) {
+        self.verifications.borrow_mut().done(producer_id, guard);
     }
 }
 
@@ -70,17 +157,29 @@ mod tests {
     #[test]
     fn an_end_voids_what_was_asked_before_it() {
         let mut asked = Verifications::default();
-        let first = asked.begin(1, 0).unwrap();
-        assert_eq!(asked.begin(1, 0), Some(first), "two batches may ask about the same transaction");
-        assert!(asked.is_valid(1, 0, first) && !asked.is_valid(1, 1, first) && !asked.is_valid(2, 0, first));
+        let first = asked.begin(1, 0, 0).unwrap();
+        assert_eq!(asked.begin(1, 0, 1), Some(first), "two batches may ask about the same transaction");
+        assert_eq!(asked.worth(1, 0, 0, first), Worth::Valid);
+        assert_eq!([asked.worth(1, 1, 0, first), asked.worth(2, 0, 0, first)], [Worth::Void; 2]);
         asked.void(1);
-        assert!(!asked.is_valid(1, 0, first));
-        let second = asked.begin(1, 0).unwrap();
+        assert_eq!(asked.worth(1, 0, 0, first), Worth::Void);
+        let second = asked.begin(1, 0, 0).unwrap();
         asked.done(1, first);
-        assert!(asked.is_valid(1, 0, second), "a late answer to the first question does not end the second");
-        let bumped = asked.begin(1, 1).unwrap();
-        assert!(asked.is_valid(1, 1, bumped) && !asked.is_valid(1, 0, second));
-        asked.done(1, bumped);
-        assert!(asked.under_way.is_empty());
+        assert_eq!(asked.worth(1, 0, 0, second), Worth::Valid);
+        let bumped = asked.begin(1, 1, 0).unwrap();
+        assert_eq!((asked.worth(1, 1, 0, bumped), asked.worth(1, 0, 0, second)), (Worth::Valid, Worth::Void));
+    }
+
+    #[test]
+    fn a_batch_does_not_overtake_one_that_was_refused() {
+        let mut asked = Verifications::default();
+        let first = asked.begin(1, 0, 5).unwrap();
+        asked.done(1, first);
+        let second = asked.begin(1, 0, 6).unwrap();
+        assert_eq!(asked.worth(1, 0, 6, second), Worth::TooEarly);
+        assert_eq!(asked.worth(1, 0, 5, second), Worth::Valid);
+        asked.done(1, second);
+        asked.forget_idle();
+        assert!(asked.questions.is_empty());
     }
 }

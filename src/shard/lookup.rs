@@ -56,7 +56,7 @@ impl Shard {
     }
 
     /// Sends each owner its queries, this shard included, and puts the answers in the queries' order.
-    async fn scatter<Q: Copy, A>(
+    pub(super) async fn scatter<Q: Copy, A>(
         self: &Rc<Self>,
         queries: &[Q],
         partition: impl Fn(&Q) -> PartitionId,

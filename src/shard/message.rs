@@ -8,10 +8,13 @@ use bytes::BytesMut;
 use super::coordinator::Unavailable;
 use super::metrics::MetricsSnapshot;
 use super::timing::Appending;
+use super::transactional::NotInTransaction;
 use crate::cluster::{ControlReply, ControlRequest, Image};
-use crate::coordinator::group;
+use crate::coordinator::{group, txn};
 use crate::model::PartitionId;
-use crate::partition::{AppendError, Appended, FoundOffset, Position, ReadError, ReadOutcome};
+use crate::partition::{
+    AppendError, Appended, EndOfTxn, FoundOffset, Guard, Position, ReadError, ReadOutcome,
+};
 use crate::rt::mesh;
 use crate::rt::net::Socket;
 
@@ -19,6 +22,39 @@ use crate::rt::net::Socket;
 pub struct ProduceEntry {
     pub partition: PartitionId,
     pub records: BytesMut,
+    /// For the first batch of a transaction, once its coordinator knows of it.
+    pub guard: Option<Guard>,
+}
+
+impl ProduceEntry {
+    pub fn new(partition: PartitionId, records: BytesMut) -> Self {
+        Self { partition, records, guard: None }
+    }
+}
+
+/// The transaction that a request names.
+#[derive(Clone, Debug)]
+pub struct Transactional {
+    pub id: txn::Name,
+    /// The client relies on the broker to add partitions to the transaction (KIP-890).
+    pub implicit: bool,
+}
+
+/// The end of a transaction on one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct EndEntry {
+    pub partition: PartitionId,
+    pub end: EndOfTxn,
+}
+
+/// Offsets that a group's consumer commits in a transaction.
+#[derive(Debug)]
+pub struct CommitInTxn {
+    /// Of the group's coordinator.
+    pub partition: PartitionId,
+    pub transaction: Transactional,
+    pub producer: txn::Producer,
+    pub commit: group::Commit,
 }
 
 /// One partition of a Fetch.
@@ -34,9 +70,14 @@ pub enum ProduceError {
     UnknownPartition,
     #[error(transparent)]
     Append(#[from] AppendError),
+    #[error(transparent)]
+    NotInTransaction(#[from] NotInTransaction),
 }
 
 pub type ProduceResult = Result<Appended, ProduceError>;
+pub type EndResult = ProduceResult;
+/// The group's answer, or why it was not asked.
+pub type CommitInTxnResult = Result<Result<Box<group::Reply>, Unavailable>, ProduceError>;
 pub type FetchResult = Result<ReadOutcome, ReadError>;
 
 /// To a shard, unless it says otherwise.
@@ -45,6 +86,7 @@ pub enum Request {
     Produce {
         entries: Vec<ProduceEntry>,
         wait: bool,
+        transaction: Option<Transactional>,
     },
     Fetch {
         entries: Vec<FetchEntry>,
@@ -61,6 +103,12 @@ pub enum Request {
     /// For the group coordinator of this partition.
     Group(PartitionId, Box<group::Request>),
     ListGroups(group::ListFilter),
+    /// For the transaction coordinator of this partition.
+    Txn(PartitionId, Box<txn::Request>),
+    ListTxns(txn::ListFilter),
+    /// Append these markers; answer when durable.
+    EndTxns(Vec<EndEntry>),
+    CommitInTxn(Box<CommitInTxn>),
     /// A connection that this shard is to serve.
     Connection(Socket),
     /// From the control thread: the metadata changed.
@@ -97,6 +145,10 @@ pub enum Reply {
     DeleteRecords(Vec<Result<i64, ReadError>>),
     Group(Result<Box<group::Reply>, Unavailable>),
     ListGroups(Result<Vec<group::Listed>, Unavailable>),
+    Txn(Result<Box<txn::Reply>, Unavailable>),
+    ListTxns(Result<Vec<txn::Listed>, Unavailable>),
+    EndTxns(Vec<EndResult>),
+    CommitInTxn(CommitInTxnResult),
     Metrics(Box<MetricsSnapshot>),
     Control(ControlReply),
     Done,

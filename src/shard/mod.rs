@@ -7,6 +7,7 @@ mod compact;
 mod fetch;
 mod lookup;
 mod maintain;
+mod markers;
 pub mod message;
 pub mod metrics;
 mod produce;
@@ -14,6 +15,7 @@ pub mod serve;
 pub mod sessions;
 pub mod timing;
 mod topics;
+pub mod transactional;
 mod wait;
 
 use std::cell::{Cell, RefCell};
@@ -25,6 +27,7 @@ use std::time::Instant;
 
 use crate::cluster::{ControlReply, ControlRequest, Image};
 use crate::coordinator::group::Groups;
+use crate::coordinator::txn::Transactions;
 use crate::log::{Lsn, ShardLog};
 use crate::model::settings::BrokerSettings;
 use crate::model::{PartitionId, shard_of};
@@ -66,6 +69,8 @@ pub struct Shard {
     /// Where the clock of deadlines begins.
     started: Instant,
     groups: Driver<Groups>,
+    transactions: Driver<Transactions>,
+    lanes: transactional::Lanes,
 }
 
 impl Shard {

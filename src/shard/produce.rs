@@ -2,14 +2,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use super::Shard;
-use super::message::{ProduceEntry, ProduceError, ProduceResult};
+use super::message::{ProduceEntry, ProduceError, ProduceResult, Transactional};
 use super::timing::Appending;
-use crate::log::Lsn;
-use crate::partition::{AppendError, Appended};
+use crate::log::{Lsn, ShardLog};
+use crate::model::PartitionId;
+use crate::partition::{AppendError, Appended, Replica};
 use crate::rt::{self, Ticks};
 use crate::wire::batch::BatchHeader;
 
@@ -120,27 +122,52 @@ impl Shard {
         appending.commit_ns = ended.since(began.max(appended));
     }
 
+    /// As [`Self::produce`], in the transaction that the request names, if any.
+    pub fn produce_for(
+        self: &Rc<Self>,
+        transaction: Option<Transactional>,
+        entries: Vec<ProduceEntry>,
+        wait: bool,
+    ) -> Pin<Box<dyn Future<Output = Vec<ProduceResult>>>> {
+        match transaction {
+            None => Box::pin(self.produce(entries, wait)),
+            Some(transaction) => Box::pin(self.produce_in(transaction, entries, wait)),
+        }
+    }
+
     fn append_all(&self, entries: Vec<ProduceEntry>) -> Vec<ProduceResult> {
         let now = rt::unix_ms();
         entries.into_iter().map(|entry| self.append(entry, now)).collect()
     }
 
-    pub(super) fn append(&self, entry: ProduceEntry, now: i64) -> ProduceResult {
-        let replica = self.replica(entry.partition).ok_or(ProduceError::UnknownPartition)?;
-        let was_durable = !replica.is_undurable();
+    fn append(&self, entry: ProduceEntry, now: i64) -> ProduceResult {
         let (bytes, records) =
             (entry.records.len(), BatchHeader::parse(&entry.records).map_or(0, |h| h.record_count));
-        let appended = replica.append(&self.store, entry.records, now, None)?;
+        let appended = self.append_to(entry.partition, |replica, store| {
+            replica.append(store, entry.records, now, entry.guard)
+        })?;
+        self.metrics.produced(records.max(0) as u64, bytes);
+        Ok(appended)
+    }
+
+    /// Appends to a partition of this shard, and sees to it that the commit is followed.
+    pub(super) fn append_to(
+        &self,
+        partition: PartitionId,
+        append: impl FnOnce(&Replica, &ShardLog) -> Result<Appended, AppendError>,
+    ) -> ProduceResult {
+        let replica = self.replica(partition).ok_or(ProduceError::UnknownPartition)?;
+        let was_durable = !replica.is_undurable();
+        let appended = append(&replica, &self.store)?;
         if was_durable && replica.is_undurable() {
             self.undurable.borrow_mut().push(replica);
         }
-        self.metrics.produced(records.max(0) as u64, bytes);
         self.appended.notify_all();
         Ok(appended)
     }
 
     /// Waits for the commit that covers all results; if the journal fails, they become errors.
-    async fn make_durable(&self, results: &mut [ProduceResult]) {
+    pub(super) async fn make_durable(&self, results: &mut [ProduceResult]) {
         let Some(lsn) = results.iter().flatten().filter_map(|a| a.lsn).max() else { return };
         let Err(reason) = self.durable(lsn).await else { return };
         for result in results {

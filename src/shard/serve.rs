@@ -15,6 +15,7 @@ use super::metrics::{Gauges, JournalSnapshot, ShardMetrics};
 use super::sessions::Sessions;
 use crate::cluster::Image;
 use crate::coordinator::group::Groups;
+use crate::coordinator::txn::Transactions;
 use crate::log::{LogError, LogSettings, RecoveredPartition, ShardLog};
 use crate::model::PartitionId;
 use crate::model::settings::BrokerSettings;
@@ -76,6 +77,11 @@ impl Shard {
                 |shard| Groups::new(shard.settings.groups.clone()),
                 |_, _, none| match none {},
             ),
+            transactions: Driver::new(
+                |shard| Transactions::new(shard.settings.transactions.clone()),
+                super::markers::perform,
+            ),
+            lanes: super::transactional::Lanes::default(),
         });
         for partition in recovered {
             shard.adopt(partition);
@@ -123,13 +129,14 @@ impl Shard {
         rt::spawn(self.clone().maintain());
         self.start_driver(Shard::groups);
         rt::spawn(self.clone().compact());
+        self.start_driver(Shard::transactions);
     }
 
     fn serve(self: &Rc<Self>, from: mesh::From, request: Request, serve_connection: ServeConnection) {
         rt::stall::running("mesh");
         match request {
-            Request::Produce { entries, wait } => {
-                let produced = self.produce(entries, wait);
+            Request::Produce { entries, wait, transaction } => {
+                let produced = self.produce_for(transaction, entries, wait);
                 let port = self.port.clone();
                 let shard = self.clone();
                 rt::spawn(async move {
@@ -142,6 +149,11 @@ impl Shard {
                 let answer = self.coordinate(Shard::groups, partition, *request);
                 let port = self.port.clone();
                 rt::spawn(async move { port.reply(from, Reply::Group(answer.await.map(Box::new))) });
+            }
+            Request::Txn(partition, request) => {
+                let answer = self.coordinate(Shard::transactions, partition, *request);
+                let port = self.port.clone();
+                rt::spawn(async move { port.reply(from, Reply::Txn(answer.await.map(Box::new))) });
             }
             Request::Connection(socket) => {
                 serve_connection(self, socket);
@@ -173,6 +185,9 @@ impl Shard {
                 self.apply_image(image).await;
                 Reply::Done
             }
+            Request::CommitInTxn(commit) => Reply::CommitInTxn(self.commit_in_local(*commit).await),
+            Request::ListTxns(filter) => Reply::ListTxns(self.list_transactions_here(&filter)),
+            Request::EndTxns(ends) => Reply::EndTxns(self.end_local(ends).await),
             Request::ListGroups(filter) => Reply::ListGroups(self.list_groups_here(&filter)),
             Request::Metrics => Reply::Metrics(Box::new(self.measure())),
             Request::Stop => {
@@ -180,9 +195,11 @@ impl Shard {
                 self.stop.notify_all();
                 Reply::Done
             }
-            Request::Produce { .. } | Request::Watch { .. } | Request::Group(..) | Request::Connection(_) => {
-                unreachable!("served without waiting")
-            }
+            Request::Produce { .. }
+            | Request::Watch { .. }
+            | Request::Group(..)
+            | Request::Txn(..)
+            | Request::Connection(_) => unreachable!("served without waiting"),
             Request::Control(_) => unreachable!("sent to the control thread only"),
         }
     }
@@ -227,6 +244,7 @@ impl Shard {
         let deleted = before.topics().filter(|topic| image.topic_by_id(topic.id).is_none());
         let deleted: Vec<String> = deleted.map(|topic| topic.name.to_string()).collect();
         self.follow_topic(Shard::groups, image);
+        self.follow_topic(Shard::transactions, image);
         if !deleted.is_empty() {
             self.forget_topics(Shard::groups, &deleted);
         }

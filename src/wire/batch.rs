@@ -271,24 +271,6 @@ pub fn stamp(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
     batch[LEADER_EPOCH..LEADER_EPOCH + 4].copy_from_slice(&leader_epoch.to_be_bytes());
 }
 
-/// Fills in the header of a batch of the broker's own, whose `count` records follow it, and its checksum.
-pub fn write_header(batch: &mut [u8], attributes: i16, count: i32, now_ms: i64, producer: (i64, i16)) {
-    let length = (batch.len() - PREFIX_SIZE) as i32;
-    let mut put = |at: usize, bytes: &[u8]| batch[at..at + bytes.len()].copy_from_slice(bytes);
-    put(8, &length.to_be_bytes());
-    put(MAGIC, &[2]);
-    put(ATTRIBUTES, &attributes.to_be_bytes());
-    put(LAST_OFFSET_DELTA, &(count - 1).to_be_bytes());
-    put(BASE_TIMESTAMP, &now_ms.to_be_bytes());
-    put(MAX_TIMESTAMP, &now_ms.to_be_bytes());
-    put(PRODUCER_ID, &producer.0.to_be_bytes());
-    put(PRODUCER_EPOCH, &producer.1.to_be_bytes());
-    put(BASE_SEQUENCE, &(-1_i32).to_be_bytes());
-    put(RECORD_COUNT, &count.to_be_bytes());
-    let crc = checksum(batch);
-    batch[CRC..CRC + 4].copy_from_slice(&crc.to_be_bytes());
-}
-
 /// Makes the broker's clock the batch's time, for every record in it, and renews the checksum.
 pub fn stamp_log_append_time(batch: &mut [u8], ms: i64) {
     batch[ATTRIBUTES + 1] |= LOG_APPEND_TIME as u8;

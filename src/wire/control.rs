@@ -6,10 +6,11 @@
 //! value: version i16 = 0 │ coordinator epoch i32
 //! ```
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 
-use super::batch::{self, BatchHeader, HEADER_SIZE};
+use super::batch::BatchHeader;
 use super::record;
+use super::records::{BatchBuilder, BatchMark};
 
 const KEY_VERSION: i16 = 0;
 const VALUE_VERSION: i16 = 0;
@@ -23,22 +24,19 @@ pub struct EndMarker {
     pub coordinator_epoch: i32,
 }
 
-/// The marker's batch, stamped with its time; offset and leader epoch are still to be stamped.
+/// The marker's batch; offset and leader epoch are still to be stamped.
 pub fn encode(marker: EndMarker, producer_id: i64, producer_epoch: i16, now_ms: i64) -> BytesMut {
-    let kind = if marker.commit { COMMIT } else { ABORT };
-    let mut bytes = BytesMut::with_capacity(HEADER_SIZE + 17);
-    bytes.put_bytes(0, HEADER_SIZE);
-    // Length 16, no attributes, no deltas, a key of 4 bytes; further down a value of 6, and no headers.
-    bytes.put_slice(&[32, 0, 0, 0, 8]);
-    bytes.put_i16(KEY_VERSION);
-    bytes.put_i16(kind);
-    bytes.put_u8(12);
-    bytes.put_i16(VALUE_VERSION);
-    bytes.put_i32(marker.coordinator_epoch);
-    bytes.put_u8(0);
-    let attributes = batch::TRANSACTIONAL | batch::CONTROL;
-    batch::write_header(&mut bytes, attributes, 1, now_ms, (producer_id, producer_epoch));
-    bytes
+    let mut key = [0; 4];
+    key[..2].copy_from_slice(&KEY_VERSION.to_be_bytes());
+    key[2..].copy_from_slice(&if marker.commit { COMMIT } else { ABORT }.to_be_bytes());
+    let mut value = [0; 6];
+    value[..2].copy_from_slice(&VALUE_VERSION.to_be_bytes());
+    value[2..].copy_from_slice(&marker.coordinator_epoch.to_be_bytes());
+    let mark =
+        BatchMark { producer_id, producer_epoch, base_sequence: -1, transactional: true, control: true };
+    let mut builder = BatchBuilder::new(now_ms, mark);
+    builder.push(Some(&key), Some(&value));
+    builder.finish()
 }
 
 /// Reads the marker of a stored batch; `None` if the batch holds none, or one that this build does not know.
@@ -62,6 +60,7 @@ pub fn decode(batch: &[u8], header: &BatchHeader) -> Option<EndMarker> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::batch;
 
     #[test]
     fn markers_return() {

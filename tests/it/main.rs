@@ -17,3 +17,4 @@ mod offsets;
 mod process;
 mod produce;
 mod storage;
+mod transactions;

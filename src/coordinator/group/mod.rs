@@ -30,7 +30,7 @@ use std::collections::HashMap;
 
 use self::state::{Group, Phase};
 pub use self::types::*;
-use super::{Effects, Machine, Replayed, Token};
+use super::{Effects, Machine, ProducerStamp, Replayed, Token};
 use crate::model::settings::GroupSettings;
 
 /// The groups of one partition.
@@ -156,20 +156,29 @@ impl Groups {
         results
     }
 
-    fn commit(&mut self, token: Token, commit: &Commit, fx: &mut Effects<Self>) {
+    fn commit(
+        &mut self,
+        token: Token,
+        commit: &Commit,
+        producer: Option<ProducerStamp>,
+        fx: &mut Effects<Self>,
+    ) {
         let from = &commit.from;
         if !self.groups.contains_key(&from.group) && from.generation >= 0 {
-            let why =
-                if commit.says_not_found { GroupError::NotFound } else { GroupError::IllegalGeneration };
+            let why = if commit.says_not_found && producer.is_none() {
+                GroupError::NotFound
+            } else {
+                GroupError::IllegalGeneration
+            };
             return fx.reply(token, Reply::Commit(Err(why)));
         }
         let cx = &mut Cx { settings: &self.settings, fx };
         if let Some(group) = self.groups.get_mut(&from.group) {
-            return offsets::commit(group, token, commit, cx);
+            return offsets::commit(group, token, commit, producer, cx);
         }
         // Who commits without being a member makes a group that has offsets and nothing else.
         let mut group = Group::new(from.group.clone(), cx.fx.wall);
-        offsets::commit(&mut group, token, commit, cx);
+        offsets::commit(&mut group, token, commit, producer, cx);
         if !group.is_disposable() {
             self.groups.insert(from.group.clone(), group);
         }
@@ -324,7 +333,8 @@ impl Machine for Groups {
                 let results = self.leave(&group, &members, fx);
                 fx.reply(token, Reply::Leave(results));
             }
-            Request::Commit(commit) => self.commit(token, &commit, fx),
+            Request::Commit(commit) => self.commit(token, &commit, None, fx),
+            Request::CommitInTxn(commit, producer) => self.commit(token, &commit, Some(producer), fx),
             Request::Fetch(fetch) => {
                 let fetched = offsets::fetch(self.groups.get(&fetch.group), &fetch);
                 fx.reply_settled(token, Reply::Fetch(fetched));

@@ -11,7 +11,7 @@ use super::types::{
     Commit, CommitPartition, Fetch, FetchedOffset, FetchedTopic, GroupError, Member, Name, Reply,
 };
 use super::{Cx, Groups};
-use crate::coordinator::{Effects, Ms, Record, Token};
+use crate::coordinator::{Effects, Ms, ProducerStamp, Record, Token};
 use crate::model::TopicId;
 
 type ByPartition = BTreeMap<i32, StoredOffset>;
@@ -128,11 +128,19 @@ fn utf16_len(text: &str) -> usize {
     text.encode_utf16().count()
 }
 
-pub fn commit(group: &mut Group, token: Token, commit: &Commit, cx: &mut Cx<'_>) {
-    if let Err(why) = check_commit(group, &commit.from, false) {
+/// Takes a commit; of a producer's transaction, if there is one.
+pub fn commit(
+    group: &mut Group,
+    token: Token,
+    commit: &Commit,
+    producer: Option<ProducerStamp>,
+    cx: &mut Cx<'_>,
+) {
+    if let Err(why) = check_commit(group, &commit.from, producer.is_some()) {
         return cx.fx.reply_settled(token, Reply::Commit(Err(why)));
     }
-    if matches!(group.phase, Phase::Stable | Phase::Preparing) {
+    cx.fx.producer = producer;
+    if producer.is_none() && matches!(group.phase, Phase::Stable | Phase::Preparing) {
         super::rebalance::touch_session(group, &commit.from.member, cx);
     }
     let expires_at = (commit.retention_ms >= 0).then(|| cx.fx.wall.saturating_add(commit.retention_ms));
@@ -145,7 +153,10 @@ pub fn commit(group: &mut Group, token: Token, commit: &Commit, cx: &mut Cx<'_>)
             let mut offset = stored(partition, topic.id, cx.fx.wall, expires_at);
             let record = codec::offset_record(&group.id, &topic.name, partition.index, &offset);
             offset.record_offset = cx.fx.write(record);
-            group.offsets.commit(&topic.name, partition.index, offset);
+            match producer {
+                Some(p) => group.offsets.commit_pending(p.id, &topic.name, partition.index, offset),
+                None => group.offsets.commit(&topic.name, partition.index, offset),
+            }
             Ok(())
         };
         results.push(topic.partitions.iter().map(one).collect());

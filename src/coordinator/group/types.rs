@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::coordinator::ProducerStamp;
 use crate::model::TopicId;
 
 /// A name that is stored: of a group, a member, a protocol, a topic.
@@ -50,10 +51,18 @@ pub enum Request {
     Join(Join),
     Sync(Sync),
     Heartbeat(Member),
-    Leave { group: Name, members: Vec<Leaving> },
+    Leave {
+        group: Name,
+        members: Vec<Leaving>,
+    },
     Commit(Commit),
+    /// Offsets that count once the producer's transaction commits.
+    CommitInTxn(Commit, ProducerStamp),
     Fetch(Fetch),
-    DeleteOffsets { group: Name, topics: Vec<(Name, Vec<i32>)> },
+    DeleteOffsets {
+        group: Name,
+        topics: Vec<(Name, Vec<i32>)>,
+    },
     Describe(Name),
     Delete(Name),
 }

@@ -64,10 +64,11 @@ async fn replay<M: Machine>(replica: &Replica, machine: &mut M) -> Result<u64, L
     if let Some(why) = replica.log.needs_repair() {
         return Err(LoadError::NeedsRepair((*why).into()));
     }
-    let end = replica.log.end_offset();
     let mut at = replica.log.start_offset();
     let mut count = 0;
-    while at < end {
+    // Ends of transactions may be appended meanwhile: the last look is at the log as it is then.
+    while at < replica.log.end_offset() {
+        let end = replica.log.end_offset();
         let slices = replica.log.read(at, end, READ_BYTES, true).await?;
         let before = at;
         for slice in slices {

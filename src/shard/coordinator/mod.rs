@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::Shard;
-use super::message::ProduceEntry;
 use crate::cluster::Image;
 use crate::coordinator::{Answer, Effects, Machine, Ms, Record, TimerHeap, Token};
 use crate::log::Lsn;
@@ -204,7 +203,7 @@ impl Shard {
         let mark = fx.producer.map_or_else(BatchMark::default, |stamp| BatchMark {
             producer_id: stamp.id,
             producer_epoch: stamp.epoch,
-            base_sequence: 0,
+            base_sequence: -1,
             transactional: true,
             control: false,
         });
@@ -238,6 +237,20 @@ impl Shard {
         }
     }
 
+    /// Something was appended to a machine's partition past it: tells the machine, whose replies rest on it from now on.
+    pub(super) fn step_after<M: Machine>(
+        self: &Rc<Self>,
+        get: Get<M>,
+        partition: PartitionId,
+        appended: Option<Lsn>,
+        event: impl FnOnce(&mut M, &mut Effects<M>),
+    ) {
+        if let Some(Slot::Active { written, .. }) = get(self).slots.borrow_mut().get_mut(&partition) {
+            *written = appended.or(*written);
+        }
+        self.step(get, partition, event);
+    }
+
     /// Appends records in as few batches as the topic allows; returns the journal position to wait for.
     fn append_records(
         &self,
@@ -260,8 +273,10 @@ impl Shard {
                 batch.push(key, value);
                 rest = after;
             }
-            let entry = ProduceEntry { partition, records: batch.finish() };
-            lsn = self.append(entry, now).map_err(|e| e.to_string())?.lsn.or(lsn);
+            let records = batch.finish();
+            let appended =
+                self.append_to(partition, |replica, store| replica.append_internal(store, records, now));
+            lsn = appended.map_err(|e| e.to_string())?.lsn.or(lsn);
         }
         Ok(lsn)
     }

@@ -1,0 +1,46 @@
+//! AddOffsetsToTxn: a producer is about to commit a group's offsets in its transaction.
+
+use kafka_wire::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse};
+
+use super::common::build;
+use super::find_coordinator::ensure_topic;
+use super::groups::name;
+use super::{Cx, transactions};
+use crate::cluster::internal::CONSUMER_OFFSETS;
+use crate::coordinator::txn::{Producer, Reply, Request, Version};
+use crate::wire::ErrorCode;
+
+const FENCED_FROM: i16 = 2;
+
+pub async fn handle(cx: &Cx, request: AddOffsetsToTxnRequest) -> AddOffsetsToTxnResponse {
+    let added = add(cx, &request).await;
+    build(|r: &mut AddOffsetsToTxnResponse| {
+        if let Err(error) = added {
+            cx.count(error);
+            r.error_code = error.code();
+        }
+    })
+}
+
+async fn add(cx: &Cx, request: &AddOffsetsToTxnRequest) -> Result<(), ErrorCode> {
+    if request.transactional_id.is_empty() {
+        return Err(ErrorCode::InvalidRequest);
+    }
+    ensure_topic(cx, CONSUMER_OFFSETS).await?;
+    let coordinator = cx.shard.coordinator_of(CONSUMER_OFFSETS, &request.group_id);
+    let partition = coordinator.ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let id = name(&request.transactional_id);
+    let asked = Request::Add {
+        id: id.clone(),
+        producer: Producer { id: request.producer_id, epoch: request.producer_epoch },
+        partitions: vec![(CONSUMER_OFFSETS.into(), partition.index)],
+        version: Version::V0,
+        verify: false,
+    };
+    let Reply::Added(added) = cx.shard.transaction(&id, asked).await.map_err(transactions::unavailable)?
+    else {
+        unreachable!("answered in kind")
+    };
+    let each = added.and_then(|each| each.into_iter().collect());
+    each.map_err(|error| transactions::code_before(error, cx.version, FENCED_FROM))
+}

@@ -1,0 +1,52 @@
+//! EndTxn: a producer commits or aborts its transaction. From version 5 on it goes on with the epoch that it is told.
+
+use kafka_wire::{EndTxnRequest, EndTxnResponse};
+
+use super::common::build;
+use super::groups::name;
+use super::{Cx, transactions};
+use crate::coordinator::txn::{Producer, Reply, Request, Version};
+use crate::wire::ErrorCode;
+
+/// From here on each transaction has an epoch of its own (KIP-890).
+const V2_FROM: i16 = 5;
+const FENCED_FROM: i16 = 2;
+
+pub async fn handle(cx: &Cx, request: EndTxnRequest) -> EndTxnResponse {
+    let ended = end(cx, &request).await;
+    build(|r: &mut EndTxnResponse| {
+        (r.producer_id, r.producer_epoch) = (-1, -1);
+        match ended {
+            Ok(producer) if cx.version >= V2_FROM => {
+                (r.producer_id, r.producer_epoch) = (producer.id, producer.epoch);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                cx.count(error);
+                r.error_code = error.code();
+            }
+        }
+    })
+}
+
+async fn end(cx: &Cx, request: &EndTxnRequest) -> Result<Producer, ErrorCode> {
+    if request.transactional_id.is_empty() {
+        return Err(ErrorCode::InvalidRequest);
+    }
+    let id = name(&request.transactional_id);
+    let version = if cx.version >= V2_FROM { Version::V2 } else { Version::V0 };
+    let producer = Producer { id: request.producer_id, epoch: request.producer_epoch };
+    let reply = transactions::ask(cx, &id, |fresh| Request::End {
+        id: id.clone(),
+        producer,
+        commit: request.committed,
+        version,
+        fresh,
+    });
+    match reply.await? {
+        Reply::Producer(producer) => {
+            producer.map_err(|error| transactions::code_before(error, cx.version, FENCED_FROM))
+        }
+        _ => Err(ErrorCode::ConcurrentTransactions),
+    }
+}

@@ -1,0 +1,48 @@
+//! ListTransactions: the transactional ids that this broker coordinates (KIP-664), filtered by producer, state and how
+//! long a transaction has been open.
+
+use kafka_wire::list_transactions_response::TransactionState;
+use kafka_wire::{ListTransactionsRequest, ListTransactionsResponse};
+use kafka_wire_core::StrBytes;
+
+use super::common::build;
+use super::groups::wire;
+use super::{Cx, transactions};
+use crate::coordinator::txn::{ListFilter, State};
+
+const DURATION_FROM: i16 = 1;
+
+pub async fn handle(cx: &Cx, request: ListTransactionsRequest) -> ListTransactionsResponse {
+    let (states, unknown): (Vec<StrBytes>, Vec<StrBytes>) = request
+        .state_filters
+        .into_iter()
+        .partition(|name| State::ALL.iter().any(|s| s.name() == name.as_str()));
+    // Unknown states exclude everything, they do not widen the filter.
+    let nothing = states.is_empty() && !unknown.is_empty();
+    let filter = ListFilter {
+        producer_ids: request.producer_id_filters,
+        states: states.iter().map(|name| name.as_str().to_owned()).collect(),
+        longer_than_ms: if cx.version >= DURATION_FROM { request.duration_filter } else { -1 },
+    };
+    let listed = if nothing { Ok(Vec::new()) } else { cx.shard.list_transactions(&filter).await };
+    build(|r: &mut ListTransactionsResponse| {
+        r.unknown_state_filters = unknown;
+        match listed {
+            Ok(listed) => {
+                let one = |listed: crate::coordinator::txn::Listed| {
+                    build(|s: &mut TransactionState| {
+                        s.transactional_id = wire(&listed.id);
+                        s.producer_id = listed.producer_id;
+                        s.transaction_state = StrBytes::from(listed.state);
+                    })
+                };
+                r.transaction_states = listed.into_iter().map(one).collect();
+            }
+            Err(why) => {
+                let error = transactions::unavailable(why);
+                cx.count(error);
+                r.error_code = error.code();
+            }
+        }
+    })
+}

@@ -1,0 +1,62 @@
+//! What the handlers of the transaction APIs share: refusals in Kafka's codes, and asking a coordinator that may need a
+//! fresh producer id.
+
+use super::Cx;
+use super::init_producer_id::next_id;
+use crate::coordinator::txn::{Name, Reply, Request, TxnError};
+use crate::shard::coordinator::Unavailable;
+use crate::shard::transactional::NotInTransaction;
+use crate::wire::ErrorCode;
+
+pub fn code(error: TxnError) -> ErrorCode {
+    match error {
+        TxnError::WrongProducer => ErrorCode::InvalidProducerIdMapping,
+        TxnError::Fenced => ErrorCode::ProducerFenced,
+        TxnError::Concurrent => ErrorCode::ConcurrentTransactions,
+        TxnError::InvalidState => ErrorCode::InvalidTxnState,
+        TxnError::InvalidTimeout => ErrorCode::InvalidTransactionTimeout,
+        TxnError::NotOfTransaction => ErrorCode::TransactionAbortable,
+        TxnError::NotFound => ErrorCode::TransactionalIdNotFound,
+        TxnError::TooLarge => ErrorCode::UnknownServerError,
+    }
+}
+
+/// As [`code`], for clients from before they knew of fenced producers (KIP-588).
+pub fn code_before(error: TxnError, version: i16, knows_fenced_from: i16) -> ErrorCode {
+    match code(error) {
+        ErrorCode::ProducerFenced if version < knows_fenced_from => ErrorCode::InvalidProducerEpoch,
+        code => code,
+    }
+}
+
+pub fn unavailable(why: Unavailable) -> ErrorCode {
+    match why {
+        Unavailable::Loading => ErrorCode::CoordinatorLoadInProgress,
+        Unavailable::NotHere | Unavailable::Failed => ErrorCode::NotCoordinator,
+    }
+}
+
+/// Why a batch or an offset is not taken into a transaction. Older clients know fewer words: they are told something
+/// that makes them try again, or give the transaction up.
+pub fn not_in(why: NotInTransaction, implicit: bool, knows_abortable: bool) -> ErrorCode {
+    match why {
+        NotInTransaction::Refused(TxnError::Concurrent) if !implicit => ErrorCode::NotEnoughReplicas,
+        NotInTransaction::Refused(TxnError::NotOfTransaction) if !knows_abortable => {
+            ErrorCode::InvalidTxnState
+        }
+        NotInTransaction::Refused(TxnError::Fenced) => ErrorCode::InvalidProducerEpoch,
+        NotInTransaction::Refused(error) => code(error),
+        NotInTransaction::Unavailable(_) | NotInTransaction::TooMany => ErrorCode::NotEnoughReplicas,
+        NotInTransaction::SeveralProducers => ErrorCode::InvalidProducerIdMapping,
+    }
+}
+
+/// Asks the id's coordinator, a second time with a fresh producer id if it needs one.
+pub async fn ask(cx: &Cx, id: &Name, request: impl Fn(Option<i64>) -> Request) -> Result<Reply, ErrorCode> {
+    let reply = cx.shard.transaction(id, request(None)).await.map_err(unavailable)?;
+    if reply != Reply::NeedsProducerId {
+        return Ok(reply);
+    }
+    let fresh = next_id(cx).await?;
+    cx.shard.transaction(id, request(Some(fresh))).await.map_err(unavailable)
+}

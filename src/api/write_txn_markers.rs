@@ -1,0 +1,76 @@
+//! WriteTxnMarkers: ends transactions on partitions of this broker, whatever their coordinator says. For other brokers,
+//! and for tools that end what no coordinator knows of (KIP-664).
+
+use kafka_wire::write_txn_markers_request::WritableTxnMarker;
+use kafka_wire::write_txn_markers_response::{
+    WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
+};
+use kafka_wire::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
+
+use super::Cx;
+use super::common::build;
+use super::produce::append_error;
+use crate::model::PartitionId;
+use crate::partition::EndOfTxn;
+use crate::shard::message::{EndEntry, EndResult, ProduceError};
+use crate::wire::ErrorCode;
+use crate::wire::control::EndMarker;
+
+pub async fn handle(cx: &Cx, request: WriteTxnMarkersRequest) -> WriteTxnMarkersResponse {
+    let image = cx.shard.image();
+    let mut ends = Vec::new();
+    let mut response = WriteTxnMarkersResponse::default();
+    for marker in &request.markers {
+        let end = end(marker);
+        let topics = marker.topics.iter().map(|topic| {
+            let known = image.topic(&topic.name);
+            let partitions = topic.partition_indexes.iter().map(|index| {
+                let known = known.filter(|known| known.partition(*index).is_some());
+                if let Some(known) = known {
+                    let partition = PartitionId { topic: known.id, index: *index };
+                    ends.push(EndEntry { partition, end });
+                }
+                build(|p: &mut WritableTxnMarkerPartitionResult| {
+                    p.partition_index = *index;
+                    if known.is_none() {
+                        p.error_code = ErrorCode::UnknownTopicOrPartition.code();
+                    }
+                })
+            });
+            build(|t: &mut WritableTxnMarkerTopicResult| {
+                t.name = topic.name.clone();
+                t.partitions = partitions.collect();
+            })
+        });
+        response.markers.push(build(|r: &mut WritableTxnMarkerResult| {
+            r.producer_id = marker.producer_id;
+            r.topics = topics.collect();
+        }));
+    }
+    let mut results = cx.shard.end_transactions(&ends).await.into_iter();
+    let partitions = response.markers.iter_mut().flat_map(|m| &mut m.topics).flat_map(|t| &mut t.partitions);
+    for partition in partitions.filter(|p| p.error_code == 0) {
+        partition.error_code = results.next().map_or(ErrorCode::UnknownServerError, outcome).code();
+        cx.count(ErrorCode::from_code(partition.error_code));
+    }
+    response
+}
+
+fn end(marker: &WritableTxnMarker) -> EndOfTxn {
+    EndOfTxn {
+        producer_id: marker.producer_id,
+        producer_epoch: marker.producer_epoch,
+        marker: EndMarker { commit: marker.transaction_result, coordinator_epoch: marker.coordinator_epoch },
+        version: marker.transaction_version,
+    }
+}
+
+fn outcome(result: EndResult) -> ErrorCode {
+    match result {
+        Ok(_) => ErrorCode::None,
+        Err(ProduceError::Append(e)) => append_error(&e),
+        Err(ProduceError::UnknownPartition | ProduceError::NotInTransaction(_)) => {
+            ErrorCode::UnknownTopicOrPartition
+        }
+    }
+}

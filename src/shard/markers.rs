@@ -1,0 +1,191 @@
+//! Ends of transactions: what a coordinator decided, written to every partition, on whichever shard it lives.
+//!
+//! A coordinator's command is carried out until every partition has its marker durably; then the coordinator is told. If
+//! the process dies meanwhile, the coordinator's log still says what to do, and partitions take a marker twice.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Shard;
+use super::coordinator::{Driver, Unavailable};
+use super::message::{CommitInTxn, CommitInTxnResult, EndEntry, EndResult, Reply, Request};
+use super::transactional::{Asking, NO_SEQUENCE, NotInTransaction};
+use crate::coordinator::group::{self, Groups};
+use crate::coordinator::{Machine, ProducerStamp, txn};
+use crate::model::PartitionId;
+use crate::partition::{AppendError, EndOfTxn};
+use crate::rt;
+use crate::shard::message::ProduceError;
+use crate::wire::control::EndMarker;
+
+/// Between attempts at partitions that could not be written to.
+const RETRY: Duration = Duration::from_millis(200);
+
+impl Shard {
+    pub(in crate::shard) fn transactions(&self) -> &Driver<txn::Transactions> {
+        &self.transactions
+    }
+
+    /// Asks a transactional id's coordinator, on whichever shard.
+    pub async fn transaction(
+        self: &Rc<Self>,
+        id: &str,
+        request: txn::Request,
+    ) -> Result<txn::Reply, Unavailable> {
+        let Some(partition) = self.coordinator_of(txn::Transactions::TOPIC, id) else {
+            return Err(Unavailable::NotHere);
+        };
+        if self.owns(partition) {
+            return self.coordinate(Shard::transactions, partition, request).await;
+        }
+        match self.port.call(self.owner(partition), Request::Txn(partition, Box::new(request))).await {
+            Reply::Txn(answer) => answer.map(|reply| *reply),
+            _ => unreachable!("answered in kind"),
+        }
+    }
+
+    /// The transactional ids of every shard that pass the filters.
+    pub async fn list_transactions(
+        self: &Rc<Self>,
+        filter: &txn::ListFilter,
+    ) -> Result<Vec<txn::Listed>, Unavailable> {
+        let others = (0..self.count).filter(|shard| *shard != self.index);
+        let calls: Vec<_> =
+            others.map(|shard| self.port.call(shard, Request::ListTxns(filter.clone()))).collect();
+        let mut listed = self.list_transactions_here(filter)?;
+        for call in calls {
+            match call.await {
+                Reply::ListTxns(answer) => listed.extend(answer?),
+                _ => unreachable!("answered in kind"),
+            }
+        }
+        Ok(listed)
+    }
+
+    pub(in crate::shard) fn list_transactions_here(
+        &self,
+        filter: &txn::ListFilter,
+    ) -> Result<Vec<txn::Listed>, Unavailable> {
+        let wall = rt::unix_ms();
+        Ok(self.transactions.each(|machine| machine.list(filter, wall))?.into_iter().flatten().collect())
+    }
+
+    /// Ends transactions on partitions of any shard; durable when it returns.
+    pub async fn end_transactions(self: &Rc<Self>, ends: &[EndEntry]) -> Vec<EndResult> {
+        let answers = |reply| match reply {
+            Reply::EndTxns(answers) => answers,
+            _ => unreachable!("answered in kind"),
+        };
+        self.scatter(ends, |end| end.partition, Request::EndTxns, answers).await
+    }
+
+    pub(super) async fn end_local(self: &Rc<Self>, ends: Vec<EndEntry>) -> Vec<EndResult> {
+        let mut results: Vec<EndResult> = ends.iter().map(|end| self.append_end(*end)).collect();
+        self.make_durable(&mut results).await;
+        results
+    }
+
+    fn append_end(self: &Rc<Self>, EndEntry { partition, end }: EndEntry) -> EndResult {
+        let now = rt::unix_ms();
+        let appended = self.append_to(partition, |replica, store| replica.append_end(store, end, now))?;
+        if self.replica(partition).is_some_and(|replica| &*replica.topic == Groups::TOPIC) {
+            self.step_after(Shard::groups, partition, appended.lsn, |machine, _| {
+                machine.end_transaction(end.producer_id, end.marker.commit);
+            });
+        }
+        Ok(appended)
+    }
+
+    /// Commits a group's offsets in a transaction, which they count with from now on.
+    pub async fn commit_in(self: &Rc<Self>, commit: CommitInTxn) -> CommitInTxnResult {
+        let owner = self.owner(commit.partition);
+        if owner == self.index {
+            return self.commit_in_local(commit).await;
+        }
+        match self.port.call(owner, Request::CommitInTxn(Box::new(commit))).await {
+            Reply::CommitInTxn(result) => result,
+            _ => unreachable!("answered in kind"),
+        }
+    }
+
+    /// The transaction's coordinator has to know of the group's partition before the first offset is written, as for
+    /// any other partition; and a stale producer is refused before the group sees anything.
+    pub(super) async fn commit_in_local(self: &Rc<Self>, commit: CommitInTxn) -> CommitInTxnResult {
+        let CommitInTxn { partition, transaction, producer, commit } = commit;
+        let replica = self.replica(partition).ok_or(ProduceError::UnknownPartition)?;
+        replica.check_producer(producer.id, producer.epoch)?;
+        if !replica.is_open(producer.id) {
+            let asking = Asking::begin(&replica, producer, NO_SEQUENCE)?;
+            let place = vec![(replica.topic.clone(), partition.index)];
+            let answers = self.enlist(&transaction, producer, place).await?;
+            answers.into_iter().collect::<Result<(), _>>().map_err(NotInTransaction::from)?;
+            replica.check_producer(producer.id, producer.epoch)?;
+            asking.check()?;
+        }
+        let stamp = ProducerStamp { id: producer.id, epoch: producer.epoch };
+        let request = group::Request::CommitInTxn(commit, stamp);
+        Ok(self.coordinate(Shard::groups, partition, request).await.map(Box::new))
+    }
+}
+
+/// Carries out what a coordinator decided.
+pub(super) fn perform(shard: &Rc<Shard>, coordinator: PartitionId, command: txn::Command) {
+    let shard = shard.clone();
+    rt::spawn(async move {
+        if shard.write_markers(coordinator, &command).await {
+            let marked = txn::Request::Marked { id: command.id, producer: command.producer };
+            // A coordinator that is gone is loaded elsewhere, or at the next start, and asks again.
+            let _ = shard.coordinate(Shard::transactions, coordinator, marked).await;
+        }
+    });
+}
+
+impl Shard {
+    /// Whether every partition that still exists has its marker.
+    async fn write_markers(self: &Rc<Self>, coordinator: PartitionId, command: &txn::Command) -> bool {
+        let coordinator_epoch = self.replica(coordinator).map_or(0, |replica| replica.leader_epoch());
+        let end = EndOfTxn {
+            producer_id: command.producer.id,
+            producer_epoch: command.producer.epoch,
+            marker: EndMarker { commit: command.commit, coordinator_epoch },
+            version: command.version.level(),
+        };
+        let mut left = command.partitions.clone();
+        loop {
+            let image = self.image();
+            let ends: Vec<(EndEntry, txn::Partition)> = left
+                .into_iter()
+                .filter_map(|(topic, index)| {
+                    // A partition that was deleted needs no marker.
+                    let id = image.topic(&topic)?.id;
+                    let partition = PartitionId { topic: id, index };
+                    Some((EndEntry { partition, end }, (topic, index)))
+                })
+                .collect();
+            let entries: Vec<EndEntry> = ends.iter().map(|(entry, _)| *entry).collect();
+            let results = self.end_transactions(&entries).await;
+            left = Vec::new();
+            for ((_, partition), result) in ends.into_iter().zip(results) {
+                match result {
+                    Ok(_) | Err(ProduceError::UnknownPartition) => {}
+                    // Somebody newer ended it, or this coordinator's word does not count any more.
+                    Err(ProduceError::Append(AppendError::Producer(e))) => {
+                        log::warn!("{}: no marker for {}-{}: {e}", command.id, partition.0, partition.1);
+                        return false;
+                    }
+                    Err(e) => {
+                        log::warn!("{}: no marker yet for {}-{}: {e}", command.id, partition.0, partition.1);
+                        left.push(partition);
+                    }
+                }
+            }
+            if left.is_empty() {
+                return true;
+            }
+            if self.is_stopping() || self.store.journal().failed().is_some() {
+                return false;
+            }
+            rt::sleep(RETRY).await;
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Produce in a transaction: its coordinator must know of a partition before the first batch is appended there (KIP-890).
+//!
+//! ```text
+//!   batches of one producer ─▶ lane ─▶ which need the coordinator's word? ─▶ ask (version 2: add) ─▶ append ─▶ durable
+//! ```
+//! While one request of a producer asks, its later ones wait in line behind it: what a producer pipelines stays in
+//! order. When nothing needs asking, which is all but the first batch in a partition, the request is appended at once.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use super::Shard;
+use super::coordinator::Unavailable;
+use super::message::{ProduceEntry, ProduceResult, Transactional};
+use crate::coordinator::txn;
+use crate::partition::{AppendError, Guard, Replica};
+use crate::rt;
+use crate::wire::batch::BatchHeader;
+
+/// How long a coordinator is asked again while it ends the transaction before (Kafka's
+/// `add.partitions.to.txn.retry.backoff.max.ms` is 100); the client asks again after that.
+const PATIENCE: Duration = Duration::from_millis(100);
+const RETRY: Duration = Duration::from_millis(4);
+
+/// Of offsets, which are committed without sequences.
+pub(super) const NO_SEQUENCE: i32 = -1;
+
+/// Why a batch is not taken for one of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotInTransaction {
+    #[error("{0}")]
+    Refused(#[from] txn::TxnError),
+    #[error("{0}")]
+    Unavailable(#[from] Unavailable),
+    #[error("one request holds batches of several transactional producers")]
+    SeveralProducers,
+    #[error("too many transactions begin at once")]
+    TooMany,
+}
+
+/// Requests of one producer in the order in which they came, and who to wake when one is the first.
+type Lane = VecDeque<(u64, Option<Waker>)>;
+
+/// Requests of producers that wait for an earlier one, by producer.
+#[derive(Default)]
+pub(super) struct Lanes {
+    waiting: RefCell<HashMap<i64, Lane>>,
+}
+
+struct Place {
+    shard: Rc<Shard>,
+    producer_id: i64,
+    number: u64,
+}
+
+impl Lanes {
+    fn is_free(&self, producer_id: i64) -> bool {
+        !self.waiting.borrow().contains_key(&producer_id)
+    }
+
+    fn enter(&self, shard: &Rc<Shard>, producer_id: i64) -> Place {
+        let mut waiting = self.waiting.borrow_mut();
+        let lane = waiting.entry(producer_id).or_default();
+        let number = lane.back().map_or(0, |(number, _)| number + 1);
+        lane.push_back((number, None));
+        Place { shard: shard.clone(), producer_id, number }
+    }
+}
+
+impl Place {
+    async fn front(&self) {
+        std::future::poll_fn(|cx| {
+            let mut waiting = self.shard.lanes.waiting.borrow_mut();
+            let Some(lane) = waiting.get_mut(&self.producer_id) else { return Poll::Ready(()) };
+            if lane.front().is_none_or(|(number, _)| *number == self.number) {
+                return Poll::Ready(());
+            }
+            if let Some(entry) = lane.iter_mut().find(|(number, _)| *number == self.number) {
+                entry.1 = Some(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut waiting = self.shard.lanes.waiting.borrow_mut();
+        let Some(lane) = waiting.get_mut(&self.producer_id) else { return };
+        lane.retain(|(number, _)| *number != self.number);
+        match lane.front() {
+            Some((_, Some(waker))) => waker.wake_by_ref(),
+            Some(_) => {}
+            None => drop(waiting.remove(&self.producer_id)),
+        }
+    }
+}
+
+/// A guard that ends with whoever asked.
+pub(super) struct Asking {
+    replica: Rc<Replica>,
+    producer: txn::Producer,
+    guard: Guard,
+}
+
+impl Asking {
+    pub(super) fn begin(
+        replica: &Rc<Replica>,
+        producer: txn::Producer,
+        sequence: i32,
+    ) -> Result<Self, NotInTransaction> {
+        let guard = replica.begin_verification(producer.id, producer.epoch, sequence);
+        let guard = guard.ok_or(NotInTransaction::TooMany)?;
+        Ok(Self { replica: replica.clone(), producer, guard })
+    }
+
+    /// What was asked about is still as it was.
+    pub(super) fn check(&self) -> Result<(), AppendError> {
+        let producer = (self.producer.id, self.producer.epoch);
+        self.replica.check_guard(producer, NO_SEQUENCE, Some(self.guard))
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.replica.end_verification(self.producer.id, self.guard);
+    }
+}
+
+impl Shard {
+    /// As [`Shard::produce`], for a request that names its transactional id.
+    pub fn produce_in(
+        self: &Rc<Self>,
+        transaction: Transactional,
+        entries: Vec<ProduceEntry>,
+        wait: bool,
+    ) -> impl Future<Output = Vec<ProduceResult>> + use<> {
+        let producers: Vec<i64> =
+            entries.iter().filter_map(|entry| transactional(entry).map(|h| h.producer_id)).collect();
+        let several = producers.iter().any(|id| *id != producers[0]);
+        let held = producers.first().copied().filter(|id| {
+            !several && (!self.lanes.is_free(*id) || entries.iter().any(|entry| self.asks(entry).is_some()))
+        });
+        let shard = self.clone();
+        let stage = match held {
+            _ if several => Err((None, entries)),
+            Some(id) => Err((Some(self.lanes.enter(self, id)), entries)),
+            None => Ok(self.produce(entries, wait)),
+        };
+        async move {
+            match stage {
+                Ok(produced) => produced.await,
+                Err((None, entries)) => {
+                    entries.into_iter().map(|_| Err(NotInTransaction::SeveralProducers.into())).collect()
+                }
+                Err((Some(place), entries)) => {
+                    place.front().await;
+                    let asked = shard.ask(&transaction, entries).await;
+                    let produced = shard.produce(asked.granted, wait);
+                    // It is appended, or in line for memory: the next one may come.
+                    drop(place);
+                    let mut results = produced.await.into_iter();
+                    let refused = asked.refused.into_iter();
+                    let merged = refused.map(|refused| match refused {
+                        Some(why) => Err(why.into()),
+                        None => results.next().expect("a result for each granted entry"),
+                    });
+                    merged.collect()
+                }
+            }
+        }
+    }
+
+    /// The entry's replica and header, if its transaction's coordinator has to be asked.
+    fn asks(&self, entry: &ProduceEntry) -> Option<(Rc<Replica>, BatchHeader)> {
+        let header = transactional(entry)?;
+        let replica = self.replica(entry.partition)?;
+        replica.needs_verification(&header).then_some((replica, header))
+    }
+
+    async fn ask(self: &Rc<Self>, transaction: &Transactional, mut entries: Vec<ProduceEntry>) -> Asked {
+        let mut asked =
+            Asked { granted: Vec::new(), refused: vec![None; entries.len()], _guards: Vec::new() };
+        let mut questions: Vec<(usize, txn::Partition)> = Vec::new();
+        let mut producer = txn::Producer::NONE;
+        for (at, entry) in entries.iter_mut().enumerate() {
+            let Some((replica, header)) = self.asks(entry) else { continue };
+            producer = txn::Producer { id: header.producer_id, epoch: header.producer_epoch };
+            match Asking::begin(&replica, producer, header.base_sequence) {
+                Ok(asking) => {
+                    entry.guard = Some(asking.guard);
+                    questions.push((at, (replica.topic.clone(), entry.partition.index)));
+                    asked._guards.push(asking);
+                }
+                Err(why) => asked.refused[at] = Some(why),
+            }
+        }
+        if !questions.is_empty() {
+            let partitions = questions.iter().map(|(_, partition)| partition.clone()).collect();
+            let answer = self.enlist(transaction, producer, partitions).await;
+            for (nth, (at, _)) in questions.iter().enumerate() {
+                asked.refused[*at] = match &answer {
+                    Err(why) => Some(*why),
+                    Ok(each) => each.get(nth).and_then(|one| one.err()).map(NotInTransaction::from),
+                };
+            }
+        }
+        let granted = entries.into_iter().zip(&asked.refused).filter(|(_, refused)| refused.is_none());
+        asked.granted = granted.map(|(entry, _)| entry).collect();
+        asked
+    }
+
+    /// Adds partitions to a transaction, or asks whether they are in it.
+    pub async fn enlist(
+        self: &Rc<Self>,
+        transaction: &Transactional,
+        producer: txn::Producer,
+        partitions: Vec<txn::Partition>,
+    ) -> Result<Vec<Result<(), txn::TxnError>>, NotInTransaction> {
+        let until = rt::now() + PATIENCE;
+        loop {
+            let request = txn::Request::Add {
+                id: transaction.id.clone(),
+                producer,
+                partitions: partitions.clone(),
+                version: txn::Version::V2,
+                verify: !transaction.implicit,
+            };
+            match self.transaction(&transaction.id, request).await? {
+                txn::Reply::Added(Err(txn::TxnError::Concurrent)) if rt::now() < until => {
+                    rt::sleep(RETRY).await
+                }
+                txn::Reply::Added(answer) => return Ok(answer?),
+                _ => unreachable!("answered in kind"),
+            }
+        }
+    }
+}
+
+/// What the coordinator said of a request's entries.
+struct Asked {
+    granted: Vec<ProduceEntry>,
+    /// For each entry of the request, why it is not among them.
+    refused: Vec<Option<NotInTransaction>>,
+    /// Held until the batches are appended.
+    _guards: Vec<Asking>,
+}
+
+/// The header of a transactional batch.
+fn transactional(entry: &ProduceEntry) -> Option<BatchHeader> {
+    let header = BatchHeader::parse(&entry.records).ok()?;
+    (header.is_transactional() && header.has_producer_id()).then_some(header)
+}
