@@ -7,7 +7,7 @@
 //! the table and fails where the code does not.
 //!
 //! ```text
-//! {config, model} ← {rt, wire} ← log ← {partition, coordinator} ← cluster ← shard ← api ← {server, admin} ← boot ← cli
+//! {config, model} ← {rt, wire, security} ← log ← {partition, coordinator} ← cluster ← shard ← api ← {server, admin} ← boot ← cli
 //!                      wire    ← client ←──────────────────────────────────────────────────── cli, weir-perf
 //! ```
 //!
@@ -17,6 +17,7 @@
 //! | [`model`] | ids, limits, topic configs: the words of the domain | anywhere |
 //! | [`rt`] | tasks, timers, files, sockets, the mesh; the only importer of glommio and io_uring | shards |
 //! | [`wire`] | frames, batch headers, Produce and Fetch without copies; Kafka's error codes | anywhere |
+//! | [`security`] | quotas: whose limit applies, how long to wait; pure | anywhere |
 //! | [`log`] | one shard's journal, segments, cache, checkpoint, recovery, compaction | shards |
 //! | [`partition`] | one replica: what may be appended and read, producers, watchers | shards |
 //! | [`coordinator`] | consumer groups and transactions as pure state machines over an internal topic's partition | shards |
@@ -73,6 +74,7 @@ pub mod config;
 pub mod model;
 
 pub mod rt;
+pub mod security;
 pub mod wire;
 
 pub mod log;

@@ -60,7 +60,8 @@ const FUNCTION_LINES: usize = 70;
 const SLACK: usize = 40;
 
 /// Files of `src/api` that serve no API of their own.
-const API_HELPERS: &[&str] = &["mod", "table", "cx", "common", "features", "groups", "transactions"];
+const API_HELPERS: &[&str] =
+    &["mod", "table", "cx", "common", "features", "groups", "throttle", "transactions"];
 
 struct Source {
     path: String,

@@ -28,6 +28,7 @@ pub fn metrics(shards: &[MetricsSnapshot], process: &Process) -> String {
     super::stages::metrics(&mut text, shards);
     compaction(&mut text, shards);
     storage(&mut text, shards);
+    throttled(&mut text, shards);
     journal(&mut text, shards);
     memory(&mut text, shards);
     integrity(&mut text, shards);
@@ -205,6 +206,22 @@ fn compaction(text: &mut Text, shards: &[MetricsSnapshot]) {
     each_shard(text, shards, ("weir_compaction_removed_records_total", counter, help), |s| {
         s.compaction.records_removed
     });
+}
+
+fn throttled(text: &mut Text, shards: &[MetricsSnapshot]) {
+    let mut family = |name, help, value: fn(&(&'static str, u64, u64)) -> f64| {
+        text.family(name, Kind::Counter, help);
+        for shard in shards {
+            for throttled in &shard.throttled {
+                let labels = [("shard", &*shard.shard.to_string()), ("quota", throttled.0)];
+                text.sample(&labels, value(throttled));
+            }
+        }
+    };
+    let help = "Responses that told a client over its quota to wait.";
+    family("weir_throttled_responses_total", help, |t| t.1 as f64);
+    let help = "How long clients over their quota were told to wait, in all.";
+    family("weir_throttle_seconds_total", help, |t| t.2 as f64 / 1000.0);
 }
 
 fn journal(text: &mut Text, shards: &[MetricsSnapshot]) {

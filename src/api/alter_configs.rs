@@ -7,23 +7,30 @@ use kafka_wire_core::StrBytes;
 
 use super::Cx;
 use super::common::{build, code, message, whole_error};
-use super::describe_configs::{BROKER, TOPIC};
+use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
 use crate::cluster::{ConfigResource, ControlError, ControlErrorKind, ControlReply, ControlRequest};
-use crate::wire::ErrorCode;
+use crate::model::config_def::shorten;
 
 /// The resources of a request, each checked as far as the request alone allows.
 pub type Checked<T> = Vec<Result<(ConfigResource, T), ControlError>>;
 
 pub async fn handle(cx: &Cx, request: AlterConfigsRequest) -> AlterConfigsResponse {
-    let mut checked = check(&request);
+    let validate_only = request.validate_only;
+    let control = |resources| ControlRequest::AlterConfigs { resources, validate_only };
+    let results = alter(cx, check(&request), control).await;
+    answer(&request, results)
+}
+
+/// Asks the controller for the changes that pass; one result for each resource of the request.
+pub async fn alter<T: Default>(
+    cx: &Cx,
+    mut checked: Checked<T>,
+    control: impl FnOnce(Vec<(ConfigResource, T)>) -> ControlRequest,
+) -> Vec<Result<(), ControlError>> {
     let resources = take_good(&mut checked);
-    let control = ControlRequest::AlterConfigs { resources, validate_only: request.validate_only };
-    let results = merge(checked, cx.shard.control(control).await);
-    let response = answer(&request, results);
-    for result in &response.responses {
-        cx.count(ErrorCode::from_code(result.error_code));
-    }
-    response
+    let results = merge(checked, cx.shard.control(control(resources)).await);
+    results.iter().filter_map(|result| result.as_ref().err()).for_each(|error| cx.count(code(error)));
+    results
 }
 
 fn check(request: &AlterConfigsRequest) -> Checked<Vec<(String, String)>> {
@@ -63,9 +70,14 @@ pub fn target(resource_type: i8, name: &str) -> Result<ConfigResource, ControlEr
         BROKER if name.is_empty() => Ok(ConfigResource::Broker(None)),
         BROKER => match name.parse() {
             Ok(id) => Ok(ConfigResource::Broker(Some(id))),
-            Err(_) => refuse("Node id must be an integer.".into()),
+            Err(_) => refuse(format!("Node id must be an integer, but it is: {}", shorten(name))),
         },
-        other => refuse(format!("Resources of type {other} have no configuration that can be changed here.")),
+        GROUP if name.is_empty() => refuse("Default group resources are not allowed.".into()),
+        GROUP => Ok(ConfigResource::Group(name.to_string())),
+        CLIENT_METRICS if name.is_empty() => refuse("Subscription name can't be empty".into()),
+        CLIENT_METRICS => Ok(ConfigResource::ClientMetrics(name.to_string())),
+        BROKER_LOGGER => refuse("This broker has no loggers that a client could read or set.".into()),
+        other => refuse(format!("Unknown resource type {other}")),
     }
 }
 

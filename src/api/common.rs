@@ -29,7 +29,7 @@ pub fn code(error: &ControlError) -> ErrorCode {
         Kind::InvalidReplicaAssignment => ErrorCode::InvalidReplicaAssignment,
         Kind::InvalidConfig => ErrorCode::InvalidConfig,
         Kind::InvalidRequest => ErrorCode::InvalidRequest,
-        Kind::TooManyPartitions => ErrorCode::PolicyViolation,
+        Kind::TooManyPartitions | Kind::TooMany => ErrorCode::PolicyViolation,
         Kind::Unavailable => ErrorCode::KafkaStorageError,
     }
 }

@@ -16,6 +16,7 @@ use crate::cluster::{Image, Topic};
 use crate::model::BrokerSettings;
 use crate::model::broker_config::{BrokerConfig, broker_config, broker_configs, static_value};
 use crate::model::config_def::ConfigDef;
+use crate::model::resource_configs::{CLIENT_METRICS_CONFIGS, GROUP_CONFIGS};
 use crate::model::topic_config::{TOPIC_CONFIGS, topic_config};
 use crate::wire::ErrorCode;
 
@@ -23,12 +24,15 @@ pub const TOPIC: i8 = 2;
 pub const BROKER: i8 = 4;
 pub const BROKER_LOGGER: i8 = 8;
 pub const CLIENT_METRICS: i8 = 16;
+pub const GROUP: i8 = 32;
 
 const FROM_TOPIC: i8 = 1;
 const FROM_BROKER: i8 = 2;
 const FROM_EVERY_BROKER: i8 = 3;
 const FROM_STATIC: i8 = 4;
 const FROM_DEFAULT: i8 = 5;
+const FROM_CLIENT_METRICS: i8 = 7;
+const FROM_GROUP: i8 = 8;
 
 /// Types and documentation are told from here on.
 const TYPES_FROM: i16 = 3;
@@ -93,7 +97,7 @@ pub fn topic_entries(image: &Image, settings: &BrokerSettings, topic: &Topic) ->
 fn broker_sources(image: &Image, settings: &BrokerSettings, config: &BrokerConfig) -> Vec<Source> {
     let name = config.def.name;
     let dynamic = |owner, from| {
-        let value = image.broker_overrides.get(&owner)?.get(name)?;
+        let value = image.overrides.get(&owner)?.get(name)?;
         Some(Source { from, name, value: value.clone() })
     };
     let fixed = static_value(settings, config).map(|value| Source { from: FROM_STATIC, name, value });
@@ -119,9 +123,23 @@ fn broker_entries(image: &Image, settings: &BrokerSettings) -> Vec<Entry> {
     broker_configs().iter().map(entry).collect()
 }
 
+/// What was set on a group or a subscription, over the defaults.
+fn own_entries(image: &Image, owner: &Owner, defs: &[ConfigDef], from: i8) -> Vec<Entry> {
+    let overrides = image.overrides.get(owner);
+    let entry = |def: &ConfigDef| {
+        let own = overrides.and_then(|overrides| overrides.get(def.name));
+        let own = own.map(|value| Source { from, name: def.name, value: value.clone() });
+        // Kafka names the default of a group's config among its synonyms, that of a subscription's not.
+        let default = Source { from: FROM_DEFAULT, name: def.name, value: def.default.to_owned() };
+        let default = (from == FROM_GROUP).then_some(default);
+        Entry { def: *def, read_only: false, sources: own.into_iter().chain(default).collect() }
+    };
+    defs.iter().map(entry).collect()
+}
+
 /// Only what was set for all brokers.
 fn every_broker_entries(image: &Image) -> Vec<Entry> {
-    let Some(overrides) = image.broker_overrides.get(&Owner::EveryBroker) else { return Vec::new() };
+    let Some(overrides) = image.overrides.get(&Owner::EveryBroker) else { return Vec::new() };
     let entry = |(name, value): (&String, &String)| {
         let def = broker_config(name)?.def;
         let source = Source { from: FROM_EVERY_BROKER, name: def.name, value: value.clone() };
@@ -158,9 +176,15 @@ fn entries(
             Err(_) => refuse("Broker id must be an integer.".into()),
         },
         BROKER_LOGGER => refuse("This broker has no loggers that a client could read or set.".into()),
-        // There are no subscriptions, so none has any value.
-        CLIENT_METRICS if !name.is_empty() => Ok(Vec::new()),
-        CLIENT_METRICS => refuse("Client metrics subscription name must not be empty".into()),
+        CLIENT_METRICS if name.is_empty() => {
+            refuse("Client metrics subscription name must not be empty".into())
+        }
+        CLIENT_METRICS => {
+            let owner = Owner::ClientMetrics(name.to_owned());
+            Ok(own_entries(image, &owner, CLIENT_METRICS_CONFIGS, FROM_CLIENT_METRICS))
+        }
+        GROUP if name.is_empty() => refuse("Group name must not be empty".into()),
+        GROUP => Ok(own_entries(image, &Owner::Group(name.to_owned()), GROUP_CONFIGS, FROM_GROUP)),
         other => refuse(format!("Unsupported resource type: {other}")),
     }
 }

@@ -116,7 +116,8 @@ fn what_cannot_be_described_says_why() {
         (BROKER, "x", 42),
         (BROKER_LOGGER, "1", 42),
         (CLIENT_METRICS, "", 42),
-        (32, "group", 42),
+        (GROUP, "", 42),
+        (99, "group", 42),
         (0, "", 42),
     ];
     for (resource_type, name, code) in cases {

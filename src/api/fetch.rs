@@ -5,10 +5,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use kafka_wire::fetch_request::FetchRequest;
 
+use super::throttle::millis;
 use super::{Cx, Outcome, Pending, READ_COMMITTED, decode, malformed, read_error};
 use crate::cluster::Image;
 use crate::model::{PartitionId, TopicId};
 use crate::partition::{Position, ReadError, ReadOutcome};
+use crate::security::quota::Kind;
 use crate::shard::FetchLimits;
 use crate::shard::message::FetchEntry;
 use crate::shard::sessions::{Plan, SessionError, SessionPartition, SessionRequest, Told};
@@ -45,8 +47,32 @@ async fn handle(cx: &Cx, request: FetchRequest) -> Outcome {
         Ok(_) => results.next().unwrap_or(Err(ReadError::UnknownPartition)).map_err(|e| read_error(&e)),
         Err(code) => Err(code),
     });
-    let reply = assemble(cx, &plan, results.collect());
-    Outcome::Respond(crate::wire::fetch::encode(reply, cx.version, cx.correlation_id))
+    let results: Vec<_> = results.collect();
+    let bytes: usize = results.iter().flatten().map(ReadOutcome::bytes).sum();
+    let wait = cx.charge(Kind::Fetch, bytes);
+    if wait.is_zero() {
+        let reply = assemble(cx, &plan, results);
+        return Outcome::Respond(crate::wire::fetch::encode(reply, cx.version, cx.correlation_id));
+    }
+    cx.refund(Kind::Fetch, bytes);
+    let too_large = cx.burst(Kind::Fetch).is_some_and(|burst| bytes > burst);
+    if too_large && cx.charge(Kind::Fetch, 0).is_zero() {
+        // A batch that no quiet time would make room for: given whole, and waited for afterwards.
+        let wait = cx.charge(Kind::Fetch, bytes);
+        let reply = FetchReply { throttle_ms: millis(wait), ..assemble(cx, &plan, results) };
+        let slices = crate::wire::fetch::encode(reply, cx.version, cx.correlation_id);
+        return Outcome::Throttled(slices, wait);
+    }
+    throttled(cx, &plan, wait)
+}
+
+/// Nothing is given to a client that is over its quota, nor counted: it asks again after the wait.
+fn throttled(cx: &Cx, plan: &Plan, wait: Duration) -> Outcome {
+    cx.shard.sessions.borrow_mut().abandon(plan);
+    let session_id = if plan.incremental { plan.session_id } else { 0 };
+    let reply = FetchReply { throttle_ms: millis(wait), session_id, ..FetchReply::default() };
+    let slices = crate::wire::fetch::encode(reply, cx.version, cx.correlation_id);
+    Outcome::Throttled(slices, wait)
 }
 
 fn session_request(cx: &Cx, request: &FetchRequest) -> SessionRequest {
@@ -112,6 +138,8 @@ fn limits(cx: &Cx, request: &FetchRequest, failed_already: bool) -> FetchLimits 
     let most = cx.shard.settings().fetch_max_bytes;
     // With requests and responses over their memory, a fetch still makes progress, a batch at a time.
     let most = if cx.shard.is_over_memory() { 1 } else { most };
+    // What is more than a quota allows at once could never be given.
+    let most = cx.burst(Kind::Fetch).map_or(most, |burst| most.min(burst));
     let max_bytes = (request.max_bytes.max(0) as usize).min(most);
     let wait = if failed_already || cx.shard.is_stopping() { 0 } else { request.max_wait_ms.max(0) };
     FetchLimits {

@@ -5,10 +5,9 @@ use kafka_wire::incremental_alter_configs_response::AlterConfigsResourceResponse
 use kafka_wire::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
 use super::Cx;
-use super::alter_configs::{Checked, merge, no_nulls, take_good, target};
+use super::alter_configs::{alter, no_nulls, target};
 use super::common::{build, code, message};
 use crate::cluster::{ConfigChange, ConfigOp, ControlError, ControlErrorKind, ControlRequest};
-use crate::wire::ErrorCode;
 
 const SET: i8 = 0;
 const DELETE: i8 = 1;
@@ -16,15 +15,10 @@ const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
 pub async fn handle(cx: &Cx, request: IncrementalAlterConfigsRequest) -> IncrementalAlterConfigsResponse {
-    let mut checked: Checked<Vec<ConfigChange>> = request.resources.iter().map(check).collect();
-    let resources = take_good(&mut checked);
-    let control = ControlRequest::IncrementalAlterConfigs { resources, validate_only: request.validate_only };
-    let results = merge(checked, cx.shard.control(control).await);
-    let response = answer(&request, results);
-    for result in &response.responses {
-        cx.count(ErrorCode::from_code(result.error_code));
-    }
-    response
+    let validate_only = request.validate_only;
+    let control = |resources| ControlRequest::IncrementalAlterConfigs { resources, validate_only };
+    let results = alter(cx, request.resources.iter().map(check).collect(), control).await;
+    answer(&request, results)
 }
 
 fn check(
@@ -75,6 +69,7 @@ fn answer(
 mod tests {
     use kafka_wire::incremental_alter_configs_request::AlterableConfig;
 
+    use super::super::alter_configs::{Checked, merge, take_good};
     use super::super::common::testing::{controller, round_trip};
     use super::super::describe_configs::TOPIC;
     use super::*;

@@ -5,7 +5,10 @@
 
 pub mod add_offsets_to_txn;
 pub mod add_partitions_to_txn;
+pub mod alter_client_quotas;
 pub mod alter_configs;
+pub mod alter_partition_reassignments;
+pub mod alter_replica_log_dirs;
 pub mod api_versions;
 mod common;
 pub mod create_partitions;
@@ -13,11 +16,17 @@ pub mod create_topics;
 pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
+pub mod describe_client_quotas;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
+pub mod describe_log_dirs;
+pub mod describe_producers;
+pub mod describe_quorum;
 pub mod describe_topic_partitions;
 pub mod describe_transactions;
+pub mod describe_user_scram_credentials;
+pub mod elect_leaders;
 pub mod end_txn;
 pub mod features;
 pub mod fetch;
@@ -28,8 +37,10 @@ pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod join_group;
 pub mod leave_group;
+pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
+pub mod list_partition_reassignments;
 pub mod list_transactions;
 pub mod metadata;
 pub mod offset_commit;
@@ -39,13 +50,17 @@ pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod sync_group;
 pub mod table;
+mod throttle;
 mod transactions;
 pub mod txn_offset_commit;
+pub mod unregister_broker;
+pub mod update_features;
 pub mod write_txn_markers;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_wire_core::{ApiVersion, DecodeError, Decoder, KafkaDecode, KafkaEncode, StrBytes};
@@ -87,6 +102,8 @@ impl Cx {
 pub enum Outcome {
     /// A whole frame, length prefix included, in slices that leave in one send.
     Respond(Vec<Bytes>),
+    /// Likewise, or nothing; and then the client is not listened to for this long.
+    Throttled(Vec<Bytes>, Duration),
     /// A request that is never answered (Produce with acks=0).
     Silent,
     /// The connection ends: the stream, or the client's state, can no longer be trusted.

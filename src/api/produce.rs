@@ -7,10 +7,12 @@ use kafka_wire::produce_response::{
 };
 use kafka_wire_core::{StrBytes, Uuid};
 
+use super::throttle::{millis, with_wait};
 use super::{Cx, Outcome, Pending, close, respond, transactions};
 use crate::model::{PartitionId, TopicId};
 use crate::partition::AppendError;
 use crate::partition::producer::ProducerError;
+use crate::security::quota::Kind;
 use crate::shard::message::{ProduceEntry, ProduceError, ProduceResult, Reply, Request, Transactional};
 use crate::shard::timing::Appending;
 use crate::wire::batch::BatchHeader;
@@ -55,6 +57,7 @@ const FIRST_ABORTABLE: i16 = 11;
 const FIRST_IMPLICIT: i16 = 12;
 
 pub fn start(cx: Cx, body: BytesMut) -> Pending {
+    let size = body.len();
     let frame = match ProduceFrame::parse(body, cx.version) {
         Ok(frame) => frame,
         Err(e) => return close(format!("malformed Produce request: {e}")),
@@ -98,7 +101,8 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
             appending = appending.and(there);
         }
         timing.note_appending(appending);
-        finish(&cx, acks, topics, results)
+        let wait = cx.charge(Kind::Produce, size);
+        with_wait(finish(&cx, acks, topics, results, millis(wait)), wait)
     })
 }
 
@@ -185,9 +189,11 @@ fn finish(
     acks: i16,
     topics: Vec<TopicAnswer>,
     mut results: Vec<Vec<Option<ProduceResult>>>,
+    throttle_ms: i32,
 ) -> Outcome {
     let mut failed = None;
     let mut response = ProduceResponse::default();
+    response.throttle_time_ms = throttle_ms;
     for topic in topics {
         let mut out = TopicProduceResponse::default();
         out.name = topic.name;
@@ -290,5 +296,5 @@ fn answer_all(cx: &Cx, frame: ProduceFrame, code: ErrorCode) -> Outcome {
             .map(|p| (p.index, Place::Answered(Answer::error(code, None))))
             .collect(),
     });
-    finish(cx, frame.acks, topics.collect(), Vec::new())
+    finish(cx, frame.acks, topics.collect(), Vec::new(), 0)
 }

@@ -2,14 +2,18 @@
 
 use bytes::BytesMut;
 
-use super::{Cx, Pending, decode, malformed, respond};
+use super::throttle::respond_throttled;
+use super::{Cx, Pending, decode, malformed};
 use super::{
-    add_offsets_to_txn, add_partitions_to_txn, alter_configs, api_versions, create_partitions, create_topics,
-    delete_groups, delete_records, delete_topics, describe_cluster, describe_configs, describe_groups,
-    describe_topic_partitions, describe_transactions, end_txn, fetch, find_coordinator, heartbeat,
-    incremental_alter_configs, init_producer_id, join_group, leave_group, list_groups, list_offsets,
-    list_transactions, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch,
-    produce, sync_group, txn_offset_commit, write_txn_markers,
+    add_offsets_to_txn, add_partitions_to_txn, alter_client_quotas, alter_configs,
+    alter_partition_reassignments, alter_replica_log_dirs, api_versions, create_partitions, create_topics,
+    delete_groups, delete_records, delete_topics, describe_client_quotas, describe_cluster, describe_configs,
+    describe_groups, describe_log_dirs, describe_producers, describe_quorum, describe_topic_partitions,
+    describe_transactions, describe_user_scram_credentials, elect_leaders, end_txn, fetch, find_coordinator,
+    heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
+    list_groups, list_offsets, list_partition_reassignments, list_transactions, metadata, offset_commit,
+    offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, txn_offset_commit,
+    unregister_broker, update_features, write_txn_markers,
 };
 
 pub const API_VERSIONS: i16 = 18;
@@ -42,7 +46,7 @@ macro_rules! api {
             start: |cx, body| {
                 Box::pin(async move {
                     match decode::<kafka_wire::$request>(&cx, body) {
-                        Ok(request) => respond(&cx, &$module::handle(&cx, request).await),
+                        Ok(request) => respond_throttled(&cx, $module::handle(&cx, request).await),
                         Err(e) => malformed($name, &e),
                     }
                 })
@@ -51,7 +55,8 @@ macro_rules! api {
     };
 }
 
-/// Every API, by key.
+/// Every API, by key, each on a line.
+#[rustfmt::skip]
 pub const TABLE: &[Api] = &[
     Api { key: 0, name: "Produce", advertised_min: 0, min: 3, max: 13, start: produce::start },
     Api { key: 1, name: "Fetch", advertised_min: 4, min: 4, max: 18, start: fetch::start },
@@ -79,13 +84,26 @@ pub const TABLE: &[Api] = &[
     api!(28, "TxnOffsetCommit", 0..=5, txn_offset_commit, TxnOffsetCommitRequest),
     api!(32, "DescribeConfigs", 1..=4, describe_configs, DescribeConfigsRequest),
     api!(33, "AlterConfigs", 0..=2, alter_configs, AlterConfigsRequest),
+    api!(34, "AlterReplicaLogDirs", 1..=2, alter_replica_log_dirs, AlterReplicaLogDirsRequest),
+    api!(35, "DescribeLogDirs", 1..=5, describe_log_dirs, DescribeLogDirsRequest),
     api!(37, "CreatePartitions", 0..=3, create_partitions, CreatePartitionsRequest),
     api!(42, "DeleteGroups", 0..=2, delete_groups, DeleteGroupsRequest),
+    api!(43, "ElectLeaders", 0..=2, elect_leaders, ElectLeadersRequest),
     api!(44, "IncrementalAlterConfigs", 0..=1, incremental_alter_configs, IncrementalAlterConfigsRequest),
+    api!(45, "AlterPartitionReassignments", 0..=1, alter_partition_reassignments, AlterPartitionReassignmentsRequest),
+    api!(46, "ListPartitionReassignments", 0..=0, list_partition_reassignments, ListPartitionReassignmentsRequest),
     api!(47, "OffsetDelete", 0..=0, offset_delete, OffsetDeleteRequest),
+    api!(48, "DescribeClientQuotas", 0..=1, describe_client_quotas, DescribeClientQuotasRequest),
+    api!(49, "AlterClientQuotas", 0..=1, alter_client_quotas, AlterClientQuotasRequest),
+    api!(50, "DescribeUserScramCredentials", 0..=0, describe_user_scram_credentials, DescribeUserScramCredentialsRequest),
+    api!(55, "DescribeQuorum", 0..=2, describe_quorum, DescribeQuorumRequest),
+    api!(57, "UpdateFeatures", 0..=2, update_features, UpdateFeaturesRequest),
     api!(60, "DescribeCluster", 0..=2, describe_cluster, DescribeClusterRequest),
+    api!(61, "DescribeProducers", 0..=0, describe_producers, DescribeProducersRequest),
+    api!(64, "UnregisterBroker", 0..=0, unregister_broker, UnregisterBrokerRequest),
     api!(65, "DescribeTransactions", 0..=0, describe_transactions, DescribeTransactionsRequest),
     api!(66, "ListTransactions", 0..=1, list_transactions, ListTransactionsRequest),
+    api!(74, "ListConfigResources", 0..=1, list_config_resources, ListConfigResourcesRequest),
     api!(75, "DescribeTopicPartitions", 0..=0, describe_topic_partitions, DescribeTopicPartitionsRequest),
 ];
 

@@ -173,6 +173,8 @@ fn broker_settings(config: &Config, bound: std::net::SocketAddr) -> BrokerSettin
         broker_id: config.broker_id,
         advertised_host: advertised.host,
         advertised_port: advertised.port,
+        log_dir: std::path::absolute(storage::topics_dir(&config.data_dir))
+            .map_or_else(|_| config.data_dir.display().to_string(), |dir| dir.display().to_string()),
         auto_create_topics: config.auto_create_topics,
         num_partitions: config.default_partitions,
         max_frame_bytes: config.max_request_size,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::image::Topic;
 use crate::model::{BrokerId, TopicId};
+use crate::security::quota::Entity;
 
 #[derive(Clone, Debug)]
 pub enum ControlRequest {
@@ -27,6 +28,11 @@ pub enum ControlRequest {
         resources: Vec<(ConfigResource, Vec<ConfigChange>)>,
         validate_only: bool,
     },
+    /// Sets and removes limits of each entity.
+    AlterQuotas {
+        changes: Vec<QuotaChange>,
+        validate_only: bool,
+    },
     /// A block of producer ids that nobody else will be given.
     AllocateProducerIds {
         count: i32,
@@ -42,6 +48,7 @@ pub enum ControlReply {
     DeleteTopics(Vec<Result<Arc<Topic>, ControlError>>),
     CreatePartitions(Vec<Result<(), ControlError>>),
     AlterConfigs(Vec<Result<(), ControlError>>),
+    AlterQuotas(Vec<Result<(), ControlError>>),
     ProducerIds(Result<ProducerIdBlock, ControlError>),
     /// Nothing was decided: the metadata log cannot be written, or the broker is stopping.
     Failed(ControlError),
@@ -92,6 +99,15 @@ pub enum ConfigResource {
     Topic(String),
     /// One broker, or all of them.
     Broker(Option<BrokerId>),
+    Group(String),
+    ClientMetrics(String),
+}
+
+/// What is to become of one entity's limits: `None` removes one.
+#[derive(Clone, Debug)]
+pub struct QuotaChange {
+    pub entity: Entity,
+    pub limits: Vec<(String, Option<f64>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -123,6 +139,8 @@ pub enum ControlErrorKind {
     InvalidConfig,
     InvalidRequest,
     TooManyPartitions,
+    /// There are as many things of a kind as there may be.
+    TooMany,
     /// The metadata log failed or the broker stops: nothing is known to have happened.
     Unavailable,
 }

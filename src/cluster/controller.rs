@@ -112,6 +112,7 @@ fn reply(image: &Image, outcome: Outcome) -> ControlReply {
         Outcome::Deleted(results) => ControlReply::DeleteTopics(results),
         Outcome::Partitions(results) => ControlReply::CreatePartitions(results),
         Outcome::Configs(results) => ControlReply::AlterConfigs(results),
+        Outcome::Quotas(results) => ControlReply::AlterQuotas(results),
         Outcome::ProducerIds(result) => ControlReply::ProducerIds(result),
     }
 }

@@ -13,6 +13,7 @@ use super::internal;
 use super::records::{Owner, Record};
 use crate::model::topic_config::TOPIC_CONFIGS;
 use crate::model::{BrokerId, BrokerSettings, TopicConfig, TopicId};
+use crate::security::quota::Table;
 
 /// Deleted topics that are remembered. What a journal still holds of a topic deleted before that is set
 /// aside at recovery instead of being dropped.
@@ -69,8 +70,9 @@ pub struct Image {
     pub version: u64,
     pub cluster_id: String,
     pub brokers: Vec<Broker>,
-    /// Overrides of single brokers and of all brokers.
-    pub broker_overrides: BTreeMap<Owner, Overrides>,
+    /// Overrides of everything that is not a topic; an owner without any is not there.
+    pub overrides: BTreeMap<Owner, Overrides>,
+    pub quotas: Arc<Table>,
     pub next_producer_id: i64,
     static_defaults: Arc<Overrides>,
     by_name: BTreeMap<Arc<str>, Arc<Topic>>,
@@ -110,7 +112,8 @@ impl Image {
             version: 0,
             cluster_id: String::new(),
             brokers: vec![broker],
-            broker_overrides: BTreeMap::new(),
+            overrides: BTreeMap::new(),
+            quotas: Arc::default(),
             next_producer_id: 0,
             static_defaults: Arc::new(settings.topic_defaults.clone()),
             by_name: BTreeMap::new(),
@@ -153,7 +156,7 @@ impl Image {
     /// A dynamic broker config's value and whose it is: this broker's own first, then everybody's.
     pub fn broker_override(&self, broker: BrokerId, name: &str) -> Option<(&Owner, &str)> {
         [Owner::Broker(broker), Owner::EveryBroker].iter().find_map(|owner| {
-            let (owner, overrides) = self.broker_overrides.get_key_value(owner)?;
+            let (owner, overrides) = self.overrides.get_key_value(owner)?;
             overrides.get(name).map(|value| (owner, value.as_str()))
         })
     }
@@ -204,6 +207,9 @@ impl Image {
                     partition.leader_epoch = *epoch;
                 }
             })?,
+            Record::Quota { entity, key, value } => {
+                Arc::make_mut(&mut self.quotas).set(entity, key, value.map(f64::from_bits));
+            }
             Record::DeletedTopics { ids } => ids.iter().for_each(|id| self.remember_deleted(*id)),
         }
         Ok(())
@@ -259,7 +265,11 @@ impl Image {
             self.put(topic);
             return Ok(());
         }
-        put(self.broker_overrides.entry(owner.clone()).or_default());
+        let overrides = self.overrides.entry(owner.clone()).or_default();
+        put(overrides);
+        if overrides.is_empty() {
+            self.overrides.remove(owner);
+        }
         if TOPIC_CONFIGS.iter().any(|def| def.broker_name == Some(name)) {
             self.resolve_all();
         }
@@ -314,8 +324,15 @@ impl Image {
             };
             overrides.iter().map(one).collect::<Vec<_>>()
         };
-        for (owner, overrides) in &self.broker_overrides {
+        for (owner, overrides) in &self.overrides {
             records.extend(config(owner, overrides));
+        }
+        for (entity, limits) in self.quotas.iter() {
+            records.extend(limits.iter().map(|(key, value)| Record::Quota {
+                entity: entity.clone(),
+                key: key.clone(),
+                value: Some(value.to_bits()),
+            }));
         }
         for topic in self.by_name.values() {
             let id = topic.id;

@@ -20,7 +20,7 @@ pub mod records;
 
 pub use control::{
     ConfigChange, ConfigOp, ConfigResource, ControlError, ControlErrorKind, ControlReply, ControlRequest,
-    NewPartitions, NewTopic, TopicRef,
+    NewPartitions, NewTopic, QuotaChange, TopicRef,
 };
 pub use controller::Controller;
 pub use image::{Broker, Image, Partition, Topic};

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{BrokerId, TopicId};
+use crate::security::quota::Entity;
 
 /// Which thing a config override belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -13,6 +14,9 @@ pub enum Owner {
     Broker(BrokerId),
     /// All brokers that do not set it themselves.
     EveryBroker,
+    Group(String),
+    /// A subscription to clients' metrics.
+    ClientMetrics(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,5 +62,12 @@ pub enum Record {
     /// Snapshots only: topics that were deleted and not yet forgotten, oldest first.
     DeletedTopics {
         ids: Vec<TopicId>,
+    },
+    /// Sets a quota's limit, or removes it.
+    Quota {
+        entity: Entity,
+        key: String,
+        /// The bits of a double.
+        value: Option<u64>,
     },
 }

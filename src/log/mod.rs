@@ -23,4 +23,4 @@ pub use lsn::Lsn;
 pub use partition_log::{PartitionCheckpoint, PartitionLog};
 pub use relayout::relayout;
 pub use store::space::DiskFull;
-pub use store::{LogSettings, RecoveredPartition, ScrubStats, ShardLog, Topics, sweep};
+pub use store::{LogSettings, RecoveredPartition, ScrubStats, ShardLog, Topics, sweep, topics_dir};

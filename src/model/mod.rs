@@ -4,6 +4,7 @@ pub mod broker_config;
 pub mod config_def;
 pub mod ids;
 pub mod limits;
+pub mod resource_configs;
 pub mod settings;
 pub mod topic_config;
 

@@ -67,6 +67,8 @@ pub struct BrokerSettings {
     pub advertised_host: String,
     pub advertised_port: u16,
     pub rack: Option<String>,
+    /// The directory that holds partitions, as tools are told it.
+    pub log_dir: String,
 
     /// Whether Metadata may create a topic that a client asks for by name.
     pub auto_create_topics: bool,
@@ -128,6 +130,7 @@ impl Default for BrokerSettings {
             advertised_host: "127.0.0.1".into(),
             advertised_port: 9092,
             rack: None,
+            log_dir: "weir-data/topics".into(),
             auto_create_topics: true,
             delete_topics: true,
             num_partitions: 1,

@@ -1,5 +1,6 @@
 //! Directories and small files: blocking calls, for start-up, the control thread and [`super::blocking`].
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -105,22 +106,32 @@ pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
     Ok(())
 }
 
+/// How large a file system is, and how much of it this process may still write.
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    pub total: u64,
+    pub usable: u64,
+}
+
+/// The file system that holds `path`.
+pub fn space(path: impl AsRef<Path>) -> io::Result<Space> {
+    let path = CString::new(path.as_ref().as_os_str().as_bytes())?;
+    // SAFETY: a zeroed statvfs is valid, the path ends in a zero byte, and the call writes no more than the struct.
+    let stat = unsafe {
+        let mut stat: libc::statvfs = std::mem::zeroed();
+        if libc::statvfs(path.as_ptr(), &mut stat) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        stat
+    };
+    let block = stat.f_frsize;
+    Ok(Space { total: stat.f_blocks.saturating_mul(block), usable: stat.f_bavail.saturating_mul(block) })
+}
+
 /// Makes creations, renames and removals in a directory durable.
 pub fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
     let path = path.as_ref();
     record::sync_dir(path, || fs::File::open(path)?.sync_all())
-}
-
-/// What the file system of `path` has left for this process, and its size, in bytes.
-pub fn room(path: impl AsRef<Path>) -> io::Result<(u64, u64)> {
-    let path = std::ffi::CString::new(path.as_ref().as_os_str().as_bytes())?;
-    // SAFETY: all zeros is a value of this plain struct.
-    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the call reads the path and writes the struct, both of which outlive it.
-    match unsafe { libc::statvfs(path.as_ptr(), &mut stat) } {
-        0 => Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize)),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 /// Makes a file of `len` bytes whose space is reserved.

@@ -5,14 +5,16 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
-use crate::api::{self, Outcome, Pending};
+use super::in_flight::InFlight;
+use crate::api::{self, Outcome};
 use crate::rt;
 use crate::rt::Ticks;
 use crate::rt::net::{Socket, Stream};
@@ -20,7 +22,7 @@ use crate::shard::Shard;
 use crate::shard::affinity::Affinity;
 use crate::shard::message::Request;
 use crate::shard::metrics::ProtocolError;
-use crate::shard::timing::{Appending, Timed};
+use crate::shard::timing::Timed;
 use crate::wire::frame;
 
 use super::input::{Input, RECEIVE};
@@ -31,15 +33,6 @@ const FETCH: i16 = 1;
 const IDLE_CHECK: Duration = Duration::from_secs(1);
 /// Bytes of responses that may wait for a slow reader before its requests are no longer read.
 const UNSENT: usize = 8 * 1024 * 1024;
-
-struct InFlight {
-    pending: Pending,
-    ready: Option<Outcome>,
-    api_key: i16,
-    bytes: usize,
-    /// Its moments; `ready` and `appending` hold once there is an answer.
-    timed: Timed,
-}
 
 struct Connection {
     shard: Rc<Shard>,
@@ -61,6 +54,8 @@ struct Connection {
     overdraft: bool,
     last_active: Ticks,
     affinity: Rc<Affinity>,
+    /// The client is over a quota, and was told to wait: until then nothing of it is read.
+    muted: Option<Pin<Box<rt::Sleep>>>,
 }
 
 /// How a connection leaves its shard.
@@ -93,6 +88,7 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             overdraft: false,
             last_active: Ticks::now(),
             affinity: Rc::default(),
+            muted: None,
         };
         let end = connection.run().await;
         connection.abandon();
@@ -144,7 +140,7 @@ impl Connection {
         rt::stall::running("connection");
         loop {
             let held_back = self.is_held_back(cx);
-            let open = !stopping && self.closing.is_none();
+            let open = !stopping && self.closing.is_none() && !self.is_muted(cx);
             let mut progress = false;
             if open && !held_back {
                 match self.start_requests() {
@@ -169,13 +165,16 @@ impl Connection {
             }
             if idle
                 && self.input.is_empty()
+                && self.muted.is_none()
                 && let Some(target) = self.destination()
             {
                 return Ok(Some(End::Moves(target)));
             }
             // What was answered may have made room for what was held back.
             let released = held_back && !stopping && !self.is_held_back(cx);
-            if !progress && !released {
+            // Also so that the end of a mute that has just begun wakes this task.
+            let unmuted = self.muted.is_some() && !self.is_muted(cx);
+            if !progress && !released && !unmuted {
                 return Ok(None);
             }
         }
@@ -238,6 +237,13 @@ impl Connection {
         true
     }
 
+    fn is_muted(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.muted.as_mut().is_some_and(|mute| mute.as_mut().poll(cx).is_ready()) {
+            self.muted = None;
+        }
+        self.muted.is_some()
+    }
+
     /// Tells the budget what has come of a large frame.
     fn charge(&mut self) {
         let now = if self.input.len() > RECEIVE { self.input.len() } else { 0 };
@@ -257,7 +263,7 @@ impl Connection {
 
     /// A Fetch is the last request under way until it is answered: its response may be large, and it may wait long.
     fn has_fetch(&self) -> bool {
-        self.in_flight.back().is_some_and(|request| request.api_key == FETCH)
+        self.in_flight.back().is_some_and(|request| request.timed.api_key == FETCH)
     }
 
     /// Whether a Fetch alone holds the connection back: a little is received all the same, to learn that the client
@@ -268,7 +274,7 @@ impl Connection {
 
     /// Whether all that is under way is fetches, which nobody waits for once the client has gone.
     fn only_fetches_wait(&self) -> bool {
-        !self.in_flight.is_empty() && self.in_flight.iter().all(|request| request.api_key == FETCH)
+        !self.in_flight.is_empty() && self.in_flight.iter().all(|request| request.timed.api_key == FETCH)
     }
 
     /// Starts the requests that are whole, as many as may be under way. Returns whether there was one.
@@ -315,47 +321,45 @@ impl Connection {
         self.last_active = started;
         // What is left of the input came with the last receive.
         self.begun = self.received;
-        let pending = api::start(&self.shard, self.peer, self.local, &self.affinity, header, body);
-        let (routed, appended_here_ns) = (Ticks::now(), self.shard.metrics.timing.take_append());
-        let (peer, appending, ready) = (self.peer, Appending::default(), routed);
-        let timed =
-            Timed { api_key, peer, bytes, begun, whole, started, routed, appended_here_ns, appending, ready };
-        self.in_flight.push_back(InFlight { pending, ready: None, api_key, bytes, timed });
+        let client = header.client_id.clone();
+        let timed = Timed::new(api_key, self.peer, bytes, [begun, whole, started]);
+        let begin = || api::start(&self.shard, self.peer, self.local, &self.affinity, header, body);
+        self.in_flight.push_back(InFlight::new(&self.shard, timed, &client, begin));
         Ok(())
     }
 
     /// Drives all requests under way, and queues the answers of those whose turn it is.
     fn poll_answers(&mut self, cx: &mut Context<'_>) {
         for request in self.in_flight.iter_mut().filter(|r| r.ready.is_none()) {
-            if let Poll::Ready(outcome) = request.pending.as_mut().poll(cx) {
-                request.ready = Some(outcome);
-                request.timed.appending = self.shard.metrics.timing.take_appending();
-                request.timed.ready = Ticks::now();
-            }
+            request.poll(&self.shard, cx);
         }
-        while self.in_flight.front().is_some_and(|r| r.ready.is_some()) {
-            let Some(InFlight { ready: Some(outcome), api_key, bytes, timed, .. }) =
-                self.in_flight.pop_front()
-            else {
-                unreachable!("checked above")
-            };
+        while let Some(outcome) = self.in_flight.front_mut().and_then(|r| r.ready.take()) {
+            let Some(request) = self.in_flight.pop_front() else { unreachable!("it was the first") };
+            let timed = request.settle(&self.shard);
+            let (api_key, bytes) = (timed.api_key, timed.bytes);
             self.shard.give_memory(bytes);
-            let took = Duration::from_nanos(timed.ready.since(timed.started));
             match outcome {
-                Outcome::Silent => self.shard.metrics.response(api_key, 0, took),
+                Outcome::Silent => self.shard.metrics.response(api_key, 0, timed.took()),
                 Outcome::Close(reason) => {
                     self.shard.metrics.abandoned(api_key);
                     self.shard.metrics.protocol_error(ProtocolError::Malformed);
                     self.closing = Some(reason);
                     return self.abandon_requests();
                 }
-                Outcome::Respond(slices) => {
-                    let length = self.output.push(slices, timed);
-                    self.shard.metrics.response(api_key, length, took);
-                    self.shard.take_memory(length);
+                Outcome::Respond(slices) => self.respond(slices, timed),
+                Outcome::Throttled(slices, wait) => {
+                    self.respond(slices, timed);
+                    self.muted = Some(Box::pin(rt::sleep(wait)));
                 }
             }
         }
+    }
+
+    fn respond(&mut self, slices: Vec<Bytes>, timed: Timed) {
+        let (api_key, took) = (timed.api_key, timed.took());
+        let length = self.output.push(slices, timed);
+        self.shard.metrics.response(api_key, length, took);
+        self.shard.take_memory(length);
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), String> {
@@ -384,8 +388,8 @@ impl Connection {
 
     fn abandon_requests(&mut self) {
         for request in self.in_flight.drain(..) {
-            self.shard.give_memory(request.bytes);
-            self.shard.metrics.abandoned(request.api_key);
+            self.shard.give_memory(request.timed.bytes);
+            self.shard.metrics.abandoned(request.timed.api_key);
         }
     }
 }

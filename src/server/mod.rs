@@ -1,6 +1,7 @@
 //! Kafka connections: accepting, handing out, framing, answering in order.
 
 mod connection;
+mod in_flight;
 mod input;
 mod listener;
 mod outbox;

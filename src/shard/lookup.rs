@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::Shard;
 use super::message::{EpochQuery, OffsetQuery, Reply, Request};
 use crate::model::PartitionId;
+use crate::partition::producer::ProducerView;
 use crate::partition::{FoundOffset, ReadError};
 
 impl Shard {
@@ -53,6 +54,41 @@ impl Shard {
             },
         )
         .await
+    }
+
+    /// Bytes of each partition; `None` where there is no such partition.
+    pub async fn sizes(self: &Rc<Self>, partitions: &[PartitionId]) -> Vec<Option<u64>> {
+        self.scatter(
+            partitions,
+            |id| *id,
+            Request::Sizes,
+            |reply| match reply {
+                Reply::Sizes(answers) => answers,
+                _ => unreachable!("answered in kind"),
+            },
+        )
+        .await
+    }
+
+    /// The producers that each partition remembers.
+    pub async fn producers(
+        self: &Rc<Self>,
+        partitions: &[PartitionId],
+    ) -> Vec<Result<Vec<ProducerView>, ReadError>> {
+        self.scatter(
+            partitions,
+            |id| *id,
+            Request::Producers,
+            |reply| match reply {
+                Reply::Producers(answers) => answers,
+                _ => unreachable!("answered in kind"),
+            },
+        )
+        .await
+    }
+
+    pub(super) fn producers_local(&self, partition: PartitionId) -> Result<Vec<ProducerView>, ReadError> {
+        self.replica(partition).map(|replica| replica.producers()).ok_or(ReadError::UnknownPartition)
     }
 
     /// Sends each owner its queries, this shard included, and puts the answers in the queries' order.

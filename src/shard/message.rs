@@ -12,11 +12,13 @@ use super::transactional::NotInTransaction;
 use crate::cluster::{ControlReply, ControlRequest, Image};
 use crate::coordinator::{group, txn};
 use crate::model::PartitionId;
+use crate::partition::producer::ProducerView;
 use crate::partition::{
     AppendError, Appended, EndOfTxn, FoundOffset, Guard, Position, ReadError, ReadOutcome,
 };
 use crate::rt::mesh;
 use crate::rt::net::Socket;
+use crate::security::quota::Holder;
 
 /// A batch for one partition.
 pub struct ProduceEntry {
@@ -109,6 +111,11 @@ pub enum Request {
     /// Append these markers; answer when durable.
     EndTxns(Vec<EndEntry>),
     CommitInTxn(Box<CommitInTxn>),
+    /// What partitions take on disk and in the tail.
+    Sizes(Vec<PartitionId>),
+    Producers(Vec<PartitionId>),
+    /// What another shard's clients used of their quotas since it said so last.
+    QuotaUse(Arc<[(Arc<Holder>, f64)]>),
     /// A connection that this shard is to serve.
     Connection(Socket),
     /// From the control thread: the metadata changed.
@@ -149,6 +156,8 @@ pub enum Reply {
     ListTxns(Result<Vec<txn::Listed>, Unavailable>),
     EndTxns(Vec<EndResult>),
     CommitInTxn(CommitInTxnResult),
+    Sizes(Vec<Option<u64>>),
+    Producers(Vec<Result<Vec<ProducerView>, ReadError>>),
     Metrics(Box<MetricsSnapshot>),
     Control(ControlReply),
     Done,

@@ -14,6 +14,7 @@ use hdrhistogram::Histogram;
 use super::timing::{Timing, TimingSnapshot};
 use crate::log::ScrubStats;
 use crate::log::compact::Passed;
+use crate::security::quota::Kind;
 
 /// One more than the highest API key that is counted by itself; others share the last place.
 const API_SLOTS: usize = 128;
@@ -109,6 +110,7 @@ pub struct ShardMetrics {
     /// Where the time of requests goes.
     pub timing: Timing,
     compaction: RefCell<CompactionSnapshot>,
+    throttled: [Throttled; Kind::ALL.len()],
 }
 
 /// What compaction did.
@@ -119,6 +121,13 @@ pub struct CompactionSnapshot {
     pub bytes_read: u64,
     pub bytes_written: u64,
     pub records_removed: u64,
+}
+
+/// Responses that told a client to wait, and for how long.
+#[derive(Default)]
+struct Throttled {
+    responses: Counter,
+    ms: Counter,
 }
 
 impl ShardMetrics {
@@ -136,6 +145,7 @@ impl ShardMetrics {
             fetched_bytes: Counter::default(),
             timing: Timing::new(),
             compaction: RefCell::default(),
+            throttled: Default::default(),
         }
     }
 
@@ -212,6 +222,13 @@ impl ShardMetrics {
         self.fetched_bytes.add(bytes as u64);
     }
 
+    /// A client over its quota was told to wait.
+    pub fn throttled(&self, kind: Kind, wait: Duration) {
+        let throttled = &self.throttled[kind as usize];
+        throttled.responses.add(1);
+        throttled.ms.add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    }
+
     /// A copy for the control thread. The journal's figures and gauges are filled in by the caller.
     pub fn compacted(&self, passed: &Passed) {
         let mut compaction = self.compaction.borrow_mut();
@@ -253,6 +270,10 @@ impl ShardMetrics {
             fetched_bytes: self.fetched_bytes.get(),
             read_from_disk_bytes: 0,
             compaction: *self.compaction.borrow(),
+            throttled: Kind::ALL.map(|kind| {
+                let throttled = &self.throttled[kind as usize];
+                (kind.key(), throttled.responses.get(), throttled.ms.get())
+            }),
             journal: JournalSnapshot::default(),
             gauges: Gauges::default(),
             timing: self.timing.snapshot(),
@@ -326,6 +347,8 @@ pub struct MetricsSnapshot {
     /// By the log for readers, as it counts them.
     pub read_from_disk_bytes: u64,
     pub compaction: CompactionSnapshot,
+    /// By quota: responses that told a client to wait, and the milliseconds.
+    pub throttled: [(&'static str, u64, u64); Kind::ALL.len()],
     pub journal: JournalSnapshot,
     pub gauges: Gauges,
     pub timing: TimingSnapshot,

@@ -2,8 +2,8 @@
 //! other threads reach it through [`message::Request`].
 
 pub mod affinity;
-pub mod coordinator;
 mod compact;
+pub mod coordinator;
 mod fetch;
 mod lookup;
 mod maintain;
@@ -11,6 +11,7 @@ mod markers;
 pub mod message;
 pub mod metrics;
 mod produce;
+pub mod quotas;
 pub mod serve;
 pub mod sessions;
 pub mod timing;
@@ -47,6 +48,7 @@ pub struct Shard {
     pub port: Rc<Port>,
     pub metrics: ShardMetrics,
     pub sessions: RefCell<Sessions>,
+    pub quotas: quotas::Quotas,
     /// Open connections of each shard: the only counters that threads share, read when a connection is handed out.
     pub connections: Arc<[AtomicUsize]>,
     settings: Arc<BrokerSettings>,

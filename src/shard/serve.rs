@@ -12,6 +12,7 @@ use super::Shard;
 use super::coordinator::Driver;
 use super::message::{End, Port, Reply, Request};
 use super::metrics::{Gauges, JournalSnapshot, ShardMetrics};
+use super::quotas::Quotas;
 use super::sessions::Sessions;
 use crate::cluster::Image;
 use crate::coordinator::group::Groups;
@@ -59,6 +60,7 @@ impl Shard {
             )),
             connections: start.connections,
             settings: start.settings.clone(),
+            quotas: Quotas::new(start.image.quotas.clone(), start.count == 1),
             image: RefCell::new(start.image),
             durable_lsn: Cell::new(store.journal().durable()),
             store,
@@ -130,6 +132,9 @@ impl Shard {
         self.start_driver(Shard::groups);
         rt::spawn(self.clone().compact());
         self.start_driver(Shard::transactions);
+        if self.count > 1 {
+            rt::spawn(self.clone().share_quota_use());
+        }
     }
 
     fn serve(self: &Rc<Self>, from: mesh::From, request: Request, serve_connection: ServeConnection) {
@@ -181,6 +186,16 @@ impl Shard {
                 Reply::EpochEnds(queries.into_iter().map(|q| self.epoch_end_local(q)).collect())
             }
             Request::DeleteRecords(queries) => Reply::DeleteRecords(self.delete_local(queries).await),
+            Request::Sizes(ids) => Reply::Sizes(
+                ids.into_iter().map(|id| self.replica(id).map(|replica| replica.log.size_bytes())).collect(),
+            ),
+            Request::Producers(ids) => {
+                Reply::Producers(ids.into_iter().map(|id| self.producers_local(id)).collect())
+            }
+            Request::QuotaUse(used) => {
+                self.quotas.hear(&used);
+                Reply::Done
+            }
             Request::Image(image) => {
                 self.apply_image(image).await;
                 Reply::Done
@@ -207,6 +222,7 @@ impl Shard {
     /// Takes up new partitions, drops deleted ones, hands out new configs.
     async fn apply_image(self: &Rc<Self>, image: Arc<Image>) {
         let before = self.image.replace(image.clone());
+        self.quotas.set_table(image.quotas.clone());
         let gone = |id: &PartitionId| image.topic_by_id(id.topic).is_none();
         let dropped: Vec<PartitionId> = self.replicas.borrow().keys().copied().filter(gone).collect();
         for id in dropped {

@@ -151,6 +151,13 @@ impl Sessions {
         id
     }
 
+    /// Nothing was answered to this plan: a session that it opened is none, another one stays as it was.
+    pub fn abandon(&mut self, plan: &Plan) {
+        if !plan.incremental {
+            self.by_id.remove(&plan.session_id);
+        }
+    }
+
     /// Notes what a plan's partitions were answered, and returns which of them belong into the response.
     pub fn finish(&mut self, plan: &Plan, told: &[Told]) -> Vec<bool> {
         let include = plan.partitions.iter().zip(told).map(|(partition, told)| {

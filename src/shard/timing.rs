@@ -12,6 +12,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
@@ -225,6 +226,17 @@ pub struct Timed {
 }
 
 impl Timed {
+    /// A request whose first byte, last byte and start have come.
+    pub fn new(api_key: i16, peer: SocketAddr, bytes: usize, [begun, whole, started]: [Ticks; 3]) -> Self {
+        let (routed, ready, appending) = (started, started, Appending::default());
+        Self { api_key, peer, bytes, begun, whole, started, routed, appended_here_ns: 0, appending, ready }
+    }
+
+    /// From its start to its answer.
+    pub fn took(&self) -> Duration {
+        Duration::from_nanos(self.ready.since(self.started))
+    }
+
     pub fn stages(&self, sent: Ticks) -> Nanos {
         let mut nanos = Nanos::default();
         nanos[READ] = self.whole.since(self.begun);

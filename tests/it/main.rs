@@ -16,5 +16,6 @@ mod limits;
 mod offsets;
 mod process;
 mod produce;
+mod quotas;
 mod storage;
 mod transactions;

@@ -10,7 +10,15 @@ use crate::cluster::records::{Owner, Record};
 use crate::model::BrokerSettings;
 use crate::model::broker_config::{broker_config, static_value};
 use crate::model::config_def::{ConfigDef, ConfigType, list_items, shorten};
+use crate::model::resource_configs::{
+    CLIENT_METRICS_CONFIGS, GROUP_CONFIGS, Refusal, check_client_metrics, check_group, find as find_config,
+};
 use crate::model::topic_config::{TopicConfig, topic_config, validate};
+
+/// Groups and subscriptions that may have a configuration.
+const MAX_OWNERS: usize = 10_000;
+/// Kafka's longest value.
+const MAX_VALUE: usize = i16::MAX as usize;
 
 type Results = Vec<Result<(), ControlError>>;
 
@@ -131,6 +139,8 @@ fn find(
             };
             return Ok((Owner::Topic(topic.id), topic.overrides.clone()));
         }
+        ConfigResource::Group(name) => Owner::Group(name.clone()),
+        ConfigResource::ClientMetrics(name) => Owner::ClientMetrics(name.clone()),
         ConfigResource::Broker(None) => Owner::EveryBroker,
         ConfigResource::Broker(Some(id)) if *id == settings.broker_id => Owner::Broker(*id),
         ConfigResource::Broker(Some(id)) => {
@@ -139,7 +149,7 @@ fn find(
             return refuse(Kind::InvalidRequest, why);
         }
     };
-    let overrides = image.broker_overrides.get(&owner).cloned().unwrap_or_default();
+    let overrides = image.overrides.get(&owner).cloned().unwrap_or_default();
     Ok((owner, overrides))
 }
 
@@ -147,7 +157,9 @@ impl Target<'_> {
     fn def(&self, name: &str) -> Option<ConfigDef> {
         match self.owner {
             Owner::Topic(_) => topic_config(name).copied(),
-            _ => broker_config(name).map(|config| config.def),
+            Owner::Group(_) => find_config(GROUP_CONFIGS, name).copied(),
+            Owner::ClientMetrics(_) => find_config(CLIENT_METRICS_CONFIGS, name).copied(),
+            Owner::Broker(_) | Owner::EveryBroker => broker_config(name).map(|config| config.def),
         }
     }
 
@@ -156,7 +168,8 @@ impl Target<'_> {
         let broker = self.settings.broker_id;
         let broker_name = match self.owner {
             Owner::Topic(_) => topic_config(name).and_then(|def| def.broker_name),
-            _ => Some(name),
+            Owner::Group(_) | Owner::ClientMetrics(_) => None,
+            Owner::Broker(_) | Owner::EveryBroker => Some(name),
         };
         let fallback = || self.def(name).map(|def| def.default.to_string()).unwrap_or_default();
         let Some(config) = broker_name.and_then(broker_config) else { return fallback() };
@@ -167,9 +180,35 @@ impl Target<'_> {
     }
 
     fn check(&self, now: &Overrides, next: &Overrides) -> Result<(), ControlError> {
-        if let Owner::Topic(_) = self.owner {
-            return check_topic_configs(next.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        if next.values().any(|value| value.len() > MAX_VALUE) {
+            let why = format!(
+                "The configuration value cannot be added because it exceeds the maximum value size of {MAX_VALUE} \
+                 bytes."
+            );
+            return refuse(Kind::InvalidConfig, why);
         }
+        let refused = |refusal| match refusal {
+            Refusal::Config(why) => refuse(Kind::InvalidConfig, why),
+            Refusal::Request(why) => refuse(Kind::InvalidRequest, why),
+        };
+        let checked = match self.owner {
+            Owner::Topic(_) => {
+                check_topic_configs(next.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+            }
+            Owner::Group(_) => check_group(next).or_else(refused),
+            Owner::ClientMetrics(_) => check_client_metrics(next).or_else(refused),
+            Owner::Broker(_) | Owner::EveryBroker => self.check_broker(now, next),
+        };
+        checked?;
+        let is_new = now.is_empty() && !next.is_empty() && !matches!(self.owner, Owner::Topic(_));
+        if is_new && self.image.overrides.len() >= MAX_OWNERS {
+            let why = format!("There are {MAX_OWNERS} configured groups and subscriptions already");
+            return refuse(Kind::TooMany, why);
+        }
+        Ok(())
+    }
+
+    fn check_broker(&self, now: &Overrides, next: &Overrides) -> Result<(), ControlError> {
         for (name, value) in next.iter().filter(|(name, value)| now.get(*name) != Some(value)) {
             match broker_config(name) {
                 None => {
@@ -177,7 +216,7 @@ impl Target<'_> {
                     return refuse(Kind::InvalidRequest, why);
                 }
                 Some(config) if !config.is_dynamic() => {
-                    let why = format!("Cannot update these configs dynamically: Set({name})");
+                    let why = format!("Cannot update these configs dynamically: [{name}]");
                     return refuse(Kind::InvalidRequest, why);
                 }
                 Some(config) => {

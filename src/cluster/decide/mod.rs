@@ -3,6 +3,7 @@
 //! Each item of a request succeeds or fails by itself; what succeeds is committed together.
 
 mod configs;
+mod quotas;
 mod topics;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub enum Outcome {
     Deleted(Vec<Result<Arc<Topic>, ControlError>>),
     Partitions(Vec<Result<(), ControlError>>),
     Configs(Vec<Result<(), ControlError>>),
+    Quotas(Vec<Result<(), ControlError>>),
     ProducerIds(Result<ProducerIdBlock, ControlError>),
 }
 
@@ -58,6 +60,10 @@ pub fn decide(
         ControlRequest::IncrementalAlterConfigs { resources, validate_only } => {
             let (records, results) = configs::change(image, settings, &resources);
             Decision { records, outcome: Outcome::Configs(results), validate_only }
+        }
+        ControlRequest::AlterQuotas { changes, validate_only } => {
+            let (records, results) = quotas::change(image, &changes);
+            Decision { records, outcome: Outcome::Quotas(results), validate_only }
         }
         ControlRequest::AllocateProducerIds { count } => {
             let (records, result) = producer_ids(image, count);

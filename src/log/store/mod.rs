@@ -17,8 +17,8 @@ mod maintain;
 mod open;
 mod removal;
 mod room;
-pub mod space;
 mod scrub;
+pub mod space;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -43,8 +43,8 @@ use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
 
 use room::{Gate, either};
-use space::Space;
 pub use scrub::ScrubStats;
+use space::Space;
 pub use sweep::sweep;
 
 /// What recovery has to know of the cluster's metadata.
@@ -122,7 +122,7 @@ pub fn partition_dir(data_dir: &Path, topic: &str, partition: i32) -> PathBuf {
     topics_dir(data_dir).join(format!("{topic}-{partition}"))
 }
 
-fn topics_dir(data_dir: &Path) -> PathBuf {
+pub fn topics_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("topics")
 }
 

@@ -137,9 +137,9 @@ impl Space {
     /// Asks the file system. `pending` bytes are promised to segments.
     pub async fn look(&self, pending: u64) {
         let path = self.path.clone();
-        let room = rt::blocking(move || rt::fs::room(path)).await;
+        let room = rt::blocking(move || rt::fs::space(path)).await;
         self.looked.set(rt::now());
-        let Ok((free, total)) = room else { return self.usable.set(i64::MAX) };
+        let Ok(rt::fs::Space { usable: free, total }) = room else { return self.usable.set(i64::MAX) };
         let floor = self.reserve.min(total / RESERVE_PART);
         self.free.set(free);
         self.floor.set(floor);
@@ -214,7 +214,7 @@ mod tests {
     fn producers_are_slowed_then_refused_then_let_in_again() {
         rt::block_on(async {
             let dir = tempfile::tempdir().unwrap();
-            let (free, total) = rt::fs::room(dir.path()).unwrap();
+            let rt::fs::Space { usable: free, total } = rt::fs::space(dir.path()).unwrap();
             assert!(0 < free && free <= total);
             let reserve = (total / RESERVE_PART).min(free / 4);
             let space = Space::new(dir.path().to_owned(), reserve, 2);

@@ -16,8 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Wire {
     pub stream: TcpStream,
+    /// The client id of what is sent.
+    pub client: String,
     next: i32,
 }
+
+const CLIENT: &str = "weir-tests";
 
 impl Wire {
     pub fn connect(addr: SocketAddr) -> Wire {
@@ -30,7 +34,7 @@ impl Wire {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Wire { stream, next: 1 })
+        Ok(Wire { stream, client: CLIENT.into(), next: 1 })
     }
 
     /// One request and its answer.
@@ -43,7 +47,7 @@ impl Wire {
     pub fn send<R: KafkaRequest + KafkaEncode>(&mut self, version: i16, request: &R) -> i32 {
         let correlation = self.next;
         self.next += 1;
-        self.send_raw(&frame(version, correlation, request));
+        self.send_raw(&frame_of(&self.client, version, correlation, request));
         correlation
     }
 
@@ -93,10 +97,18 @@ impl Wire {
 
 /// A whole request frame, length prefix included.
 pub fn frame<R: KafkaRequest + KafkaEncode>(version: i16, correlation: i32, request: &R) -> Bytes {
+    frame_of(CLIENT, version, correlation, request)
+}
+
+fn frame_of<R: KafkaRequest + KafkaEncode>(
+    client: &str,
+    version: i16,
+    correlation: i32,
+    request: &R,
+) -> Bytes {
     let mut buffer = BytesMut::new();
     let limits = OutboundFrameLimits::new(1 << 30);
-    let client = Some("weir-tests".into());
-    encode_request(&mut buffer, correlation, client, request, ApiVersion::new(version), limits)
+    encode_request(&mut buffer, correlation, Some(client.into()), request, ApiVersion::new(version), limits)
         .unwrap_or_else(|error| panic!("{} v{version}: {error}", R::API_DESCRIPTOR.request.name));
     buffer.freeze()
 }

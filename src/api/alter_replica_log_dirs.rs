@@ -1,0 +1,97 @@
+//! AlterReplicaLogDirs (KIP-113): there is one directory, so a partition is where it is asked to be, or nowhere.
+
+use std::collections::BTreeMap;
+
+use kafka_wire::alter_replica_log_dirs_response::{
+    AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult,
+};
+use kafka_wire::{AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse};
+use kafka_wire_core::StrBytes;
+
+use super::Cx;
+use super::common::build;
+use crate::cluster::Image;
+use crate::wire::ErrorCode;
+
+/// What a name may have so that a directory `topic-partition.uuid-future` can be named after it.
+const MAX_DIR_NAME: usize = 255;
+const DIR_SUFFIX: usize = ".".len() + 32 + "-future".len();
+
+pub async fn handle(cx: &Cx, request: AlterReplicaLogDirsRequest) -> AlterReplicaLogDirsResponse {
+    let response = answer(&cx.shard.image(), &cx.shard.settings().log_dir, &request);
+    let results = response.results.iter().flat_map(|t| &t.partitions);
+    results.for_each(|p| cx.count(ErrorCode::from_code(p.error_code)));
+    response
+}
+
+fn answer(image: &Image, log_dir: &str, request: &AlterReplicaLogDirsRequest) -> AlterReplicaLogDirsResponse {
+    let mut topics: BTreeMap<&StrBytes, Vec<AlterReplicaLogDirPartitionResult>> = BTreeMap::new();
+    for dir in &request.dirs {
+        for topic in &dir.topics {
+            let partitions = topics.entry(&topic.name).or_default();
+            partitions.extend(topic.partitions.iter().map(|index| {
+                build(|p: &mut AlterReplicaLogDirPartitionResult| {
+                    p.partition_index = *index;
+                    p.error_code = check(image, log_dir, &dir.path, &topic.name, *index).code();
+                })
+            }));
+        }
+    }
+    let result = |(name, partitions): (&StrBytes, _)| {
+        build(|t: &mut AlterReplicaLogDirTopicResult| {
+            t.topic_name = name.clone();
+            t.partitions = partitions;
+        })
+    };
+    build(|r: &mut AlterReplicaLogDirsResponse| r.results = topics.into_iter().map(result).collect())
+}
+
+fn check(image: &Image, log_dir: &str, wanted: &str, topic: &str, index: i32) -> ErrorCode {
+    if topic.len() + "-".len() + index.to_string().len() + DIR_SUFFIX > MAX_DIR_NAME {
+        return ErrorCode::InvalidTopicException;
+    }
+    if wanted.trim_end_matches('/') != log_dir {
+        return ErrorCode::LogDirNotFound;
+    }
+    match image.topic(topic).and_then(|t| t.partition(index)) {
+        Some(_) => ErrorCode::None,
+        None => ErrorCode::ReplicaNotAvailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
+
+    use super::super::common::testing::{controller, round_trip};
+    use super::*;
+
+    #[test]
+    fn a_partition_stays_where_it_is() {
+        let (_dir, controller) = controller(&[("a", 1)]);
+        let long = "x".repeat(220);
+        for version in 1..=2 {
+            let mut request = AlterReplicaLogDirsRequest::default();
+            let dir = |path: &str, topic: &str, partitions: &[i32]| {
+                let topic = build(|t: &mut AlterReplicaLogDirTopic| {
+                    t.name = topic.into();
+                    t.partitions = partitions.to_vec();
+                });
+                build(|d: &mut AlterReplicaLogDir| {
+                    d.path = path.into();
+                    d.topics = vec![topic];
+                })
+            };
+            request.dirs = vec![
+                dir("/d", "a", &[0, 1]),
+                dir("/e", "a", &[0]),
+                dir("/d", "b", &[0]),
+                dir("/d", &long, &[0]),
+            ];
+            let reply = round_trip(&answer(&controller.image(), "/d", &request), version);
+            let codes: Vec<_> =
+                reply.results.iter().flat_map(|t| &t.partitions).map(|p| p.error_code).collect();
+            assert_eq!(codes, [0, 9, 57, 9, 17]);
+        }
+    }
+}

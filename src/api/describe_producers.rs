@@ -1,0 +1,65 @@
+//! DescribeProducers (KIP-664): which producers a partition remembers, and what they wrote last.
+
+use kafka_wire::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
+use kafka_wire::{DescribeProducersRequest, DescribeProducersResponse};
+
+use super::common::build;
+use super::{Cx, read_error};
+use crate::cluster::names::check_topic_name;
+use crate::model::PartitionId;
+use crate::partition::producer::ProducerView;
+use crate::wire::ErrorCode;
+
+const NOT_HOSTED: &str = "This server does not host this topic-partition.";
+
+pub async fn handle(cx: &Cx, request: DescribeProducersRequest) -> DescribeProducersResponse {
+    let image = cx.shard.image();
+    let mut ids = Vec::new();
+    let mut response = DescribeProducersResponse::default();
+    for topic in request.topics {
+        let known = image.topic(&topic.name);
+        let refused = match check_topic_name(&topic.name) {
+            Err(why) => Some((ErrorCode::InvalidTopicException, why)),
+            Ok(()) if known.is_none() => Some((ErrorCode::UnknownTopicOrPartition, NOT_HOSTED.into())),
+            Ok(()) => None,
+        };
+        let partition = |index: i32| {
+            let mut answer = PartitionResponse::default();
+            answer.partition_index = index;
+            match (known.filter(|t| t.partition(index).is_some()), &refused) {
+                (_, Some((code, why))) => {
+                    answer.error_code = code.code();
+                    answer.error_message = Some(why.as_str().into());
+                }
+                (None, None) => answer.error_code = ErrorCode::UnknownTopicOrPartition.code(),
+                (Some(topic), None) => ids.push(PartitionId { topic: topic.id, index }),
+            }
+            answer
+        };
+        response.topics.push(build(|t: &mut TopicResponse| {
+            t.partitions = topic.partition_indexes.into_iter().map(partition).collect();
+            t.name = topic.name;
+        }));
+    }
+    let mut producers = cx.shard.producers(&ids).await.into_iter();
+    for answer in response.topics.iter_mut().flat_map(|t| &mut t.partitions).filter(|a| a.error_code == 0) {
+        match producers.next() {
+            Some(Ok(views)) => answer.active_producers = views.iter().map(described).collect(),
+            Some(Err(e)) => answer.error_code = read_error(&e).code(),
+            None => answer.error_code = ErrorCode::UnknownServerError.code(),
+        }
+        cx.count(ErrorCode::from_code(answer.error_code));
+    }
+    response
+}
+
+fn described(view: &ProducerView) -> ProducerState {
+    build(|p: &mut ProducerState| {
+        p.producer_id = view.producer_id;
+        p.producer_epoch = i32::from(view.epoch);
+        p.last_sequence = view.last_sequence;
+        p.last_timestamp = view.last_timestamp;
+        p.coordinator_epoch = view.coordinator_epoch;
+        p.current_txn_start_offset = view.open_from;
+    })
+}

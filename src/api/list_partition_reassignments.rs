@@ -1,0 +1,9 @@
+//! ListPartitionReassignments (KIP-455): with one broker nothing is ever on its way elsewhere.
+
+use kafka_wire::{ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse};
+
+use super::Cx;
+
+pub async fn handle(_: &Cx, _: ListPartitionReassignmentsRequest) -> ListPartitionReassignmentsResponse {
+    ListPartitionReassignmentsResponse::default()
+}
