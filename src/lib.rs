@@ -17,7 +17,7 @@
 //! | [`model`] | ids, limits, topic configs: the words of the domain | anywhere |
 //! | [`rt`] | tasks, timers, files, sockets, the mesh; the only importer of glommio and io_uring | shards |
 //! | [`wire`] | frames, batch headers, Produce and Fetch without copies; Kafka's error codes | anywhere |
-//! | [`log`] | one shard's journal, segments, cache, checkpoint, recovery | shards |
+//! | [`log`] | one shard's journal, segments, cache, checkpoint, recovery, compaction | shards |
 //! | [`partition`] | one replica: what may be appended and read, producers, watchers | shards |
 //! | [`coordinator`] | consumer groups as pure state machines over an internal topic's partition | shards |
 //! | [`cluster`] | metadata: image, records, controller, metadata log | control thread |
@@ -63,7 +63,7 @@
 //!
 //! - `log` knows no topic configuration source, no connection and no Kafka error code; `partition` knows no request.
 //! - The broker never decodes records, except the one batch that holds a looked-up timestamp, whether a record for a
-//!   compacted topic has a key, and what its own coordinators have stored.
+//!   compacted topic has a key, what its own coordinators have stored, and compaction, which runs beside the data path.
 //! - A coordinator never asks the log what it knows: it holds its partition's state in memory, and reads the log only
 //!   when it is loaded.
 //! - Shards never block on a lock, and never on a file operation that can be slow outside of start-up.

@@ -251,7 +251,10 @@ fn append_error(e: &AppendError) -> ErrorCode {
         }
         AppendError::Timestamp { .. } => ErrorCode::InvalidTimestamp,
         AppendError::NotVerified => ErrorCode::InvalidTxnState,
-        AppendError::NeedsRepair(_) | AppendError::JournalFailed(_) => ErrorCode::KafkaStorageError,
+        // Clients try again: room may come back.
+        AppendError::NeedsRepair(_) | AppendError::DiskFull(_) | AppendError::JournalFailed(_) => {
+            ErrorCode::KafkaStorageError
+        }
     }
 }
 

@@ -121,7 +121,10 @@ pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, C
         group_initial_rebalance_delay: b.read("group_initial_rebalance_delay", parse_duration),
         group_max_size: b.number("group_max_size", 1..=i32::MAX as u64) as usize,
         offsets_retention: b.read("offsets_retention", parse_duration),
+        disk_reserve: b.size("disk_reserve", 0..=1 << 50),
         retention_check_interval: b.read("retention_check_interval", parse_duration),
+        compaction_memory: b.budget("compaction_memory"),
+        compaction_interval: b.read("compaction_interval", parse_duration),
         shutdown_timeout: b.read("shutdown_timeout", parse_duration),
         log_level: b.read("log_level", |t| t.parse().ok()),
     };

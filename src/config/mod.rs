@@ -63,7 +63,10 @@ pub struct Config {
     /// Counted from when a group became empty.
     pub offsets_retention: Duration,
     /// How often segments are held against their topic's retention.
+    pub disk_reserve: u64,
     pub retention_check_interval: Duration,
+    pub compaction_memory: u64,
+    pub compaction_interval: Duration,
     pub shutdown_timeout: Duration,
     pub log_level: log::LevelFilter,
 }

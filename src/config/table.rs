@@ -57,8 +57,13 @@ pub const SETTINGS: &[Setting] = &[
     setting("group_max_size", "2147483647", "a number from 1 to 2147483647", "Most members of a consumer group"),
     setting("offsets_retention", "168h", DURATION,
         "How long an empty consumer group's offsets are kept"),
+    setting("disk_reserve", "1GiB", "a size such as 512MiB or 2GiB",
+        "Room on the disk that producers may not take, at most a tenth of it: the journal and metadata need it"),
     setting("retention_check_interval", "60s", DURATION,
         "How often segments past their topic's retention are looked for"),
+    setting("compaction_memory", "64MiB", SIZE,
+        "Memory for the keys of logs under compaction, all shards; what does not fit takes another pass"),
+    setting("compaction_interval", "15s", DURATION, "How often logs that are worth compacting are looked for"),
     setting("shutdown_timeout", "30s", DURATION, "Longest that a graceful shutdown may take"),
     setting("log_level", "info", "off, error, warn, info, debug or trace", "What is written to stderr"),
 ];

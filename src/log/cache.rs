@@ -49,6 +49,7 @@ pub struct BatchCache {
     windows: RefCell<Lru<WindowKey, Rc<Window>>>,
     indexes: RefCell<Lru<u64, Weak<Segment>>>,
     disk_reads: Cell<u64>,
+    out_of_files: Cell<u64>,
 }
 
 /// One window of one segment; `end` tells the grown last window of an active segment from its shorter self.
@@ -73,6 +74,7 @@ impl BatchCache {
             windows: RefCell::default(),
             indexes: RefCell::default(),
             disk_reads: Cell::default(),
+            out_of_files: Cell::default(),
         })
     }
 
@@ -194,6 +196,21 @@ impl BatchCache {
         while self.files.borrow().len() > self.max_files.get() {
             self.files.borrow_mut().pop_oldest();
         }
+    }
+
+    /// Closes half of the open files, those used least recently; false if there are none.
+    pub(in crate::log) fn close_some_files(&self) -> bool {
+        let count = self.files.borrow().len().div_ceil(2);
+        for _ in 0..count {
+            self.files.borrow_mut().pop_oldest();
+        }
+        self.out_of_files.set(self.out_of_files.get() + 1);
+        count > 0
+    }
+
+    /// How often a file could not be opened for want of descriptors.
+    pub fn out_of_files(&self) -> u64 {
+        self.out_of_files.get()
     }
 
     pub(in crate::log) fn close_file(&self, segment: u64) {

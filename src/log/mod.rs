@@ -7,6 +7,7 @@
 
 pub mod cache;
 pub mod checkpoint;
+pub mod compact;
 pub mod error;
 pub mod journal;
 pub mod lsn;
@@ -21,4 +22,5 @@ pub use journal::Journal;
 pub use lsn::Lsn;
 pub use partition_log::{PartitionCheckpoint, PartitionLog};
 pub use relayout::relayout;
+pub use store::space::DiskFull;
 pub use store::{LogSettings, RecoveredPartition, ShardLog, Topics};

@@ -88,7 +88,12 @@ pub struct BrokerSettings {
     pub transaction_topic_partitions: i32,
 
     pub producer_id_expiration_ms: i64,
+    /// Room on the disk that clients' records never take; at most a tenth of the file system.
+    pub disk_reserve_bytes: usize,
     pub retention_check_ms: u64,
+    /// Memory for the keys of a log under compaction.
+    pub compaction_bytes: usize,
+    pub compaction_check_ms: u64,
     pub checkpoint_ms: u64,
     pub shutdown_grace_ms: u64,
     /// Send large responses to remote peers with MSG_ZEROCOPY.
@@ -122,7 +127,10 @@ impl Default for BrokerSettings {
             groups: GroupSettings::default(),
             transaction_topic_partitions: 50,
             producer_id_expiration_ms: 86_400_000,
+            disk_reserve_bytes: 1024 * MIB,
             retention_check_ms: 300_000,
+            compaction_bytes: 64 * MIB,
+            compaction_check_ms: 15_000,
             checkpoint_ms: 5_000,
             shutdown_grace_ms: 10_000,
             zerocopy: false,

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::producer::{Origin, ProducerError, ProducerView, Producers, Verdict};
 use super::verification::{Guard, Verifications};
-use crate::log::{JournalFailed, Lsn, PartitionLog, ShardLog};
+use crate::log::{DiskFull, JournalFailed, Lsn, PartitionLog, ShardLog};
 use crate::model::PartitionId;
 use crate::model::topic_config::{TimestampType, TopicConfig};
 use crate::wire::batch::{self, BatchError, BatchHeader, Compression};
@@ -34,6 +34,8 @@ pub enum AppendError {
     MissingKey,
     #[error("the partition needs repair: {0}")]
     NeedsRepair(Arc<str>),
+    #[error("{0}")]
+    DiskFull(#[from] DiskFull),
     #[error("the journal has failed: {0}")]
     JournalFailed(Arc<str>),
 }
@@ -71,7 +73,7 @@ pub struct Replica {
     pub log: Rc<PartitionLog>,
     config: RefCell<Arc<TopicConfig>>,
     leader_epoch: Cell<i32>,
-    producers: RefCell<Producers>,
+    pub(super) producers: RefCell<Producers>,
     verifications: RefCell<Verifications>,
     high_watermark: Cell<i64>,
     /// Appended batches that no commit covers yet: their journal position and the log end they make.
@@ -224,6 +226,7 @@ impl Replica {
         if self.needs_verification(&header) && !guard.is_some_and(|guard| self.is_verified(&header, guard)) {
             return Err(AppendError::NotVerified);
         }
+        store.space().check()?;
         self.place(store, records, now_ms, None)
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::timing::{Timing, TimingSnapshot};
+use crate::log::compact::Passed;
 
 /// One more than the highest API key that is counted by itself; others share the last place.
 const API_SLOTS: usize = 128;
@@ -106,6 +107,17 @@ pub struct ShardMetrics {
     fetched_bytes: Counter,
     /// Where the time of requests goes.
     pub timing: Timing,
+    compaction: RefCell<CompactionSnapshot>,
+}
+
+/// What compaction did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompactionSnapshot {
+    pub passes: u64,
+    pub failures: u64,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    pub records_removed: u64,
 }
 
 impl ShardMetrics {
@@ -122,6 +134,7 @@ impl ShardMetrics {
             produced_bytes: Counter::default(),
             fetched_bytes: Counter::default(),
             timing: Timing::new(),
+            compaction: RefCell::default(),
         }
     }
 
@@ -199,6 +212,18 @@ impl ShardMetrics {
     }
 
     /// A copy for the control thread. The journal's figures and gauges are filled in by the caller.
+    pub fn compacted(&self, passed: &Passed) {
+        let mut compaction = self.compaction.borrow_mut();
+        compaction.passes += 1;
+        compaction.bytes_read += passed.bytes_read;
+        compaction.bytes_written += passed.bytes_written;
+        compaction.records_removed += passed.records_read.saturating_sub(passed.records_kept);
+    }
+
+    pub fn compaction_failed(&self) {
+        self.compaction.borrow_mut().failures += 1;
+    }
+
     pub fn snapshot(&self) -> MetricsSnapshot {
         let apis = self.apis.iter().enumerate().filter_map(|(key, api)| {
             let api = api.get()?;
@@ -226,6 +251,7 @@ impl ShardMetrics {
             produced_bytes: self.produced_bytes.get(),
             fetched_bytes: self.fetched_bytes.get(),
             read_from_disk_bytes: 0,
+            compaction: *self.compaction.borrow(),
             journal: JournalSnapshot::default(),
             gauges: Gauges::default(),
             timing: self.timing.snapshot(),
@@ -269,6 +295,13 @@ pub struct Gauges {
     pub tail_bytes: u64,
     pub cache_bytes: u64,
     pub request_bytes: u64,
+    /// Segment files open.
+    pub open_segments: u64,
+    /// Times that a file could not be opened for want of descriptors.
+    pub out_of_files: u64,
+    pub disk_free_bytes: u64,
+    /// Batches refused for want of room on the disk.
+    pub disk_full_refusals: u64,
 }
 
 /// One shard's figures, on their way to the control thread.
@@ -286,6 +319,7 @@ pub struct MetricsSnapshot {
     pub fetched_bytes: u64,
     /// By the log for readers, as it counts them.
     pub read_from_disk_bytes: u64,
+    pub compaction: CompactionSnapshot,
     pub journal: JournalSnapshot,
     pub gauges: Gauges,
     pub timing: TimingSnapshot,

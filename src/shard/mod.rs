@@ -3,6 +3,7 @@
 
 pub mod affinity;
 pub mod coordinator;
+mod compact;
 mod fetch;
 mod lookup;
 mod maintain;

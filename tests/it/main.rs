@@ -12,6 +12,7 @@ mod fetch;
 mod group_speed;
 mod groups;
 mod hostile;
+mod limits;
 mod offsets;
 mod process;
 mod produce;

@@ -47,6 +47,8 @@ pub struct Inner {
     pub failed: RefCell<Option<Arc<str>>>,
     /// Why no file can be had at the moment.
     pub stalled: RefCell<Option<Arc<str>>>,
+    /// No more files are made than [`FRUGAL_FILES`], except for a batch that fits none.
+    pub frugal: Cell<bool>,
     pub closing: Cell<bool>,
     zeroing: RefCell<Option<(u32, Range<u64>)>>,
     /// The keeper makes a file; a commit that needs one waits for it rather than making another.
@@ -63,6 +65,9 @@ pub struct InFlight {
     pub done: Notify,
     pub bytes: usize,
 }
+
+/// Files that a journal has to have to go round: one is written while the other one's entries go to segments.
+const FRUGAL_FILES: usize = 2;
 
 /// What the keeper finds to do.
 enum Chore {
@@ -86,6 +91,7 @@ impl Inner {
             keep: Notify::new(),
             failed: RefCell::new(None),
             stalled: RefCell::new(None),
+            frugal: Cell::new(false),
             closing: Cell::new(false),
             zeroing: RefCell::new(None),
             making: Cell::new(false),
@@ -240,6 +246,8 @@ impl Inner {
                     self.making.set(false);
                     self.kept.notify_all();
                     if let Err((path, e)) = made {
+                        // What is there has to do: producers wait until segments have taken over from it.
+                        self.frugal.set(true);
                         log::warn!("{}: no file ready ahead: {e}", path.display());
                         rt::sleep(SPARE_RETRY).await;
                     }
@@ -261,7 +269,32 @@ impl Inner {
         }
     }
 
+    /// Without a second file nothing can be let go. It is made as soon as the first is used, while there is room.
+    fn is_short_of_files(&self) -> bool {
+        let files = self.files.borrow();
+        !files.used.is_empty() && files.used.len() + files.free.len() < FRUGAL_FILES
+    }
+
+    fn may_grow(&self) -> bool {
+        !self.frugal.get() || self.files.borrow().used.is_empty()
+    }
+
+    /// Logical bytes that may hold entries that segments do not have yet: producers wait past them.
+    pub fn max_bytes(&self) -> u64 {
+        let most = self.settings.max_bytes();
+        if !self.frugal.get() {
+            return most;
+        }
+        let files = self.files.borrow();
+        let regular = |slot: &&Slot| slot.bytes == files.regular_bytes;
+        let count = files.used.iter().chain(&files.free).filter(regular).count().max(FRUGAL_FILES);
+        most.min(self.settings.file_bytes * (count as u64 - 1))
+    }
+
     fn chore(&self) -> Option<Chore> {
+        if self.is_short_of_files() {
+            return Some(Chore::Create);
+        }
         let gather = self.gather.borrow();
         let files = self.files.borrow();
         let ahead = self.settings.zero_ahead_bytes;
@@ -279,7 +312,7 @@ impl Inner {
             return None;
         }
         let Some(spare) = files.free.iter().rfind(|slot| slot.bytes == files.regular_bytes) else {
-            return Some(Chore::Create);
+            return self.may_grow().then_some(Chore::Create);
         };
         let goal = wanted.min(spare.bytes).next_multiple_of(BLOCK as u64);
         (spare.written < goal).then(|| zero_chore(spare, spare.written, goal))

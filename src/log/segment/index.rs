@@ -115,7 +115,7 @@ impl Segment {
         Ok(scanner.index)
     }
 
-    pub(super) fn put_index(&self, index: ExtentIndex) {
+    pub(in crate::log) fn put_index(&self, index: ExtentIndex) {
         *self.index.borrow_mut() = Some(Rc::new(index));
     }
 
@@ -132,8 +132,8 @@ impl Segment {
     }
 
     /// Writes what the sidecar lacks of the loaded index. A failure is only logged: the index can be made again.
-    pub(super) async fn save_sidecar(&self) {
-        if self.meta.get().size < SIDECAR_BYTES {
+    pub(in crate::log) async fn save_sidecar(&self) {
+        if self.meta.get().size < SIDECAR_BYTES || self.is_held() {
             return;
         }
         let Some((position, buffer, state)) = self.encode_sidecar() else { return };

@@ -48,8 +48,8 @@ pub use retire::{Retired, is_removed_directory};
 
 use extents::ExtentIndex;
 
-const LOG: &str = "log";
-const EXTENTS: &str = "extents";
+pub(in crate::log) const LOG: &str = "log";
+pub(in crate::log) const EXTENTS: &str = "extents";
 /// Ends the names of files and directories that wait to be unlinked.
 pub const DELETED: &str = "deleted";
 
@@ -116,7 +116,11 @@ impl From<&TopicConfig> for Limits {
     fn from(config: &TopicConfig) -> Self {
         Self {
             segment_bytes: config.segment_bytes.min(i32::MAX as u64) as u32,
-            segment_ms: config.segment_ms,
+            // A segment that stays active cannot be compacted in time.
+            segment_ms: match config.cleanup_policy.compact {
+                true => config.segment_ms.min(config.max_compaction_lag_ms.max(1)),
+                false => config.segment_ms,
+            },
             segment_jitter_ms: config.segment_jitter_ms,
             retention_ms: config.retention_ms,
             retention_bytes: config.retention_bytes,
@@ -140,6 +144,8 @@ pub struct Segment {
     meta: Cell<SegmentMeta>,
     sealed: Cell<bool>,
     deleted: Cell<bool>,
+    /// Its name is gone or another's: who reads it goes on with this.
+    held: RefCell<Option<File>>,
     index: RefCell<Option<Rc<ExtentIndex>>>,
     sidecar: RefCell<index::SidecarState>,
     loading: Cell<bool>,
@@ -157,6 +163,7 @@ impl Segment {
             meta: Cell::new(meta),
             sealed: Cell::new(sealed),
             deleted: Cell::new(false),
+            held: RefCell::new(None),
             index: RefCell::new(index),
             sidecar: RefCell::default(),
             loading: Cell::new(false),
@@ -197,14 +204,22 @@ impl Segment {
     }
 
     /// The segment's file, open for reading; for writing too while it is active. `create` says that it may be new.
-    fn file(&self, create: bool) -> Result<File, LogError> {
+    pub(in crate::log) fn file(&self, create: bool) -> Result<File, LogError> {
+        if let Some(file) = &*self.held.borrow() {
+            return Ok(file.clone());
+        }
         if let Some(file) = self.cache.file(self.uid) {
             return Ok(file);
         }
         let write = !self.sealed.get();
         let options = OpenOptions { write, create: create && write, truncate: false, direct: true };
         let path = self.path();
-        match File::open(&path, options) {
+        let mut opened = File::open(&path, options);
+        // Out of descriptors: those of segments that nobody reads at the moment are given up for this one.
+        while opened.as_ref().is_err_and(is_out_of_files) && self.cache.close_some_files() {
+            opened = File::open(&path, options);
+        }
+        match opened {
             Ok(file) => {
                 self.cache.keep_file(self.uid, file.clone());
                 Ok(file)
@@ -217,9 +232,30 @@ impl Segment {
         }
     }
 
+    /// Keeps the file open for who reads it, before its name goes.
+    pub(in crate::log) fn hold(&self) -> Result<(), LogError> {
+        let file = self.file(false)?;
+        *self.held.borrow_mut() = Some(file);
+        Ok(())
+    }
+
+    /// As [`hold`](Self::hold), with the index: nothing is read by name any more.
+    pub(in crate::log) async fn freeze(self: &Rc<Self>) -> Result<(), LogError> {
+        self.hold()?;
+        self.index().await.map(drop)
+    }
+
+    pub(in crate::log) fn thaw(&self) {
+        *self.held.borrow_mut() = None;
+    }
+
+    fn is_held(&self) -> bool {
+        self.held.borrow().is_some()
+    }
+
     /// Frees the index of a sealed segment; it is read again when needed.
     pub fn drop_index(&self) {
-        if self.sealed.get() {
+        if self.sealed.get() && !self.is_held() {
             *self.index.borrow_mut() = None;
         }
     }
@@ -231,8 +267,14 @@ impl Drop for Segment {
     }
 }
 
-fn file_name(dir: &Path, base_offset: i64, extension: &str) -> PathBuf {
+pub(in crate::log) fn file_name(dir: &Path, base_offset: i64, extension: &str) -> PathBuf {
     dir.join(format!("{base_offset:020}.{extension}"))
+}
+
+fn is_out_of_files(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 /// The base offset in a segment file's name.

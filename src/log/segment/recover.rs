@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use crate::log::LogError;
 use crate::log::cache::BatchCache;
+use crate::log::compact::replace;
 use crate::log::partition_log::PartitionCheckpoint;
 use crate::rt::{self, AlignedBuf, BLOCK, File, OpenOptions};
 
@@ -33,6 +34,8 @@ pub struct Recovered {
     pub start_offset: i64,
     pub end_offset: i64,
     pub clean: bool,
+    /// Groups of segments that were replaced past the checkpoint, see `compact::replace`.
+    pub swaps: Vec<i64>,
 }
 
 pub fn recover(
@@ -43,8 +46,9 @@ pub fn recover(
     match checkpoint {
         Some(checkpoint) if checkpoint.clean => Ok(adopt(dir, cache, checkpoint)),
         Some(checkpoint) => {
-            let checkpoint = tidy(dir, checkpoint)?;
+            let (checkpoint, swaps) = tidy(dir, checkpoint)?;
             let mut found = adopt(dir, cache, checkpoint);
+            found.swaps = swaps;
             cut_active(&mut found)?;
             Ok(found)
         }
@@ -63,11 +67,17 @@ fn adopt(dir: &Rc<Path>, cache: &Rc<BatchCache>, checkpoint: PartitionCheckpoint
         .map(|(i, meta)| Segment::new(dir.clone(), cache.clone(), meta, !(active && i == last)))
         .collect();
     let active = segments.back().filter(|_| active).cloned().map(Active::reopened);
-    Recovered { segments, active, epochs, start_offset, end_offset: segment_durable_offset, clean }
+    let end_offset = segment_durable_offset;
+    Recovered { segments, active, epochs, start_offset, end_offset, clean, swaps: Vec::new() }
 }
 
 /// Brings the directory and the checkpoint's list together.
-fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<PartitionCheckpoint, LogError> {
+fn tidy(
+    dir: &Path,
+    mut checkpoint: PartitionCheckpoint,
+) -> Result<(PartitionCheckpoint, Vec<i64>), LogError> {
+    let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
+    let swaps = replace::settle(dir, &names, Some(&mut checkpoint.segments))?;
     let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
     let newest_dead = newest_dead(&names);
     let dead = checkpoint.segments.iter().take_while(|s| Some(s.base_offset) <= newest_dead).count();
@@ -88,7 +98,7 @@ fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<PartitionChec
             settle_unlisted(dir, base, &checkpoint)?;
         }
     }
-    Ok(checkpoint)
+    Ok((checkpoint, swaps))
 }
 
 /// Deals with a segment file that the checkpoint may not list: what the journal brings back and what lies before the
@@ -155,6 +165,8 @@ fn cut_active(found: &mut Recovered) -> Result<(), LogError> {
 /// Reads every segment in the directory.
 fn scan_all(dir: &Rc<Path>, cache: &Rc<BatchCache>) -> Result<Recovered, LogError> {
     let names = rt::fs::read_dir_names(&**dir).map_err(|e| LogError::io(&**dir, e))?;
+    replace::settle(dir, &names, None)?;
+    let names = rt::fs::read_dir_names(&**dir).map_err(|e| LogError::io(&**dir, e))?;
     unlink_dead(dir, &names).map_err(|e| LogError::io(&**dir, e))?;
     let mut sizes = BTreeMap::new();
     for name in &names {
@@ -171,6 +183,7 @@ fn scan_all(dir: &Rc<Path>, cache: &Rc<BatchCache>) -> Result<Recovered, LogErro
         start_offset: sizes.keys().next().copied().unwrap_or(0),
         end_offset: sizes.keys().next().copied().unwrap_or(0),
         clean: false,
+        swaps: Vec::new(),
     };
     let count = sizes.len();
     for (i, (base, size)) in sizes.into_iter().enumerate() {

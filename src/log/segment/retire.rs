@@ -68,7 +68,11 @@ impl PartitionLog {
         plan(&metas, state.active.is_some(), tail, self.start_offset(), &state.limits, now_ms)
     }
 
-    fn rename_away(&self, segment: &Segment) -> Result<(), LogError> {
+    fn rename_away(&self, segment: &Rc<Segment>) -> Result<(), LogError> {
+        // Readers that are in it end what they read; a file more is open until then.
+        if Rc::strong_count(segment) > 1 {
+            let _ = segment.hold();
+        }
         segment.deleted.set(true);
         let mut state = self.state.borrow_mut();
         // Files that no checkpoint names are not "in order": the next start has to look.

@@ -135,6 +135,7 @@ impl PartitionLog {
         if self.state.borrow().removed {
             return Ok(());
         }
+        self.compaction.stop();
         self.write_tail(None).await?;
         self.unlink_doomed().await;
         let active = self.state.borrow().active.clone();
@@ -146,6 +147,28 @@ impl PartitionLog {
         }
         self.state.borrow_mut().clean = true;
         Ok(())
+    }
+
+    /// Writes the tail if a segment ends in it: what is to be compacted has to be in sealed segments.
+    pub async fn write_what_rolls(&self) -> Result<(), LogError> {
+        if self.state.borrow().removed || !self.tail_rolls() {
+            return Ok(());
+        }
+        self.write(None).await
+    }
+
+    fn tail_rolls(&self) -> bool {
+        let (tail, state, now_ms) = (self.tail.borrow(), self.state.borrow(), rt::unix_ms());
+        let mut pinned = tail.pinned();
+        let mut meta = match &state.active {
+            Some(active) => active.segment.meta(),
+            None => SegmentMeta::new(tail.pinned().next().map_or(0, |b| b.base_offset), now_ms),
+        };
+        pinned.any(|batch| {
+            let rolls = must_roll(&meta, next_batch(&batch), &state.limits, now_ms);
+            meta.push(batch.base_offset, batch.next_offset, batch.max_timestamp, batch.bytes.len());
+            rolls
+        })
     }
 
     pub(super) async fn write_tail(&self, upto: Option<Lsn>) -> Result<(), LogError> {
@@ -342,7 +365,7 @@ impl PartitionLog {
         }
     }
 
-    fn fail(&self, path: std::path::PathBuf, e: io::Error) -> LogError {
+    pub(in crate::log) fn fail(&self, path: std::path::PathBuf, e: io::Error) -> LogError {
         let what = format!("{}: sync failed: {e}", path.display());
         log::error!("{what}; partition {} takes no more writes", self.id());
         self.state.borrow_mut().failed = Some(what.into());

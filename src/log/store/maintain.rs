@@ -15,6 +15,8 @@ use super::{ShardLog, States};
 
 /// Files synced at a time.
 const PARALLEL: usize = 8;
+/// How often old segments are looked for while the disk is short of room.
+const PRESSED_RETENTION: Duration = Duration::from_secs(2);
 /// How long maintenance rests after a failure before it tries again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -33,6 +35,7 @@ impl ShardLog {
     pub async fn maintain(self: &Rc<Self>, states: impl Fn(PartitionId) -> Option<(i64, Vec<u8>)> + 'static) {
         self.maintained.set(true);
         self.start_ticking();
+        self.watch_space();
         let mut last_retention = rt::now();
         let mut last_checkpoint = rt::now();
         let mut commits = 0;
@@ -40,6 +43,11 @@ impl ShardLog {
             let listen = self.work.listen();
             self.roused.set(false);
             let mut done = self.make_room(&states).await;
+            let pressed = self.pressed.replace(false) && last_retention.elapsed() >= PRESSED_RETENTION;
+            if pressed {
+                last_retention = rt::now();
+                done = done.and(self.apply_retention(&states).await);
+            }
             if self.ticked.replace(false) {
                 if done.is_ok() && last_checkpoint.elapsed() >= self.settings.checkpoint_interval {
                     last_checkpoint = rt::now();
@@ -80,6 +88,27 @@ impl ShardLog {
                 store.ticked.set(true);
                 store.work.notify_all();
                 store.roused.set(true);
+            }
+        });
+    }
+
+    /// Keeps an eye on the disk. While room is short, old segments are looked for more often, and the journal makes do
+    /// with the files that it has.
+    fn watch_space(self: &Rc<Self>) {
+        let (store, space) = (Rc::downgrade(self), self.space.clone());
+        rt::spawn(async move {
+            while let Some(store) = store.upgrade().filter(|store| !store.closing.get()) {
+                space.look(store.tail_bytes() as u64).await;
+                let short = space.is_short();
+                store.journal.set_frugal(short);
+                if short {
+                    store.pressed.set(true);
+                    store.rouse();
+                    // Who waits for room is told that there is none.
+                    store.cache.freed().notify_all();
+                }
+                drop(store);
+                space.until_due().await;
             }
         });
     }
@@ -200,6 +229,7 @@ impl ShardLog {
         states: impl Fn(PartitionId) -> Option<(i64, Vec<u8>)>,
     ) -> Result<(), LogError> {
         self.closing.set(true);
+        self.space.stop();
         self.work.notify_all();
         while self.maintained.get() {
             self.maintenance_over.notified().await;

@@ -22,6 +22,7 @@ use crate::wire::control::{self, EndMarker};
 
 use super::aside::Aside;
 use super::room::Gate;
+use super::space::Space;
 use super::{Held, LogSettings, RecoveredPartition, SET_ASIDE, ShardLog, Topics};
 use super::{journal_dir, nothing_on_disk, partition_dir, sweep, topics_dir};
 
@@ -335,8 +336,10 @@ impl Opening<'_> {
             logs.insert(id, Held { log: found.log, topic: found.topic, repair, frozen: found.frozen });
         }
         recovered.sort_by_key(|partition| partition.id);
+        let space = Space::new(journal_dir(&self.data_dir, shard), settings.reserve_bytes, shards);
         let store = ShardLog {
             data_dir: self.data_dir,
+            space,
             shard,
             shards,
             settings,
@@ -348,6 +351,7 @@ impl Opening<'_> {
             work: Notify::new(),
             roused: Cell::new(false),
             ticked: Cell::new(false),
+            pressed: Cell::new(false),
             closing: Cell::new(false),
             maintained: Cell::new(false),
             maintenance_over: Notify::new(),
