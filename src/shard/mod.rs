@@ -4,6 +4,7 @@
 pub mod affinity;
 mod compact;
 pub mod coordinator;
+mod compact;
 mod fetch;
 mod lookup;
 mod maintain;
