@@ -169,6 +169,8 @@ impl Gather {
         let mut buf = self
             .buffers
             .pop()
+            // The last commit of a file may have had a buffer too small for one that opens the next.
+            .filter(|buf| buf.capacity() >= data_start + whole)
             .unwrap_or_else(|| AlignedBuf::with_capacity((data_start + whole).max(SMALL_BUFFER.min(limit))));
         buf.set_len(data_start);
         if opens_file {

@@ -188,6 +188,14 @@ fn is_empty(path: &Path) -> bool {
 /// Unlinks those of the files in `dir` that are dead; the newest segment is emptied instead.
 pub(super) fn unlink_dead(dir: &Path, names: &[String]) -> io::Result<()> {
     let newest = newest_dead(names);
+    let is_mark = |name: &String| newest.is_some() && parse_dead(name) == newest && is_empty(&dir.join(name));
+    if names.iter().any(|name| name.ends_with(&format!(".{DELETED}")) && !is_mark(name)) {
+        // The newest mark has to be there for certain before what it stands for goes.
+        match rt::fs::sync_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            synced => synced?,
+        }
+    }
     for name in names.iter().filter(|name| name.ends_with(&format!(".{DELETED}"))) {
         let path = dir.join(name);
         let done = match newest.is_some() && parse_dead(name) == newest {
