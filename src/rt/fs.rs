@@ -144,28 +144,6 @@ pub fn allocate(path: impl AsRef<Path>, len: u64) -> io::Result<()> {
     }
 }
 
-/// What the file system of `path` has left for this process, and its size, in bytes.
-pub fn room(path: impl AsRef<Path>) -> io::Result<(u64, u64)> {
-    let path = std::ffi::CString::new(path.as_ref().as_os_str().as_bytes())?;
-    // SAFETY: all zeros is a value of this plain struct.
-    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the call reads the path and writes the struct, both of which outlive it.
-    match unsafe { libc::statvfs(path.as_ptr(), &mut stat) } {
-        0 => Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize)),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Makes a file of `len` bytes whose space is reserved.
-pub fn allocate(path: impl AsRef<Path>, len: u64) -> io::Result<()> {
-    let file = fs::File::create(path)?;
-    // SAFETY: a plain system call on an open descriptor.
-    match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len as i64) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 /// Replaces a file's content at once: after a crash it is either the old or the new.
 pub fn write_atomic(path: impl AsRef<Path>, content: &[u8]) -> io::Result<()> {
     write_atomic_each(&[path.as_ref()], content)

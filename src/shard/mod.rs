@@ -4,7 +4,6 @@
 pub mod affinity;
 mod compact;
 pub mod coordinator;
-mod compact;
 mod fetch;
 mod lookup;
 mod maintain;

@@ -35,6 +35,14 @@ pub struct ScrubStats {
     pub passes: u64,
 }
 
+impl ScrubStats {
+    fn add(&mut self, bytes: u64, extents: u64, damaged: u64) {
+        self.bytes += bytes;
+        self.extents += extents;
+        self.damaged += damaged;
+    }
+}
+
 impl ShardLog {
     pub fn scrub_stats(&self) -> ScrubStats {
         *self.scrub.borrow()
@@ -125,11 +133,7 @@ impl ShardLog {
                     found => found?,
                 };
                 next = found.next;
-                let mut stats = self.scrub.borrow_mut();
-                stats.bytes += found.bytes;
-                stats.extents += found.extents;
-                stats.damaged += found.damaged;
-                drop(stats);
+                self.scrub.borrow_mut().add(found.bytes, found.extents, found.damaged);
                 self.rest(found.bytes).await;
             }
             self.note_damage();
