@@ -16,7 +16,7 @@ pub fn batch(workload: &Workload) -> Outcome<Bytes> {
     let longest = sizes.iter().max().copied().unwrap_or(0) as usize;
     let filler = Filler::new(workload.record.compressibility, longest, 0xf112);
     let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let mut builder = Builder::new(filler, wall.as_millis() as i64, workload.producer.codec.codec());
+    let mut builder = Builder::new(filler, wall.as_millis() as i64, workload.producer.codec);
     let (mut drafts, mut bytes) = (Vec::new(), 0);
     for size in sizes.iter().cycle() {
         bytes += *size as usize + 10;

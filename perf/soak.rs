@@ -2,22 +2,18 @@
 
 use clap::Args;
 
-use crate::Outcome;
-use crate::options::{OutputArgs, TargetArgs, WorkloadArgs, end_to_end};
+use crate::options::end_to_end;
 use crate::report::Report;
 use crate::report::record::deliver;
 use crate::run::{self, Progress};
 use crate::statistics::{median, slope};
 use crate::units::Span;
+use crate::{Outcome, RunArgs};
 
 #[derive(Args, Debug)]
 pub struct SoakArgs {
     #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    workload: WorkloadArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    run: RunArgs,
     /// How long
     #[arg(long = "for", default_value = "1h")]
     length: Span,
@@ -30,16 +26,16 @@ pub struct SoakArgs {
 }
 
 pub fn run(args: &SoakArgs) -> Outcome<()> {
-    let mut workload = end_to_end(args.workload.load()?)?;
+    let mut workload = end_to_end(args.run.workload.load()?)?;
     workload.duration = args.length;
     let every = args.every.0.as_secs().max(1);
-    let progress = if args.output.quiet { Progress::None } else { Progress::Every(every) };
-    let mut run = run::run(&crate::place(&args.target, progress), &workload)?;
+    let progress = if args.run.output.quiet { Progress::None } else { Progress::Every(every) };
+    let mut run = run::run(&crate::place(&args.run.target, progress), &workload)?;
     let (notes, problems) = drift(&run.report, args.growth);
     run.report.notes.extend(notes);
     run.report.problems.extend(problems);
     run.report.valid = run.report.problems.is_empty();
-    deliver(&run, &args.output)
+    deliver(&run, &args.run.output)
 }
 
 /// What the end of the run has that its beginning had not.

@@ -3,14 +3,13 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::Outcome;
-use crate::options::{OutputArgs, TargetArgs, WorkloadArgs};
 use crate::report::record::{directory, print, write};
 use crate::report::svg::{Chart, Line, Scale, chart, escape};
 use crate::report::{Latency, Report, html};
 use crate::run::{self, Progress};
 use crate::units::{short, time};
 use crate::workload::Mode;
+use crate::{Outcome, RunArgs};
 
 /// A rate is beyond the knee when less than this share of it was served.
 const SERVED: f64 = 0.98;
@@ -19,11 +18,7 @@ const MOST_STEPS: usize = 40;
 #[derive(Args, Debug)]
 pub struct SweepArgs {
     #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    workload: WorkloadArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    run: RunArgs,
     /// The first rate; a tenth of the workload's if not given
     #[arg(long)]
     from: Option<f64>,
@@ -60,12 +55,12 @@ struct Sweep {
 }
 
 pub fn run(args: &SweepArgs) -> Outcome<()> {
-    let mut workload = args.workload.load()?;
+    let mut workload = args.run.workload.load()?;
     workload.mode = Mode::Open;
     if args.factor.is_nan() || args.factor <= 1.0 {
         return Err("--factor must be above 1".to_owned());
     }
-    let place = crate::place(&args.target, Progress::None);
+    let place = crate::place(&args.run.target, Progress::None);
     let mut rate = args.from.unwrap_or(workload.rate / 10.0).max(1.0);
     let (mut steps, mut last) = (Vec::new(), None);
     while steps.len() < MOST_STEPS && args.to.is_none_or(|to| rate <= to * 1.0001) {
@@ -93,11 +88,11 @@ pub fn run(args: &SweepArgs) -> Outcome<()> {
     let knee = kept.map(|s| s.rate).max_by(f64::total_cmp);
     let sweep = Sweep { steps, knee, last };
     let json = serde_json::to_string_pretty(&sweep).map_err(|e| e.to_string())? + "\n";
-    print(&if args.output.json { json.clone() } else { table(&sweep) })?;
-    if let Some(path) = &args.output.html {
+    print(&if args.run.output.json { json.clone() } else { table(&sweep) })?;
+    if let Some(path) = &args.run.output.html {
         write(path, page(&sweep).as_bytes())?;
     }
-    if let Some(parent) = &args.output.record {
+    if let Some(parent) = &args.run.output.record {
         let dir = directory(parent, &sweep.last.started, &format!("sweep-{}", workload.name))?;
         write(&dir.join("run.json"), json.as_bytes())?;
         write(&dir.join("report.html"), page(&sweep).as_bytes())?;

@@ -98,7 +98,7 @@ impl Plan {
     pub fn builder(&self, seed: u64) -> Builder {
         let longest = self.sizes.iter().max().copied().unwrap_or(0) as usize;
         let filler = Filler::new(self.workload.record.compressibility, longest, seed);
-        Builder::new(filler, self.clock.wall_ms, self.workload.producer.codec.codec())
+        Builder::new(filler, self.clock.wall_ms, self.workload.producer.codec)
     }
 
     pub fn origin(&self, producer: u32, sequence: u64) -> crate::load::batch::Origin {

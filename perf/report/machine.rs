@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde::Serialize;
+use weir::model::utc::Utc;
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
@@ -54,17 +55,7 @@ pub fn now() -> String {
 }
 
 fn date(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Days from civil, backwards (Howard Hinnant): years begin in March, so that leap days come last.
-    let z = days + 719_468;
-    let (era, of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+    format!("{}Z", Utc(seconds))
 }
 
 #[cfg(test)]

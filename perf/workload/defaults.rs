@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{
-    Acks, Arrivals, CodecName, Consumer, Figure, From, Mode, Producer, Record, Sizes, Topic, Verify, Workload,
-};
+use super::{Acks, Arrivals, Consumer, Figure, From, Mode, Producer, Record, Sizes, Topic, Verify, Workload};
 use crate::units::{Size, Span};
+use weir::client::Codec;
 
 impl Default for Workload {
     fn default() -> Self {
@@ -47,7 +46,7 @@ impl Default for Producer {
             threads: 1,
             in_flight: 5,
             acks: Acks::All,
-            codec: CodecName::None,
+            codec: Codec::None,
             linger: Span(Duration::from_millis(5)),
             batch_size: Size(16 << 10),
             batch_records: 0,

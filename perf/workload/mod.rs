@@ -132,7 +132,7 @@ pub struct Producer {
     /// Requests in flight on each connection.
     pub in_flight: usize,
     pub acks: Acks,
-    pub codec: CodecName,
+    pub codec: Codec,
     /// How long a batch may wait for more records.
     pub linger: Span,
     /// A batch that holds this much is sent.
@@ -162,29 +162,6 @@ impl Acks {
             Acks::All => -1,
             Acks::Leader => 1,
             Acks::None => 0,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CodecName {
-    #[default]
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
-}
-
-impl CodecName {
-    pub fn codec(self) -> Codec {
-        match self {
-            CodecName::None => Codec::None,
-            CodecName::Gzip => Codec::Gzip,
-            CodecName::Snappy => Codec::Snappy,
-            CodecName::Lz4 => Codec::Lz4,
-            CodecName::Zstd => Codec::Zstd,
         }
     }
 }

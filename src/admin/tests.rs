@@ -35,21 +35,7 @@ fn busy_shard(shard: usize) -> MetricsSnapshot {
     metrics.error(0, 3);
     metrics.timing.appended(Appending { append_ns: 9_000, commit_ns: 900_000, journal_wait_ns: 0 }, true);
     let now = Ticks::now();
-    metrics.timing.finished(
-        &Timed {
-            api_key: 0,
-            peer: ([127, 0, 0, 1], 77).into(),
-            bytes: 1000,
-            begun: now,
-            whole: now,
-            started: now,
-            routed: now,
-            appended_here_ns: 0,
-            appending: Appending::default(),
-            ready: now,
-        },
-        Ticks::now(),
-    );
+    metrics.timing.finished(&Timed::new(0, ([127, 0, 0, 1], 77).into(), 1000, [now; 3]), Ticks::now());
     metrics.snapshot()
 }
 

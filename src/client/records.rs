@@ -8,11 +8,13 @@ use kafka_wire_records::{
     Compression, Record, RecordBatch, RecordBatchDecode, RecordDecodeLimits, RecordEncodeLimits, RecordError,
     RecordHeader, TimestampType,
 };
+use serde::{Deserialize, Serialize};
 
 /// Most bytes that the compressed batches of one answer may expand to.
 const MAX_EXPANDED_BYTES: usize = 512 << 20;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Codec {
     #[default]
     None,

@@ -1,4 +1,4 @@
-//! The words of the domain: ids, limits, settings, topic configuration. No I/O, no wire format, no time.
+//! The words of the domain: ids, limits, settings, topic configuration. No I/O, no wire format, no clock.
 
 pub mod broker_config;
 pub mod config_def;
@@ -7,6 +7,7 @@ pub mod limits;
 pub mod resource_configs;
 pub mod settings;
 pub mod topic_config;
+pub mod utc;
 
 pub use ids::{BrokerId, PartitionId, TopicId, shard_of};
 pub use settings::BrokerSettings;

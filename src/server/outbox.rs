@@ -69,24 +69,12 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::timing::Appending;
 
     #[test]
     fn a_request_is_finished_when_its_last_byte_is_sent() {
         let now = Ticks::now();
         let peer = ([127, 0, 0, 1], 1).into();
-        let request = |api_key| Timed {
-            api_key,
-            peer,
-            bytes: 1,
-            begun: now,
-            whole: now,
-            started: now,
-            routed: now,
-            appended_here_ns: 0,
-            appending: Appending::default(),
-            ready: now,
-        };
+        let request = |api_key| Timed::new(api_key, peer, 1, [now; 3]);
         let (mut outbox, timing) = (Outbox::default(), Timing::new());
         outbox.push(vec![Bytes::from_static(b"abc"), Bytes::from_static(b"de")], request(3));
         outbox.push(vec![Bytes::from_static(b"fg")], request(18));

@@ -321,7 +321,7 @@ fn a_crash_at_any_point_leaves_the_old_segments_or_the_new() {
             let new_checkpoint = f.log.checkpoint();
             let gone: Vec<String> =
                 names(&before).into_iter().filter(|n| !names(&after).contains(n)).collect();
-            assert!(gone.len() >= 3, "several segments became one: {gone:?}");
+            assert!(gone.len() >= 2, "several segments became one: {gone:?}");
             let swap = "00000000000000000000.swap";
             let (log_name, cleaned) = ("00000000000000000000.log", "00000000000000000000.cleaned");
             let mut number = 0;
@@ -387,6 +387,7 @@ fn readers_go_on_while_segments_are_replaced_under_them() {
                             }
                         }
                         rounds += 1;
+                        rt::yield_now().await;
                     }
                     rounds
                 })

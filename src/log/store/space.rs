@@ -146,7 +146,8 @@ impl Space {
         let usable = i64::try_from(free).unwrap_or(i64::MAX) - i64::try_from(floor).unwrap_or(i64::MAX);
         let share = usable / self.shards as i64 - pending as i64;
         self.usable.set(share);
-        match (share > 0, self.full.borrow().is_some()) {
+        let was_full = self.full.borrow().is_some();
+        match (share > 0, was_full) {
             (false, false) => self.fill(),
             // A little more than nothing, so that it does not go to and fro with every batch.
             (true, true) if share > (floor / self.shards / 8) as i64 => {
