@@ -59,6 +59,8 @@
 //! - **Every length from outside is bounded** before anything is reserved for it; a frame's buffer grows as its bytes
 //!   arrive. Requests and responses in memory have a budget; over it, sockets are not read.
 //! - **Data is never deleted because metadata is missing**: it is set aside.
+//! - **Clients' records never take the last of the disk** ([`log::store::space`]): what makes room can always be written.
+//! - **What compaction replaces, it replaces at once** ([`log::compact::replace`]): a start finds the old segments or the new one.
 //!
 //! # Absences
 //!

@@ -26,6 +26,8 @@ const READ_SHARE: usize = 4;
 const MIN_READ_BYTES: usize = 4 << 20;
 /// Open segment files a shard keeps.
 const DEFAULT_OPEN_FILES: usize = 128;
+/// The same, at least, when descriptors have run out; and how many more at a time once they may suffice again.
+const FEW_OPEN_FILES: usize = 4;
 
 /// Something that holds cached batches and gives them up.
 pub trait Evict {
@@ -47,6 +49,8 @@ pub struct BatchCache {
     freed: Notify,
     next_uid: Cell<u64>,
     max_files: Cell<usize>,
+    /// As many files stay open for now: descriptors ran out.
+    bound: Cell<usize>,
     files: RefCell<Lru<u64, File>>,
     windows: RefCell<Lru<WindowKey, Rc<Window>>>,
     indexes: RefCell<Lru<u64, Weak<Segment>>>,
@@ -76,6 +80,7 @@ impl BatchCache {
             freed: Notify::new(),
             next_uid: Cell::new(1),
             max_files: Cell::new(DEFAULT_OPEN_FILES),
+            bound: Cell::new(usize::MAX),
             files: RefCell::default(),
             windows: RefCell::default(),
             indexes: RefCell::default(),
@@ -200,19 +205,27 @@ impl BatchCache {
     }
 
     fn trim_files(&self) {
-        while self.files.borrow().len() > self.max_files.get() {
+        while self.files.borrow().len() > self.max_files.get().min(self.bound.get()) {
             self.files.borrow_mut().pop_oldest();
         }
     }
 
-    /// Closes half of the open files, those used least recently; false if there are none.
+    /// Descriptors ran out. Closes half of the open files, those used least recently, and keeps as few open for a
+    /// while; false if there are none.
     pub(in crate::log) fn close_some_files(&self) -> bool {
-        let count = self.files.borrow().len().div_ceil(2);
+        let open = self.files.borrow().len();
+        let count = open.div_ceil(2);
         for _ in 0..count {
             self.files.borrow_mut().pop_oldest();
         }
+        self.bound.set((open - count).max(FEW_OPEN_FILES));
         self.out_of_files.set(self.out_of_files.get() + 1);
         count > 0
+    }
+
+    /// Lets a few more files stay open than when descriptors ran out.
+    pub(in crate::log) fn allow_more_files(&self) {
+        self.bound.set(self.bound.get().saturating_add(FEW_OPEN_FILES));
     }
 
     /// How often a file could not be opened for want of descriptors.
@@ -243,6 +256,11 @@ impl BatchCache {
         if damage.len() < MAX_DAMAGE && !damage.iter().any(|known| known.0 == dir && known.1 == range) {
             damage.push((dir, range));
         }
+    }
+
+    /// The segment has another file now.
+    pub(in crate::log) fn forget_damage(&self, dir: &Path, segment: i64) {
+        self.damage.borrow_mut().retain(|(its, range)| **its != *dir || range.segment != segment);
     }
 
     pub(in crate::log) fn take_damage(&self) -> Vec<(Rc<Path>, DamagedRange)> {
@@ -367,6 +385,33 @@ mod tests {
         assert_eq!(cache.cached_bytes(), 40, "a log that goes away gives its memory back itself");
         cache.forget(0, 40);
         assert_eq!(cache.cached_bytes(), 0);
+    }
+
+    #[test]
+    fn few_files_stay_open_after_descriptors_ran_out() {
+        crate::rt::block_on(async {
+            let cache = BatchCache::new(0);
+            let keep = |uids: std::ops::Range<u64>| {
+                for uid in uids {
+                    let file = File::open("/proc/self/exe", crate::rt::OpenOptions::default()).unwrap();
+                    cache.keep_file(uid, file);
+                }
+            };
+            keep(0..20);
+            assert!(cache.close_some_files());
+            assert_eq!(cache.open_files(), 10);
+            keep(20..40);
+            assert_eq!(cache.open_files(), 10, "what was given up is not taken again at once");
+            while cache.open_files() > 0 {
+                assert!(cache.close_some_files());
+            }
+            assert!(!cache.close_some_files());
+            keep(0..20);
+            assert_eq!(cache.open_files(), FEW_OPEN_FILES);
+            cache.allow_more_files();
+            keep(0..20);
+            assert_eq!(cache.open_files(), 2 * FEW_OPEN_FILES);
+        });
     }
 
     #[test]

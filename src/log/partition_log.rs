@@ -136,7 +136,7 @@ impl PartitionLog {
             idle: Notify::new(),
             recent_ends: Cell::new([-1; REMEMBERED_READS]),
             repair: RefCell::new(None),
-            compaction: compact::State::recovered(found.swaps),
+            compaction: compact::State::recovered(found.settled),
         }))
     }
 
@@ -360,7 +360,7 @@ impl PartitionLog {
             epochs: state.epochs.below(durable),
             segments,
             active: last.is_some(),
-            clean: state.clean && durable == self.end_offset(),
+            clean: state.clean && durable == self.end_offset() && self.compaction.is_settled(),
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Shard;
 use crate::log::LogError;
-use crate::log::compact::{Candidate, Policy, Work};
+use crate::log::compact::{Candidate, Passed, Policy, Work};
 use crate::partition::Replica;
 use crate::rt;
 
@@ -40,15 +40,19 @@ impl Shard {
             log::warn!("shard {}: no compaction without a checkpoint: {e}", self.index);
             return false;
         }
-        let mut more = candidates.len() == MAX_ROUND;
+        let are_left = candidates.len() == MAX_ROUND;
+        let (mut more, mut any) = (false, false);
         for (replica, candidate) in candidates {
             if self.is_stopping() {
                 return false;
             }
-            more |= self.compact_one(&replica, candidate).await;
+            let passed = self.compact_one(&replica, candidate).await;
+            any |= passed.is_some();
+            more |= passed.is_some_and(|passed| passed.more);
         }
         match self.checkpoint().await {
-            Ok(()) => more,
+            // Where nothing works, what is left waits, too.
+            Ok(()) => more || (any && are_left),
             Err(e) => {
                 log::warn!("shard {}: {e}; compaction waits for the next checkpoint", self.index);
                 false
@@ -77,12 +81,12 @@ impl Shard {
         found
     }
 
-    async fn compact_one(&self, replica: &Replica, candidate: Candidate) -> bool {
+    async fn compact_one(&self, replica: &Replica, candidate: Candidate) -> Option<Passed> {
         let policy = Policy::from(&*replica.config());
         let journal = self.store.journal();
         let work = Work {
             map_bytes: self.settings.per_shard(self.settings.compaction_bytes, self.count),
-            activity: &|| journal.commits(),
+            activity: &|| journal.commits().wrapping_add(self.metrics.fetched_bytes()),
             stop: &|| self.is_stopping(),
         };
         let began = rt::now();
@@ -101,7 +105,7 @@ impl Shard {
                     passed.bytes_read >> 10,
                     passed.bytes_written >> 10,
                 );
-                passed.more
+                Some(passed)
             }
             Err(e) => {
                 self.metrics.compaction_failed();
@@ -110,7 +114,7 @@ impl Shard {
                     LogError::Corrupt { .. } => {}
                     e => log::warn!("{}-{}: not compacted: {e}", replica.topic, replica.id.index),
                 }
-                false
+                None
             }
         }
     }

@@ -222,6 +222,10 @@ impl ShardMetrics {
         self.fetched_bytes.add(bytes as u64);
     }
 
+    pub fn fetched_bytes(&self) -> u64 {
+        self.fetched_bytes.get()
+    }
+
     /// A client over its quota was told to wait.
     pub fn throttled(&self, kind: Kind, wait: Duration) {
         let throttled = &self.throttled[kind as usize];

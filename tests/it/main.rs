@@ -7,6 +7,7 @@ mod support;
 mod admin;
 mod cli;
 mod clients;
+mod compaction;
 mod crash;
 mod fetch;
 mod group_speed;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use crate::log::journal::is_out_of_files;
 use crate::log::segment::extents::{Extent, ExtentIndex};
 use crate::log::segment::{Segment, SegmentMeta, file_name};
 use crate::log::{LogError, PartitionLog};
@@ -70,15 +71,22 @@ pub(super) struct Output {
     position: u64,
     meta: SegmentMeta,
     index: ExtentIndex,
+    most_bytes: u32,
+    /// More than fits was meant for it: it is of no use.
+    over: bool,
     pub kept: bool,
 }
 
 impl Output {
-    pub fn create(log: &PartitionLog, group: &[Rc<Segment>]) -> Result<Self, LogError> {
+    pub fn create(log: &PartitionLog, group: &[Rc<Segment>], most_bytes: u32) -> Result<Self, LogError> {
         let first = group[0].meta();
         let path = file_name(&log.dir, first.base_offset, CLEANED);
         let options = OpenOptions { write: true, create: true, truncate: true, direct: true };
-        let file = File::open(&path, options).map_err(|e| LogError::io(&path, e))?;
+        let mut file = File::open(&path, options);
+        while file.as_ref().is_err_and(is_out_of_files) && log.cache.close_some_files() {
+            file = File::open(&path, options);
+        }
+        let file = file.map_err(|e| LogError::io(&path, e))?;
         Ok(Self {
             file,
             path,
@@ -86,14 +94,19 @@ impl Output {
             position: 0,
             meta: SegmentMeta::new(first.base_offset, first.created_ms),
             index: ExtentIndex::default(),
+            most_bytes,
+            over: false,
             kept: false,
         })
     }
 
+    /// Whether so much more is too much, now or before.
+    pub fn is_over(&mut self, bytes: usize) -> bool {
+        self.over |= u64::from(self.meta.size) + bytes as u64 > u64::from(self.most_bytes);
+        self.over
+    }
+
     pub async fn push(&mut self, batches: &[u8]) -> Result<(), LogError> {
-        if u64::from(self.meta.size) + batches.len() as u64 > i32::MAX as u64 {
-            return Err(LogError::io(&self.path, std::io::ErrorKind::FileTooLarge.into()));
-        }
         for batch in BatchIter::new(batches) {
             let (header, range) = batch.map_err(|e| LogError::corrupt(&self.path, 0, e.to_string()))?;
             let newest = if header.record_count > 0 { header.max_timestamp } else { batch::NO_TIMESTAMP };

@@ -12,7 +12,7 @@ use crate::wire::record::{self, RecordView};
 
 use super::LastBatch;
 use super::offsets::OffsetMap;
-use super::transactions::{Marker, Transactions};
+use super::transactions::{Left, Marker, Transactions};
 
 /// Records of one batch, decompressed, take at most so much; a batch that has more is kept as it is.
 pub const MAX_RECORDS_BYTES: usize = 128 << 20;
@@ -81,13 +81,7 @@ pub fn index(
     transactions: &mut Transactions,
     scratch: &mut Scratch,
 ) -> bool {
-    let skip = if header.is_control() {
-        let marker = marker(bytes, header, scratch);
-        transactions.on_control(header, marker);
-        true
-    } else {
-        transactions.on_batch(header)
-    };
+    let skip = header.is_control() || transactions.on_batch(header);
     if !skip && header.last_offset() >= from {
         for record in open(bytes, header, &mut scratch.records).map(record::records).into_iter().flatten() {
             let Some(RecordView { key: Some(key), offset_delta, .. }) = record else { continue };
@@ -126,8 +120,9 @@ pub fn filter(
     let horizon = header.delete_horizon();
     let (decided, marker_outlived) = if header.is_control() {
         let marker = marker(bytes, header, scratch);
-        let outlived = transactions.on_control(header, marker);
-        (outlived && horizon.is_some_and(|at| at <= rules.now_ms), outlived)
+        let left = transactions.on_control(header, marker);
+        let gone = left == Left::Nothing && horizon.is_some_and(|at| at <= rules.now_ms);
+        (gone, left != Left::Something)
     } else {
         (transactions.on_batch(header), false)
     };

@@ -65,6 +65,8 @@ pub struct Policy {
     pub max_lag_ms: i64,
     pub delete_retention_ms: i64,
     pub segment_bytes: u32,
+    /// No segment grows beyond this, whatever becomes of its batches.
+    pub most_bytes: u32,
 }
 
 impl From<&crate::model::topic_config::TopicConfig> for Policy {
@@ -76,6 +78,7 @@ impl From<&crate::model::topic_config::TopicConfig> for Policy {
             max_lag_ms: config.max_compaction_lag_ms.max(0),
             delete_retention_ms: config.delete_retention_ms.max(0),
             segment_bytes: config.segment_bytes.min(i32::MAX as u64) as u32,
+            most_bytes: i32::MAX as u32,
         }
     }
 }
@@ -87,7 +90,13 @@ pub struct State {
     first_dirty: Cell<Option<i64>>,
     /// Base offsets of the groups replaced since the last checkpoint: their manifests are still needed.
     swaps: RefCell<Vec<i64>>,
+    halfway: RefCell<Option<replace::Halfway>>,
+    /// Base offsets of segments that were replaced: what was said of their files is over.
+    replaced: RefCell<Vec<i64>>,
     running: Cell<bool>,
+    /// So often the disk is full when step 3 of a replacement is done.
+    #[cfg(test)]
+    hinder: Cell<u32>,
     /// The log is being closed: nothing more is replaced.
     stopped: Cell<bool>,
     /// Why this log is not compacted any more, until the next start.
@@ -96,8 +105,19 @@ pub struct State {
 
 impl State {
     /// After a start that found these groups replaced past the checkpoint.
-    pub fn recovered(swaps: Vec<i64>) -> Self {
-        Self { swaps: RefCell::new(swaps), ..Self::default() }
+    pub fn recovered(settled: replace::Settled) -> Self {
+        let replace::Settled { swaps, replaced } = settled;
+        Self { swaps: RefCell::new(swaps), replaced: RefCell::new(replaced), ..Self::default() }
+    }
+
+    /// Whether the directory has no manifest: a start has nothing to finish.
+    pub fn is_settled(&self) -> bool {
+        self.swaps.borrow().is_empty() && self.halfway.borrow().is_none()
+    }
+
+    /// Base offsets of the segments that were replaced since this was last asked.
+    pub fn take_replaced(&self) -> Vec<i64> {
+        self.replaced.take()
     }
 
     /// The groups whose manifests can go once a checkpoint made from now on is stored.

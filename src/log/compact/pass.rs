@@ -1,11 +1,13 @@
 //! Carrying out a pass: slices of segments are read on the shard and worked on by a helper thread, with rests between
 //! them while the shard has other work.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::log::journal::is_out_of_files;
 use crate::log::segment::{Segment, SegmentMeta};
 use crate::log::{LogError, PartitionLog};
 use crate::rt;
@@ -59,7 +61,10 @@ impl PartitionLog {
     pub async fn compaction_candidate(&self, limit: i64, policy: &Policy, now_ms: i64) -> Option<Candidate> {
         let state = &self.compaction;
         let blocked = state.running.get() || state.stopped.get() || state.failed.borrow().is_some();
-        if !policy.compact || blocked || !state.swaps.borrow().is_empty() || self.needs_repair().is_some() {
+        if !policy.compact || blocked || self.needs_repair().is_some() {
+            return None;
+        }
+        if !self.is_whole().await || !state.is_settled() {
             return None;
         }
         if self.sealed().is_empty() {
@@ -118,6 +123,14 @@ impl PartitionLog {
     }
 }
 
+/// What became of a group of segments.
+#[derive(Clone, Copy)]
+enum Cleaned {
+    Done,
+    /// It has to be done in smaller parts; nothing has changed.
+    TooMuch,
+}
+
 struct Pass<'a> {
     log: &'a Rc<PartitionLog>,
     work: &'a Work<'a>,
@@ -168,10 +181,13 @@ impl Pass<'_> {
         let done = bench.map.latest() + 1;
         passed.more = done < self.candidate.end;
         bench.transactions = Transactions::new(self.aborted);
-        let within: Vec<Rc<Segment>> = segments.into_iter().filter(|s| s.base_offset() < done).collect();
-        let metas: Vec<SegmentMeta> = within.iter().map(|s| s.meta()).collect();
+        let mut rest: VecDeque<Rc<Segment>> =
+            segments.into_iter().filter(|s| s.base_offset() < done).collect();
+        let metas: Vec<SegmentMeta> = rest.iter().map(|s| s.meta()).collect();
         for group in plan::groups(&metas, self.policy.segment_bytes) {
-            bench = self.clean(&within[group], bench, &mut passed).await?;
+            // Who has been replaced is let go of: its file is open until then.
+            let group = rest.drain(..group.len()).collect();
+            bench = self.clean_group(group, bench, &mut passed).await?;
         }
         (passed.records_read, passed.records_kept) = (bench.read, bench.kept);
         passed.outlived = bench.transactions.take_outlived();
@@ -199,39 +215,84 @@ impl Pass<'_> {
         Ok(bench)
     }
 
-    /// Filters a group of segments into one and puts it in their place.
+    /// Cleans a group as one, or in parts where that does not go.
+    async fn clean_group(
+        &self,
+        group: Vec<Rc<Segment>>,
+        mut bench: Bench,
+        passed: &mut Passed,
+    ) -> Result<Bench, LogError> {
+        let mut parts = vec![group];
+        while let Some(mut part) = parts.pop() {
+            let cleaned;
+            (bench, cleaned) = self.clean(&part, bench, passed).await?;
+            if let Cleaned::TooMuch = cleaned {
+                parts.push(part.split_off(part.len() / 2));
+                parts.push(part);
+            }
+        }
+        Ok(bench)
+    }
+
+    /// Filters a group of segments into one and puts it in their place. A single segment that would grow beyond what
+    /// a segment may have stays as it is.
     async fn clean(
         &self,
         group: &[Rc<Segment>],
         mut bench: Bench,
         passed: &mut Passed,
-    ) -> Result<Bench, LogError> {
-        let mut output = Output::create(self.log, group)?;
+    ) -> Result<(Bench, Cleaned), LogError> {
+        let before = (bench.transactions.clone(), bench.read, bench.kept);
+        let mut output = Output::create(self.log, group, self.policy.most_bytes)?;
         bench.changed = group.len() > 1;
         for segment in group {
             let mut slices = Slices::of(segment).await?;
             while let Some(slice) = slices.next().await? {
                 passed.bytes_read += slice.bytes.len() as u64;
                 bench = self.bench(segment, slice, bench, Bench::filter).await?;
+                if output.is_over(bench.out.len()) {
+                    if group.len() > 1 {
+                        (bench.transactions, bench.read, bench.kept) = before;
+                        return Ok((bench, Cleaned::TooMuch));
+                    }
+                    // The transactions in it are still followed to its end.
+                    continue;
+                }
                 passed.bytes_written += bench.out.len() as u64;
                 output.push(&bench.out).await?;
             }
         }
+        if output.is_over(0) {
+            log::warn!("{}: it would grow too large and is left as it is", group[0].path().display());
+            bench.kept = before.2 + bench.read - before.1;
+            return Ok((bench, Cleaned::Done));
+        }
         if !bench.changed {
-            return Ok(bench);
+            return Ok((bench, Cleaned::Done));
         }
         let new = output.finish(group).await?;
         // From here on the file may be the log, whatever becomes of this task.
         output.kept = new.is_some();
         let replaced = self.log.replace(group, new).await;
         if !matches!(replaced, Ok(true)) {
-            output.kept &= self.log.state.borrow().failed.is_some();
+            output.kept &= self.log.compaction.halfway.borrow().is_some();
         }
-        if !replaced? {
-            return Err(LogError::Removed);
+        match replaced {
+            Ok(true) => {}
+            Ok(false) => return Err(LogError::Removed),
+            // All of a group have to be open at once.
+            Err(LogError::Io { source, .. })
+                if is_out_of_files(&source)
+                    && group.len() > 1
+                    && self.log.compaction.halfway.borrow().is_none() =>
+            {
+                (bench.transactions, bench.read, bench.kept) = before;
+                return Ok((bench, Cleaned::TooMuch));
+            }
+            Err(e) => return Err(e),
         }
         passed.segments_replaced += group.len() as u64;
-        Ok(bench)
+        Ok((bench, Cleaned::Done))
     }
 
     /// Has the helper thread work on a slice; rests as long as that took if the shard was busy meanwhile.

@@ -77,6 +77,7 @@ mod tests {
         max_lag_ms: i64::MAX,
         delete_retention_ms: 0,
         segment_bytes: 250,
+        most_bytes: 1000,
     };
 
     /// Four segments of ten offsets and a hundred bytes, a second apart.

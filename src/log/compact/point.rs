@@ -3,6 +3,7 @@
 //! `compacted`: magic, CRC-32 of the offset, offset, little-endian. Disposable: without it, everything is dirty.
 
 use crate::log::PartitionLog;
+use crate::log::segment::with_files;
 use crate::rt;
 
 const POINT_FILE: &str = "compacted";
@@ -21,10 +22,15 @@ impl PartitionLog {
     }
 
     pub(super) async fn set_first_dirty(&self, offset: i64) {
+        let _turn = self.turn().await;
+        if self.state.borrow().removed {
+            // The directory may be another's by now.
+            return;
+        }
         self.compaction.first_dirty.set(Some(offset));
         let path = self.dir.join(POINT_FILE);
         let bytes = encode_point(offset);
-        if let Err(e) = rt::blocking(move || rt::fs::write_atomic(path, &bytes)).await {
+        if let Err(e) = with_files(&self.cache, move || rt::fs::write_atomic(&path, &bytes)).await {
             log::warn!("{}: {e}; the next start compacts again", self.dir.display());
         }
     }

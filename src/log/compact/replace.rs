@@ -10,6 +10,10 @@
 //! The manifest names every old segment as the checkpoint lists it: one that fits neither what was nor what is now is
 //! not acted on. Until its manifest is gone, a log is not compacted again.
 //!
+//! What keeps step 3 from its end for a while (no descriptor, no room) leaves the log *half-way*: the list in memory is
+//! still of the old segments, which are read through the files held open, and everything else that changes files
+//! finishes the replacement first or fails. A checkpoint that is made meanwhile lists the old ones, beside the manifest.
+//!
 //! Readers that are in an old segment go on in it: its file stays open and its index loaded until the last has left.
 //!
 //! Manifest: `magic "WEIRSWAP" | version u32 | crc u32 of the body | body: bincode of Manifest`, little-endian.
@@ -20,8 +24,9 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::log::journal::may_pass;
 use crate::log::segment::extents::ExtentIndex;
-use crate::log::segment::{EXTENTS, LOG, Segment, SegmentMeta, file_name};
+use crate::log::segment::{EXTENTS, LOG, Segment, SegmentMeta, file_name, with_files};
 use crate::log::{LogError, PartitionLog};
 use crate::rt;
 
@@ -39,6 +44,23 @@ pub struct Manifest {
     pub old: Vec<SegmentMeta>,
     /// `None`: nothing of them stayed.
     pub new: Option<SegmentMeta>,
+}
+
+/// A replacement that is committed, or may be, and not in place yet.
+pub(super) struct Halfway {
+    manifest: Manifest,
+    old: Vec<Rc<Segment>>,
+    index: Option<ExtentIndex>,
+}
+
+/// What a manifest is to the list of segments in a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Applied {
+    /// The list was of before.
+    Now,
+    /// The list was of afterwards, or the log starts behind all of it by now.
+    Before,
+    Misfit,
 }
 
 impl Manifest {
@@ -99,21 +121,28 @@ impl Manifest {
         length(CLEANED).or(length(LOG)).is_none_or(|len| len == u64::from(new.size))
     }
 
-    /// Brings a checkpoint's list of segments up to date; false if the manifest fits nothing in it.
-    fn apply(&self, segments: &mut Vec<SegmentMeta>) -> bool {
+    fn end(&self) -> i64 {
+        self.old[self.old.len() - 1].next_offset
+    }
+
+    /// Brings a checkpoint's list of segments, of a log that starts at `start_offset`, up to date.
+    fn apply(&self, segments: &mut Vec<SegmentMeta>, start_offset: i64) -> Applied {
         let first = segments.partition_point(|s| s.base_offset < self.base());
         let range = first..first + self.old.len();
         if segments.get(range.clone()).is_some_and(|listed| listed == self.old) {
             segments.splice(range, self.new);
-            return true;
+            return Applied::Now;
         }
-        match self.new {
-            Some(new) => segments.get(first) == Some(&new),
-            None => {
-                let end = self.old[self.old.len() - 1].next_offset;
-                segments.get(first).is_none_or(|s| s.base_offset >= end)
+        let listed = segments.get(first);
+        let done = match self.new {
+            Some(new) if listed == Some(&new) => true,
+            // Nothing of it is listed: nothing had stayed, or retention has taken what did.
+            new => {
+                (new.is_none() || self.end() <= start_offset)
+                    && listed.is_none_or(|s| s.base_offset >= self.end())
             }
-        }
+        };
+        if done { Applied::Before } else { Applied::Misfit }
     }
 }
 
@@ -128,15 +157,24 @@ fn manifests(names: &[String]) -> impl Iterator<Item = &String> {
     names.iter().filter(|name| name.ends_with(".swap"))
 }
 
-/// At a start: finishes what an earlier run began. Without a checkpoint (`None`) the files alone are put in order.
-/// Returns the groups whose manifests are needed until the next checkpoint.
+/// What a start found of replacements.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// The groups whose manifests are needed until the next checkpoint.
+    pub swaps: Vec<i64>,
+    /// The base offsets of segments that the checkpoint lists and that are not the log's any more.
+    pub replaced: Vec<i64>,
+}
+
+/// At a start: finishes what an earlier run began. Without a checkpoint (`None`) the files alone are put in order;
+/// else its segments and start offset are given.
 pub fn settle(
     dir: &Path,
     names: &[String],
-    mut segments: Option<&mut Vec<SegmentMeta>>,
-) -> Result<Vec<i64>, LogError> {
+    mut listed: Option<(&mut Vec<SegmentMeta>, i64)>,
+) -> Result<Settled, LogError> {
     let io = |e| LogError::io(dir, e);
-    let mut settled = Vec::new();
+    let mut settled = Settled::default();
     for name in manifests(names) {
         let path = dir.join(name);
         let bytes = rt::fs::read_all(&path).map_err(|e| LogError::io(&path, e))?;
@@ -146,14 +184,18 @@ pub fn settle(
             unlink(&path).map_err(io)?;
             continue;
         }
-        if let Some(segments) = segments.as_deref_mut()
-            && !manifest.apply(segments)
-        {
-            return Err(LogError::corrupt(path, 0, "it names segments that no checkpoint lists"));
+        if let Some((segments, start_offset)) = &mut listed {
+            match manifest.apply(segments, *start_offset) {
+                Applied::Now => settled.replaced.extend(manifest.old.iter().map(|old| old.base_offset)),
+                Applied::Before => {}
+                Applied::Misfit => {
+                    return Err(LogError::corrupt(path, 0, "it names segments that no checkpoint lists"));
+                }
+            }
         }
         manifest.carry_out(dir).map_err(io)?;
-        match segments {
-            Some(_) => settled.push(manifest.base()),
+        match listed {
+            Some(_) => settled.swaps.push(manifest.base()),
             None => unlink(&path).map_err(io)?,
         }
     }
@@ -169,58 +211,107 @@ pub fn settle(
 
 impl PartitionLog {
     /// Puts `new`, whose file is written and synced, in the place of `old`. False if they are no longer there to be
-    /// replaced; then nothing has changed.
+    /// replaced; then nothing has changed. After an error nothing has, either, unless the log is half-way.
     pub(super) async fn replace(
         &self,
         old: &[Rc<Segment>],
         new: Option<(SegmentMeta, ExtentIndex)>,
     ) -> Result<bool, LogError> {
         let _turn = self.turn().await;
-        let Some(at) = self.place_of(old) else { return Ok(false) };
+        if self.place_of(old).is_none() {
+            return Ok(false);
+        }
         let manifest = Manifest {
             old: old.iter().map(|segment| segment.meta()).collect(),
             new: new.as_ref().map(|(meta, _)| *meta),
         };
-        let mut frozen = Ok(());
+        let mut held = Ok(());
         for segment in old {
-            frozen = segment.freeze().await;
-            if frozen.is_err() {
+            held = segment.freeze().await;
+            if held.is_err() {
                 break;
             }
         }
-        let committed = match frozen {
-            Ok(()) => self.commit(&manifest).await,
-            Err(e) => Err(e),
-        };
-        if let Err(e) = committed {
-            old.iter().for_each(|segment| segment.thaw());
+        if held.is_ok() {
+            let half =
+                Halfway { manifest: manifest.clone(), old: old.to_vec(), index: new.map(|(_, index)| index) };
+            *self.compaction.halfway.borrow_mut() = Some(half);
+            held = self.commit(&manifest).await;
+        }
+        if let Err(e) = held {
+            if self.state.borrow().failed.is_none() {
+                self.compaction.halfway.take();
+                old.iter().for_each(|segment| segment.thaw());
+            }
             return Err(e);
         }
         self.state.borrow_mut().clean = false;
-        let (dir, what) = (self.dir.to_path_buf(), manifest.clone());
-        if let Err(e) = rt::blocking(move || what.carry_out(&dir)).await {
-            // The manifest stands: the next start finishes this. Until then the old segments are read as they are.
-            return Err(self.fail(self.dir.to_path_buf(), e));
+        self.finish_replacement().await?;
+        Ok(true)
+    }
+
+    /// Brings a replacement that is half-way to its end. For who has the turn: nothing else may change files before.
+    pub(in crate::log) async fn finish_replacement(&self) -> Result<(), LogError> {
+        let Some(manifest) = self.compaction.halfway.borrow().as_ref().map(|half| half.manifest.clone())
+        else {
+            return Ok(());
+        };
+        self.check_usable()?;
+        let dir = self.dir.to_path_buf();
+        let done = with_files(&self.cache, move || {
+            // First the manifest, for certain.
+            rt::fs::sync_dir(&dir)?;
+            manifest.carry_out(&dir)
+        });
+        let done = done.await;
+        #[cfg(test)]
+        let done = match self.compaction.hinder.get() {
+            0 => done,
+            n => {
+                self.compaction.hinder.set(n - 1);
+                Err(io::ErrorKind::StorageFull.into())
+            }
+        };
+        match done {
+            Ok(()) => {}
+            Err(e) if may_pass(&e) => return Err(LogError::io(&*self.dir, e)),
+            Err(e) => return Err(self.fail(self.dir.to_path_buf(), e)),
         }
-        let segment = new.map(|(meta, index)| {
+        let Some(half) = self.compaction.halfway.take() else { return Ok(()) };
+        let segment = half.manifest.new.zip(half.index).map(|(meta, index)| {
             let segment = Segment::new(self.dir.clone(), self.cache.clone(), meta, true);
             segment.put_index(index);
             segment
         });
         {
             let mut state = self.state.borrow_mut();
-            state.segments.drain(at..at + old.len());
+            let at = state.segments.partition_point(|s| s.base_offset() < half.manifest.base());
+            state.segments.drain(at..at + half.old.len());
             if let Some(segment) = &segment {
                 state.segments.insert(at, segment.clone());
             }
         }
+        for segment in &half.old {
+            segment.supersede();
+            self.compaction.replaced.borrow_mut().push(segment.base_offset());
+        }
         // Only now: a checkpoint made before lists the old segments and needs the manifest.
-        self.compaction.swaps.borrow_mut().push(manifest.base());
+        self.compaction.swaps.borrow_mut().push(half.manifest.base());
         if let Some(segment) = segment {
             segment.save_sidecar().await;
             segment.index().await?;
         }
-        Ok(true)
+        Ok(())
+    }
+
+    /// As [`finish_replacement`](Self::finish_replacement), for who has not got the turn. Whether the log is whole.
+    pub(super) async fn is_whole(&self) -> bool {
+        if self.compaction.halfway.borrow().is_none() {
+            return true;
+        }
+        let _turn = self.turn().await;
+        let finished = !self.state.borrow().removed && self.finish_replacement().await.is_ok();
+        finished && self.compaction.halfway.borrow().is_none()
     }
 
     /// Where the segments lie in the log, if all of them still do, side by side.
@@ -234,25 +325,24 @@ impl PartitionLog {
         (there == old.len()).then_some(at)
     }
 
-    /// Makes the manifest durable; withdraws it if that fails.
+    /// Writes the manifest. After an error it is not there, unless the log has failed.
     async fn commit(&self, manifest: &Manifest) -> Result<(), LogError> {
         let path = file_name(&self.dir, manifest.base(), SWAP);
-        let (dir, to, bytes) = (self.dir.to_path_buf(), path.clone(), manifest.encode());
-        let written = rt::blocking(move || {
-            let written = rt::fs::write_atomic(&to, &bytes);
-            let withdrawn = match written {
-                Ok(()) => Ok(()),
-                Err(_) => unlink(&to.with_extension(PARTIAL))
-                    .and_then(|()| unlink(&to))
-                    .and_then(|()| rt::fs::sync_dir(&dir)),
-            };
-            (written, withdrawn)
+        let (to, bytes) = (path.clone(), manifest.encode());
+        let written = with_files(&self.cache, move || match rt::fs::write_atomic(&to, &bytes) {
+            // Its name comes last: only the directory's sync is missing, which whoever goes on from here does first.
+            Err(e) if may_pass(&e) && rt::fs::exists(&to) => Ok(()),
+            Err(e) => {
+                let _ = unlink(&to.with_extension(PARTIAL));
+                Err(e)
+            }
+            Ok(()) => Ok(()),
         });
         match written.await {
-            (Ok(()), _) => Ok(()),
-            (Err(e), Ok(())) => Err(LogError::io(path, e)),
-            // Whether the manifest is there is not known, so neither is which segments are the log at the next start.
-            (Err(_), Err(e)) => Err(self.fail(path, e)),
+            Ok(()) => Ok(()),
+            // Whether it is durable is not known, so neither is which segments are the log at the next start.
+            Err(e) if rt::fs::exists(&path) => Err(self.fail(path, e)),
+            Err(e) => Err(LogError::io(path, e)),
         }
     }
 
@@ -261,14 +351,16 @@ impl PartitionLog {
         if bases.is_empty() {
             return;
         }
+        let _turn = self.turn().await;
+        if self.state.borrow().removed {
+            // The directory may be another's by now.
+            return;
+        }
         let dir = self.dir.to_path_buf();
         let paths: Vec<PathBuf> = bases.iter().map(|base| file_name(&dir, *base, SWAP)).collect();
-        let gone = rt::blocking(move || {
+        let gone = with_files(&self.cache, move || {
             paths.iter().try_for_each(|path| unlink(path))?;
-            match rt::fs::exists(&dir) {
-                true => rt::fs::sync_dir(&dir),
-                false => Ok(()),
-            }
+            rt::fs::sync_dir(&dir)
         });
         match gone.await {
             Ok(()) => self.compaction.swaps.borrow_mut().retain(|base| !bases.contains(base)),
@@ -305,16 +397,27 @@ mod tests {
     fn a_list_is_brought_up_to_date_once_or_found_so() {
         let (before, after) = (meta(0, 10, 9), meta(30, 40, 9));
         let mut list = vec![before, meta(10, 20, 100), meta(20, 30, 100), after];
-        assert!(manifest().apply(&mut list));
+        assert_eq!(manifest().apply(&mut list, 0), Applied::Now);
         assert_eq!(list, [before, meta(10, 30, 70), after]);
-        assert!(manifest().apply(&mut list), "the second time it is done already");
+        assert_eq!(manifest().apply(&mut list, 0), Applied::Before, "the second time it is done already");
         assert_eq!(list.len(), 3);
         let all_gone = Manifest { new: None, ..manifest() };
-        assert!(!all_gone.apply(&mut list), "what is listed is neither what was nor what is");
+        assert_eq!(all_gone.apply(&mut list, 0), Applied::Misfit, "listed is neither what was nor what is");
         let mut list = vec![before, meta(10, 20, 100), meta(20, 30, 100), after];
-        assert!(all_gone.apply(&mut list) && all_gone.apply(&mut list));
+        assert_eq!(all_gone.apply(&mut list, 0), Applied::Now);
+        assert_eq!(all_gone.apply(&mut list, 0), Applied::Before);
         assert_eq!(list, [before, after]);
         let mut other = vec![meta(10, 20, 101), meta(20, 30, 100)];
-        assert!(!manifest().apply(&mut other));
+        assert_eq!(manifest().apply(&mut other, 0), Applied::Misfit);
+    }
+
+    #[test]
+    fn what_retention_took_afterwards_is_not_missed() {
+        let mut list = vec![meta(30, 40, 9)];
+        assert_eq!(manifest().apply(&mut list, 29), Applied::Misfit, "offset 29 has to be somewhere");
+        assert_eq!(manifest().apply(&mut list, 30), Applied::Before);
+        assert_eq!(manifest().apply(&mut Vec::new(), 30), Applied::Before);
+        let mut other = vec![meta(10, 20, 101), meta(20, 30, 100)];
+        assert_eq!(manifest().apply(&mut other, 30), Applied::Misfit);
     }
 }

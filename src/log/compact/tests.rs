@@ -54,6 +54,8 @@ struct Fixture {
     records: BTreeMap<i64, Entry>,
     sequences: HashMap<i64, i32>,
     bounds: Bounds,
+    /// The largest segment that a pass may write.
+    most_bytes: u32,
 }
 
 fn open(
@@ -73,7 +75,17 @@ impl Fixture {
         let log = open(&root.path().join("topics/keys-0"), &config, None, &cache).unwrap();
         let random = Random(seed | 1);
         let (records, sequences) = (BTreeMap::new(), HashMap::new());
-        Self { root, cache, config, log, random, records, sequences, bounds: Bounds::default() }
+        Self {
+            root,
+            cache,
+            config,
+            log,
+            random,
+            records,
+            sequences,
+            bounds: Bounds::default(),
+            most_bytes: 1 << 30,
+        }
     }
 
     fn dir(&self) -> PathBuf {
@@ -134,11 +146,26 @@ impl Fixture {
     }
 
     async fn compact(&self, map_bytes: usize) -> Option<(i64, Passed)> {
-        let policy = Policy::from(&self.config);
+        let (end, passed) = self.try_compact(map_bytes).await?;
+        Some((end, passed.unwrap()))
+    }
+
+    async fn try_compact(&self, map_bytes: usize) -> Option<(i64, Result<Passed, LogError>)> {
+        let policy = Policy { most_bytes: self.most_bytes, ..Policy::from(&self.config) };
         let candidate = self.log.compaction_candidate(self.bounds.limit, &policy, NOW).await?;
         let work = Work { map_bytes, activity: &|| 0, stop: &|| false };
-        let passed = self.log.compact(candidate, self.bounds.clone(), &policy, &work).await.unwrap();
+        let passed = self.log.compact(candidate, self.bounds.clone(), &policy, &work).await;
         Some((candidate.end, passed))
+    }
+
+    /// Many small segments that a pass makes few larger ones of.
+    async fn small_segments(seed: u64, keys: u64) -> Self {
+        let mut f = Self::new(seed);
+        f.config.segment_bytes = 6000;
+        f.log.set_config(&f.config);
+        f.fill(60, keys).await;
+        f.config.segment_bytes = 60_000;
+        f
     }
 
     /// As a checkpoint does it.
@@ -442,6 +469,196 @@ fn nothing_is_replaced_once_the_log_is_closed_or_the_work_is_stopped() {
     });
 }
 
+#[test]
+fn retention_after_a_replacement_leaves_a_manifest_that_a_start_accepts() {
+    rt::block_on(async {
+        let f = Fixture::small_segments(21, 12).await;
+        let (end, _) = f.compact(1 << 20).await.unwrap();
+        f.log.set_start_offset(end);
+        assert!(f.log.retention(NOW).await.unwrap().segments > 0);
+        let left = read(&f.log).await;
+        let checkpoint = f.log.checkpoint();
+        assert_eq!(checkpoint.start_offset, end);
+        assert!(names(&f.dir()).iter().any(|n| n.ends_with(".swap")));
+        let image = f.root.path().join("image");
+        copy_dir(&f.dir(), &image);
+        assert!(reopened(&image, &f, &checkpoint).await == left);
+    });
+}
+
+#[test]
+fn a_log_with_a_manifest_is_not_closed_clean() {
+    rt::block_on(async {
+        let mut f = Fixture::small_segments(22, 12).await;
+        f.compact(1 << 20).await.unwrap();
+        let left = read(&f.log).await;
+        f.log.close().await.unwrap();
+        assert!(!f.log.checkpoint().clean, "a start has to look");
+        f.log = open(&f.dir(), &f.config, Some(f.log.checkpoint()), &f.cache).unwrap();
+        assert!(read(&f.log).await == left);
+        f.settle().await;
+        f.log.close().await.unwrap();
+        assert!(f.log.checkpoint().clean);
+        assert!(!names(&f.dir()).iter().any(|n| n.ends_with(".swap")));
+        // The old segments, had they been listed with `clean`, would be gone without anybody noticing.
+        let log = open(&f.dir(), &f.config, Some(f.log.checkpoint()), &f.cache).unwrap();
+        assert!(read(&log).await == left);
+    });
+}
+
+#[test]
+fn a_replacement_that_the_disk_holds_up_is_finished_later() {
+    rt::block_on(async {
+        let mut f = Fixture::small_segments(23, 12).await;
+        let old = read(&f.log).await;
+        let start = f.log.checkpoint().segments[1].base_offset;
+        f.log.compaction.hinder.set(3);
+        let (end, passed) = f.try_compact(1 << 20).await.unwrap();
+        assert!(matches!(passed, Err(LogError::Io { .. })), "{passed:?}");
+        f.log.cache.set_budget(0);
+        assert!(read(&f.log).await == old, "readers do not notice");
+        assert!(f.log.state.borrow().failed.is_none() && f.log.compaction_failed().is_none());
+        let image = f.root.path().join("image");
+        copy_dir(&f.dir(), &image);
+        let new = reopened(&image, &f, &f.log.checkpoint()).await;
+        assert!(new != old, "a start finishes it");
+        // Retention would take one old segment and, by its name, the file with the records of all.
+        f.log.set_start_offset(start);
+        assert!(f.log.retention(NOW).await.is_err());
+        assert!(
+            f.compact(1 << 20).await.is_none(),
+            "as long as it cannot be finished, nothing else is begun"
+        );
+        f.append(3);
+        f.log.flush(None).await.unwrap();
+        assert_eq!(f.log.retention(NOW).await.unwrap().segments, 0, "what the start lies in stays");
+        assert_eq!(f.log.compaction.swaps(), [0]);
+        f.settle().await;
+        f.records = f.records.split_off(&start);
+        let left: Vec<RecordBatch> = read(&f.log).await;
+        let of_old: Vec<RecordBatch> =
+            new.into_iter().filter(|b| b.base_offset + i64::from(b.last_offset_delta) >= start).collect();
+        assert!(left[..of_old.len()] == of_old, "all that was compacted is there");
+        assert!(end > start);
+    });
+}
+
+#[test]
+fn a_failed_replacement_keeps_retention_away() {
+    rt::block_on(async {
+        let mut f = Fixture::small_segments(24, 12).await;
+        let checkpoint = f.log.checkpoint();
+        let second = checkpoint.segments[1].base_offset;
+        // The sidecar's name leads to something that cannot be unlinked.
+        let obstacle = f.dir().join(format!("{second:020}.extents"));
+        std::fs::create_dir(&obstacle).unwrap();
+        let (_, passed) = f.try_compact(1 << 20).await.unwrap();
+        assert!(passed.is_err() && f.log.state.borrow().failed.is_some());
+        f.log.set_start_offset(second);
+        let before = names(&f.dir());
+        assert!(f.log.retention(NOW).await.is_err());
+        assert_eq!(names(&f.dir()), before);
+        let checkpoint = f.log.checkpoint();
+        std::fs::remove_dir(&obstacle).unwrap();
+        f.log = open(&f.dir(), &f.config, Some(checkpoint), &f.cache).unwrap();
+        let keys = |batches: Vec<RecordBatch>| -> std::collections::BTreeSet<Option<Bytes>> {
+            batches.iter().flat_map(|b| b.records.iter().map(|r| r.key.clone())).collect()
+        };
+        assert_eq!(keys(read(&f.log).await).len(), 12, "every key has its record");
+    });
+}
+
+#[test]
+fn a_removed_log_leaves_its_successors_files_alone() {
+    rt::block_on(async {
+        let f = Fixture::small_segments(25, 12).await;
+        f.compact(1 << 20).await.unwrap();
+        let swaps = f.log.compaction.swaps();
+        assert_eq!(swaps, [0]);
+        f.log.remove().await.unwrap();
+        std::fs::create_dir(f.dir()).unwrap();
+        let swap = f.dir().join("00000000000000000000.swap");
+        std::fs::write(&swap, b"another's").unwrap();
+        f.log.forget_swaps(swaps).await;
+        f.log.set_first_dirty(70).await;
+        assert_eq!(names(&f.dir()), ["00000000000000000000.swap"]);
+    });
+}
+
+#[test]
+fn damage_is_of_the_file_that_was_replaced() {
+    rt::block_on(async {
+        let f = Fixture::small_segments(26, 12).await;
+        let segment = f.log.sealed_segments()[0].clone();
+        let spoil = || {
+            let mut bytes = std::fs::read(segment.path()).unwrap();
+            bytes[100] ^= 1;
+            std::fs::write(segment.path(), bytes).unwrap();
+        };
+        spoil();
+        assert_eq!(segment.scrub(0).await.unwrap().damaged, 1);
+        // As when a cable was loose: it reads back well again.
+        spoil();
+        f.compact(1 << 20).await.unwrap();
+        assert!(f.cache.take_damage().is_empty());
+        assert!(f.log.compaction.take_replaced().contains(&segment.base_offset()));
+        let checkpoint = f.log.checkpoint();
+        let log = open(&f.dir(), &f.config, Some(checkpoint), &f.cache).unwrap();
+        assert!(log.compaction.take_replaced().is_empty(), "the checkpoint is of the new file");
+    });
+}
+
+#[test]
+fn what_would_grow_too_large_is_compacted_in_parts_or_left() {
+    rt::block_on(async {
+        let mut f = Fixture::small_segments(27, 400).await;
+        f.most_bytes = 9000;
+        let (end, passes) = f.compact_all(1 << 20).await;
+        assert_eq!(passes, 1);
+        f.check(end, false).await;
+        assert!(f.log.sealed_segments().iter().all(|s| s.meta().size <= 9000));
+
+        let mut f = Fixture::small_segments(28, 400).await;
+        f.most_bytes = 500;
+        let (before, count) = (read(&f.log).await, f.log.sealed_segments().len());
+        let (_, passed) = f.compact(1 << 20).await.unwrap();
+        assert_eq!((passed.segments_replaced, passed.records_read), (0, passed.records_kept));
+        assert!(read(&f.log).await == before && f.log.sealed_segments().len() == count);
+        assert!(f.compact(1 << 20).await.is_none(), "it is not tried again and again");
+        assert!(!names(&f.dir()).iter().any(|n| n.ends_with(".cleaned")));
+    });
+}
+
+/// A pass over many segments has only those of one group open that it has replaced.
+#[test]
+fn replaced_files_are_let_go_of() {
+    rt::block_on(async {
+        let mut f = Fixture::new(29);
+        f.config.segment_bytes = 1500;
+        f.log.set_config(&f.config);
+        f.fill(120, 40).await;
+        f.config.segment_bytes = 3500;
+        let segments = f.log.sealed_segments().len();
+        assert!(segments > 20, "{segments}");
+        let (dir, most) = (f.dir(), std::cell::Cell::new(0));
+        let count = || {
+            let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+            let gone = links
+                .filter_map(|l| std::fs::read_link(l.path()).ok())
+                .filter(|to| to.starts_with(&dir) && to.to_string_lossy().ends_with(" (deleted)"));
+            most.set(most.get().max(gone.count()));
+            0
+        };
+        let policy = Policy::from(&f.config);
+        let candidate = f.log.compaction_candidate(f.bounds.limit, &policy, NOW).await.unwrap();
+        let work = Work { map_bytes: 1 << 20, activity: &count, stop: &|| false };
+        let passed = f.log.compact(candidate, f.bounds.clone(), &policy, &work).await.unwrap();
+        assert!(passed.segments_replaced > 15, "{passed:?}");
+        assert!(most.get() <= 4, "{} files are gone and open", most.get());
+        f.check(candidate.end, false).await;
+    });
+}
+
 mod transactional {
     use super::super::filter::{Kept, Outcome, Rules, Scratch, filter, index};
     use super::super::offsets::OffsetMap;
@@ -509,6 +726,59 @@ mod transactional {
 
     fn offsets(log: &[Bytes]) -> Vec<i64> {
         log.iter().map(|b| BatchHeader::parse(b).unwrap().base_offset).collect()
+    }
+
+    #[test]
+    fn only_what_lies_between_first_offset_and_marker_is_aborted() {
+        let aborted =
+            |first_offset, last_offset| AbortedTransaction { producer_id: 1, first_offset, last_offset };
+        // The log starts behind the marker, or compaction has taken it.
+        let log = [data(5, 1, "c"), marker(6, 1, true)];
+        let (left, _) = pass(&log, &[aborted(0, 3)], 1000);
+        assert_eq!(offsets(&left), [5, 6]);
+        // The same within the log, and the newer one counts as the key's newest.
+        let log = [data(0, 2, "c"), marker(1, 2, true), data(5, 1, "c"), marker(6, 1, true)];
+        let (left, _) = pass(&log, &[aborted(2, 4)], 1000);
+        assert_eq!(offsets(&left), [1, 5, 6]);
+        // A pass that ends before the marker.
+        let log = [data(2, 1, "a"), data(3, 1, "b"), data(4, 2, "d")];
+        let (left, _) = pass(&log, &[aborted(2, 7)], 1000);
+        assert_eq!(offsets(&left), [4]);
+        // Several of one producer, listed in any order.
+        let log = [
+            data(0, 1, "a"),
+            marker(1, 1, false),
+            data(2, 1, "b"),
+            marker(3, 1, true),
+            data(4, 1, "c"),
+            marker(5, 1, false),
+            data(6, 1, "d"),
+        ];
+        let (left, outlived) = pass(&log, &[aborted(4, 5), aborted(0, 1)], 1000);
+        assert_eq!((offsets(&left), outlived), (vec![1, 2, 3, 5, 6], vec![]));
+    }
+
+    #[test]
+    fn a_marker_stays_while_its_transaction_is_listed() {
+        let aborted = [AbortedTransaction { producer_id: 1, first_offset: 0, last_offset: 3 }];
+        let log = [marker(3, 1, false), data(5, 1, "c"), marker(6, 1, true)];
+        let (left, outlived) = pass(&log, &aborted, 1000);
+        assert_eq!((offsets(&left), outlived), (vec![3, 5, 6], vec![3]));
+        assert_eq!(BatchHeader::parse(&left[0]).unwrap().delete_horizon(), Some(1100));
+        // Its time is over, but the pass before did not get as far as unlisting it.
+        let (left, outlived) = pass(&left, &aborted, 2000);
+        assert_eq!((offsets(&left), outlived), (vec![3, 5, 6], vec![3]));
+        let (left, outlived) = pass(&left, &[], 2000);
+        assert_eq!((offsets(&left), outlived), (vec![5, 6], vec![]));
+    }
+
+    #[test]
+    fn a_marker_stays_with_records_that_no_list_names() {
+        let log = [data(0, 1, "a"), marker(1, 1, false)];
+        let (left, _) = pass(&log, &[], 1000);
+        let (left, outlived) = pass(&left, &[], 9000);
+        assert_eq!((offsets(&left), outlived), (vec![0, 1], vec![]));
+        assert_eq!(BatchHeader::parse(&left[1]).unwrap().delete_horizon(), None);
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Transactions as a pass meets them, batch by batch in log order: which batches were aborted, which markers have
 //! outlived everything that they decided.
+//!
+//! A batch is aborted if it lies between the first offset and the marker of an aborted transaction of its producer, as
+//! the partition lists them; whether the pass meets the marker, or the log still has it, makes no difference. An abort
+//! marker goes only in a pass that began when its transaction was not listed any more.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -32,43 +36,68 @@ impl Marker {
     }
 }
 
+/// What the log has left of a transaction when its marker is met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    Something,
+    /// Nothing, but readers are told of it until this pass is over: without its marker they would skip what the
+    /// producer wrote afterwards.
+    Listed,
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Aborted {
+    first_offset: i64,
+    /// The marker's.
+    last_offset: i64,
+    /// The log still had a batch of it.
+    seen: bool,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Transactions {
-    /// Not begun yet where the pass stands, by first offset.
-    ahead: VecDeque<AbortedTransaction>,
-    /// By producer: whether the log still had a batch of it.
-    aborted: HashMap<i64, bool>,
+    /// By producer, in order: one producer's transactions do not overlap. Those that the pass has left behind are gone.
+    aborted: HashMap<i64, VecDeque<Aborted>>,
+    /// Producers of which there was a batch that was not aborted, since their last marker.
     committed: HashSet<i64>,
-    /// Offsets of abort markers of which nothing else is left.
+    /// Offsets of listed abort markers of which nothing else is left.
     outlived: Vec<i64>,
 }
 
 impl Transactions {
     pub fn new(aborted: &[AbortedTransaction]) -> Self {
-        let mut ahead = aborted.to_vec();
-        ahead.sort_by_key(|t| t.first_offset);
-        Self { ahead: ahead.into(), ..Self::default() }
+        let mut listed = Self::default();
+        for t in aborted {
+            let one = Aborted { first_offset: t.first_offset, last_offset: t.last_offset, seen: false };
+            listed.aborted.entry(t.producer_id).or_default().push_back(one);
+        }
+        for of_producer in listed.aborted.values_mut() {
+            of_producer.make_contiguous().sort_by_key(|t| t.first_offset);
+        }
+        listed
     }
 
-    fn begin_up_to(&mut self, offset: i64) {
-        while let Some(transaction) = self.ahead.front().filter(|t| t.first_offset <= offset) {
-            self.aborted.entry(transaction.producer_id).or_insert(false);
-            self.ahead.pop_front();
+    /// The aborted transaction of the producer that `offset` lies in, marker and all. Offsets only rise.
+    fn listed(&mut self, producer_id: i64, offset: i64) -> Option<&mut Aborted> {
+        let of_producer = self.aborted.get_mut(&producer_id)?;
+        while of_producer.front().is_some_and(|t| t.last_offset < offset) {
+            of_producer.pop_front();
         }
+        of_producer.front_mut().filter(|t| t.first_offset <= offset)
     }
 
     /// A batch of records: whether it belongs to an aborted transaction.
     pub fn on_batch(&mut self, header: &BatchHeader) -> bool {
-        self.begin_up_to(header.last_offset());
         if !header.is_transactional() {
             return false;
         }
-        match self.aborted.get_mut(&header.producer_id) {
-            Some(seen) => {
-                *seen = true;
+        match self.listed(header.producer_id, header.base_offset) {
+            Some(transaction) if header.last_offset() < transaction.last_offset => {
+                transaction.seen = true;
                 true
             }
-            None => {
+            _ => {
                 self.committed.insert(header.producer_id);
                 false
             }
@@ -80,20 +109,25 @@ impl Transactions {
         std::mem::take(&mut self.outlived)
     }
 
-    /// A control batch, with its marker unless it was emptied before: whether nothing is left that it decided.
-    pub fn on_control(&mut self, header: &BatchHeader, marker: Option<Marker>) -> bool {
-        self.begin_up_to(header.last_offset());
+    /// A control batch, with its marker unless it was emptied before: what is left of what it decided.
+    pub fn on_control(&mut self, header: &BatchHeader, marker: Option<Marker>) -> Left {
+        let left = |something| if something { Left::Something } else { Left::Nothing };
         match marker {
             Some(Marker::Abort) => {
-                let outlived = self.aborted.remove(&header.producer_id) != Some(true);
-                if outlived {
-                    self.outlived.push(header.base_offset);
+                // Without an entry in the list its records count as committed; they need their marker all the more.
+                let unlisted = self.committed.remove(&header.producer_id);
+                match self.listed(header.producer_id, header.base_offset) {
+                    Some(transaction) if !transaction.seen => {
+                        let marker = transaction.last_offset;
+                        self.outlived.push(marker);
+                        Left::Listed
+                    }
+                    listed => left(listed.is_some() || unlisted),
                 }
-                outlived
             }
-            Some(Marker::Commit) => !self.committed.remove(&header.producer_id),
-            Some(Marker::Other) => false,
-            None => true,
+            Some(Marker::Commit) => left(self.committed.remove(&header.producer_id)),
+            Some(Marker::Other) => Left::Something,
+            None => Left::Nothing,
         }
     }
 }

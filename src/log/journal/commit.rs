@@ -47,6 +47,8 @@ pub struct Inner {
     pub failed: RefCell<Option<Arc<str>>>,
     /// Why no file can be had at the moment.
     pub stalled: RefCell<Option<Arc<str>>>,
+    /// Rings when a file could not be opened for want of descriptors: somebody may give some up.
+    pub starved: Notify,
     /// No more files are made than [`FRUGAL_FILES`], except for a batch that fits none.
     pub frugal: Cell<bool>,
     pub closing: Cell<bool>,
@@ -91,6 +93,7 @@ impl Inner {
             keep: Notify::new(),
             failed: RefCell::new(None),
             stalled: RefCell::new(None),
+            starved: Notify::new(),
             frugal: Cell::new(false),
             closing: Cell::new(false),
             zeroing: RefCell::new(None),
@@ -191,8 +194,12 @@ impl Inner {
             files.next_number += 1;
             (files.dir.clone(), files.next_number - 1)
         };
-        let slot =
-            files::create(&dir, number, bytes).await.map_err(|e| (files::file_path(&dir, number), e))?;
+        let slot = files::create(&dir, number, bytes).await.map_err(|e| {
+            if is_out_of_files(&e) {
+                self.starved.notify_all();
+            }
+            (files::file_path(&dir, number), e)
+        })?;
         self.files.borrow_mut().free.push(slot);
         Ok(())
     }
@@ -368,10 +375,14 @@ fn set_file_aside(path: &Path, set_aside: Option<PathBuf>) -> io::Result<()> {
 /// Whether the disk is only full, or files have run out: what may pass without anybody looking at the disk.
 pub fn may_pass(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded) || is_out_of_files(error)
+}
+
+/// No descriptor is left, for this process or for all.
+pub fn is_out_of_files(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
-    matches!(error.kind(), StorageFull | QuotaExceeded)
-        || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 fn zero_chore(slot: &Slot, from: u64, goal: u64) -> Chore {

@@ -37,7 +37,7 @@ use crate::rt::{self, Notify, Task};
 use super::{JournalFailed, LogError, Lsn};
 
 use commit::Inner;
-pub use commit::may_pass;
+pub use commit::{is_out_of_files, may_pass};
 pub use recovery::{Damage, Entry, Known, Recovery, Replayed, ReplayedFile, draw_salt};
 pub use stats::JournalStats;
 
@@ -186,6 +186,11 @@ impl Journal {
     }
 
     /// Why commits wait at the moment, for example for disk space.
+    /// Rings when the journal wants for descriptors.
+    pub fn starved(&self) -> &Notify {
+        &self.inner.starved
+    }
+
     pub fn stalled(&self) -> Option<Arc<str>> {
         self.inner.stalled.borrow().clone()
     }

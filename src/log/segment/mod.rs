@@ -41,8 +41,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::log::LogError;
 use crate::log::cache::BatchCache;
+use crate::log::journal::is_out_of_files;
 use crate::model::topic_config::TopicConfig;
-use crate::rt::{File, Notify, OpenOptions};
+use crate::rt::{self, File, Notify, OpenOptions};
 
 pub use reader::Window;
 pub use retire::{Retired, is_removed_directory};
@@ -145,6 +146,8 @@ pub struct Segment {
     meta: Cell<SegmentMeta>,
     sealed: Cell<bool>,
     deleted: Cell<bool>,
+    /// Another file has its place: only readers that were in it still are.
+    superseded: Cell<bool>,
     /// Its name is gone or another's: who reads it goes on with this.
     held: RefCell<Option<File>>,
     index: RefCell<Option<Rc<ExtentIndex>>>,
@@ -164,6 +167,7 @@ impl Segment {
             meta: Cell::new(meta),
             sealed: Cell::new(sealed),
             deleted: Cell::new(false),
+            superseded: Cell::new(false),
             held: RefCell::new(None),
             index: RefCell::new(index),
             sidecar: RefCell::default(),
@@ -250,6 +254,12 @@ impl Segment {
         *self.held.borrow_mut() = None;
     }
 
+    /// Its place is another's from now on. What was found damaged of it no longer matters.
+    pub(in crate::log) fn supersede(&self) {
+        self.superseded.set(true);
+        self.cache.forget_damage(&self.dir, self.base_offset());
+    }
+
     fn is_held(&self) -> bool {
         self.held.borrow().is_some()
     }
@@ -272,10 +282,18 @@ pub(in crate::log) fn file_name(dir: &Path, base_offset: i64, extension: &str) -
     dir.join(format!("{base_offset:020}.{extension}"))
 }
 
-fn is_out_of_files(error: &io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+/// Does a blocking job that opens files. While there is no descriptor for them, those of segments that nobody reads at
+/// the moment are given up.
+pub(in crate::log) async fn with_files<T: Send + 'static>(
+    cache: &BatchCache,
+    job: impl Fn() -> io::Result<T> + Clone + Send + 'static,
+) -> io::Result<T> {
+    loop {
+        let done = rt::blocking(job.clone()).await;
+        if !done.as_ref().is_err_and(is_out_of_files) || !cache.close_some_files() {
+            return done;
+        }
+    }
 }
 
 /// The base offset in a segment file's name.

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use crate::log::LogError;
 use crate::log::cache::BatchCache;
-use crate::log::compact::replace;
+use crate::log::compact::replace::{self, Settled};
 use crate::log::partition_log::PartitionCheckpoint;
 use crate::rt::{self, AlignedBuf, BLOCK, File, OpenOptions};
 
@@ -34,8 +34,8 @@ pub struct Recovered {
     pub start_offset: i64,
     pub end_offset: i64,
     pub clean: bool,
-    /// Groups of segments that were replaced past the checkpoint, see `compact::replace`.
-    pub swaps: Vec<i64>,
+    /// What was replaced past the checkpoint.
+    pub settled: Settled,
 }
 
 pub fn recover(
@@ -46,9 +46,9 @@ pub fn recover(
     match checkpoint {
         Some(checkpoint) if checkpoint.clean => Ok(adopt(dir, cache, checkpoint)),
         Some(checkpoint) => {
-            let (checkpoint, swaps) = tidy(dir, checkpoint)?;
+            let (checkpoint, settled) = tidy(dir, checkpoint)?;
             let mut found = adopt(dir, cache, checkpoint);
-            found.swaps = swaps;
+            found.settled = settled;
             cut_active(&mut found)?;
             Ok(found)
         }
@@ -68,16 +68,14 @@ fn adopt(dir: &Rc<Path>, cache: &Rc<BatchCache>, checkpoint: PartitionCheckpoint
         .collect();
     let active = segments.back().filter(|_| active).cloned().map(Active::reopened);
     let end_offset = segment_durable_offset;
-    Recovered { segments, active, epochs, start_offset, end_offset, clean, swaps: Vec::new() }
+    Recovered { segments, active, epochs, start_offset, end_offset, clean, settled: Settled::default() }
 }
 
 /// Brings the directory and the checkpoint's list together.
-fn tidy(
-    dir: &Path,
-    mut checkpoint: PartitionCheckpoint,
-) -> Result<(PartitionCheckpoint, Vec<i64>), LogError> {
+fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<(PartitionCheckpoint, Settled), LogError> {
     let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
-    let swaps = replace::settle(dir, &names, Some(&mut checkpoint.segments))?;
+    let listed = (&mut checkpoint.segments, checkpoint.start_offset);
+    let settled = replace::settle(dir, &names, Some(listed))?;
     let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
     let newest_dead = newest_dead(&names);
     let dead = checkpoint.segments.iter().take_while(|s| Some(s.base_offset) <= newest_dead).count();
@@ -98,7 +96,7 @@ fn tidy(
             settle_unlisted(dir, base, &checkpoint)?;
         }
     }
-    Ok((checkpoint, swaps))
+    Ok((checkpoint, settled))
 }
 
 /// Deals with a segment file that the checkpoint may not list: what the journal brings back and what lies before the
@@ -183,7 +181,7 @@ fn scan_all(dir: &Rc<Path>, cache: &Rc<BatchCache>) -> Result<Recovered, LogErro
         start_offset: sizes.keys().next().copied().unwrap_or(0),
         end_offset: sizes.keys().next().copied().unwrap_or(0),
         clean: false,
-        swaps: Vec::new(),
+        settled: Settled::default(),
     };
     let count = sizes.len();
     for (i, (base, size)) in sizes.into_iter().enumerate() {

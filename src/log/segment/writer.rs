@@ -15,13 +15,14 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
+use crate::log::journal::is_out_of_files;
 use crate::log::partition_log::PartitionLog;
 use crate::log::{LogError, Lsn};
 use crate::rt::{self, AlignedBuf, BLOCK};
 
 use super::roll::{NextBatch, must_roll};
 use super::tail::TailBatch;
-use super::{Segment, SegmentMeta};
+use super::{Segment, SegmentMeta, with_files};
 
 /// Batches written with one operation, unless a single one is larger.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -136,6 +137,8 @@ impl PartitionLog {
             return Ok(());
         }
         self.compaction.stop();
+        // What cannot be finished now is finished by the next start.
+        let _ = self.finish_replacement().await;
         self.write_tail(None).await?;
         self.unlink_doomed().await;
         let active = self.state.borrow().active.clone();
@@ -353,15 +356,15 @@ impl PartitionLog {
         if !self.state.borrow().directory_made {
             directories.extend(self.dir.parent().map(|p| p.to_path_buf()));
         }
-        let synced = rt::blocking(move || {
-            directories.into_iter().try_for_each(|dir| rt::fs::sync_dir(&dir).map_err(|e| (dir, e)))
-        });
+        let synced = with_files(&self.cache, move || directories.iter().try_for_each(rt::fs::sync_dir));
         match synced.await {
             Ok(()) => {
                 self.state.borrow_mut().directory_made = true;
                 Ok(())
             }
-            Err((dir, e)) => Err(self.fail(dir, e)),
+            // Nothing was synced, and nothing failed to be.
+            Err(e) if is_out_of_files(&e) => Err(LogError::io(&*self.dir, e)),
+            Err(e) => Err(self.fail(self.dir.to_path_buf(), e)),
         }
     }
 
@@ -372,7 +375,7 @@ impl PartitionLog {
         LogError::io(path, e)
     }
 
-    fn check_usable(&self) -> Result<(), LogError> {
+    pub(in crate::log) fn check_usable(&self) -> Result<(), LogError> {
         match &self.state.borrow().failed {
             Some(what) => Err(LogError::io(&*self.dir, io::Error::other(what.to_string()))),
             None => Ok(()),

@@ -2,7 +2,7 @@
 
 use crate::log::LogError;
 use crate::log::checkpoint::Checkpoint;
-use crate::log::journal::may_pass;
+use crate::log::journal::{is_out_of_files, may_pass};
 use crate::model::PartitionId;
 
 use super::{ShardLog, States, journal_dir};
@@ -77,11 +77,20 @@ impl ShardLog {
     /// On a full disk the ballast makes room: without checkpoints nothing could be deleted.
     async fn store_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), LogError> {
         let dir = journal_dir(&self.data_dir, self.shard);
-        match checkpoint.store(&dir).await {
-            Err(LogError::Io { source, .. }) if may_pass(&source) && self.space.drop_ballast().await => {
-                checkpoint.store(&dir).await
+        loop {
+            match checkpoint.store(&dir).await {
+                Err(LogError::Io { source, .. })
+                    if is_out_of_files(&source) && self.cache.close_some_files() => {}
+                Err(LogError::Io { path, source }) if !is_out_of_files(&source) && may_pass(&source) => {
+                    let dropped = self.space.drop_ballast().await;
+                    return if dropped {
+                        checkpoint.store(&dir).await
+                    } else {
+                        Err(LogError::io(path, source))
+                    };
+                }
+                stored => return stored,
             }
-            stored => stored,
         }
     }
 

@@ -37,6 +37,7 @@ impl ShardLog {
         self.start_ticking();
         self.watch_space();
         self.start_scrubbing();
+        self.spare_files();
         let mut last_retention = rt::now();
         let mut last_checkpoint = rt::now();
         let mut commits = 0;
@@ -51,6 +52,7 @@ impl ShardLog {
             }
             if self.ticked.replace(false) {
                 self.note_damage();
+                self.cache.allow_more_files();
                 if done.is_ok() && last_checkpoint.elapsed() >= self.settings.checkpoint_interval {
                     last_checkpoint = rt::now();
                     done = self.checkpoint_if_behind(&states).await;
@@ -69,6 +71,7 @@ impl ShardLog {
                     break;
                 }
                 log::error!("shard {}: {e}", self.shard);
+                self.space.look_soon();
                 rt::sleep(AFTER_FAILURE).await;
                 self.rouse();
             }
@@ -111,6 +114,18 @@ impl ShardLog {
                 }
                 drop(store);
                 space.until_due().await;
+            }
+        });
+    }
+
+    /// The journal's files come before those of segments.
+    fn spare_files(self: &Rc<Self>) {
+        let (store, starved) = (Rc::downgrade(self), self.journal.starved().clone());
+        rt::spawn(async move {
+            loop {
+                starved.notified().await;
+                let Some(store) = store.upgrade().filter(|store| !store.closing.get()) else { return };
+                store.cache.close_some_files();
             }
         });
     }
@@ -214,15 +229,17 @@ impl ShardLog {
             self.write_checkpoint(states, false).await?;
         }
         let logs: Vec<_> = self.logs.borrow().values().map(|held| held.log.clone()).collect();
+        let mut done = Ok(());
         for log in logs {
             let before = log.start_offset();
-            log.retention(rt::unix_ms()).await?;
+            // One log's trouble is no reason to keep what the others need not.
+            done = done.and(log.retention(rt::unix_ms()).await.map(drop));
             if log.start_offset() != before {
                 self.changed.set(true);
             }
             rt::yield_now().await;
         }
-        Ok(())
+        done
     }
 
     /// Brings everything into segments and says so in the checkpoint: the next start replays nothing.
@@ -231,7 +248,7 @@ impl ShardLog {
         states: impl Fn(PartitionId) -> Option<(i64, Vec<u8>)>,
     ) -> Result<(), LogError> {
         self.closing.set(true);
-        self.space.stop();
+        self.space.look_soon();
         self.work.notify_all();
         while self.maintained.get() {
             self.maintenance_over.notified().await;

@@ -378,6 +378,8 @@ impl Opening<'_> {
             scrub: RefCell::default(),
             current: Cell::new(false),
         };
+        // The checkpoint's marks may be of files that were replaced after it.
+        store.note_damage();
         (Rc::new(store), recovered)
     }
 }

@@ -93,8 +93,7 @@ impl Space {
             self.fill();
         }
         if !self.roused.get() && (left <= 0 || self.looked.get().elapsed() > LOOK) {
-            self.roused.set(true);
-            self.due.notify_all();
+            self.look_soon();
         }
     }
 
@@ -139,7 +138,10 @@ impl Space {
         let path = self.path.clone();
         let room = rt::blocking(move || rt::fs::space(path)).await;
         self.looked.set(rt::now());
-        let Ok(rt::fs::Space { usable: free, total }) = room else { return self.usable.set(i64::MAX) };
+        let rt::fs::Space { usable: free, total } = match room {
+            Ok(room) => room,
+            Err(e) => return self.assume_room(&e),
+        };
         let floor = self.reserve.min(total / RESERVE_PART);
         self.free.set(free);
         self.floor.set(floor);
@@ -165,6 +167,13 @@ impl Space {
         }
     }
 
+    fn assume_room(&self, why: &std::io::Error) {
+        if self.full.take().is_some() {
+            log::warn!("{}: {why}; how much room there is is not known", self.path.display());
+        }
+        self.usable.set(i64::MAX);
+    }
+
     /// Gives the ballast up; false if there is none.
     pub async fn drop_ballast(&self) -> bool {
         let path = self.path.join(BALLAST);
@@ -188,6 +197,12 @@ impl Space {
         }
     }
 
+    /// Something said that the disk is full, or may have: it is asked without delay.
+    pub fn look_soon(&self) {
+        self.roused.set(true);
+        self.due.notify_all();
+    }
+
     /// Returns when a look is due.
     pub async fn until_due(&self) {
         if self.is_short() {
@@ -198,12 +213,6 @@ impl Space {
             due.await;
         }
         self.roused.set(false);
-    }
-
-    /// Ends the wait of the task that looks.
-    pub fn stop(&self) {
-        self.roused.set(true);
-        self.due.notify_all();
     }
 }
 
@@ -234,6 +243,21 @@ mod tests {
             assert!(space.check().is_err(), "what the tails need is not to be had");
             space.look(0).await;
             assert!(space.check().is_ok() && space.delay().is_none());
+        });
+    }
+
+    #[test]
+    fn a_file_system_that_cannot_be_asked_counts_as_roomy() {
+        rt::block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let space = Space::new(dir.path().join("gone"), 1 << 20, 1);
+            std::fs::create_dir(&space.path).unwrap();
+            space.look(0).await;
+            space.look(u64::MAX / 4).await;
+            assert!(space.is_full() && space.is_short());
+            std::fs::remove_dir_all(&space.path).unwrap();
+            space.look(0).await;
+            assert!(space.check().is_ok() && space.delay().is_none() && !space.is_short());
         });
     }
 }

@@ -205,7 +205,8 @@ def times():
     for i in range(300):
         producer.produce(topic, key=b"%d" % (i % 30), value=b"v", partition=0, timestamp=now - 300_000 + i * 1000)
     producer.flush(30)
-    producer.produce(topic, key=b"end", value=b"", partition=0, timestamp=now)
+    # So late that it begins a segment, however the others were batched.
+    producer.produce(topic, key=b"end", value=b"", partition=0, timestamp=now + 2 * SEGMENT_MS)
     producer.flush(30)
     expected = list(range(270, 301))
     until = time.time() + PATIENCE
