@@ -11,6 +11,8 @@ use kafka_wire::offset_commit_request::{OffsetCommitRequestPartition, OffsetComm
 use kafka_wire::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_wire::{IncrementalAlterConfigsRequest, OffsetCommitRequest, OffsetFetchRequest};
 
+use rdkafka::producer::Producer;
+
 use crate::support::broker::{http_get, needs_own_broker};
 use crate::support::calls::create;
 use crate::support::wire::decode_reply;

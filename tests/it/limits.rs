@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use crate::support::batch::encoded;
@@ -127,6 +128,30 @@ fn fill(broker: &Broker, topic: &Topic, from: usize) -> usize {
     unreachable!()
 }
 
+/// As [`fill`]. What was taken in while there was no room at all, not even for the journal, is not answered until there
+/// is: then the answer comes out of the channel.
+fn fill_or_wait(broker: &Broker, topic: &Topic, from: usize) -> (usize, Option<Receiver<i16>>) {
+    let (go, batches) = channel();
+    let (answer, answers) = channel();
+    let (addr, of) = (broker.kafka, topic.clone());
+    std::thread::spawn(move || {
+        let mut wire = Wire::connect(addr);
+        for i in batches {
+            let _ = answer.send(produce_at(&mut wire, 9, &of, 0, -1, encoded([value(i)])).error_code);
+        }
+    });
+    for i in from.. {
+        go.send(i).expect("the thread waits");
+        match answers.recv_timeout(Duration::from_secs(5)) {
+            Ok(0) => {}
+            Ok(STORAGE_ERROR) => return (i, None),
+            Ok(code) => panic!("error {code} after {i} batches"),
+            Err(_) => return (i, Some(answers)),
+        }
+    }
+    unreachable!()
+}
+
 fn value(i: usize) -> String {
     format!("{i} {}", "d".repeat(100_000))
 }
@@ -217,17 +242,28 @@ fn a_disk_that_others_fill_loses_nothing() {
         }
         let filler = disk.path().join("filler");
         take_everything(&filler);
-        let refused = fill(&broker, &topic, count);
-        println!("cycle {cycle}: {} batches fitted, {} MiB left", refused - count, disk.free_mib());
+        let (refused, waiting) = fill_or_wait(&broker, &topic, count);
+        let what = if waiting.is_some() { "one waits" } else { "the next was refused" };
+        println!("cycle {cycle}: {} batches fitted, {what}, {} MiB left", refused - count, disk.free_mib());
         count = refused;
         check_all(&broker, &topic, count);
         if cycle == 1 {
             broker.kill();
             broker.restart();
             wire = Wire::connect(broker.kafka);
+            if waiting.is_some() {
+                // Nobody was told what became of it.
+                let end = list_offset(&mut wire, 7, &topic.name, 0, -1).offset as usize;
+                assert!([count, count + 1].contains(&end), "{end} of {count}");
+                count = end;
+            }
             check_all(&broker, &topic, count);
         }
         std::fs::remove_file(&filler).expect("room again");
+        if let Some(answer) = waiting.filter(|_| cycle != 1) {
+            assert_eq!(answer.recv_timeout(Duration::from_secs(15)), Ok(0), "there is room again");
+            count += 1;
+        }
         resumes(&broker, &topic, count);
         count += 1;
         check_all(&broker, &topic, count);

@@ -24,6 +24,7 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::log::cache::Evict;
 use crate::log::journal::may_pass;
 use crate::log::segment::extents::ExtentIndex;
 use crate::log::segment::{EXTENTS, LOG, Segment, SegmentMeta, file_name, with_files};
@@ -291,6 +292,9 @@ impl PartitionLog {
                 state.segments.insert(at, segment.clone());
             }
         }
+        // Readers are not given from memory what the log no longer has: what went may have been aborted.
+        let freed = self.tail.evict_below(half.manifest.end());
+        self.cache.forget(0, freed);
         for segment in &half.old {
             segment.supersede();
             self.compaction.replaced.borrow_mut().push(segment.base_offset());

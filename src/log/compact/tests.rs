@@ -629,6 +629,21 @@ fn what_would_grow_too_large_is_compacted_in_parts_or_left() {
     });
 }
 
+#[test]
+fn what_was_compacted_is_not_served_from_memory_as_it_was() {
+    rt::block_on(async {
+        let mut f = Fixture::new(30);
+        f.cache.set_budget(64 << 20);
+        f.fill(120, 40).await;
+        assert!(f.cache.cached_bytes() > 20_000);
+        let (end, _) = f.compact_all(1 << 20).await;
+        f.check(end, false).await;
+        assert!(f.cache.cached_bytes() > 0, "what is behind stays");
+        drop(f.log);
+        assert_eq!(f.cache.cached_bytes(), 0);
+    });
+}
+
 /// A pass over many segments has only those of one group open that it has replaced.
 #[test]
 fn replaced_files_are_let_go_of() {

@@ -253,9 +253,55 @@ def transactions():
     settles(topic, last_of_each_key(committed) + end, isolation="read_committed")
 
 
+def interleaved_transactions():
+    """transactions of two producers, interleaved, in every codec, with tombstones: what was committed stays, by offset"""
+    topic = make("interleaved", delete_retention_ms=100)
+    sent, committed = [], []
+
+    def delivered(error, message):
+        assert error is None, error
+        sent.append((message.offset(), message.key(), message.value()))
+
+    def producer(name, codec):
+        settings = {"bootstrap.servers": BROKER, "transactional.id": f"{RUN}-{name}", "linger.ms": 5}
+        one = Producer({**settings, "compression.codec": codec})
+        one.init_transactions(30)
+        return one
+
+    for round, codec in enumerate(CODECS):
+        # The same two transactional ids every time: what one of them aborted lies before what it commits later.
+        pair = [producer("one", codec), producer("two", codec)]
+        of = [[], []]
+        for one in pair:
+            one.begin_transaction()
+        for part in range(3):
+            for which, one in enumerate(pair):
+                del sent[:]
+                for i in range(15):
+                    key = b"%d" % ((round * 7 + part * 11 + i * (which + 1)) % 40)
+                    value = None if i % 5 == 4 and round < 3 else b"%d %d %d %d" % (round, which, part, i) * 5
+                    one.produce(topic, key=key, value=value, partition=0, on_delivery=delivered)
+                one.flush(30)
+                of[which] += sorted(sent)
+        pair[(round + 1) % 2].abort_transaction(30)
+        pair[round % 2].commit_transaction(30)
+        committed += of[round % 2]
+        # Twice: the second pass finds the aborted transactions gone and may take their markers.
+        for _ in range(2):
+            committed += close_segment(topic)
+    # Tombstones go with the passes that come late enough; the newest segment is never compacted.
+    for _ in range(2):
+        committed += close_segment(topic)
+    compacted, newest = committed[:-1], committed[-1:]
+    expected = [r for r in last_of_each_key(compacted) if r[2] is not None] + newest
+    settles(topic, expected)
+    settles(topic, expected, isolation="read_committed")
+
+
 for check in [codecs, tombstones_stay, tombstones_go, young_records_stay, idempotent_producers, times]:
     case(check)
 if os.environ.get("TRANSACTIONS", "1") == "1":
     case(transactions)
+    case(interleaved_transactions)
 print(f"{passed} passed, {failed} failed")
 sys.exit(failed > 0)
