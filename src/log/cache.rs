@@ -10,12 +10,12 @@
 //! touches a pinned batch; nothing here does I/O or waits.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::Hash;
+use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::{Rc, Weak};
 
 use crate::log::checkpoint::DamagedRange;
+use crate::log::lru::Lru;
 use crate::log::segment::{Segment, Window};
 use crate::rt::{File, Notify};
 
@@ -279,66 +279,6 @@ impl BatchCache {
     }
 }
 
-/// A map that knows which entry was used least recently, and the sum of its entries' weights.
-struct Lru<K, V> {
-    entries: HashMap<K, Entry<V>>,
-    order: BTreeMap<u64, K>,
-    clock: u64,
-    weight: usize,
-}
-
-struct Entry<V> {
-    value: V,
-    used: u64,
-    weight: usize,
-}
-
-impl<K, V> Default for Lru<K, V> {
-    fn default() -> Self {
-        Self { entries: HashMap::new(), order: BTreeMap::new(), clock: 0, weight: 0 }
-    }
-}
-
-impl<K: Copy + Eq + Hash, V> Lru<K, V> {
-    fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    fn weight(&self) -> usize {
-        self.weight
-    }
-
-    fn get(&mut self, key: &K) -> Option<&V> {
-        let entry = self.entries.get_mut(key)?;
-        self.clock += 1;
-        self.order.remove(&entry.used);
-        self.order.insert(self.clock, *key);
-        entry.used = self.clock;
-        Some(&entry.value)
-    }
-
-    fn insert(&mut self, key: K, value: V, weight: usize) {
-        self.remove(&key);
-        self.clock += 1;
-        self.order.insert(self.clock, key);
-        self.entries.insert(key, Entry { value, used: self.clock, weight });
-        self.weight += weight;
-    }
-
-    fn remove(&mut self, key: &K) -> Option<V> {
-        let entry = self.entries.remove(key)?;
-        self.order.remove(&entry.used);
-        self.weight -= entry.weight;
-        Some(entry.value)
-    }
-
-    fn pop_oldest(&mut self) -> Option<(K, V)> {
-        let (_, key) = self.order.first_key_value()?;
-        let key = *key;
-        self.remove(&key).map(|value| (key, value))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -412,20 +352,5 @@ mod tests {
             keep(0..20);
             assert_eq!(cache.open_files(), 2 * FEW_OPEN_FILES);
         });
-    }
-
-    #[test]
-    fn lru_order_and_weight() {
-        let mut lru = Lru::default();
-        for key in 0..3 {
-            lru.insert(key, key * 10, 5);
-        }
-        assert_eq!(lru.get(&0), Some(&0));
-        lru.insert(1, 11, 7);
-        assert_eq!((lru.len(), lru.weight()), (3, 17));
-        assert_eq!(lru.pop_oldest(), Some((2, 20)));
-        assert_eq!(lru.pop_oldest(), Some((0, 0)));
-        assert_eq!(lru.pop_oldest(), Some((1, 11)));
-        assert_eq!((lru.pop_oldest(), lru.weight()), (None, 0));
     }
 }

@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod compact;
 pub mod error;
 pub mod journal;
+mod lru;
 pub mod lsn;
 pub mod partition_log;
 pub mod relayout;

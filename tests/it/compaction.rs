@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use kafka_wire::incremental_alter_configs_request as incremental;
 use kafka_wire::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_wire::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
-use kafka_wire::{IncrementalAlterConfigsRequest, OffsetCommitRequest, OffsetFetchRequest};
+use kafka_wire::{
+    FindCoordinatorRequest, IncrementalAlterConfigsRequest, OffsetCommitRequest, OffsetFetchRequest,
+};
 
 use rdkafka::producer::Producer;
 
@@ -111,6 +113,7 @@ fn coordinators_load_from_logs_that_are_being_compacted_whenever_they_are_killed
     filler.commit_transaction(SOON).expect("commit");
     drop(filler);
     eventually("a first commit", SOON, || {
+        wire.call(4, &msg!(FindCoordinatorRequest { coordinator_keys: vec![id.as_str().into()] }));
         wire.call(8, &commit(&format!("{id}-0"), &input, 0)).topics[0].partitions[0].error_code == 0
     });
     for topic in ["__consumer_offsets", "__transaction_state"] {

@@ -12,7 +12,7 @@ use crate::log::{LogError, PartitionLog};
 use crate::rt::{self, AlignedBuf, BLOCK, File, OpenOptions};
 use crate::wire::batch::{self, BatchIter};
 
-use super::replace::CLEANED;
+use super::manifest::CLEANED;
 
 /// Read and worked on at a time, unless one batch is larger.
 const SLICE_BYTES: u32 = 256 << 10;

@@ -20,6 +20,7 @@
 
 mod files;
 pub mod filter;
+mod manifest;
 pub mod offsets;
 pub mod pass;
 pub mod plan;
