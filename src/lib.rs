@@ -18,7 +18,7 @@
 //! | [`rt`] | tasks, timers, files, sockets, the mesh; the only importer of glommio and io_uring | shards |
 //! | [`wire`] | frames, batch headers, Produce and Fetch without copies; Kafka's error codes | anywhere |
 //! | [`security`] | quotas: whose limit applies, how long to wait; pure | anywhere |
-//! | [`log`] | one shard's journal, segments, cache, checkpoint, recovery | shards |
+//! | [`log`] | one shard's journal, segments, cache, checkpoint, recovery, compaction | shards |
 //! | [`partition`] | one replica: what may be appended and read, producers, watchers | shards |
 //! | [`coordinator`] | consumer groups and transactions as pure state machines over an internal topic's partition | shards |
 //! | [`cluster`] | metadata: image, records, controller, metadata log | control thread |
@@ -64,12 +64,14 @@
 //!   what cannot is an error that names file, place and offsets, and a durable mark; the rest is served. Who gives data up
 //!   is an operator, with `weir log repair` ([`log::Mending`]), never a start.
 //! - **Data directories of earlier formats open.** One of each is in `tests/fixtures`.
+//! - **Clients' records never take the last of the disk** ([`log::store::space`]): what makes room can always be written.
+//! - **What compaction replaces, it replaces at once** ([`log::compact::replace`]): a start finds the old segments or the new one.
 //!
 //! # Absences
 //!
 //! - `log` knows no topic configuration source, no connection and no Kafka error code; `partition` knows no request.
 //! - The broker never decodes records, except the one batch that holds a looked-up timestamp, whether a record for a
-//!   compacted topic has a key, and what its own coordinators have stored.
+//!   compacted topic has a key, what its own coordinators have stored, and compaction, which runs beside the data path.
 //! - A coordinator never asks the log what it knows: it holds its partition's state in memory, and reads the log only
 //!   when it is loaded.
 //! - A start reads no segment that a checkpoint lists: only `weir log repair`, for a checkpoint that is lost, makes log ends, leader epochs,

@@ -26,6 +26,8 @@ pub fn metrics(shards: &[MetricsSnapshot], process: &Process) -> String {
     connections(&mut text, shards);
     records(&mut text, shards);
     super::stages::metrics(&mut text, shards);
+    compaction(&mut text, shards);
+    storage(&mut text, shards);
     throttled(&mut text, shards);
     journal(&mut text, shards);
     memory(&mut text, shards);
@@ -182,6 +184,31 @@ fn records(text: &mut Text, shards: &[MetricsSnapshot]) {
     });
 }
 
+fn compaction(text: &mut Text, shards: &[MetricsSnapshot]) {
+    let counter = Kind::Counter;
+    each_shard(text, shards, ("weir_compaction_passes_total", counter, "Logs compacted."), |s| {
+        s.compaction.passes
+    });
+    each_shard(
+        text,
+        shards,
+        ("weir_compaction_failures_total", counter, "Compactions that ended with an error."),
+        |s| s.compaction.failures,
+    );
+    let help = "Bytes of segments read to be compacted.";
+    each_shard(text, shards, ("weir_compaction_read_bytes_total", counter, help), |s| {
+        s.compaction.bytes_read
+    });
+    let help = "Bytes of segments written by compaction.";
+    each_shard(text, shards, ("weir_compaction_written_bytes_total", counter, help), |s| {
+        s.compaction.bytes_written
+    });
+    let help = "Records that compaction dropped.";
+    each_shard(text, shards, ("weir_compaction_removed_records_total", counter, help), |s| {
+        s.compaction.records_removed
+    });
+}
+
 fn throttled(text: &mut Text, shards: &[MetricsSnapshot]) {
     let mut family = |name, help, value: fn(&(&'static str, u64, u64)) -> f64| {
         text.family(name, Kind::Counter, help);
@@ -251,6 +278,21 @@ fn memory(text: &mut Text, shards: &[MetricsSnapshot]) {
     });
     let help = "Memory of requests being received or answered.";
     each_shard(text, shards, ("weir_request_memory_bytes", gauge, help), |s| s.gauges.request_bytes);
+}
+
+fn storage(text: &mut Text, shards: &[MetricsSnapshot]) {
+    let (counter, gauge) = (Kind::Counter, Kind::Gauge);
+    each_shard(text, shards, ("weir_open_segments", gauge, "Segment files open."), |s| {
+        s.gauges.open_segments
+    });
+    let help = "Times a segment could not be opened for want of descriptors.";
+    each_shard(text, shards, ("weir_out_of_files_total", counter, help), |s| s.gauges.out_of_files);
+    let help = "Bytes the data directory's file system had left when it was last looked.";
+    each_shard(text, shards, ("weir_disk_free_bytes", gauge, help), |s| s.gauges.disk_free_bytes);
+    let help = "Batches refused for want of room on the disk.";
+    each_shard(text, shards, ("weir_disk_full_refusals_total", counter, help), |s| {
+        s.gauges.disk_full_refusals
+    });
 }
 
 fn integrity(text: &mut Text, shards: &[MetricsSnapshot]) {

@@ -279,7 +279,9 @@ pub(super) fn append_error(e: &AppendError) -> ErrorCode {
         AppendError::Timestamp { .. } => ErrorCode::InvalidTimestamp,
         AppendError::NotVerified => ErrorCode::InvalidTxnState,
         // Clients try again: room may come back.
-        AppendError::NeedsRepair(_) | AppendError::JournalFailed(_) => ErrorCode::KafkaStorageError,
+        AppendError::NeedsRepair(_) | AppendError::DiskFull(_) | AppendError::JournalFailed(_) => {
+            ErrorCode::KafkaStorageError
+        }
     }
 }
 

@@ -194,6 +194,9 @@ fn broker_settings(config: &Config, bound: std::net::SocketAddr) -> BrokerSettin
             offsets_retention_ms: config.offsets_retention.as_millis() as i64,
             ..GroupSettings::default()
         },
+        compaction_bytes: config.compaction_memory as usize,
+        compaction_check_ms: config.compaction_interval.as_millis() as u64,
+        disk_reserve_bytes: config.disk_reserve as usize,
         retention_check_ms: config.retention_check_interval.as_millis() as u64,
         scrub_rate: config.scrub_rate as usize,
         scrub_interval_ms: config.scrub_interval.as_millis() as u64,

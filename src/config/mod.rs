@@ -63,7 +63,10 @@ pub struct Config {
     /// Counted from when a group became empty.
     pub offsets_retention: Duration,
     /// How often segments are held against their topic's retention.
+    pub disk_reserve: u64,
     pub retention_check_interval: Duration,
+    pub compaction_memory: u64,
+    pub compaction_interval: Duration,
     /// Bytes a second that the scrubber reads; zero turns it off.
     pub scrub_rate: u64,
     pub scrub_interval: Duration,

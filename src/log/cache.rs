@@ -10,12 +10,12 @@
 //! touches a pinned batch; nothing here does I/O or waits.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::Hash;
+use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::{Rc, Weak};
 
 use crate::log::checkpoint::DamagedRange;
+use crate::log::lru::Lru;
 use crate::log::segment::{Segment, Window};
 use crate::rt::{File, Notify};
 
@@ -26,6 +26,8 @@ const READ_SHARE: usize = 4;
 const MIN_READ_BYTES: usize = 4 << 20;
 /// Open segment files a shard keeps.
 const DEFAULT_OPEN_FILES: usize = 128;
+/// The same, at least, when descriptors have run out; and how many more at a time once they may suffice again.
+const FEW_OPEN_FILES: usize = 4;
 
 /// Something that holds cached batches and gives them up.
 pub trait Evict {
@@ -47,10 +49,13 @@ pub struct BatchCache {
     freed: Notify,
     next_uid: Cell<u64>,
     max_files: Cell<usize>,
+    /// As many files stay open for now: descriptors ran out.
+    bound: Cell<usize>,
     files: RefCell<Lru<u64, File>>,
     windows: RefCell<Lru<WindowKey, Rc<Window>>>,
     indexes: RefCell<Lru<u64, Weak<Segment>>>,
     disk_reads: Cell<u64>,
+    out_of_files: Cell<u64>,
     damage: RefCell<Vec<(Rc<Path>, DamagedRange)>>,
 }
 
@@ -75,10 +80,12 @@ impl BatchCache {
             freed: Notify::new(),
             next_uid: Cell::new(1),
             max_files: Cell::new(DEFAULT_OPEN_FILES),
+            bound: Cell::new(usize::MAX),
             files: RefCell::default(),
             windows: RefCell::default(),
             indexes: RefCell::default(),
             disk_reads: Cell::default(),
+            out_of_files: Cell::default(),
             damage: RefCell::default(),
         })
     }
@@ -198,9 +205,32 @@ impl BatchCache {
     }
 
     fn trim_files(&self) {
-        while self.files.borrow().len() > self.max_files.get() {
+        while self.files.borrow().len() > self.max_files.get().min(self.bound.get()) {
             self.files.borrow_mut().pop_oldest();
         }
+    }
+
+    /// Descriptors ran out. Closes half of the open files, those used least recently, and keeps as few open for a
+    /// while; false if there are none.
+    pub(in crate::log) fn close_some_files(&self) -> bool {
+        let open = self.files.borrow().len();
+        let count = open.div_ceil(2);
+        for _ in 0..count {
+            self.files.borrow_mut().pop_oldest();
+        }
+        self.bound.set((open - count).max(FEW_OPEN_FILES));
+        self.out_of_files.set(self.out_of_files.get() + 1);
+        count > 0
+    }
+
+    /// Lets a few more files stay open than when descriptors ran out.
+    pub(in crate::log) fn allow_more_files(&self) {
+        self.bound.set(self.bound.get().saturating_add(FEW_OPEN_FILES));
+    }
+
+    /// How often a file could not be opened for want of descriptors.
+    pub fn out_of_files(&self) -> u64 {
+        self.out_of_files.get()
     }
 
     pub(in crate::log) fn close_file(&self, segment: u64) {
@@ -228,6 +258,11 @@ impl BatchCache {
         }
     }
 
+    /// The segment has another file now.
+    pub(in crate::log) fn forget_damage(&self, dir: &Path, segment: i64) {
+        self.damage.borrow_mut().retain(|(its, range)| **its != *dir || range.segment != segment);
+    }
+
     pub(in crate::log) fn take_damage(&self) -> Vec<(Rc<Path>, DamagedRange)> {
         std::mem::take(&mut self.damage.borrow_mut())
     }
@@ -241,66 +276,6 @@ impl BatchCache {
     pub(in crate::log) fn forget_segment(&self, segment: u64) {
         self.files.borrow_mut().remove(&segment);
         self.indexes.borrow_mut().remove(&segment);
-    }
-}
-
-/// A map that knows which entry was used least recently, and the sum of its entries' weights.
-struct Lru<K, V> {
-    entries: HashMap<K, Entry<V>>,
-    order: BTreeMap<u64, K>,
-    clock: u64,
-    weight: usize,
-}
-
-struct Entry<V> {
-    value: V,
-    used: u64,
-    weight: usize,
-}
-
-impl<K, V> Default for Lru<K, V> {
-    fn default() -> Self {
-        Self { entries: HashMap::new(), order: BTreeMap::new(), clock: 0, weight: 0 }
-    }
-}
-
-impl<K: Copy + Eq + Hash, V> Lru<K, V> {
-    fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    fn weight(&self) -> usize {
-        self.weight
-    }
-
-    fn get(&mut self, key: &K) -> Option<&V> {
-        let entry = self.entries.get_mut(key)?;
-        self.clock += 1;
-        self.order.remove(&entry.used);
-        self.order.insert(self.clock, *key);
-        entry.used = self.clock;
-        Some(&entry.value)
-    }
-
-    fn insert(&mut self, key: K, value: V, weight: usize) {
-        self.remove(&key);
-        self.clock += 1;
-        self.order.insert(self.clock, key);
-        self.entries.insert(key, Entry { value, used: self.clock, weight });
-        self.weight += weight;
-    }
-
-    fn remove(&mut self, key: &K) -> Option<V> {
-        let entry = self.entries.remove(key)?;
-        self.order.remove(&entry.used);
-        self.weight -= entry.weight;
-        Some(entry.value)
-    }
-
-    fn pop_oldest(&mut self) -> Option<(K, V)> {
-        let (_, key) = self.order.first_key_value()?;
-        let key = *key;
-        self.remove(&key).map(|value| (key, value))
     }
 }
 
@@ -353,17 +328,29 @@ mod tests {
     }
 
     #[test]
-    fn lru_order_and_weight() {
-        let mut lru = Lru::default();
-        for key in 0..3 {
-            lru.insert(key, key * 10, 5);
-        }
-        assert_eq!(lru.get(&0), Some(&0));
-        lru.insert(1, 11, 7);
-        assert_eq!((lru.len(), lru.weight()), (3, 17));
-        assert_eq!(lru.pop_oldest(), Some((2, 20)));
-        assert_eq!(lru.pop_oldest(), Some((0, 0)));
-        assert_eq!(lru.pop_oldest(), Some((1, 11)));
-        assert_eq!((lru.pop_oldest(), lru.weight()), (None, 0));
+    fn few_files_stay_open_after_descriptors_ran_out() {
+        crate::rt::block_on(async {
+            let cache = BatchCache::new(0);
+            let keep = |uids: std::ops::Range<u64>| {
+                for uid in uids {
+                    let file = File::open("/proc/self/exe", crate::rt::OpenOptions::default()).unwrap();
+                    cache.keep_file(uid, file);
+                }
+            };
+            keep(0..20);
+            assert!(cache.close_some_files());
+            assert_eq!(cache.open_files(), 10);
+            keep(20..40);
+            assert_eq!(cache.open_files(), 10, "what was given up is not taken again at once");
+            while cache.open_files() > 0 {
+                assert!(cache.close_some_files());
+            }
+            assert!(!cache.close_some_files());
+            keep(0..20);
+            assert_eq!(cache.open_files(), FEW_OPEN_FILES);
+            cache.allow_more_files();
+            keep(0..20);
+            assert_eq!(cache.open_files(), 2 * FEW_OPEN_FILES);
+        });
     }
 }

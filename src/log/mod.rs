@@ -7,8 +7,10 @@
 
 pub mod cache;
 pub mod checkpoint;
+pub mod compact;
 pub mod error;
 pub mod journal;
+mod lru;
 pub mod lsn;
 pub mod mend;
 pub mod partition_log;
@@ -24,4 +26,5 @@ pub use lsn::Lsn;
 pub use mend::Mending;
 pub use partition_log::{PartitionCheckpoint, PartitionLog};
 pub use relayout::relayout;
+pub use store::space::DiskFull;
 pub use store::{LogSettings, RecoveredPartition, ScrubStats, ShardLog, Topics, sweep, topics_dir};

@@ -21,10 +21,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::log::cache::{BatchCache, Evict};
+use crate::log::compact;
 use crate::log::segment::epochs::EpochList;
 use crate::log::segment::reader::Wanted;
 use crate::log::segment::tail::Tail;
-use crate::log::segment::timestamps::{TimestampOffset, find_in_batch};
 use crate::log::segment::writer::Active;
 use crate::log::segment::{Limits, Segment, recover};
 use crate::log::{LogError, Lsn};
@@ -55,6 +55,7 @@ pub struct PartitionLog {
     idle: Notify,
     recent_ends: Cell<[i64; REMEMBERED_READS]>,
     repair: RefCell<Option<Arc<str>>>,
+    pub(in crate::log) compaction: compact::State,
 }
 
 pub(in crate::log) struct State {
@@ -133,6 +134,7 @@ impl PartitionLog {
             idle: Notify::new(),
             recent_ends: Cell::new([-1; REMEMBERED_READS]),
             repair: RefCell::new(None),
+            compaction: compact::State::recovered(found.settled),
         })
     }
 
@@ -247,6 +249,7 @@ impl PartitionLog {
             }
             let Some(segment) = self.segment_at(at) else { break };
             from_disk = true;
+            let began = at;
             let wanted = Wanted { offset: at, limit: limit_offset, max_bytes: room, at_least_one: one };
             match segment.read(wanted).await {
                 Ok(found) => {
@@ -256,7 +259,7 @@ impl PartitionLog {
                     if found.full || (room == 0 && !out.is_empty()) {
                         break;
                     }
-                    if found.bytes == 0 {
+                    if found.bytes == 0 && found.next_offset <= began {
                         at = segment.meta().next_offset.max(at + 1);
                     }
                 }
@@ -294,7 +297,7 @@ impl PartitionLog {
     }
 
     /// The segment to read for `offset`: the one that holds it, else the next one.
-    fn segment_at(&self, offset: i64) -> Option<Rc<Segment>> {
+    pub(in crate::log) fn segment_at(&self, offset: i64) -> Option<Rc<Segment>> {
         let state = self.state.borrow();
         let at = state.segments.partition_point(|s| s.base_offset() <= offset).saturating_sub(1);
         state.segments.range(at.min(state.segments.len())..).find(|s| s.meta().next_offset > offset).cloned()
@@ -314,55 +317,6 @@ impl PartitionLog {
         if let Some(segment) = self.segment_at(ended) {
             segment.prefetch(ended, bytes.min(self.cache.read_limit() / 4));
         }
-    }
-
-    /// The first record whose timestamp is not below `timestamp`: its offset, its timestamp, its leader epoch.
-    pub async fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<(i64, i64, i32)>, LogError> {
-        let found = self.find_timestamp(self.start_offset(), timestamp).await?;
-        Ok(found.map(|f| (f.offset, f.timestamp, f.leader_epoch)))
-    }
-
-    /// The first record with the largest timestamp in the log.
-    pub async fn max_timestamp(&self) -> Result<Option<(i64, i64, i32)>, LogError> {
-        let (mut best, mut from) = (-1, self.start_offset());
-        for segment in &self.state.borrow().segments {
-            let meta = segment.meta();
-            if meta.max_timestamp > best {
-                (best, from) = (meta.max_timestamp, meta.max_timestamp_offset);
-            }
-        }
-        let written = self.state.borrow().segments.back().map_or(0, |s| s.meta().next_offset);
-        if let Some(newest) = self.tail.borrow().pinned_max_timestamp().filter(|newest| *newest > best) {
-            (best, from) = (newest, written);
-        }
-        if best < 0 {
-            return Ok(None);
-        }
-        let found = self.find_timestamp(from.max(self.start_offset()), best).await?;
-        Ok(found.map(|f| (f.offset, f.timestamp, f.leader_epoch)))
-    }
-
-    async fn find_timestamp(&self, mut from: i64, target: i64) -> Result<Option<TimestampOffset>, LogError> {
-        while from < self.end_offset() {
-            if let Some(segment) = self.segment_at(from) {
-                let meta = segment.meta();
-                if meta.max_timestamp >= target {
-                    match segment.find_timestamp(from, target).await {
-                        Ok(None) | Err(LogError::Removed) => {}
-                        done => return done,
-                    }
-                }
-                from = meta.next_offset;
-                continue;
-            }
-            let Some((next, batch)) = self.tail.borrow().find_timestamp(from, target) else { break };
-            let found = find_in_batch(batch, from, target).await;
-            if found.is_some() {
-                return Ok(found);
-            }
-            from = next;
-        }
-        Ok(None)
     }
 
     /// The largest leader epoch not above `epoch`, and the offset at which it ended; (−1, −1) if there is none.

@@ -108,7 +108,12 @@ pub struct BrokerSettings {
     pub transactions: TransactionSettings,
 
     pub producer_id_expiration_ms: i64,
+    /// Room on the disk that clients' records never take; at most a tenth of the file system.
+    pub disk_reserve_bytes: usize,
     pub retention_check_ms: u64,
+    /// Memory for the keys of a log under compaction.
+    pub compaction_bytes: usize,
+    pub compaction_check_ms: u64,
     pub checkpoint_ms: u64,
     /// Bytes a second that the scrubber reads; zero turns it off.
     pub scrub_rate: usize,
@@ -147,7 +152,10 @@ impl Default for BrokerSettings {
             transaction_topic_partitions: 50,
             transactions: TransactionSettings::default(),
             producer_id_expiration_ms: 86_400_000,
+            disk_reserve_bytes: 1024 * MIB,
             retention_check_ms: 300_000,
+            compaction_bytes: 64 * MIB,
+            compaction_check_ms: 15_000,
             checkpoint_ms: 5_000,
             scrub_rate: 8 * MIB,
             scrub_interval_ms: 86_400_000,

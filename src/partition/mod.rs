@@ -3,6 +3,7 @@
 //! Owner: the shard that owns the partition. Decisions are pure; bytes go through [`crate::log`]. Nothing here knows
 //! connections, requests or other partitions.
 
+mod compaction;
 pub mod producer;
 pub mod read;
 pub mod replica;

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use thiserror::Error;
 
 use super::transactions::{Aborted, Transactions};
+use crate::log::compact::LastBatch;
 use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
 
@@ -235,6 +236,14 @@ impl Producers {
             last_timestamp: entry.last_timestamp,
             coordinator_epoch: entry.coordinator_epoch,
             open_from: entry.open.unwrap_or(-1),
+        })
+    }
+
+    /// What compaction keeps for each producer: its last batch, or the marker that says its epoch.
+    pub fn last_batches(&self) -> impl Iterator<Item = (i64, LastBatch)> + '_ {
+        self.entries.iter().map(|(id, entry)| {
+            let data_offset = entry.batches.back().map(|batch| batch.last_offset);
+            (*id, LastBatch { data_offset, epoch: entry.epoch })
         })
     }
 

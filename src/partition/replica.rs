@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::producer::{Origin, ProducerError, ProducerView, Producers, Verdict};
 use super::verification::{Guard, Verifications};
-use crate::log::{JournalFailed, Lsn, PartitionLog, ShardLog};
+use crate::log::{DiskFull, JournalFailed, Lsn, PartitionLog, ShardLog};
 use crate::model::PartitionId;
 use crate::model::topic_config::{TimestampType, TopicConfig};
 use crate::wire::batch::{self, BatchError, BatchHeader, Compression};
@@ -34,6 +34,8 @@ pub enum AppendError {
     MissingKey,
     #[error("the partition needs repair: {0}")]
     NeedsRepair(Arc<str>),
+    #[error("{0}")]
+    DiskFull(#[from] DiskFull),
     #[error("the journal has failed: {0}")]
     JournalFailed(Arc<str>),
 }
@@ -191,6 +193,7 @@ impl Replica {
             let producer = (header.producer_id, header.producer_epoch);
             self.check_guard(producer, header.base_sequence, guard)?;
         }
+        store.space().check()?;
         let appended = self.place(store, records, now_ms, None)?;
         if guard.is_some() {
             self.verifications.borrow_mut().void(header.producer_id);

@@ -146,6 +146,25 @@ fn a_first_batch_needs_the_coordinators_word_from_after_the_last_end() {
 }
 
 #[test]
+fn compaction_is_told_of_no_transaction_that_ended_before_the_log_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    rt::block_on(async move {
+        let (store, replica) = open(dir.path()).await;
+        for epoch in 0..2 {
+            append(&store, &replica, record(1, epoch, 0)).unwrap();
+            replica.append_end(&store, end(1, epoch + 1, false), rt::unix_ms()).unwrap();
+        }
+        settle(&store, &replica).await;
+        let listed = || replica.compaction_bounds().aborted.iter().map(|a| a.last_offset).collect::<Vec<_>>();
+        assert_eq!(listed(), [1, 3]);
+        replica.log.set_start_offset(1);
+        assert_eq!(listed(), [1, 3]);
+        replica.log.set_start_offset(2);
+        assert_eq!(listed(), [3]);
+    });
+}
+
+#[test]
 fn nothing_open_or_aborted_is_seen_whatever_happens() {
     let mut crashes = 0;
     for seed in 1..=12_u64 {

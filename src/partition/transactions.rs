@@ -91,6 +91,13 @@ impl Transactions {
         }
     }
 
+    /// Compaction left nothing of the transactions with these markers, which are in order.
+    pub fn forget(&mut self, markers: &[i64]) {
+        if !markers.is_empty() {
+            self.aborted.retain(|a| markers.binary_search(&a.last_offset).is_err());
+        }
+    }
+
     /// In the order of their markers.
     pub fn aborted(&self) -> impl ExactSizeIterator<Item = &Aborted> {
         self.aborted.iter()

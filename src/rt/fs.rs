@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -148,6 +149,16 @@ pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
 pub fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
     let path = path.as_ref();
     record::sync_dir(path, || fs::File::open(path)?.sync_all())
+}
+
+/// Makes a file of `len` bytes whose space is reserved.
+pub fn allocate(path: impl AsRef<Path>, len: u64) -> io::Result<()> {
+    let file = fs::File::create(path)?;
+    // SAFETY: a plain system call on an open descriptor.
+    match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len as i64) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Replaces a file's content at once: after a crash it is either the old or the new.

@@ -13,6 +13,7 @@ use hdrhistogram::Histogram;
 
 use super::timing::{Timing, TimingSnapshot};
 use crate::log::ScrubStats;
+use crate::log::compact::Passed;
 use crate::security::quota::Kind;
 
 /// One more than the highest API key that is counted by itself; others share the last place.
@@ -108,7 +109,18 @@ pub struct ShardMetrics {
     fetched_bytes: Counter,
     /// Where the time of requests goes.
     pub timing: Timing,
+    compaction: RefCell<CompactionSnapshot>,
     throttled: [Throttled; Kind::ALL.len()],
+}
+
+/// What compaction did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompactionSnapshot {
+    pub passes: u64,
+    pub failures: u64,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    pub records_removed: u64,
 }
 
 /// Responses that told a client to wait, and for how long.
@@ -132,6 +144,7 @@ impl ShardMetrics {
             produced_bytes: Counter::default(),
             fetched_bytes: Counter::default(),
             timing: Timing::new(),
+            compaction: RefCell::default(),
             throttled: Default::default(),
         }
     }
@@ -209,6 +222,10 @@ impl ShardMetrics {
         self.fetched_bytes.add(bytes as u64);
     }
 
+    pub fn fetched_bytes(&self) -> u64 {
+        self.fetched_bytes.get()
+    }
+
     /// A client over its quota was told to wait.
     pub fn throttled(&self, kind: Kind, wait: Duration) {
         let throttled = &self.throttled[kind as usize];
@@ -217,6 +234,18 @@ impl ShardMetrics {
     }
 
     /// A copy for the control thread. The journal's figures and gauges are filled in by the caller.
+    pub fn compacted(&self, passed: &Passed) {
+        let mut compaction = self.compaction.borrow_mut();
+        compaction.passes += 1;
+        compaction.bytes_read += passed.bytes_read;
+        compaction.bytes_written += passed.bytes_written;
+        compaction.records_removed += passed.records_read.saturating_sub(passed.records_kept);
+    }
+
+    pub fn compaction_failed(&self) {
+        self.compaction.borrow_mut().failures += 1;
+    }
+
     pub fn snapshot(&self) -> MetricsSnapshot {
         let apis = self.apis.iter().enumerate().filter_map(|(key, api)| {
             let api = api.get()?;
@@ -244,6 +273,7 @@ impl ShardMetrics {
             produced_bytes: self.produced_bytes.get(),
             fetched_bytes: self.fetched_bytes.get(),
             read_from_disk_bytes: 0,
+            compaction: *self.compaction.borrow(),
             throttled: Kind::ALL.map(|kind| {
                 let throttled = &self.throttled[kind as usize];
                 (kind.key(), throttled.responses.get(), throttled.ms.get())
@@ -291,6 +321,13 @@ pub struct Gauges {
     pub tail_bytes: u64,
     pub cache_bytes: u64,
     pub request_bytes: u64,
+    /// Segment files open.
+    pub open_segments: u64,
+    /// Times that a file could not be opened for want of descriptors.
+    pub out_of_files: u64,
+    pub disk_free_bytes: u64,
+    /// Batches refused for want of room on the disk.
+    pub disk_full_refusals: u64,
     pub scrub: ScrubStats,
     /// Partitions with records at rest that cannot be read.
     pub damaged: u64,
@@ -315,6 +352,7 @@ pub struct MetricsSnapshot {
     pub fetched_bytes: u64,
     /// By the log for readers, as it counts them.
     pub read_from_disk_bytes: u64,
+    pub compaction: CompactionSnapshot,
     /// By quota: responses that told a client to wait, and the milliseconds.
     pub throttled: [(&'static str, u64, u64); Kind::ALL.len()],
     pub journal: JournalSnapshot,

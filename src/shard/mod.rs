@@ -2,6 +2,7 @@
 //! other threads reach it through [`message::Request`].
 
 pub mod affinity;
+mod compact;
 pub mod coordinator;
 mod fetch;
 mod lookup;

@@ -95,6 +95,10 @@ impl Shard {
                 shard.make_durable(&mut results).await;
                 shard.time_commit(&mut appending, appended);
             }
+            // The fuller the disk, the later the answer.
+            if let Some(delay) = shard.store.space().delay() {
+                rt::sleep(delay).await;
+            }
             shard.metrics.timing.appended(appending, waits);
             // Whoever awaited this takes it in the same poll.
             shard.metrics.timing.note_appending(appending);

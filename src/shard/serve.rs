@@ -100,6 +100,7 @@ impl Shard {
             flush_chunk_bytes: settings.flush_chunk_bytes,
             tail_bytes: settings.per_shard(settings.tail_bytes, shards),
             cache_bytes: settings.per_shard(settings.cache_bytes, shards),
+            reserve_bytes: settings.disk_reserve_bytes as u64,
             retention_interval: Duration::from_millis(settings.retention_check_ms),
             checkpoint_interval: Duration::from_millis(settings.checkpoint_ms),
             scrub_rate: settings.per_shard(settings.scrub_rate, shards) as u64,
@@ -129,6 +130,7 @@ impl Shard {
         rt::spawn(self.clone().follow_commits());
         rt::spawn(self.clone().maintain());
         self.start_driver(Shard::groups);
+        rt::spawn(self.clone().compact());
         self.start_driver(Shard::transactions);
         if self.count > 1 {
             rt::spawn(self.clone().share_quota_use());
@@ -279,11 +281,16 @@ impl Shard {
             failed: journal.failed().map(|reason| reason.to_string()),
         };
         snapshot.read_from_disk_bytes = self.store.disk_reads();
+        let (disk_full_refusals, disk_free_bytes) = self.store.space().figures();
         snapshot.gauges = Gauges {
             partitions: self.replicas.borrow().len() as u64,
             tail_bytes: self.store.tail_bytes() as u64,
             cache_bytes: self.store.cache_bytes() as u64,
             request_bytes: self.memory() as u64,
+            open_segments: self.store.cache().open_files() as u64,
+            out_of_files: self.store.cache().out_of_files(),
+            disk_free_bytes,
+            disk_full_refusals,
             scrub: self.store.scrub_stats(),
             damaged: self.store.damaged().len() as u64,
             unrepaired: self.store.unrepaired() as u64,

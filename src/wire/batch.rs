@@ -26,10 +26,12 @@ const PRODUCER_EPOCH: usize = 51;
 const BASE_SEQUENCE: usize = 53;
 const RECORD_COUNT: usize = 57;
 
-const CODEC_MASK: i16 = 0x07;
+pub const CODEC_MASK: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;
-const TRANSACTIONAL: i16 = 0x10;
-const CONTROL: i16 = 0x20;
+pub const TRANSACTIONAL: i16 = 0x10;
+pub const CONTROL: i16 = 0x20;
+/// The base timestamp is the time from which the batch's tombstones may go (KIP-534).
+pub const DELETE_HORIZON: i16 = 0x40;
 /// The least that any batch format has after its prefix.
 const MIN_LENGTH: i32 = 14;
 /// The smallest record: six one-byte fields and its own length.
@@ -177,6 +179,11 @@ impl BatchHeader {
     pub fn is_log_append_time(&self) -> bool {
         self.attributes & LOG_APPEND_TIME != 0
     }
+
+    /// The time from which compaction may drop the batch's tombstones or markers, once it has set one.
+    pub fn delete_horizon(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
+    }
 }
 
 /// The checksum of a whole batch's covered part.
@@ -273,6 +280,27 @@ pub fn stamp_log_append_time(batch: &mut [u8], ms: i64) {
 
 /// Writes the checksum of a batch that is otherwise whole.
 pub fn seal(batch: &mut [u8]) {
+    let crc = checksum(batch);
+    batch[CRC..CRC + 4].copy_from_slice(&crc.to_be_bytes());
+}
+
+/// The fields in which a batch that lost records differs from what it was.
+pub struct Rewrite {
+    pub attributes: i16,
+    pub base_timestamp: i64,
+    pub max_timestamp: i64,
+    pub record_count: i32,
+}
+
+/// Completes a batch whose header was copied from another and whose records are other ones. Offsets, epoch and
+/// producer stay.
+pub fn finish_rewritten(batch: &mut [u8], fields: &Rewrite) {
+    let length = (batch.len() - PREFIX_SIZE) as i32;
+    batch[8..PREFIX_SIZE].copy_from_slice(&length.to_be_bytes());
+    batch[ATTRIBUTES..ATTRIBUTES + 2].copy_from_slice(&fields.attributes.to_be_bytes());
+    batch[BASE_TIMESTAMP..BASE_TIMESTAMP + 8].copy_from_slice(&fields.base_timestamp.to_be_bytes());
+    batch[MAX_TIMESTAMP..MAX_TIMESTAMP + 8].copy_from_slice(&fields.max_timestamp.to_be_bytes());
+    batch[RECORD_COUNT..RECORD_COUNT + 4].copy_from_slice(&fields.record_count.to_be_bytes());
     let crc = checksum(batch);
     batch[CRC..CRC + 4].copy_from_slice(&crc.to_be_bytes());
 }

@@ -2,9 +2,11 @@
 //! messages whose payload must not be copied. Everything else is `kafka_wire`'s generated code.
 //!
 //! Invariants: no length from the wire is trusted before the bytes that back it are there; no input
-//! panics; record payloads are never decoded, copied or reallocated here.
+//! panics; record payloads on their way through are never decoded, copied or reallocated here. Compaction and lookups
+//! by time open single batches with [`codec`] and [`record`].
 
 pub mod batch;
+pub mod codec;
 pub mod control;
 pub mod error_code;
 pub mod fetch;

@@ -359,20 +359,20 @@ fn config(addr: SocketAddr, settings: &[(&str, &str)]) -> ClientConfig {
     config
 }
 
-fn transactional(addr: SocketAddr, id: &str) -> BaseProducer {
+pub fn transactional(addr: SocketAddr, id: &str) -> BaseProducer {
     let settings = [("transactional.id", id), ("transaction.timeout.ms", "10000"), ("linger.ms", "1")];
     let producer: BaseProducer = config(addr, &settings).create().expect("a producer");
     producer.init_transactions(SOON).expect("init");
     producer
 }
 
-fn send(producer: &BaseProducer, topic: &str, partition: i32, value: &str) {
+pub fn send(producer: &BaseProducer, topic: &str, partition: i32, value: &str) {
     let record = BaseRecord::<(), _>::to(topic).partition(partition).payload(value);
     producer.send(record).map_err(|(e, _)| e).expect("queued");
 }
 
 /// Everything in a topic's partitions up to their ends, by offset.
-fn read(addr: SocketAddr, topic: &str, partitions: i32, isolation: &str) -> Vec<String> {
+pub fn read(addr: SocketAddr, topic: &str, partitions: i32, isolation: &str) -> Vec<String> {
     let settings = [
         ("group.id", "reader"),
         ("isolation.level", isolation),
@@ -453,7 +453,7 @@ fn librdkafka_commits_aborts_and_is_fenced() {
 
 /// Reads input from where its committed offsets are and writes each value to the output, in transactions, until
 /// something goes wrong or everything was moved.
-fn pump(
+pub fn pump(
     addr: SocketAddr,
     id: &str,
     input: &str,

@@ -47,6 +47,10 @@ pub struct Inner {
     pub failed: RefCell<Option<Arc<str>>>,
     /// Why no file can be had at the moment.
     pub stalled: RefCell<Option<Arc<str>>>,
+    /// Rings when a file could not be opened for want of descriptors: somebody may give some up.
+    pub starved: Notify,
+    /// No more files are made than [`FRUGAL_FILES`], except for a batch that fits none.
+    pub frugal: Cell<bool>,
     pub closing: Cell<bool>,
     zeroing: RefCell<Option<(u32, Range<u64>)>>,
     /// The keeper makes a file; a commit that needs one waits for it rather than making another.
@@ -63,6 +67,9 @@ pub struct InFlight {
     pub done: Notify,
     pub bytes: usize,
 }
+
+/// Files that a journal has to have to go round: one is written while the other one's entries go to segments.
+const FRUGAL_FILES: usize = 2;
 
 /// What the keeper finds to do.
 enum Chore {
@@ -86,6 +93,8 @@ impl Inner {
             keep: Notify::new(),
             failed: RefCell::new(None),
             stalled: RefCell::new(None),
+            starved: Notify::new(),
+            frugal: Cell::new(false),
             closing: Cell::new(false),
             zeroing: RefCell::new(None),
             making: Cell::new(false),
@@ -185,8 +194,12 @@ impl Inner {
             files.next_number += 1;
             (files.dir.clone(), files.next_number - 1)
         };
-        let slot =
-            files::create(&dir, number, bytes).await.map_err(|e| (files::file_path(&dir, number), e))?;
+        let slot = files::create(&dir, number, bytes).await.map_err(|e| {
+            if is_out_of_files(&e) {
+                self.starved.notify_all();
+            }
+            (files::file_path(&dir, number), e)
+        })?;
         self.files.borrow_mut().free.push(slot);
         Ok(())
     }
@@ -240,6 +253,8 @@ impl Inner {
                     self.making.set(false);
                     self.kept.notify_all();
                     if let Err((path, e)) = made {
+                        // What is there has to do: producers wait until segments have taken over from it.
+                        self.frugal.set(true);
                         log::warn!("{}: no file ready ahead: {e}", path.display());
                         rt::sleep(SPARE_RETRY).await;
                     }
@@ -261,9 +276,34 @@ impl Inner {
         }
     }
 
+    /// Without a second file nothing can be let go. It is made as soon as the first is used, while there is room.
+    fn is_short_of_files(&self) -> bool {
+        let files = self.files.borrow();
+        !files.used.is_empty() && files.used.len() + files.free.len() < FRUGAL_FILES
+    }
+
+    fn may_grow(&self) -> bool {
+        !self.frugal.get() || self.files.borrow().used.is_empty()
+    }
+
+    /// Logical bytes that may hold entries that segments do not have yet: producers wait past them.
+    pub fn max_bytes(&self) -> u64 {
+        let most = self.settings.max_bytes();
+        if !self.frugal.get() {
+            return most;
+        }
+        let files = self.files.borrow();
+        let regular = |slot: &&Slot| slot.bytes == files.regular_bytes;
+        let count = files.used.iter().chain(&files.free).filter(regular).count().max(FRUGAL_FILES);
+        most.min(self.settings.file_bytes * (count as u64 - 1))
+    }
+
     /// Zeros are due when less than half of what should be ahead is left: a long write for many commits, not a short one
     /// after each.
     fn chore(&self) -> Option<Chore> {
+        if self.is_short_of_files() {
+            return Some(Chore::Create);
+        }
         let gather = self.gather.borrow();
         let files = self.files.borrow();
         let ahead = self.settings.zero_ahead_bytes;
@@ -280,7 +320,7 @@ impl Inner {
             return None;
         }
         let Some(spare) = files.free.iter().rfind(|slot| slot.bytes == files.regular_bytes) else {
-            return Some(Chore::Create);
+            return self.may_grow().then_some(Chore::Create);
         };
         (spare.written < wanted.saturating_sub(ahead / 2).min(spare.bytes))
             .then(|| zero_chore(spare, spare.written, wanted.next_multiple_of(BLOCK as u64)))
@@ -336,10 +376,14 @@ fn set_file_aside(path: &Path, set_aside: Option<PathBuf>) -> io::Result<()> {
 /// Whether the disk is only full, or files have run out: what may pass without anybody looking at the disk.
 pub fn may_pass(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded) || is_out_of_files(error)
+}
+
+/// No descriptor is left, for this process or for all.
+pub fn is_out_of_files(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
-    matches!(error.kind(), StorageFull | QuotaExceeded)
-        || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 fn zero_chore(slot: &Slot, from: u64, goal: u64) -> Chore {

@@ -38,7 +38,7 @@ use crate::rt::{self, Notify, Task};
 use super::{JournalFailed, LogError, Lsn};
 
 use commit::Inner;
-pub use commit::may_pass;
+pub use commit::{is_out_of_files, may_pass};
 pub use inspect::{Inspected, inspect, survivors};
 pub use recovery::{Damage, Entry, Known, Recovery, Replayed, ReplayedFile, draw_salt};
 pub use stats::JournalStats;
@@ -177,7 +177,22 @@ impl Journal {
         self.inner.fail(path, error);
     }
 
+    /// The disk is short of room: the journal makes do with the files that it has, two at least.
+    pub fn set_frugal(&self, frugal: bool) {
+        self.inner.frugal.set(frugal);
+        self.inner.keep.notify_all();
+    }
+
+    fn max_bytes(&self) -> u64 {
+        self.inner.max_bytes()
+    }
+
     /// Why commits wait at the moment, for example for disk space.
+    /// Rings when the journal wants for descriptors.
+    pub fn starved(&self) -> &Notify {
+        &self.inner.starved
+    }
+
     pub fn stalled(&self) -> Option<Arc<str>> {
         self.inner.stalled.borrow().clone()
     }
@@ -192,8 +207,8 @@ impl Journal {
     pub fn has_room(&self, bytes: usize) -> bool {
         let settings = &self.inner.settings;
         let backlog = self.backlog_bytes() + bytes.min(settings.max_backlog_bytes / 2);
-        let held = self.held_bytes() + (bytes as u64).min(settings.max_bytes() / 4);
-        backlog <= settings.max_backlog_bytes && held <= settings.max_bytes() && self.stalled().is_none()
+        let held = self.held_bytes() + (bytes as u64).min(self.max_bytes() / 4);
+        backlog <= settings.max_backlog_bytes && held <= self.max_bytes() && self.stalled().is_none()
     }
 
     /// Waits for [`Journal::has_room`]. Whoever owns the partitions must flush and release meanwhile.
@@ -217,7 +232,7 @@ impl Journal {
     /// If the journal is more than half full: entries up to here should reach segments, so that files become free.
     /// A journal that is nearly full asks for all.
     pub fn reclaim_target(&self) -> Option<Lsn> {
-        let (held, max) = (self.held_bytes(), self.inner.settings.max_bytes());
+        let (held, max) = (self.held_bytes(), self.max_bytes());
         let end = self.inner.gather.borrow().end();
         match held {
             _ if held > max / 4 * 3 => Some(Lsn(end)),

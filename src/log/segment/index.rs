@@ -150,7 +150,7 @@ impl Segment {
         }
     }
 
-    pub(super) fn put_index(&self, index: ExtentIndex) {
+    pub(in crate::log) fn put_index(&self, index: ExtentIndex) {
         *self.index.borrow_mut() = Some(Rc::new(index));
     }
 
@@ -167,8 +167,8 @@ impl Segment {
     }
 
     /// Writes what the sidecar lacks of the loaded index. A failure is only logged: the index can be made again.
-    pub(super) async fn save_sidecar(&self) {
-        if self.meta.get().size < SIDECAR_BYTES && !self.sealed.get() {
+    pub(in crate::log) async fn save_sidecar(&self) {
+        if (self.meta.get().size < SIDECAR_BYTES && !self.sealed.get()) || self.is_held() {
             return;
         }
         let Some((position, buffer, state)) = self.encode_sidecar() else { return };

@@ -43,16 +43,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::log::LogError;
 use crate::log::cache::BatchCache;
+use crate::log::journal::is_out_of_files;
 use crate::model::topic_config::TopicConfig;
-use crate::rt::{File, Notify, OpenOptions};
+use crate::rt::{self, File, Notify, OpenOptions};
 
 pub use reader::Window;
 pub use retire::{Retired, is_removed_directory};
 
 use extents::{Extent, ExtentIndex};
 
-const LOG: &str = "log";
-const EXTENTS: &str = "extents";
+pub(in crate::log) const LOG: &str = "log";
+pub(in crate::log) const EXTENTS: &str = "extents";
 /// Ends the names of files and directories that wait to be unlinked.
 pub const DELETED: &str = "deleted";
 
@@ -119,7 +120,11 @@ impl From<&TopicConfig> for Limits {
     fn from(config: &TopicConfig) -> Self {
         Self {
             segment_bytes: config.segment_bytes.min(i32::MAX as u64) as u32,
-            segment_ms: config.segment_ms,
+            // A segment that stays active cannot be compacted in time.
+            segment_ms: match config.cleanup_policy.compact {
+                true => config.segment_ms.min(config.max_compaction_lag_ms.max(1)),
+                false => config.segment_ms,
+            },
             segment_jitter_ms: config.segment_jitter_ms,
             retention_ms: config.retention_ms,
             retention_bytes: config.retention_bytes,
@@ -143,6 +148,10 @@ pub struct Segment {
     meta: Cell<SegmentMeta>,
     sealed: Cell<bool>,
     deleted: Cell<bool>,
+    /// Another file has its place: only readers that were in it still are.
+    superseded: Cell<bool>,
+    /// Its name is gone or another's: who reads it goes on with this.
+    held: RefCell<Option<File>>,
     index: RefCell<Option<Rc<ExtentIndex>>>,
     /// What the checkpoint says of the segment's end.
     vouched: RefCell<Rc<[Extent]>>,
@@ -162,6 +171,8 @@ impl Segment {
             meta: Cell::new(meta),
             sealed: Cell::new(sealed),
             deleted: Cell::new(false),
+            superseded: Cell::new(false),
+            held: RefCell::new(None),
             index: RefCell::new(index),
             vouched: RefCell::new(Rc::new([])),
             sidecar: RefCell::default(),
@@ -203,14 +214,22 @@ impl Segment {
     }
 
     /// The segment's file, open for reading; for writing too while it is active. `create` says that it may be new.
-    fn file(&self, create: bool) -> Result<File, LogError> {
+    pub(in crate::log) fn file(&self, create: bool) -> Result<File, LogError> {
+        if let Some(file) = &*self.held.borrow() {
+            return Ok(file.clone());
+        }
         if let Some(file) = self.cache.file(self.uid) {
             return Ok(file);
         }
         let write = !self.sealed.get();
         let options = OpenOptions { write, create: create && write, truncate: false, direct: true };
         let path = self.path();
-        match File::open(&path, options) {
+        let mut opened = File::open(&path, options);
+        // Out of descriptors: those of segments that nobody reads at the moment are given up for this one.
+        while opened.as_ref().is_err_and(is_out_of_files) && self.cache.close_some_files() {
+            opened = File::open(&path, options);
+        }
+        match opened {
             Ok(file) => {
                 self.cache.keep_file(self.uid, file.clone());
                 Ok(file)
@@ -223,9 +242,36 @@ impl Segment {
         }
     }
 
+    /// Keeps the file open for who reads it, before its name goes.
+    pub(in crate::log) fn hold(&self) -> Result<(), LogError> {
+        let file = self.file(false)?;
+        *self.held.borrow_mut() = Some(file);
+        Ok(())
+    }
+
+    /// As [`hold`](Self::hold), with the index: nothing is read by name any more.
+    pub(in crate::log) async fn freeze(self: &Rc<Self>) -> Result<(), LogError> {
+        self.hold()?;
+        self.index().await.map(drop)
+    }
+
+    pub(in crate::log) fn thaw(&self) {
+        *self.held.borrow_mut() = None;
+    }
+
+    /// Its place is another's from now on. What was found damaged of it no longer matters.
+    pub(in crate::log) fn supersede(&self) {
+        self.superseded.set(true);
+        self.cache.forget_damage(&self.dir, self.base_offset());
+    }
+
+    fn is_held(&self) -> bool {
+        self.held.borrow().is_some()
+    }
+
     /// Frees the index of a sealed segment; it is read again when needed.
     pub fn drop_index(&self) {
-        if self.sealed.get() {
+        if self.sealed.get() && !self.is_held() {
             *self.index.borrow_mut() = None;
         }
     }
@@ -237,8 +283,22 @@ impl Drop for Segment {
     }
 }
 
-fn file_name(dir: &Path, base_offset: i64, extension: &str) -> PathBuf {
+pub(in crate::log) fn file_name(dir: &Path, base_offset: i64, extension: &str) -> PathBuf {
     dir.join(format!("{base_offset:020}.{extension}"))
+}
+
+/// Does a blocking job that opens files. While there is no descriptor for them, those of segments that nobody reads at
+/// the moment are given up.
+pub(in crate::log) async fn with_files<T: Send + 'static>(
+    cache: &BatchCache,
+    job: impl Fn() -> io::Result<T> + Clone + Send + 'static,
+) -> io::Result<T> {
+    loop {
+        let done = rt::blocking(job.clone()).await;
+        if !done.as_ref().is_err_and(is_out_of_files) || !cache.close_some_files() {
+            return done;
+        }
+    }
 }
 
 /// The base offset in a segment file's name.

@@ -112,9 +112,11 @@ impl Segment {
     pub async fn read(self: &Rc<Self>, wanted: Wanted) -> Result<Found, LogError> {
         let index = self.index().await?;
         let end_offset = self.meta().next_offset;
-        let Some(first) = index.find_offset(self.relative(wanted.offset)) else {
+        if index.extents().is_empty() {
             return Ok(Found { next_offset: end_offset, ..Found::default() });
-        };
+        }
+        // Compaction may have taken the segment's first offsets.
+        let first = index.find_offset(self.relative(wanted.offset)).unwrap_or(0);
         let skipped = index.extents()[first].length as usize;
         let plans = self.plan(&index, first, wanted.max_bytes.saturating_add(skipped), Some(wanted.limit));
         let after = self.end_of_plans(&index, &plans, end_offset);
@@ -137,6 +139,10 @@ impl Segment {
                 }
             }
             pick.flush(window, &mut run);
+        }
+        // Nothing here although something may follow: compaction leaves gaps.
+        if pick.found.bytes == 0 {
+            pick.found.next_offset = after.max(wanted.offset);
         }
         Ok(pick.found)
     }

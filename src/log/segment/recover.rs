@@ -12,6 +12,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use crate::log::cache::BatchCache;
+use crate::log::compact::replace::{self, Settled};
 use crate::log::{LogError, PartitionLog};
 use crate::model::PartitionId;
 use crate::model::topic_config::TopicConfig;
@@ -64,7 +65,7 @@ impl PartitionLog {
             segments,
             active: last.is_some(),
             extents: extents.unwrap_or_default(),
-            clean: state.clean && durable == self.end_offset(),
+            clean: state.clean && durable == self.end_offset() && self.compaction.is_settled(),
         }
     }
 
@@ -91,6 +92,8 @@ pub struct Recovered {
     pub clean: bool,
     /// Producers' batches, where all were read.
     batches: Vec<Scanned>,
+    /// What was replaced past the checkpoint.
+    pub settled: Settled,
 }
 
 pub fn recover(
@@ -101,8 +104,9 @@ pub fn recover(
     match checkpoint {
         Some(checkpoint) if checkpoint.clean => Ok(adopt(dir, cache, checkpoint)),
         Some(checkpoint) => {
-            let checkpoint = tidy(dir, checkpoint)?;
+            let (checkpoint, settled) = tidy(dir, checkpoint)?;
             let mut found = adopt(dir, cache, checkpoint);
+            found.settled = settled;
             cut_active(&mut found)?;
             Ok(found)
         }
@@ -132,11 +136,15 @@ fn adopt(dir: &Rc<Path>, cache: &Rc<BatchCache>, checkpoint: PartitionCheckpoint
     }
     let active = segments.back().filter(|_| active).cloned().map(Active::reopened);
     let (end_offset, batches) = (segment_durable_offset, Vec::new());
-    Recovered { segments, active, epochs, start_offset, end_offset, clean, batches }
+    let settled = Settled::default();
+    Recovered { segments, active, epochs, start_offset, end_offset, clean, batches, settled }
 }
 
 /// Brings the directory and the checkpoint's list together.
-fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<PartitionCheckpoint, LogError> {
+fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<(PartitionCheckpoint, Settled), LogError> {
+    let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
+    let listed = (&mut checkpoint.segments, checkpoint.start_offset);
+    let settled = replace::settle(dir, &names, Some(listed))?;
     let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
     let newest_dead = newest_dead(&names);
     let dead = checkpoint.segments.iter().take_while(|s| Some(s.base_offset) <= newest_dead).count();
@@ -157,7 +165,7 @@ fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<PartitionChec
             settle_unlisted(dir, base, &checkpoint)?;
         }
     }
-    Ok(checkpoint)
+    Ok((checkpoint, settled))
 }
 
 /// Deals with a segment file that the checkpoint may not list: what the journal brings back and what lies before the
@@ -224,6 +232,8 @@ fn cut_active(found: &mut Recovered) -> Result<(), LogError> {
 /// Reads every segment in the directory.
 fn scan_all(dir: &Rc<Path>, cache: &Rc<BatchCache>) -> Result<Recovered, LogError> {
     let names = rt::fs::read_dir_names(&**dir).map_err(|e| LogError::io(&**dir, e))?;
+    replace::settle(dir, &names, None)?;
+    let names = rt::fs::read_dir_names(&**dir).map_err(|e| LogError::io(&**dir, e))?;
     unlink_dead(dir, &names).map_err(|e| LogError::io(&**dir, e))?;
     let mut sizes = BTreeMap::new();
     for name in &names {
@@ -241,6 +251,7 @@ fn scan_all(dir: &Rc<Path>, cache: &Rc<BatchCache>) -> Result<Recovered, LogErro
         end_offset: sizes.keys().next().copied().unwrap_or(0),
         clean: false,
         batches: Vec::new(),
+        settled: Settled::default(),
     };
     let count = sizes.len();
     for (i, (base, size)) in sizes.into_iter().enumerate() {

@@ -36,6 +36,7 @@ impl PartitionLog {
         if self.state.borrow().removed {
             return Ok(Retired::default());
         }
+        self.finish_replacement().await?;
         let mut plan = self.plan_retention(now_ms);
         if plan.seal_active {
             self.write_tail(None).await?;
@@ -45,10 +46,12 @@ impl PartitionLog {
         self.set_start_offset(plan.start_offset);
         let mut retired = Retired::default();
         for _ in 0..plan.delete {
-            let Some(segment) = self.state.borrow_mut().segments.pop_front() else { break };
+            let Some(segment) = self.state.borrow().segments.front().cloned() else { break };
+            // What could not be renamed stays in the list, to be tried again.
+            self.rename_away(&segment)?;
+            self.state.borrow_mut().segments.pop_front();
             retired.segments += 1;
             retired.bytes += u64::from(segment.meta().size);
-            self.rename_away(&segment)?;
         }
         self.unlink_later();
         Ok(retired)
@@ -68,8 +71,11 @@ impl PartitionLog {
         plan(&metas, state.active.is_some(), tail, self.start_offset(), &state.limits, now_ms)
     }
 
-    fn rename_away(&self, segment: &Segment) -> Result<(), LogError> {
-        segment.deleted.set(true);
+    fn rename_away(&self, segment: &Rc<Segment>) -> Result<(), LogError> {
+        // Readers that are in it end what they read; a file more is open until then.
+        if Rc::strong_count(segment) > 2 {
+            let _ = segment.hold();
+        }
         let mut state = self.state.borrow_mut();
         // Files that no checkpoint names are not "in order": the next start has to look.
         state.clean = false;
@@ -83,6 +89,7 @@ impl PartitionLog {
                 Err(e) => return Err(LogError::io(path, e)),
             }
         }
+        segment.deleted.set(true);
         Ok(())
     }
 

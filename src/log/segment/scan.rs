@@ -73,9 +73,11 @@ impl Scanner {
     }
 
     fn take(&mut self, header: &BatchHeader, bytes: &[u8]) -> bool {
+        // What compaction emptied has no record at any time.
+        let newest = if header.record_count > 0 { header.max_timestamp } else { -1 };
         let relative = (header.base_offset - self.meta.base_offset) as u32;
         if batch::checksum(bytes) == header.crc {
-            self.index.push_batch(relative, header.max_timestamp, bytes);
+            self.index.push_batch(relative, newest, bytes);
             if let Some(batches) = self.batches.as_mut().filter(|_| header.has_producer_id()) {
                 batches.push((*header, control::decode(bytes, header)));
             }
@@ -88,7 +90,7 @@ impl Scanner {
             self.last_epoch = header.leader_epoch;
             self.epochs.push((header.leader_epoch, header.base_offset));
         }
-        self.meta.push(header.base_offset, header.next_offset(), header.max_timestamp, bytes.len());
+        self.meta.push(header.base_offset, header.next_offset(), newest, bytes.len());
         true
     }
 }

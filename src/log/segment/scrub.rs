@@ -62,6 +62,9 @@ impl Segment {
 
     /// Remembers that an extent cannot be read, for the partition's mark.
     pub(super) fn note_damage(&self, extent: &Extent) {
+        if self.superseded.get() {
+            return;
+        }
         let after = self.index.borrow().as_ref().and_then(|index| {
             let at = index.extents().partition_point(|e| e.position <= extent.position);
             index.extents().get(at).map(|e| self.absolute(e))

@@ -4,19 +4,17 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use kafka_wire_core::DecodeLimits;
-use kafka_wire_records::{RecordBatch, RecordDecodeLimits};
 
-use crate::log::LogError;
+use crate::log::{LogError, PartitionLog};
 use crate::rt;
-use crate::wire::batch::BatchHeader;
+use crate::wire::batch::{BatchHeader, HEADER_SIZE};
+use crate::wire::{codec, record};
 
 use super::Segment;
 
 /// Plain batches up to this size are decoded in place; larger and compressed ones on a helper thread.
 const INLINE_BYTES: usize = 64 << 10;
 const MAX_RECORDS_BYTES: usize = 128 << 20;
-const MAX_RECORDS: usize = 16 << 20;
 
 /// A record found by its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,33 +33,42 @@ pub async fn find_in_batch(batch: Bytes, offset: i64, target: i64) -> Option<Tim
     rt::blocking(move || decode_and_find(batch, offset, target)).await
 }
 
-fn decode_and_find(mut batch: Bytes, offset: i64, target: i64) -> Option<TimestampOffset> {
+fn decode_and_find(batch: Bytes, offset: i64, target: i64) -> Option<TimestampOffset> {
     let header = BatchHeader::parse(&batch).ok()?;
     let leader_epoch = header.leader_epoch;
+    if header.record_count == 0 || header.max_timestamp < target || header.next_offset() <= offset {
+        return None;
+    }
     let whole_batch = TimestampOffset {
         offset: header.base_offset.max(offset),
         timestamp: header.max_timestamp,
         leader_epoch,
     };
-    // The broker's time is every record's time.
-    if header.is_log_append_time() {
-        return (header.max_timestamp >= target && header.next_offset() > offset).then_some(whole_batch);
+    // The broker's time is every record's time, and where compaction took none, every offset has a record.
+    let whole = i64::from(header.record_count) == i64::from(header.last_offset_delta) + 1;
+    if header.is_log_append_time() && whole {
+        return Some(whole_batch);
     }
-    let mut wire = DecodeLimits::default();
-    wire.max_array_elements = MAX_RECORDS;
-    wire.max_bytes_bytes = MAX_RECORDS_BYTES;
-    let limits = RecordDecodeLimits::new(MAX_RECORDS_BYTES, MAX_RECORDS_BYTES, wire);
-    match RecordBatch::decode(&mut batch, limits) {
-        Ok(decoded) => decoded.records.iter().find_map(|record| {
-            let at = decoded.base_offset + i64::from(record.offset_delta);
-            let timestamp = decoded.base_timestamp.saturating_add(record.timestamp_delta);
-            let found = timestamp >= target && at >= offset;
-            found.then_some(TimestampOffset { offset: at, timestamp, leader_epoch })
-        }),
+    let mut records = Vec::new();
+    let payload = batch.get(HEADER_SIZE..)?;
+    let opened = codec::decompress(header.compression(), payload, MAX_RECORDS_BYTES, &mut records);
+    for record in record::records(&records) {
         // A consumer that starts at the batch misses nothing; records are the clients' business.
+        let Some(record) = record else { return Some(whole_batch) };
+        let at = header.base_offset + i64::from(record.offset_delta);
+        let timestamp = match header.is_log_append_time() {
+            true => header.max_timestamp,
+            false => header.base_timestamp.saturating_add(record.timestamp_delta),
+        };
+        if timestamp >= target && at >= offset {
+            return Some(TimestampOffset { offset: at, timestamp, leader_epoch });
+        }
+    }
+    match opened {
+        Ok(()) => None,
         Err(e) => {
             log::debug!("the batch at offset {} cannot be decoded: {e}", header.base_offset);
-            (header.next_offset() > offset && header.max_timestamp >= target).then_some(whole_batch)
+            Some(whole_batch)
         }
     }
 }
@@ -93,6 +100,57 @@ impl Segment {
     }
 }
 
+impl PartitionLog {
+    /// The first record whose timestamp is not below `timestamp`: its offset, its timestamp, its leader epoch.
+    pub async fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<(i64, i64, i32)>, LogError> {
+        let found = self.find_timestamp(self.start_offset(), timestamp).await?;
+        Ok(found.map(|f| (f.offset, f.timestamp, f.leader_epoch)))
+    }
+
+    /// The first record with the largest timestamp in the log.
+    pub async fn max_timestamp(&self) -> Result<Option<(i64, i64, i32)>, LogError> {
+        let (mut best, mut from) = (-1, self.start_offset());
+        for segment in &self.state.borrow().segments {
+            let meta = segment.meta();
+            if meta.max_timestamp > best {
+                (best, from) = (meta.max_timestamp, meta.max_timestamp_offset);
+            }
+        }
+        let written = self.state.borrow().segments.back().map_or(0, |s| s.meta().next_offset);
+        if let Some(newest) = self.tail.borrow().pinned_max_timestamp().filter(|newest| *newest > best) {
+            (best, from) = (newest, written);
+        }
+        if best < 0 {
+            return Ok(None);
+        }
+        let found = self.find_timestamp(from.max(self.start_offset()), best).await?;
+        Ok(found.map(|f| (f.offset, f.timestamp, f.leader_epoch)))
+    }
+
+    async fn find_timestamp(&self, mut from: i64, target: i64) -> Result<Option<TimestampOffset>, LogError> {
+        while from < self.end_offset() {
+            if let Some(segment) = self.segment_at(from) {
+                let meta = segment.meta();
+                if meta.max_timestamp >= target {
+                    match segment.find_timestamp(from, target).await {
+                        Ok(None) | Err(LogError::Removed) => {}
+                        done => return done,
+                    }
+                }
+                from = meta.next_offset;
+                continue;
+            }
+            let Some((next, batch)) = self.tail.borrow().find_timestamp(from, target) else { break };
+            let found = find_in_batch(batch, from, target).await;
+            if found.is_some() {
+                return Ok(found);
+            }
+            from = next;
+        }
+        Ok(None)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{batch, records_at};
@@ -119,10 +177,32 @@ mod tests {
     }
 
     #[test]
+    fn the_brokers_time_is_every_remaining_records_time() {
+        let mut bytes = batch(10, 3, Compression::None, &records_at(&[5, 9, 7])).to_vec();
+        bytes[22] |= 8;
+        let find = |bytes: &[u8], offset, target| {
+            decode_and_find(Bytes::copy_from_slice(bytes), offset, target).map(|f| (f.offset, f.timestamp))
+        };
+        assert_eq!(find(&bytes, 0, 1), Some((10, 9)));
+        assert_eq!(find(&bytes, 12, 9), Some((12, 9)));
+        assert_eq!(find(&bytes, 0, 10), None);
+        // As compaction leaves it: the records at 10 and 13 are gone.
+        bytes[26] = 3;
+        let first = record::records(&bytes[HEADER_SIZE..]).next().flatten().expect("a record").bytes.len();
+        bytes.drain(HEADER_SIZE..HEADER_SIZE + first);
+        let length = (bytes.len() - 12) as i32;
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        bytes[60] = 2;
+        assert_eq!(find(&bytes, 0, 1), Some((11, 9)));
+        assert_eq!(find(&bytes, 12, 1), Some((12, 9)));
+        assert_eq!(find(&bytes, 13, 1), None);
+    }
+
+    #[test]
     fn a_batch_that_cannot_be_decoded_is_found_as_a_whole() {
         let mut bytes = batch(10, 0, Compression::None, &records_at(&[5, 9])).to_vec();
-        let last = bytes.len() - 1;
-        bytes[last] ^= 1;
+        // The first record's length.
+        bytes[HEADER_SIZE] = 0x7f;
         let found = decode_and_find(bytes.into(), 0, 6).unwrap();
         assert_eq!((found.offset, found.timestamp), (10, 9));
     }

@@ -15,6 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
+use crate::log::journal::is_out_of_files;
 use crate::log::partition_log::PartitionLog;
 use crate::log::{LogError, Lsn};
 use crate::rt::{self, AlignedBuf, BLOCK};
@@ -22,7 +23,7 @@ use crate::rt::{self, AlignedBuf, BLOCK};
 use super::extents::Extent;
 use super::roll::{NextBatch, must_roll};
 use super::tail::TailBatch;
-use super::{Segment, SegmentMeta};
+use super::{Segment, SegmentMeta, with_files};
 
 /// Batches written with one operation, unless a single one is larger.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -144,6 +145,9 @@ impl PartitionLog {
         if self.state.borrow().removed {
             return Ok(());
         }
+        self.compaction.stop();
+        // What cannot be finished now is finished by the next start.
+        let _ = self.finish_replacement().await;
         self.write_tail(None).await?;
         self.unlink_doomed().await;
         let active = self.state.borrow().active.clone();
@@ -155,6 +159,28 @@ impl PartitionLog {
         }
         self.state.borrow_mut().clean = true;
         Ok(())
+    }
+
+    /// Writes the tail if a segment ends in it: what is to be compacted has to be in sealed segments.
+    pub async fn write_what_rolls(&self) -> Result<(), LogError> {
+        if self.state.borrow().removed || !self.tail_rolls() {
+            return Ok(());
+        }
+        self.write(None).await
+    }
+
+    fn tail_rolls(&self) -> bool {
+        let (tail, state, now_ms) = (self.tail.borrow(), self.state.borrow(), rt::unix_ms());
+        let mut pinned = tail.pinned();
+        let mut meta = match &state.active {
+            Some(active) => active.segment.meta(),
+            None => SegmentMeta::new(tail.pinned().next().map_or(0, |b| b.base_offset), now_ms),
+        };
+        pinned.any(|batch| {
+            let rolls = must_roll(&meta, next_batch(&batch), &state.limits, now_ms);
+            meta.push(batch.base_offset, batch.next_offset, batch.max_timestamp, batch.bytes.len());
+            rolls
+        })
     }
 
     pub(super) async fn write_tail(&self, upto: Option<Lsn>) -> Result<(), LogError> {
@@ -341,26 +367,26 @@ impl PartitionLog {
         if !self.state.borrow().directory_made {
             directories.extend(self.dir.parent().map(|p| p.to_path_buf()));
         }
-        let synced = rt::blocking(move || {
-            directories.into_iter().try_for_each(|dir| rt::fs::sync_dir(&dir).map_err(|e| (dir, e)))
-        });
+        let synced = with_files(&self.cache, move || directories.iter().try_for_each(rt::fs::sync_dir));
         match synced.await {
             Ok(()) => {
                 self.state.borrow_mut().directory_made = true;
                 Ok(())
             }
-            Err((dir, e)) => Err(self.fail(dir, e)),
+            // Nothing was synced, and nothing failed to be.
+            Err(e) if is_out_of_files(&e) => Err(LogError::io(&*self.dir, e)),
+            Err(e) => Err(self.fail(self.dir.to_path_buf(), e)),
         }
     }
 
-    fn fail(&self, path: std::path::PathBuf, e: io::Error) -> LogError {
+    pub(in crate::log) fn fail(&self, path: std::path::PathBuf, e: io::Error) -> LogError {
         let what = format!("{}: sync failed: {e}", path.display());
         log::error!("{what}; partition {} takes no more writes", self.id());
         self.state.borrow_mut().failed = Some(what.into());
         LogError::io(path, e)
     }
 
-    fn check_usable(&self) -> Result<(), LogError> {
+    pub(in crate::log) fn check_usable(&self) -> Result<(), LogError> {
         match &self.state.borrow().failed {
             Some(what) => Err(LogError::io(&*self.dir, io::Error::other(what.to_string()))),
             None => Ok(()),

@@ -15,6 +15,8 @@ use super::{ShardLog, States};
 
 /// Files synced at a time.
 const PARALLEL: usize = 8;
+/// How often old segments are looked for while the disk is short of room.
+const PRESSED_RETENTION: Duration = Duration::from_secs(2);
 /// How long maintenance rests after a failure before it tries again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -33,7 +35,9 @@ impl ShardLog {
     pub async fn maintain(self: &Rc<Self>, states: impl Fn(PartitionId) -> Option<(i64, Vec<u8>)> + 'static) {
         self.maintained.set(true);
         self.start_ticking();
+        self.watch_space();
         self.start_scrubbing();
+        self.spare_files();
         let mut last_retention = rt::now();
         let mut last_checkpoint = rt::now();
         let mut commits = 0;
@@ -41,8 +45,14 @@ impl ShardLog {
             let listen = self.work.listen();
             self.roused.set(false);
             let mut done = self.make_room(&states).await;
+            let pressed = self.pressed.replace(false) && last_retention.elapsed() >= PRESSED_RETENTION;
+            if pressed {
+                last_retention = rt::now();
+                done = done.and(self.apply_retention(&states).await);
+            }
             if self.ticked.replace(false) {
                 self.note_damage();
+                self.cache.allow_more_files();
                 if done.is_ok() && last_checkpoint.elapsed() >= self.settings.checkpoint_interval {
                     last_checkpoint = rt::now();
                     done = self.checkpoint_if_behind(&states).await;
@@ -61,6 +71,7 @@ impl ShardLog {
                     break;
                 }
                 log::error!("shard {}: {e}", self.shard);
+                self.space.look_soon();
                 rt::sleep(AFTER_FAILURE).await;
                 self.rouse();
             }
@@ -82,6 +93,39 @@ impl ShardLog {
                 store.ticked.set(true);
                 store.work.notify_all();
                 store.roused.set(true);
+            }
+        });
+    }
+
+    /// Keeps an eye on the disk. While room is short, old segments are looked for more often, and the journal makes do
+    /// with the files that it has.
+    fn watch_space(self: &Rc<Self>) {
+        let (store, space) = (Rc::downgrade(self), self.space.clone());
+        rt::spawn(async move {
+            while let Some(store) = store.upgrade().filter(|store| !store.closing.get()) {
+                space.look(store.tail_bytes() as u64).await;
+                let short = space.is_short();
+                store.journal.set_frugal(short);
+                if short {
+                    store.pressed.set(true);
+                    store.rouse();
+                    // Who waits for room is told that there is none.
+                    store.cache.freed().notify_all();
+                }
+                drop(store);
+                space.until_due().await;
+            }
+        });
+    }
+
+    /// The journal's files come before those of segments.
+    fn spare_files(self: &Rc<Self>) {
+        let (store, starved) = (Rc::downgrade(self), self.journal.starved().clone());
+        rt::spawn(async move {
+            loop {
+                starved.notified().await;
+                let Some(store) = store.upgrade().filter(|store| !store.closing.get()) else { return };
+                store.cache.close_some_files();
             }
         });
     }
@@ -185,15 +229,17 @@ impl ShardLog {
             self.write_checkpoint(states, false).await?;
         }
         let logs: Vec<_> = self.logs.borrow().values().map(|held| held.log.clone()).collect();
+        let mut done = Ok(());
         for log in logs {
             let before = log.start_offset();
-            log.retention(rt::unix_ms()).await?;
+            // One log's trouble is no reason to keep what the others need not.
+            done = done.and(log.retention(rt::unix_ms()).await.map(drop));
             if log.start_offset() != before {
                 self.changed.set(true);
             }
             rt::yield_now().await;
         }
-        Ok(())
+        done
     }
 
     /// Brings everything into segments and says so in the checkpoint: the next start replays nothing.
@@ -202,6 +248,7 @@ impl ShardLog {
         states: impl Fn(PartitionId) -> Option<(i64, Vec<u8>)>,
     ) -> Result<(), LogError> {
         self.closing.set(true);
+        self.space.look_soon();
         self.work.notify_all();
         while self.maintained.get() {
             self.maintenance_over.notified().await;

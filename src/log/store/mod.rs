@@ -12,11 +12,13 @@
 //! - A partition of which durable data is missing is marked for repair, durably, and must not lead.
 
 mod aside;
+mod checkpoints;
 mod maintain;
 mod open;
 mod removal;
 mod room;
 mod scrub;
+pub mod space;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -30,10 +32,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::checkpoint::{Checkpoint, DamagedRange, PartitionState};
+use super::checkpoint::{DamagedRange, PartitionState};
 use super::journal::{Journal, JournalSettings};
 use super::partition_log::PartitionCheckpoint;
-use super::{BatchCache, JournalFailed, LogError, Lsn, PartitionLog};
+use super::{BatchCache, JournalFailed, Lsn, PartitionLog};
 use crate::model::topic_config::TopicConfig;
 use crate::model::{PartitionId, TopicId};
 use crate::rt::{self, Notify};
@@ -42,6 +44,7 @@ use crate::wire::control::EndMarker;
 
 use room::{Gate, either};
 pub use scrub::ScrubStats;
+use space::Space;
 pub use sweep::sweep;
 
 /// What recovery has to know of the cluster's metadata.
@@ -66,6 +69,8 @@ pub struct LogSettings {
     pub tail_bytes: usize,
     /// Flushed batches kept for readers.
     pub cache_bytes: usize,
+    /// Room on the disk that clients' records never take.
+    pub reserve_bytes: u64,
     pub retention_interval: Duration,
     pub checkpoint_interval: Duration,
     /// Bytes a second that the scrubber reads back; zero turns it off.
@@ -85,6 +90,7 @@ impl Default for LogSettings {
             flush_chunk_bytes: 1 << 20,
             tail_bytes: 64 << 20,
             cache_bytes: 128 << 20,
+            reserve_bytes: 0,
             retention_interval: Duration::from_secs(60),
             checkpoint_interval: Duration::from_secs(60),
             scrub_rate: 0,
@@ -151,6 +157,7 @@ pub struct ShardLog {
     shards: usize,
     settings: LogSettings,
     journal: Rc<Journal>,
+    space: Rc<Space>,
     cache: Rc<BatchCache>,
     logs: RefCell<HashMap<PartitionId, Held>>,
     gate: Gate,
@@ -160,6 +167,8 @@ pub struct ShardLog {
     work: Notify,
     roused: Cell<bool>,
     ticked: Cell<bool>,
+    /// The disk is short of room.
+    pressed: Cell<bool>,
     closing: Cell<bool>,
     maintained: Cell<bool>,
     maintenance_over: Notify,
@@ -177,6 +186,10 @@ pub struct ShardLog {
 impl ShardLog {
     pub fn journal(&self) -> &Rc<Journal> {
         &self.journal
+    }
+
+    pub fn space(&self) -> &Rc<Space> {
+        &self.space
     }
 
     pub fn cache(&self) -> &Rc<BatchCache> {
@@ -242,6 +255,7 @@ impl ShardLog {
         batch: Bytes,
     ) -> Result<Lsn, JournalFailed> {
         let lsn = self.journal.append(log.id(), header.base_offset, header.leader_epoch, &batch)?;
+        self.space.spend(batch.len());
         log.append(header, batch, lsn);
         if log.tail_bytes() >= self.settings.flush_chunk_bytes as u64 {
             let mut ready = self.ready.borrow_mut();
@@ -271,11 +285,11 @@ impl ShardLog {
         self.gate.is_empty() && self.fits(bytes)
     }
 
-    /// A failed journal has room: appending says what is wrong.
+    /// A failed journal and a full disk have room: appending says what is wrong.
     fn fits(&self, bytes: usize) -> bool {
         let tail = self.settings.tail_bytes;
         let memory = self.cache.pinned_bytes() + bytes.min(tail / 2) <= tail;
-        (memory && self.journal.has_room(bytes)) || self.journal.failed().is_some()
+        (memory && self.journal.has_room(bytes)) || self.journal.failed().is_some() || self.space.is_full()
     }
 
     /// Waits in line for room. What is appended must be appended before the next await.
@@ -293,70 +307,6 @@ impl ShardLog {
             self.rouse();
             either(freed, advanced).await;
         }
-    }
-
-    /// Replaces the checkpoint and lets the journal reuse what no longer is needed. `states` gives each partition's
-    /// producers as of its log end.
-    pub async fn checkpoint(
-        &self,
-        states: impl Fn(PartitionId) -> Option<(i64, Vec<u8>)>,
-    ) -> Result<(), LogError> {
-        self.write_checkpoint(&states, false).await
-    }
-
-    async fn write_checkpoint(&self, states: &States<'_>, closed: bool) -> Result<(), LogError> {
-        while self.checkpointing.replace(true) {
-            self.checkpointed.notified().await;
-        }
-        let written = self.replace_checkpoint(states, closed).await;
-        self.checkpointing.set(false);
-        self.checkpointed.notify_all();
-        written
-    }
-
-    async fn replace_checkpoint(&self, states: &States<'_>, closed: bool) -> Result<(), LogError> {
-        self.note_damage();
-        let last = self.journal.last();
-        let (salt, generation) = self.journal.identity();
-        let changed = self.changed.replace(false);
-        let mut checkpoint = Checkpoint {
-            generation,
-            lasting: self.journal.lasting_generation(),
-            floor: last.next(),
-            durable: last,
-            closed,
-            ..Checkpoint::empty(self.shard, self.shards, salt)
-        };
-        for (id, held) in &*self.logs.borrow() {
-            if let Some(oldest) = held.log.oldest_tail_lsn() {
-                checkpoint.floor = checkpoint.floor.min(oldest);
-                checkpoint.closed = false;
-            }
-            checkpoint.partitions.push(held.state(*id, states, closed));
-        }
-        let floor = checkpoint.floor;
-        // What the states and end offsets cover must be on disk before they are.
-        let stored = match self.journal.wait_durable(last).await {
-            Ok(()) => checkpoint.store(&journal_dir(&self.data_dir, self.shard)).await,
-            Err(e) => Err(e.into()),
-        };
-        match stored {
-            Ok(()) => {
-                self.checkpoint_lsn.set(last);
-                self.current.set(true);
-                self.journal.release(floor);
-                Ok(())
-            }
-            Err(e) => {
-                self.changed.set(changed || self.changed.get());
-                Err(e)
-            }
-        }
-    }
-
-    /// Whether a checkpoint would say anything new.
-    fn is_behind(&self) -> bool {
-        self.changed.get() || self.checkpoint_lsn.get() < self.journal.last()
     }
 }
 

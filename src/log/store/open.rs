@@ -22,6 +22,7 @@ use crate::wire::control::{self, EndMarker};
 
 use super::aside::Aside;
 use super::room::Gate;
+use super::space::Space;
 use super::{Held, LogSettings, RecoveredPartition, SET_ASIDE, ShardLog, Topics};
 use super::{journal_dir, nothing_on_disk, partition_dir, topics_dir};
 
@@ -354,8 +355,10 @@ impl Opening<'_> {
             logs.insert(id, Held { log, topic, repair, promised_end, damaged, frozen: found.frozen });
         }
         recovered.sort_by_key(|partition| partition.id);
+        let space = Space::new(journal_dir(&self.data_dir, shard), settings.reserve_bytes, shards);
         let store = ShardLog {
             data_dir: self.data_dir,
+            space,
             shard,
             shards,
             settings,
@@ -367,6 +370,7 @@ impl Opening<'_> {
             work: Notify::new(),
             roused: Cell::new(false),
             ticked: Cell::new(false),
+            pressed: Cell::new(false),
             closing: Cell::new(false),
             maintained: Cell::new(false),
             maintenance_over: Notify::new(),
@@ -378,6 +382,8 @@ impl Opening<'_> {
             scrub: RefCell::default(),
             current: Cell::new(false),
         };
+        // The checkpoint's marks may be of files that were replaced after it.
+        store.note_damage();
         (Rc::new(store), recovered)
     }
 }

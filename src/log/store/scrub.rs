@@ -2,7 +2,7 @@
 //! keeps the marks of what is damaged.
 //!
 //! A damaged range is known by its file, place and offsets. It is in the next checkpoint and in every one after, until
-//! the log starts behind it or a repair takes it away. Its readers get an error; everything else is served.
+//! the log starts behind it, or compaction or a repair replaces the file. Its readers get an error; everything else is served.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -79,6 +79,15 @@ impl ShardLog {
 
     /// Takes what readers and the scrubber found into the partitions' marks.
     pub(super) fn note_damage(&self) {
+        for held in self.logs.borrow().values() {
+            let replaced = held.log.compaction.take_replaced();
+            let mut damaged = held.damaged.borrow_mut();
+            let known = damaged.len();
+            damaged.retain(|range| !replaced.contains(&range.segment));
+            if damaged.len() < known {
+                self.changed.set(true);
+            }
+        }
         for (dir, range) in self.cache.take_damage() {
             let logs = self.logs.borrow();
             let Some(held) = logs.values().find(|held| held.log.dir() == &*dir) else { continue };

@@ -288,6 +288,49 @@ fn damage_marks_one_partition_for_good_and_the_rest_serves() {
 }
 
 #[test]
+fn marks_of_damage_go_with_the_file_that_they_were_of() {
+    use crate::log::compact::{Bounds, Policy, Work};
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with(&[(1, "orders")]);
+    rt::block_on(async move {
+        let (store, _) = open(dir.path(), &cluster).await;
+        let log = store.create(id(1, 0), "orders", Arc::default());
+        let config = TopicConfig { segment_bytes: 4000, ..TopicConfig::default() };
+        log.set_config(&config);
+        for _ in 0..20 {
+            append(&store, &log, 500);
+        }
+        log.flush(None).await.unwrap();
+        let path = log.sealed_segments()[1].path();
+        let spoil = || {
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[100] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        };
+        spoil();
+        store.scrub_all().await;
+        assert_eq!(store.damaged().len(), 1);
+        spoil();
+        store.checkpoint(no_states).await.unwrap();
+        let policy =
+            Policy { compact: true, segment_bytes: 40_000, min_dirty_ratio: 0.0, ..Policy::from(&config) };
+        let candidate = log.compaction_candidate(log.end_offset(), &policy, rt::unix_ms()).await.unwrap();
+        let work = Work { map_bytes: 0, activity: &|| 0, stop: &|| false };
+        log.compact(candidate, Bounds::default(), &policy, &work).await.unwrap();
+        // A start that finds the replacement behind the checkpoint drops the mark, too.
+        let copy = tempfile::tempdir().unwrap();
+        copy_tree(dir.path(), copy.path());
+        let (again, _) = open(copy.path(), &cluster).await;
+        assert!(again.damaged().is_empty());
+        store.checkpoint(no_states).await.unwrap();
+        assert!(store.damaged().is_empty());
+        let (again, _) = open(dir.path(), &cluster).await;
+        assert!(again.damaged().is_empty());
+        assert_eq!(verify(&log).await, log.end_offset());
+    });
+}
+
+#[test]
 fn deleted_topics_go_and_unknown_ones_are_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::with(&[(1, "kept"), (2, "deleted"), (3, "forgotten"), (4, "unflushed")]);

@@ -1,12 +1,14 @@
 //! Bringing a machine up: its partition's log, record by record.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{Driver, Get, Slot};
 use crate::coordinator::{Effects, Machine, ProducerStamp, Replayed};
 use crate::log::LogError;
+use crate::log::journal::may_pass;
 use crate::model::PartitionId;
 use crate::partition::Replica;
 use crate::rt;
@@ -16,6 +18,8 @@ use crate::wire::records;
 
 /// How much of a log is read at a time.
 const READ_BYTES: usize = 4 << 20;
+/// How long to wait where a log cannot be read at the moment.
+const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 enum LoadError {
@@ -38,13 +42,20 @@ impl Shard {
         }
         let shard = self.clone();
         rt::spawn(async move {
-            let mut machine = (get(&shard).new)(&shard);
-            match replay(&replica, &mut machine).await {
-                Ok(records) => {
-                    log::info!("loaded {} {}: {records} records", M::TOPIC, partition.index);
-                    shard.begin(get, partition, machine);
+            loop {
+                let mut machine = (get(&shard).new)(&shard);
+                match replay(&replica, &mut machine).await {
+                    Ok(records) => {
+                        log::info!("loaded {} {}: {records} records", M::TOPIC, partition.index);
+                        return shard.begin(get, partition, machine);
+                    }
+                    // Out of descriptors, not of data.
+                    Err(LoadError::Log(LogError::Io { path, source })) if may_pass(&source) => {
+                        log::warn!("loading {} {}: {}: {source}", M::TOPIC, partition.index, path.display());
+                        rt::sleep(RETRY).await;
+                    }
+                    Err(e) => return get(&shard).fail(partition, &e.to_string()),
                 }
-                Err(e) => get(&shard).fail(partition, &e.to_string()),
             }
         });
     }

@@ -18,11 +18,13 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 pub struct Options {
     pub shards: usize,
     pub args: Vec<&'static str>,
+    /// Where the data goes, if not into a directory that goes with the broker.
+    pub data: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { shards: 2, args: Vec::new() }
+        Options { shards: 2, args: Vec::new(), data: None }
     }
 }
 
@@ -38,12 +40,13 @@ pub struct Broker {
 /// The directory that outlives one process: restarts keep it.
 struct Home {
     dir: TempDir,
+    data: PathBuf,
     starts: u32,
 }
 
 impl Home {
     fn data(&self) -> PathBuf {
-        self.dir.path().join("data")
+        self.data.clone()
     }
 
     fn log(&self) -> PathBuf {
@@ -65,7 +68,8 @@ impl Broker {
 
     pub fn start_with(options: Options) -> Broker {
         let dir = tempfile::Builder::new().prefix("weir-it-").tempdir().expect("a temporary directory");
-        Broker::launch(Home { dir, starts: 0 }, options)
+        let data = options.data.clone().unwrap_or_else(|| dir.path().join("data"));
+        Broker::launch(Home { dir, data, starts: 0 }, options)
     }
 
     fn launch(mut home: Home, options: Options) -> Broker {

@@ -1,0 +1,255 @@
+//! One segment takes the place of several, at once and whatever happens meanwhile.
+//!
+//! ```text
+//! 1  <base>.cleaned            the new segment, written and synced; nobody knows it yet
+//! 2  <base>.swap               the manifest, written atomically: from here on the new segment is the log
+//! 3  old sidecars and files unlinked, <base>.cleaned renamed to <base>.log, directory synced
+//! 4  the shard's next checkpoint lists the new segment; then the manifest is unlinked, the directory synced
+//! ```
+//! A start between 2 and 4 finds the manifest, does step 3 (again) and puts the new segment into the checkpoint's list.
+//! The manifest names every old segment as the checkpoint lists it: one that fits neither what was nor what is now is
+//! not acted on. Until its manifest is gone, a log is not compacted again.
+//!
+//! What keeps step 3 from its end for a while (no descriptor, no room) leaves the log *half-way*: the list in memory is
+//! still of the old segments, which are read through the files held open, and everything else that changes files
+//! finishes the replacement first or fails. A checkpoint that is made meanwhile lists the old ones, beside the manifest.
+//!
+//! Readers that are in an old segment go on in it: its file stays open and its index loaded until the last has left.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::log::cache::Evict;
+use crate::log::journal::may_pass;
+use crate::log::segment::extents::ExtentIndex;
+use crate::log::segment::{Segment, SegmentMeta, file_name, with_files};
+use crate::log::{LogError, PartitionLog};
+use crate::rt;
+
+use super::manifest::{Applied, CLEANED, Manifest, PARTIAL, SWAP, unlink};
+
+/// A replacement that is committed, or may be, and not in place yet.
+pub(super) struct Halfway {
+    manifest: Manifest,
+    old: Vec<Rc<Segment>>,
+    index: Option<ExtentIndex>,
+}
+
+fn manifests(names: &[String]) -> impl Iterator<Item = &String> {
+    names.iter().filter(|name| name.ends_with(".swap"))
+}
+
+/// What a start found of replacements.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// The groups whose manifests are needed until the next checkpoint.
+    pub swaps: Vec<i64>,
+    /// The base offsets of segments that the checkpoint lists and that are not the log's any more.
+    pub replaced: Vec<i64>,
+}
+
+/// At a start: finishes what an earlier run began. Without a checkpoint (`None`) the files alone are put in order;
+/// else its segments and start offset are given.
+pub fn settle(
+    dir: &Path,
+    names: &[String],
+    mut listed: Option<(&mut Vec<SegmentMeta>, i64)>,
+) -> Result<Settled, LogError> {
+    let io = |e| LogError::io(dir, e);
+    let mut settled = Settled::default();
+    for name in manifests(names) {
+        let path = dir.join(name);
+        let bytes = rt::fs::read_all(&path).map_err(|e| LogError::io(&path, e))?;
+        let manifest = Manifest::decode(&path, &bytes)?;
+        if !manifest.stands(dir) {
+            log::warn!("{}: withdrawn, the segments that it names stay", path.display());
+            unlink(&path).map_err(io)?;
+            continue;
+        }
+        if let Some((segments, start_offset)) = &mut listed {
+            match manifest.apply(segments, *start_offset) {
+                Applied::Now => settled.replaced.extend(manifest.old.iter().map(|old| old.base_offset)),
+                Applied::Before => {}
+                Applied::Misfit => {
+                    return Err(LogError::corrupt(path, 0, "it names segments that no checkpoint lists"));
+                }
+            }
+        }
+        manifest.carry_out(dir).map_err(io)?;
+        match listed {
+            Some(_) => settled.swaps.push(manifest.base()),
+            None => unlink(&path).map_err(io)?,
+        }
+    }
+    for name in names {
+        let path = dir.join(name);
+        let extension = path.extension().and_then(|e| e.to_str());
+        if extension == Some(CLEANED) || extension == Some(PARTIAL) {
+            unlink(&path).map_err(io)?;
+        }
+    }
+    Ok(settled)
+}
+
+impl PartitionLog {
+    /// Puts `new`, whose file is written and synced, in the place of `old`. False if they are no longer there to be
+    /// replaced; then nothing has changed. After an error nothing has, either, unless the log is half-way.
+    pub(super) async fn replace(
+        &self,
+        old: &[Rc<Segment>],
+        new: Option<(SegmentMeta, ExtentIndex)>,
+    ) -> Result<bool, LogError> {
+        let _turn = self.turn().await;
+        if self.place_of(old).is_none() {
+            return Ok(false);
+        }
+        let manifest = Manifest {
+            old: old.iter().map(|segment| segment.meta()).collect(),
+            new: new.as_ref().map(|(meta, _)| *meta),
+        };
+        let mut held = Ok(());
+        for segment in old {
+            held = segment.freeze().await;
+            if held.is_err() {
+                break;
+            }
+        }
+        if held.is_ok() {
+            let half =
+                Halfway { manifest: manifest.clone(), old: old.to_vec(), index: new.map(|(_, index)| index) };
+            *self.compaction.halfway.borrow_mut() = Some(half);
+            held = self.commit(&manifest).await;
+        }
+        if let Err(e) = held {
+            if self.state.borrow().failed.is_none() {
+                self.compaction.halfway.take();
+                old.iter().for_each(|segment| segment.thaw());
+            }
+            return Err(e);
+        }
+        self.state.borrow_mut().clean = false;
+        self.finish_replacement().await?;
+        Ok(true)
+    }
+
+    /// Brings a replacement that is half-way to its end. For who has the turn: nothing else may change files before.
+    pub(in crate::log) async fn finish_replacement(&self) -> Result<(), LogError> {
+        let Some(manifest) = self.compaction.halfway.borrow().as_ref().map(|half| half.manifest.clone())
+        else {
+            return Ok(());
+        };
+        self.check_usable()?;
+        let dir = self.dir.to_path_buf();
+        let done = with_files(&self.cache, move || {
+            // First the manifest, for certain.
+            rt::fs::sync_dir(&dir)?;
+            manifest.carry_out(&dir)
+        });
+        let done = done.await;
+        #[cfg(test)]
+        let done = match self.compaction.hinder.get() {
+            0 => done,
+            n => {
+                self.compaction.hinder.set(n - 1);
+                Err(std::io::ErrorKind::StorageFull.into())
+            }
+        };
+        match done {
+            Ok(()) => {}
+            Err(e) if may_pass(&e) => return Err(LogError::io(&*self.dir, e)),
+            Err(e) => return Err(self.fail(self.dir.to_path_buf(), e)),
+        }
+        let Some(half) = self.compaction.halfway.take() else { return Ok(()) };
+        let segment = half.manifest.new.zip(half.index).map(|(meta, index)| {
+            let segment = Segment::new(self.dir.clone(), self.cache.clone(), meta, true);
+            segment.put_index(index);
+            segment
+        });
+        {
+            let mut state = self.state.borrow_mut();
+            let at = state.segments.partition_point(|s| s.base_offset() < half.manifest.base());
+            state.segments.drain(at..at + half.old.len());
+            if let Some(segment) = &segment {
+                state.segments.insert(at, segment.clone());
+            }
+        }
+        // Readers are not given from memory what the log no longer has: what went may have been aborted.
+        let freed = self.tail.evict_below(half.manifest.end());
+        self.cache.forget(0, freed);
+        for segment in &half.old {
+            segment.supersede();
+            self.compaction.replaced.borrow_mut().push(segment.base_offset());
+        }
+        // Only now: a checkpoint made before lists the old segments and needs the manifest.
+        self.compaction.swaps.borrow_mut().push(half.manifest.base());
+        if let Some(segment) = segment {
+            segment.save_sidecar().await;
+            segment.index().await?;
+        }
+        Ok(())
+    }
+
+    /// As [`finish_replacement`](Self::finish_replacement), for who has not got the turn. Whether the log is whole.
+    pub(super) async fn is_whole(&self) -> bool {
+        if self.compaction.halfway.borrow().is_none() {
+            return true;
+        }
+        let _turn = self.turn().await;
+        let finished = !self.state.borrow().removed && self.finish_replacement().await.is_ok();
+        finished && self.compaction.halfway.borrow().is_none()
+    }
+
+    /// Where the segments lie in the log, if all of them still do, side by side.
+    fn place_of(&self, old: &[Rc<Segment>]) -> Option<usize> {
+        let state = self.state.borrow();
+        if state.removed || state.failed.is_some() || self.compaction.stopped.get() {
+            return None;
+        }
+        let at = state.segments.iter().position(|s| s.uid() == old[0].uid())?;
+        let there = state.segments.range(at..).zip(old).filter(|(a, b)| a.uid() == b.uid()).count();
+        (there == old.len()).then_some(at)
+    }
+
+    /// Writes the manifest. After an error it is not there, unless the log has failed.
+    async fn commit(&self, manifest: &Manifest) -> Result<(), LogError> {
+        let path = file_name(&self.dir, manifest.base(), SWAP);
+        let (to, bytes) = (path.clone(), manifest.encode());
+        let written = with_files(&self.cache, move || match rt::fs::write_atomic(&to, &bytes) {
+            // Its name comes last: only the directory's sync is missing, which whoever goes on from here does first.
+            Err(e) if may_pass(&e) && rt::fs::exists(&to) => Ok(()),
+            Err(e) => {
+                let _ = unlink(&to.with_extension(PARTIAL));
+                Err(e)
+            }
+            Ok(()) => Ok(()),
+        });
+        match written.await {
+            Ok(()) => Ok(()),
+            // Whether it is durable is not known, so neither is which segments are the log at the next start.
+            Err(e) if rt::fs::exists(&path) => Err(self.fail(path, e)),
+            Err(e) => Err(LogError::io(path, e)),
+        }
+    }
+
+    /// A checkpoint that lists the groups at `bases` as they are now is stored: their manifests go.
+    pub async fn forget_swaps(&self, bases: Vec<i64>) {
+        if bases.is_empty() {
+            return;
+        }
+        let _turn = self.turn().await;
+        if self.state.borrow().removed {
+            // The directory may be another's by now.
+            return;
+        }
+        let dir = self.dir.to_path_buf();
+        let paths: Vec<PathBuf> = bases.iter().map(|base| file_name(&dir, *base, SWAP)).collect();
+        let gone = with_files(&self.cache, move || {
+            paths.iter().try_for_each(|path| unlink(path))?;
+            rt::fs::sync_dir(&dir)
+        });
+        match gone.await {
+            Ok(()) => self.compaction.swaps.borrow_mut().retain(|base| !bases.contains(base)),
+            Err(e) => log::warn!("{}: {e}; not compacted again until this works", self.dir.display()),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Making checkpoints: one at a time, and never one that says more than what is on disk.
+
+use crate::log::LogError;
+use crate::log::checkpoint::Checkpoint;
+use crate::log::journal::{is_out_of_files, may_pass};
+use crate::model::PartitionId;
+
+use super::{ShardLog, States, journal_dir};
+
+impl ShardLog {
+    /// Replaces the checkpoint and lets the journal reuse what no longer is needed. `states` gives each partition's
+    /// producers as of its log end.
+    pub async fn checkpoint(
+        &self,
+        states: impl Fn(PartitionId) -> Option<(i64, Vec<u8>)>,
+    ) -> Result<(), LogError> {
+        self.write_checkpoint(&states, false).await
+    }
+
+    pub(super) async fn write_checkpoint(&self, states: &States<'_>, closed: bool) -> Result<(), LogError> {
+        while self.checkpointing.replace(true) {
+            self.checkpointed.notified().await;
+        }
+        let written = self.replace_checkpoint(states, closed).await;
+        self.checkpointing.set(false);
+        self.checkpointed.notify_all();
+        written
+    }
+
+    async fn replace_checkpoint(&self, states: &States<'_>, closed: bool) -> Result<(), LogError> {
+        self.note_damage();
+        let last = self.journal.last();
+        let (salt, generation) = self.journal.identity();
+        let changed = self.changed.replace(false);
+        let mut checkpoint = Checkpoint {
+            generation,
+            lasting: self.journal.lasting_generation(),
+            floor: last.next(),
+            durable: last,
+            closed,
+            ..Checkpoint::empty(self.shard, self.shards, salt)
+        };
+        let mut swaps = Vec::new();
+        for (id, held) in &*self.logs.borrow() {
+            let replaced = held.log.compaction.swaps();
+            if !replaced.is_empty() && held.frozen.is_none() {
+                swaps.push((held.log.clone(), replaced));
+            }
+            if let Some(oldest) = held.log.oldest_tail_lsn() {
+                checkpoint.floor = checkpoint.floor.min(oldest);
+                checkpoint.closed = false;
+            }
+            checkpoint.partitions.push(held.state(*id, states, closed));
+        }
+        let floor = checkpoint.floor;
+        // What the states and end offsets cover must be on disk before they are.
+        let stored = match self.journal.wait_durable(last).await {
+            Ok(()) => self.store_checkpoint(&checkpoint).await,
+            Err(e) => Err(e.into()),
+        };
+        match stored {
+            Ok(()) => {
+                self.checkpoint_lsn.set(last);
+                self.current.set(true);
+                self.journal.release(floor);
+                for (log, bases) in swaps {
+                    log.forget_swaps(bases).await;
+                }
+                Ok(())
+            }
+            Err(e) => {
+                self.changed.set(changed || self.changed.get());
+                Err(e)
+            }
+        }
+    }
+
+    /// On a full disk the ballast makes room: without checkpoints nothing could be deleted.
+    async fn store_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), LogError> {
+        let dir = journal_dir(&self.data_dir, self.shard);
+        loop {
+            match checkpoint.store(&dir).await {
+                Err(LogError::Io { source, .. })
+                    if is_out_of_files(&source) && self.cache.close_some_files() => {}
+                Err(LogError::Io { path, source }) if !is_out_of_files(&source) && may_pass(&source) => {
+                    let dropped = self.space.drop_ballast().await;
+                    return if dropped {
+                        checkpoint.store(&dir).await
+                    } else {
+                        Err(LogError::io(path, source))
+                    };
+                }
+                stored => return stored,
+            }
+        }
+    }
+
+    /// Whether a checkpoint would say anything new.
+    pub(super) fn is_behind(&self) -> bool {
+        self.changed.get() || self.checkpoint_lsn.get() < self.journal.last()
+    }
+}
