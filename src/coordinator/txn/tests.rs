@@ -55,7 +55,9 @@ fn a_transaction_of_version_two_gets_its_own_epoch() {
     let command = &fx.commands[0];
     assert_eq!((command.producer, command.commit, command.partitions.len()), (second, true, 1));
     // Until the markers are written everybody waits: also who aborts, in its new epoch, before it has sent anything.
-    for (from, commit) in [(first, true), (first, false), (second, false), (Producer { id: 8, epoch: 0 }, true)] {
+    for (from, commit) in
+        [(first, true), (first, false), (second, false), (Producer { id: 8, epoch: 0 }, true)]
+    {
         assert_eq!(step(&mut machine, 3, end(from, commit, Version::V2)).0, refused(TxnError::Concurrent));
         assert_eq!(step(&mut machine, 3, init(Some(from), None)).0, refused(TxnError::Concurrent));
     }
