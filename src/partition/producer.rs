@@ -143,9 +143,10 @@ impl Producers {
         &mut self.transactions
     }
 
-    /// Whether the producer has a transaction open.
-    pub fn is_open(&self, producer_id: i64) -> bool {
-        self.entries.get(&producer_id).is_some_and(|entry| entry.open.is_some())
+    /// Whether the producer's transaction of this epoch is open. One that is open in an older epoch is being ended:
+    /// its marker is on the way, and what the producer sends by now belongs to the next.
+    pub fn is_open(&self, producer_id: i64, epoch: i16) -> bool {
+        self.entries.get(&producer_id).is_some_and(|entry| entry.open.is_some() && entry.epoch == epoch)
     }
 
     pub fn check_epoch(&self, producer_id: i64, got: i16) -> Result<(), ProducerError> {

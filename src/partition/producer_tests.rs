@@ -143,7 +143,7 @@ fn ends_are_fenced_and_may_be_repeated() {
     assert_eq!(state.check_end(1, 5, marker(3), 2), Ok(()), "repeated after a crash");
     let fenced = Err(ProducerError::StaleCoordinator { got: 2, current: 3 });
     assert_eq!(state.check_end(1, 5, marker(2), 2), fenced);
-    assert!(!state.is_open(1));
+    assert!(!state.is_open(1, 5));
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn a_rebuilt_state_is_the_state() {
             }
             let producer = next(5) as i64;
             let (epoch, sequence) = *sequences.entry(producer).or_insert((0_i16, 0_i32));
-            let (header, marker) = if state.is_open(producer) && next(3) == 0 {
+            let (header, marker) = if state.is_open(producer, epoch) && next(3) == 0 {
                 sequences.insert(producer, (epoch + 1, 0));
                 let header =
                     BatchHeader { base_sequence: -1, ..transactional(producer, epoch + 1, 0, offset) };

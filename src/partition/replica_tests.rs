@@ -145,6 +145,29 @@ fn a_first_batch_needs_the_coordinators_word_from_after_the_last_end() {
     });
 }
 
+/// A client is told that its transaction ends, and sends more in its next epoch, before the marker has come here.
+#[test]
+fn a_batch_of_the_next_epoch_does_not_slip_into_a_transaction_that_is_being_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    rt::block_on(async move {
+        let (store, replica) = open(dir.path()).await;
+        let now = rt::unix_ms();
+        append(&store, &replica, record(1, 0, 0)).unwrap();
+        assert!(replica.is_open(1, 0) && !replica.is_open(1, 1));
+        let early = replica.append(&store, record(1, 1, 0), now, None);
+        assert!(matches!(early, Err(AppendError::NotVerified)));
+        replica.append_end(&store, end(1, 1, true), now).unwrap();
+        let next = append(&store, &replica, record(1, 1, 0)).unwrap().base_offset;
+        replica.append_end(&store, end(1, 2, false), now).unwrap();
+        settle(&store, &replica).await;
+        assert_eq!(
+            consume(&replica, 0, 1 << 20).await,
+            [0],
+            "{next} is of the second transaction, which aborted"
+        );
+    });
+}
+
 #[test]
 fn compaction_is_told_of_no_transaction_that_ended_before_the_log_starts() {
     let dir = tempfile::tempdir().unwrap();

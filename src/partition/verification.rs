@@ -105,9 +105,9 @@ impl Replica {
         self.producers.borrow().transactions().aborted_in(from, to)
     }
 
-    /// Whether the producer has a transaction open here.
-    pub fn is_open(&self, producer_id: i64) -> bool {
-        self.producers.borrow().is_open(producer_id)
+    /// Whether the producer has a transaction of this epoch open here.
+    pub fn is_open(&self, producer_id: i64, epoch: i16) -> bool {
+        self.producers.borrow().is_open(producer_id, epoch)
     }
 
     /// Refuses a producer that a newer one has replaced.
@@ -121,7 +121,7 @@ impl Replica {
         let producers = self.producers.borrow();
         header.is_transactional()
             && header.has_producer_id()
-            && !producers.is_open(header.producer_id)
+            && !producers.is_open(header.producer_id, header.producer_epoch)
             && producers.check(header, Origin::Client) == Ok(Verdict::Append)
     }
 

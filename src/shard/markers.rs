@@ -114,7 +114,7 @@ impl Shard {
         let CommitInTxn { partition, transaction, producer, commit } = commit;
         let replica = self.replica(partition).ok_or(ProduceError::UnknownPartition)?;
         replica.check_producer(producer.id, producer.epoch)?;
-        if !replica.is_open(producer.id) {
+        if !replica.is_open(producer.id, producer.epoch) {
             let asking = Asking::begin(&replica, producer, NO_SEQUENCE)?;
             let place = vec![(replica.topic.clone(), partition.index)];
             let answers = self.enlist(&transaction, producer, place).await?;

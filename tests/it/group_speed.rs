@@ -216,14 +216,43 @@ fn group_speed_idle() {
         wire.receive::<OffsetCommitRequest>(7, correlation);
     }
     let Some(pid) = pid else { return println!("idle: set WEIR_TEST_PID") };
+    let with_offsets = rss_kib(&pid);
+    for g in 0..GROUPS {
+        settle_alone(&mut wire, &format!("{prefix}-member-{g}"));
+    }
     std::thread::sleep(Duration::from_secs(3));
-    let (cpu, grown) = (cpu_ticks(&pid), rss_kib(&pid) - before.unwrap_or(0));
+    let (cpu, with_members) = (cpu_ticks(&pid), rss_kib(&pid));
     std::thread::sleep(Duration::from_secs(10));
     println!(
-        "{GROUPS} idle groups: {} ms of CPU in 10 s; {} bytes of memory a group",
+        "{GROUPS} groups with an offset and {GROUPS} with a member, idle: {} ms of CPU in 10 s; memory of a group with an \
+         offset {} bytes, with a member {} bytes",
         (cpu_ticks(&pid) - cpu) * 10,
-        grown * 1024 / GROUPS as i64
+        (with_offsets - before.unwrap_or(0)) * 1024 / GROUPS as i64,
+        (with_members - with_offsets) * 1024 / GROUPS as i64,
     );
+}
+
+/// A group of one member, which has its assignment and half an hour until it is missed.
+fn settle_alone(wire: &mut Wire, group: &str) {
+    let mut request = join(group, &StrBytes::default(), 0);
+    request.session_timeout_ms = 1_800_000;
+    // From version 4 on a member would be asked to come back with its id.
+    let joined = wire.call(3, &request);
+    assert_eq!(joined.error_code, 0);
+    let assignments = vec![msg!(SyncGroupRequestAssignment {
+        member_id: joined.member_id.clone(),
+        assignment: assignment(10)
+    })];
+    let synced = wire.call(
+        2,
+        &msg!(SyncGroupRequest {
+            group_id: group.into(),
+            generation_id: joined.generation_id,
+            member_id: joined.member_id,
+            assignments,
+        }),
+    );
+    assert_eq!(synced.error_code, 0);
 }
 
 fn rss_kib(pid: &str) -> i64 {

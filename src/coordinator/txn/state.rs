@@ -114,6 +114,7 @@ impl Transaction {
         expected: Option<Producer>,
         fresh: Option<i64>,
     ) -> Result<Step, TxnError> {
+        self.check_settled()?;
         let epoch = self.producer.epoch;
         let known = expected.is_none_or(|e| {
             epoch == -1 || e.id == self.producer.id || (e.id == self.previous_id && e.epoch >= LAST_EPOCH)
@@ -121,13 +122,9 @@ impl Transaction {
         if !known {
             return Err(TxnError::Fenced);
         }
-        match self.state {
-            State::PrepareCommit | State::PrepareAbort => return Err(TxnError::Concurrent),
-            State::Ongoing => {
-                self.fence();
-                return Ok(Step::Ending);
-            }
-            State::Empty | State::CompleteCommit | State::CompleteAbort => {}
+        if self.state == State::Ongoing {
+            self.fence();
+            return Ok(Step::Ending);
         }
         let id = self.producer.id;
         let (producer, last_epoch) = match expected {
@@ -164,6 +161,12 @@ impl Transaction {
         self.version = Version::V2;
     }
 
+    /// Until the markers are written, who comes next has to wait, whatever it says of itself: a client that was
+    /// answered may hold the producer id that follows already.
+    fn check_settled(&self) -> Result<(), TxnError> {
+        if self.state.is_ending() { Err(TxnError::Concurrent) } else { Ok(()) }
+    }
+
     /// Whether a request is of this producer in this epoch.
     fn check(&self, producer: Producer) -> Result<(), TxnError> {
         if producer.id != self.producer.id {
@@ -172,7 +175,7 @@ impl Transaction {
         if producer.epoch != self.producer.epoch {
             return Err(TxnError::Fenced);
         }
-        if self.state.is_ending() { Err(TxnError::Concurrent) } else { Ok(()) }
+        self.check_settled()
     }
 
     pub fn verify(
@@ -195,6 +198,7 @@ impl Transaction {
         version: Version,
         wall: i64,
     ) -> Result<Step, TxnError> {
+        self.check_settled()?;
         self.check(producer)?;
         if self.state == State::Ongoing && partitions.iter().all(|p| self.partitions.contains(p)) {
             return Ok(Step::Same);
@@ -238,7 +242,7 @@ impl Transaction {
                 Ok(Step::Ending)
             }
             (State::CompleteCommit, true) | (State::CompleteAbort, false) => Ok(Step::Same),
-            (State::PrepareCommit, true) | (State::PrepareAbort, false) => Err(TxnError::Concurrent),
+            (State::PrepareCommit | State::PrepareAbort, _) => Err(TxnError::Concurrent),
             _ => Err(TxnError::InvalidState),
         }
     }
@@ -252,6 +256,7 @@ impl Transaction {
         fresh: Option<i64>,
         wall: i64,
     ) -> Result<Step, TxnError> {
+        self.check_settled()?;
         let epoch = self.producer.epoch;
         let over_ids = producer.id == self.previous_id && producer.epoch == LAST_EPOCH && epoch == 0;
         let is_v2 = self.version == Version::V2;
@@ -260,9 +265,8 @@ impl Transaction {
             return Err(TxnError::WrongProducer);
         }
         let valid = match self.state {
-            State::Ongoing | State::Empty => producer.epoch == epoch,
-            State::PrepareCommit | State::PrepareAbort => retry,
             State::CompleteCommit | State::CompleteAbort => retry || producer.epoch == epoch,
+            _ => producer.epoch == epoch,
         };
         if !valid {
             return Err(TxnError::Fenced);
@@ -270,7 +274,6 @@ impl Transaction {
         match (self.state, commit) {
             (State::Ongoing, _) => self.prepare(commit, fresh),
             (State::CompleteCommit, true) | (State::CompleteAbort, false) if retry => Ok(Step::Same),
-            (State::PrepareCommit, true) | (State::PrepareAbort, false) => Err(TxnError::Concurrent),
             // An abort of nothing: only the epoch moves, so that what was sent before is stale.
             (State::Empty | State::CompleteCommit | State::CompleteAbort, false) if !retry => {
                 self.partitions.clear();

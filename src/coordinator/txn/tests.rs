@@ -54,7 +54,13 @@ fn a_transaction_of_version_two_gets_its_own_epoch() {
     assert_eq!(reply, Reply::Producer(Ok(second)));
     let command = &fx.commands[0];
     assert_eq!((command.producer, command.commit, command.partitions.len()), (second, true, 1));
-    assert_eq!(step(&mut machine, 3, end(first, true, Version::V2)).0, refused(TxnError::Concurrent));
+    // Until the markers are written everybody waits: also who aborts, in its new epoch, before it has sent anything.
+    for (from, commit) in
+        [(first, true), (first, false), (second, false), (Producer { id: 8, epoch: 0 }, true)]
+    {
+        assert_eq!(step(&mut machine, 3, end(from, commit, Version::V2)).0, refused(TxnError::Concurrent));
+        assert_eq!(step(&mut machine, 3, init(Some(from), None)).0, refused(TxnError::Concurrent));
+    }
     assert_eq!(step(&mut machine, 3, add(second, 1, Version::V2)).0, Reply::Added(Err(TxnError::Concurrent)));
     step(&mut machine, 4, Request::Marked { id: name("tx"), producer: second });
     let retry = step(&mut machine, 5, end(first, true, Version::V2)).0;
