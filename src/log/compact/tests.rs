@@ -551,6 +551,7 @@ fn a_failed_replacement_keeps_retention_away() {
         let second = checkpoint.segments[1].base_offset;
         // The sidecar's name leads to something that cannot be unlinked.
         let obstacle = f.dir().join(format!("{second:020}.extents"));
+        std::fs::remove_file(&obstacle).unwrap();
         std::fs::create_dir(&obstacle).unwrap();
         let (_, passed) = f.try_compact(1 << 20).await.unwrap();
         assert!(passed.is_err() && f.log.state.borrow().failed.is_some());
