@@ -398,7 +398,11 @@ pub fn sweep(subject: Subject, sectors: Vec<(PathBuf, usize)>, seed: u64) -> usi
             for harm in [Harm::Flip, Harm::Zero, Harm::Truncate, Harm::Misdirect] {
                 match subject.try_one(dir.path(), &path, sector, harm, &mut random).await {
                     Ok(done) => tried += usize::from(done),
-                    Err(e) => violations.push(e),
+                    Err(e) => {
+                        // A whole sweep is long.
+                        println!("{e}");
+                        violations.push(e);
+                    }
                 }
             }
         }

@@ -299,7 +299,9 @@ impl Drive<'_> {
         let appended = replica
             .append(&store, batch, rt::unix_ms(), None)
             .map_err(|e| format!("{id}: a retry was refused: {e}"))?;
-        let first = self.world.partitions[&id].entries.last().map(|e| e.header.base_offset);
+        let (producer, ..) = self.producers[&id];
+        let mut entries = self.world.partitions[&id].entries.iter().rev();
+        let first = entries.find(|e| e.header.producer_id == producer).map(|e| e.header.base_offset);
         match Some(appended.base_offset) == first && replica.log.end_offset() == end {
             true => Ok(()),
             false => Err(format!("{id}: a retry of {first:?} was put at {}", appended.base_offset)),
