@@ -24,7 +24,7 @@ use crate::transactions::{pump, read, send, transactional};
 const SOON: Duration = Duration::from_secs(30);
 const GROUPS: usize = 8;
 
-/// Rolls small segments and compacts them without waiting.
+/// Rolls segments and compacts them without waiting.
 fn compact_eagerly(wire: &mut Wire, topic: &str) {
     let set = |name: &str, value: &str| {
         msg!(incremental::AlterableConfig { name: name.into(), value: Some(value.into()) })
@@ -33,7 +33,7 @@ fn compact_eagerly(wire: &mut Wire, topic: &str) {
         resource_type: 2,
         resource_name: topic.into(),
         configs: vec![
-            set("internal.segment.bytes", "8192"),
+            set("segment.ms", "150"),
             set("min.cleanable.dirty.ratio", "0.01"),
             set("delete.retention.ms", "0"),
         ],

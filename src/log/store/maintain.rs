@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::log::journal::may_pass;
+use crate::log::journal::{is_out_of_files, may_pass};
 use crate::log::{LogError, Lsn, PartitionLog};
 use crate::model::PartitionId;
 use crate::rt;
@@ -19,6 +19,9 @@ const PARALLEL: usize = 8;
 const PRESSED_RETENTION: Duration = Duration::from_secs(2);
 /// How long maintenance rests after a failure before it tries again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// How often, and after what rest, a step is taken again in a row while there is no descriptor for it.
+const MOST_TRIES: u32 = 20;
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
 /// What to do to a log.
 #[derive(Clone, Copy)]
@@ -28,6 +31,20 @@ enum Step {
     /// Write and sync up to this lsn: frees the journal.
     Flush(Lsn),
     Close,
+}
+
+impl Step {
+    async fn take(self, log: &PartitionLog) -> Result<(), LogError> {
+        match self {
+            Step::Write => log.write(None).await,
+            Step::Flush(upto) => log.flush(Some(upto)).await,
+            Step::Close => log.close().await,
+        }
+    }
+}
+
+fn wants_files(failure: &LogError) -> bool {
+    matches!(failure, LogError::Io { source, .. } if is_out_of_files(source))
 }
 
 impl ShardLog {
@@ -184,23 +201,19 @@ impl ShardLog {
         oldest.into_iter().map(|(_, log)| log).collect()
     }
 
-    /// Takes a step with each log, several at a time; goes on past a failure and returns the first.
+    /// Takes a step with each log, several at a time; goes on past a failure and returns the gravest. What fails for want
+    /// of descriptors is done again, one at a time.
     async fn each(&self, logs: Vec<Rc<PartitionLog>>, step: Step) -> Result<(), LogError> {
         let lanes = logs.len().min(PARALLEL);
-        let work = Rc::new((Cell::new(0), logs, RefCell::new(None)));
+        let work = Rc::new((Cell::new(0), logs, RefCell::new(Vec::new())));
         let tasks: Vec<_> = (0..lanes)
             .map(|_| {
                 let work = work.clone();
                 rt::spawn(async move {
-                    let (next, logs, failed) = &*work;
+                    let (next, logs, failures) = &*work;
                     while let Some(log) = logs.get(next.replace(next.get() + 1)) {
-                        let done = match step {
-                            Step::Write => log.write(None).await,
-                            Step::Flush(upto) => log.flush(Some(upto)).await,
-                            Step::Close => log.close().await,
-                        };
-                        if let Err(e) = done {
-                            failed.borrow_mut().get_or_insert(e);
+                        if let Err(e) = step.take(log).await {
+                            failures.borrow_mut().push((log.clone(), e));
                         }
                     }
                 })
@@ -209,14 +222,36 @@ impl ShardLog {
         for task in tasks {
             task.await;
         }
-        let failed = work.2.borrow_mut().take();
-        if let Some(LogError::Io { path, source }) = &failed
-            && !may_pass(source)
-        {
-            // A disk that does not keep what it was given cannot be trusted with acknowledgements.
-            self.journal.poison(path, source);
+        let (mut gravest, mut tries) = (None, MOST_TRIES);
+        for (log, failure) in work.2.take() {
+            let failure = match wants_files(&failure) {
+                true => self.take_again(&log, step, &mut tries).await.err(),
+                false => Some(failure),
+            };
+            match failure {
+                None => {}
+                Some(LogError::Io { path, source }) if !may_pass(&source) => {
+                    // A disk that does not keep what it was given cannot be trusted with acknowledgements.
+                    self.journal.poison(&path, &source);
+                    gravest = Some(LogError::Io { path, source });
+                }
+                Some(failure) => drop(gravest.get_or_insert(failure)),
+            }
         }
-        failed.map_or(Ok(()), Err)
+        gravest.map_or(Ok(()), Err)
+    }
+
+    /// Takes a step for which there was no descriptor; as often as there are tries left, and once in any case.
+    async fn take_again(&self, log: &PartitionLog, step: Step, tries: &mut u32) -> Result<(), LogError> {
+        loop {
+            self.cache.close_some_files();
+            let done = step.take(log).await;
+            *tries = tries.saturating_sub(1);
+            if *tries == 0 || !done.as_ref().is_err_and(wants_files) {
+                return done;
+            }
+            rt::sleep(BETWEEN_TRIES).await;
+        }
     }
 
     async fn checkpoint_if_behind(&self, states: &States<'_>) -> Result<(), LogError> {
