@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Shard;
 use super::coordinator::{Driver, Unavailable};
 use super::message::{CommitInTxn, CommitInTxnResult, EndEntry, EndResult, Reply, Request};
-use super::transactional::{Asking, NO_SEQUENCE, NotInTransaction};
+use super::transactional::{self, Asking, NO_SEQUENCE, NotInTransaction, Patience};
 use crate::coordinator::group::{self, Groups};
 use crate::coordinator::{Machine, ProducerStamp, txn};
 use crate::model::PartitionId;
@@ -115,9 +115,15 @@ impl Shard {
         let replica = self.replica(partition).ok_or(ProduceError::UnknownPartition)?;
         replica.check_producer(producer.id, producer.epoch)?;
         if !replica.is_open(producer.id, producer.epoch) {
-            let asking = Asking::begin(&replica, producer, NO_SEQUENCE)?;
-            let place = vec![(replica.topic.clone(), partition.index)];
-            let answers = self.enlist(&transaction, producer, place).await?;
+            let patience = Patience::begin();
+            let (asking, answers) = loop {
+                let asking = Asking::begin(&replica, producer, NO_SEQUENCE)?;
+                let place = vec![(replica.topic.clone(), partition.index)];
+                match self.enlist(&transaction, producer, place).await {
+                    Err(why) if patience.bears(&why) => rt::sleep(transactional::RETRY).await,
+                    answers => break (asking, answers?),
+                }
+            };
             answers.into_iter().collect::<Result<(), _>>().map_err(NotInTransaction::from)?;
             replica.check_producer(producer.id, producer.epoch)?;
             asking.check()?;

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Shard;
 use super::coordinator::Unavailable;
@@ -23,7 +23,7 @@ use crate::wire::batch::BatchHeader;
 /// How long a coordinator is asked again while it ends the transaction before (Kafka's
 /// `add.partitions.to.txn.retry.backoff.max.ms` is 100); the client asks again after that.
 const PATIENCE: Duration = Duration::from_millis(100);
-const RETRY: Duration = Duration::from_millis(4);
+pub(super) const RETRY: Duration = Duration::from_millis(4);
 
 /// Of offsets, which are committed without sequences.
 pub(super) const NO_SEQUENCE: i32 = -1;
@@ -97,6 +97,21 @@ impl Drop for Place {
             Some(_) => {}
             None => drop(waiting.remove(&self.producer_id)),
         }
+    }
+}
+
+/// For how long a coordinator is asked again. Each question takes its own guard: the marker that is waited for voids
+/// those that were taken before it.
+pub(super) struct Patience(Instant);
+
+impl Patience {
+    pub(super) fn begin() -> Self {
+        Self(rt::now() + PATIENCE)
+    }
+
+    /// Whether to ask again, after [`RETRY`].
+    pub(super) fn bears(&self, why: &NotInTransaction) -> bool {
+        *why == NotInTransaction::Refused(txn::TxnError::Concurrent) && rt::now() < self.0
     }
 }
 
@@ -183,6 +198,21 @@ impl Shard {
     }
 
     async fn ask(self: &Rc<Self>, transaction: &Transactional, mut entries: Vec<ProduceEntry>) -> Asked {
+        let patience = Patience::begin();
+        loop {
+            let mut asked = self.ask_once(transaction, &mut entries).await;
+            if asked.refused.iter().flatten().any(|why| patience.bears(why)) {
+                drop(asked);
+                rt::sleep(RETRY).await;
+                continue;
+            }
+            let granted = entries.into_iter().zip(&asked.refused).filter(|(_, refused)| refused.is_none());
+            asked.granted = granted.map(|(entry, _)| entry).collect();
+            return asked;
+        }
+    }
+
+    async fn ask_once(self: &Rc<Self>, transaction: &Transactional, entries: &mut [ProduceEntry]) -> Asked {
         let mut asked =
             Asked { granted: Vec::new(), refused: vec![None; entries.len()], _guards: Vec::new() };
         let mut questions: Vec<(usize, txn::Partition)> = Vec::new();
@@ -209,8 +239,6 @@ impl Shard {
                 };
             }
         }
-        let granted = entries.into_iter().zip(&asked.refused).filter(|(_, refused)| refused.is_none());
-        asked.granted = granted.map(|(entry, _)| entry).collect();
         asked
     }
 
@@ -221,22 +249,16 @@ impl Shard {
         producer: txn::Producer,
         partitions: Vec<txn::Partition>,
     ) -> Result<Vec<Result<(), txn::TxnError>>, NotInTransaction> {
-        let until = rt::now() + PATIENCE;
-        loop {
-            let request = txn::Request::Add {
-                id: transaction.id.clone(),
-                producer,
-                partitions: partitions.clone(),
-                version: txn::Version::V2,
-                verify: !transaction.implicit,
-            };
-            match self.transaction(&transaction.id, request).await? {
-                txn::Reply::Added(Err(txn::TxnError::Concurrent)) if rt::now() < until => {
-                    rt::sleep(RETRY).await
-                }
-                txn::Reply::Added(answer) => return Ok(answer?),
-                _ => unreachable!("answered in kind"),
-            }
+        let request = txn::Request::Add {
+            id: transaction.id.clone(),
+            producer,
+            partitions,
+            version: txn::Version::V2,
+            verify: !transaction.implicit,
+        };
+        match self.transaction(&transaction.id, request).await? {
+            txn::Reply::Added(answer) => Ok(answer?),
+            _ => unreachable!("answered in kind"),
         }
     }
 }

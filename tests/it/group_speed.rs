@@ -239,17 +239,15 @@ fn settle_alone(wire: &mut Wire, group: &str) {
     // From version 4 on a member would be asked to come back with its id.
     let joined = wire.call(3, &request);
     assert_eq!(joined.error_code, 0);
-    let assignments = vec![msg!(SyncGroupRequestAssignment {
-        member_id: joined.member_id.clone(),
-        assignment: assignment(10)
-    })];
+    let given =
+        msg!(SyncGroupRequestAssignment { member_id: joined.member_id.clone(), assignment: assignment(10) });
     let synced = wire.call(
         2,
         &msg!(SyncGroupRequest {
             group_id: group.into(),
             generation_id: joined.generation_id,
             member_id: joined.member_id,
-            assignments,
+            assignments: vec![given],
         }),
     );
     assert_eq!(synced.error_code, 0);

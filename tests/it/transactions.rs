@@ -175,6 +175,40 @@ fn version_two_of_the_protocol_by_hand() {
     assert_eq!(txn.epoch, before + 1);
 }
 
+/// A client is told that its transaction ended before the markers are written: what it sends at once comes to partitions
+/// where the last transaction is still open, and asks its coordinator while markers are on the way.
+#[test]
+fn transactions_that_follow_at_once_do_not_mix() {
+    const PARTITIONS: i32 = 6;
+    let topic = create(&mut Wire::connect(shared()), "txn-at-once", PARTITIONS, &[]);
+    let mut txn = Txn::open(shared(), &unique("at-once"), 60_000);
+    let mut expected = Vec::new();
+    for round in 0..300 {
+        let commit = round % 3 != 1;
+        for at in 0..PARTITIONS {
+            let (partition, value) = ((round + at) % PARTITIONS, format!("{round} {at}"));
+            let mut code = error::CONCURRENT_TRANSACTIONS;
+            eventually("the transaction before is ended", SOON, || {
+                code = txn.produce(12, &topic, partition, 0, &value).0;
+                code != error::CONCURRENT_TRANSACTIONS
+            });
+            assert_eq!(code, 0, "round {round}");
+            expected.extend(commit.then_some(value));
+        }
+        txn.finish(commit);
+        if round % 10 == 0 {
+            // An abort of nothing, in the epoch that the client was told a moment ago.
+            txn.finish(false);
+        }
+    }
+    // Once the next one may end, the markers of the last one are written.
+    txn.finish(false);
+    let mut got = read(shared(), &topic.name, PARTITIONS, "read_committed");
+    got.sort();
+    expected.sort();
+    assert_eq!(got, expected);
+}
+
 #[test]
 fn version_one_of_the_protocol_by_hand() {
     let mut wire = Wire::connect(shared());

@@ -62,6 +62,8 @@ final class Transactions {
         }
         if (aborts) producer.abortTransaction(); else producer.commitTransaction();
       }
+      // A commit is answered before its markers are written.
+      Suite.eventually("all is committed", 10, () -> values(topic, "read_committed").size() >= expected.size());
       List<String> committed = values(topic, "read_committed");
       Suite.same(expected.size(), committed.size());
       Suite.same(expected, new TreeSet<>(committed));
@@ -91,8 +93,8 @@ final class Transactions {
         young.commitTransaction();
       }
     }
-    List<String> committed = values(topic, "read_committed");
-    Suite.require(committed.contains("young") && !committed.contains("zombie"), "" + committed);
+    Suite.eventually("the young one's record", 10, () -> values(topic, "read_committed").contains("young"));
+    Suite.require(!values(topic, "read_committed").contains("zombie"), "a zombie's record was committed");
   }
 
   private static void administration(String topic) throws Exception {
