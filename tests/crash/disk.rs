@@ -190,7 +190,8 @@ impl Disk {
                 self.syncs.insert(*op, Syncing { node, covers });
             }
             Event::SyncDir { op, path } => {
-                let node = self.find(path).expect("a synced directory exists");
+                // It may have been renamed between its opening and its sync: then the sync proves nothing here.
+                let Some(node) = self.find(path) else { return };
                 let covers = self.dir(node).pending.iter().map(|c| c.event).collect();
                 self.syncs.insert(*op, Syncing { node, covers });
             }

@@ -132,7 +132,7 @@ impl ExtentIndex {
     }
 
     /// Those that do not lie wholly below `position`.
-    pub fn from_position(&self, position: u32) -> &[Extent] {
+    pub fn beyond(&self, position: u32) -> &[Extent] {
         &self.extents[self.extents.partition_point(|e| e.end() <= position)..]
     }
 

@@ -73,11 +73,9 @@ impl Segment {
         if index.end() < meta.size {
             index = self.complete(meta, index, meta.size).await?;
         }
-        if self.sidecar.borrow().covered < meta.size {
-            if self.sealed.get() {
-                self.put_index(index.clone());
-                self.save_sidecar().await;
-            }
+        if self.sidecar.borrow().covered < meta.size && self.sealed.get() {
+            self.put_index(index.clone());
+            self.save_sidecar().await;
         }
         Ok(index)
     }
@@ -145,7 +143,7 @@ impl Segment {
     /// What the sidecar lacks of the index, and the end of the last extent that it has.
     pub(super) fn unsaved_extents(&self) -> Rc<[Extent]> {
         match &*self.index.borrow() {
-            Some(index) => index.from_position(self.sidecar.borrow().covered).into(),
+            Some(index) => index.beyond(self.sidecar.borrow().covered).into(),
             None => self.vouched.borrow().clone(),
         }
     }

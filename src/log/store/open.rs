@@ -104,6 +104,15 @@ struct Opening<'a> {
     damage: Vec<Damage>,
 }
 
+fn place(damage: &Damage) -> String {
+    format!("{} at offset {}", damage.path.display(), damage.offset)
+}
+
+/// What goes with a reason, if the journal has damage.
+fn last_place(damage: &[Damage]) -> String {
+    damage.last().map_or_else(String::new, |damage| format!("; {} is damaged", place(damage)))
+}
+
 struct Found {
     log: Rc<PartitionLog>,
     topic: String,
@@ -235,8 +244,10 @@ impl Opening<'_> {
             found.log.append(&header, Bytes::copy_from_slice(batch), entry.lsn);
         } else if found.frozen.is_some() || header.next_offset() > end {
             if found.frozen.is_none() {
-                let at = header.base_offset;
-                found.mark(id, format!("the log ends at offset {end}, the journal goes on at offset {at}"));
+                let gap =
+                    format!("the log ends at offset {end}, the journal goes on at {}", header.base_offset);
+                // What was damaged last is what is missing here.
+                found.mark(id, gap + &last_place(&self.damage));
             }
             self.aside.push(id, header.base_offset, batch);
             return Ok(());
@@ -267,11 +278,12 @@ impl Opening<'_> {
             let end = found.log.end_offset();
             if found.frozen.is_none() && end < found.promised_end {
                 let promised = found.promised_end;
-                found.mark(*id, format!("records at offsets {end}..{promised} were durable and are gone"));
+                let lost = format!("records at offsets {end}..{promised} were durable and are gone");
+                found.mark(*id, lost + &last_place(&self.damage));
             }
         }
         for damage in std::mem::take(&mut self.damage) {
-            let place = format!("{} at offset {}", damage.path.display(), damage.offset);
+            let place = place(&damage);
             match damage.entry {
                 Some((id, base_offset)) => {
                     if let Some(found) = self.found.get_mut(&id)
