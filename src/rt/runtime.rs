@@ -70,13 +70,17 @@ pub async fn yield_now() {
     glommio::executor().yield_now().await;
 }
 
-/// Runs a closure that blocks on a helper thread.
+/// Runs a closure that blocks on a helper thread. It runs to its end also where nobody waits for it any more, and the
+/// runtime does not end before.
 pub async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
     let pump = pump();
     pump.blocking.set(pump.blocking.get() + 1);
-    let out = glommio::executor().spawn_blocking(f).await;
-    pump.blocking.set(pump.blocking.get() - 1);
-    out
+    let call = glommio::spawn_local(async move {
+        let out = glommio::executor().spawn_blocking(f).await;
+        pump.blocking.set(pump.blocking.get() - 1);
+        out
+    });
+    call.detach().await.expect("nobody cancels it")
 }
 
 pub fn now() -> Instant {
@@ -179,6 +183,10 @@ async fn run<T, F: Future<Output = T>>(doorbell: Arc<Doorbell>, main: impl FnOnc
     let watch = driver.watch(doorbell.ring_descriptor()?);
     let pumping = glommio::spawn_local(pump.clone().pump());
     let out = main().await;
+    while pump.blocking.get() > 0 {
+        // The helper thread panics when there is nobody to answer to.
+        super::sleep(Duration::from_millis(1)).await;
+    }
     pumping.cancel().await;
     driver.unwatch(&watch);
     driver.turn();

@@ -1,5 +1,6 @@
 //! How fast groups are: not a test of right or wrong, so it runs only when asked for, against the broker of
-//! `WEIR_TEST_BROKER` (a release build, or Apache Kafka with `group.initial.rebalance.delay.ms=0`):
+//! `WEIR_TEST_BROKER` (a release build, or Apache Kafka), with an initial rebalance delay of 100 ms: with none, the first
+//! member would have a generation to itself, and nobody here rejoins before all are answered:
 //!
 //! ```sh
 //! WEIR_TEST_BROKER=127.0.0.1:9092 cargo test --release --test it group_speed -- --ignored --nocapture --test-threads 1
