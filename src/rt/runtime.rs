@@ -47,6 +47,8 @@ struct Pump {
     alarm: Cell<Option<Instant>>,
     bell_armed: Cell<bool>,
     blocking: Cell<usize>,
+    /// Nothing that blocks is begun any more.
+    ending: Cell<bool>,
     /// Signalled by the ring's completions and by the doorbell; glommio waits for it.
     bell: glommio::io::BufferedFile,
 }
@@ -74,6 +76,10 @@ pub async fn yield_now() {
 /// runtime does not end before.
 pub async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
     let pump = pump();
+    if pump.ending.get() {
+        // What began it ends with the runtime.
+        std::future::pending::<()>().await;
+    }
     pump.blocking.set(pump.blocking.get() + 1);
     let call = glommio::spawn_local(async move {
         let out = glommio::executor().spawn_blocking(f).await;
@@ -177,12 +183,14 @@ async fn run<T, F: Future<Output = T>>(doorbell: Arc<Doorbell>, main: impl FnOnc
         alarm: Cell::new(None),
         bell_armed: Cell::new(false),
         blocking: Cell::new(0),
+        ending: Cell::new(false),
         bell,
     });
     PUMP.with(|p| *p.borrow_mut() = Some(pump.clone()));
     let watch = driver.watch(doorbell.ring_descriptor()?);
     let pumping = glommio::spawn_local(pump.clone().pump());
     let out = main().await;
+    pump.ending.set(true);
     while pump.blocking.get() > 0 {
         // The helper thread panics when there is nobody to answer to.
         super::sleep(Duration::from_millis(1)).await;
