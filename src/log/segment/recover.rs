@@ -160,20 +160,22 @@ fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<(PartitionChe
         checkpoint.active &= !checkpoint.segments.is_empty();
     }
     unlink_dead(dir, &names).map_err(|e| LogError::io(dir, e))?;
-    for name in &names {
-        if let Some(base) = parse_log_name(name) {
-            settle_unlisted(dir, base, &checkpoint)?;
+    let listed = |base: &i64| checkpoint.segments.iter().any(|s| s.base_offset == *base);
+    let mut unlisted: Vec<i64> = names.iter().filter_map(|name| parse_log_name(name)).collect();
+    unlisted.retain(|base| !listed(base));
+    // The oldest may say where the log starts: a crash must not leave a later one alone.
+    while let Some(base) = unlisted.pop() {
+        if unlisted.is_empty() && newest_dead.is_some() {
+            rt::fs::sync_dir(dir).map_err(|e| LogError::io(dir, e))?;
         }
+        settle_unlisted(dir, base, &checkpoint)?;
     }
     Ok((checkpoint, settled))
 }
 
-/// Deals with a segment file that the checkpoint may not list: what the journal brings back and what lies before the
+/// Deals with a segment file that the checkpoint does not list: what the journal brings back and what lies before the
 /// log's start goes; anything else is nobody's to delete.
 fn settle_unlisted(dir: &Path, base: i64, checkpoint: &PartitionCheckpoint) -> Result<(), LogError> {
-    if checkpoint.segments.iter().any(|s| s.base_offset == base) {
-        return Ok(());
-    }
     let (path, sidecar) = (file_name(dir, base, LOG), file_name(dir, base, EXTENTS));
     let next = checkpoint.segments.iter().map(|s| s.base_offset).find(|b| *b > base);
     let end = next.unwrap_or(checkpoint.segment_durable_offset);

@@ -644,3 +644,30 @@ fn flushes_appends_and_reads_at_once() {
         f.check_everything().await;
     });
 }
+
+#[test]
+fn of_what_the_journal_brings_back_the_oldest_segment_goes_last() {
+    rt::block_on(async {
+        let mut f = Fixture::new(small_segments(), 0);
+        let checkpoint = f.log.checkpoint();
+        for i in 0..400 {
+            f.append(&[i], 3_000, Compression::None);
+        }
+        f.log.flush(None).await.unwrap();
+        let bases: Vec<i64> = f.log.checkpoint().segments.iter().map(|s| s.base_offset).collect();
+        assert!(bases.len() > 3, "{bases:?}");
+        let path = |base: i64| f.dir().join(format!("{base:020}.log"));
+        std::fs::rename(path(0), path(0).with_extension("log.deleted")).unwrap();
+        let (oldest, later) = (format!("{:020}.log", bases[1]), format!("{:020}.log", bases[2]));
+        let recording = rt::record::Recording::start(&f.dir()).unwrap();
+        f.reopen(Some(checkpoint));
+        assert_eq!(f.log.start_offset(), bases[1]);
+        let events = recording.finish();
+        let removed = |name: &str| {
+            let is = |e: &rt::record::Event| matches!(e, rt::record::Event::Remove { path } if path.ends_with(name));
+            events.iter().position(is).expect("it was removed")
+        };
+        let between = &events[removed(&later)..removed(&oldest)];
+        assert!(between.iter().any(|e| matches!(e, rt::record::Event::SyncDir { .. })), "{between:?}");
+    });
+}
