@@ -1,5 +1,6 @@
 //! When the active segment is full: Kafka's rules, decided per batch.
 
+use super::tail::TailBatch;
 use super::{Limits, SegmentMeta};
 
 /// The batch that would come next.
@@ -40,6 +41,14 @@ fn jitter_ms(segment: &SegmentMeta, limits: &Limits) -> i64 {
     let mut seed = segment.base_offset.to_le_bytes().to_vec();
     seed.extend_from_slice(&segment.created_ms.to_le_bytes());
     i64::from(crc32fast::hash(&seed)) % most
+}
+
+pub(super) fn next_batch(batch: &TailBatch<'_>) -> NextBatch {
+    NextBatch {
+        bytes: batch.bytes.len(),
+        last_offset: batch.next_offset - 1,
+        max_timestamp: batch.max_timestamp,
+    }
 }
 
 #[cfg(test)]

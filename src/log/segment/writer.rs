@@ -21,7 +21,7 @@ use crate::log::{LogError, Lsn};
 use crate::rt::{self, AlignedBuf, BLOCK};
 
 use super::extents::Extent;
-use super::roll::{NextBatch, must_roll};
+use super::roll::{NextBatch, must_roll, next_batch};
 use super::tail::TailBatch;
 use super::{Segment, SegmentMeta, with_files};
 
@@ -391,13 +391,5 @@ impl PartitionLog {
             Some(what) => Err(LogError::io(&*self.dir, io::Error::other(what.to_string()))),
             None => Ok(()),
         }
-    }
-}
-
-fn next_batch(batch: &TailBatch<'_>) -> NextBatch {
-    NextBatch {
-        bytes: batch.bytes.len(),
-        last_offset: batch.next_offset - 1,
-        max_timestamp: batch.max_timestamp,
     }
 }

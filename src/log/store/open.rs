@@ -21,9 +21,8 @@ use crate::wire::batch::BatchHeader;
 use crate::wire::control::{self, EndMarker};
 
 use super::aside::Aside;
-use super::room::Gate;
 use super::space::Space;
-use super::{Held, LogSettings, RecoveredPartition, SET_ASIDE, ShardLog, Topics};
+use super::{Held, LogSettings, RecoveredPartition, SET_ASIDE, ShardLog, Topics, room::Gate};
 use super::{journal_dir, nothing_on_disk, partition_dir, topics_dir};
 
 impl ShardLog {
