@@ -2,6 +2,10 @@ module weir/tests/clients/go
 
 go 1.26.0
 
+require weir/tests/clients/gosuite v0.0.0
+
+replace weir/tests/clients/gosuite => ../gosuite
+
 require (
 	github.com/twmb/franz-go v1.22.2
 	github.com/twmb/franz-go/pkg/kadm v1.19.0

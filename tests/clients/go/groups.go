@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"weir/tests/clients/gosuite"
 )
 
 const groupPartitions = 6
@@ -125,13 +126,13 @@ func three(ctx context.Context, name string, balancer kgo.GroupBalancer) error {
 }
 
 func groups() {
-	check("a group of three, one leaves, one dies (range)", func(ctx context.Context) error {
+	gosuite.Check("a group of three, one leaves, one dies (range)", func(ctx context.Context) error {
 		return three(ctx, "group-range", kgo.RangeBalancer())
 	})
-	check("a group of three, one leaves, one dies (cooperative-sticky)", func(ctx context.Context) error {
+	gosuite.Check("a group of three, one leaves, one dies (cooperative-sticky)", func(ctx context.Context) error {
 		return three(ctx, "group-cooperative", kgo.CooperativeStickyBalancer())
 	})
-	check("commits, and the next member goes on from there", func(ctx context.Context) error {
+	gosuite.Check("commits, and the next member goes on from there", func(ctx context.Context) error {
 		topic, err := create(ctx, "group-resume", 1, nil)
 		if err != nil {
 			return err
@@ -165,7 +166,7 @@ func groups() {
 		}
 		return nil
 	})
-	check("groups are listed, described with their lag, and deleted", func(ctx context.Context) error {
+	gosuite.Check("groups are listed, described with their lag, and deleted", func(ctx context.Context) error {
 		topic, err := create(ctx, "group-admin", 1, nil)
 		if err != nil {
 			return err

@@ -14,29 +14,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"weir/tests/clients/gosuite"
 )
 
-var (
-	broker         = os.Getenv("BROKER")
-	run            = fmt.Sprintf("go-%d", os.Getpid())
-	passed, failed int
-)
-
-// check runs one case within a minute and counts it.
-func check(what string, body func(ctx context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if err := body(ctx); err != nil {
-		failed++
-		fmt.Printf("  FAILED: %s\n      %v\n", what, err)
-		return
-	}
-	passed++
-	fmt.Printf("  ok: %s\n", what)
-}
+var run = fmt.Sprintf("go-%d", os.Getpid())
 
 func client(opts ...kgo.Opt) *kgo.Client {
-	c, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(broker)}, opts...)...)
+	c, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(gosuite.Broker)}, opts...)...)
 	if err != nil {
 		fmt.Println("client:", err)
 		os.Exit(1)
@@ -135,19 +119,19 @@ func producers() {
 		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
 		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 	} {
-		check("idempotent, codec "+name, func(ctx context.Context) error {
+		gosuite.Check("idempotent, codec "+name, func(ctx context.Context) error {
 			return roundTrip(ctx, name, 2, 4000, kgo.ProducerBatchCompression(codec))
 		})
 	}
 	for name, acks := range map[string]kgo.Acks{"all": kgo.AllISRAcks(), "1": kgo.LeaderAck(), "0": kgo.NoAck()} {
-		check("not idempotent, acks "+name, func(ctx context.Context) error {
+		gosuite.Check("not idempotent, acks "+name, func(ctx context.Context) error {
 			return roundTrip(ctx, "acks-"+name, 2, 2000, kgo.RequiredAcks(acks), kgo.DisableIdempotentWrite())
 		})
 	}
-	check("200,000 records over 12 partitions, five requests in flight", func(ctx context.Context) error {
+	gosuite.Check("200,000 records over 12 partitions, five requests in flight", func(ctx context.Context) error {
 		return roundTrip(ctx, "bulk", 12, 200_000, kgo.MaxBufferedRecords(50_000))
 	})
-	check("without fetch sessions", func(ctx context.Context) error {
+	gosuite.Check("without fetch sessions", func(ctx context.Context) error {
 		topic, err := create(ctx, "sessionless", 3, nil)
 		if err != nil {
 			return err
@@ -157,7 +141,7 @@ func producers() {
 		}
 		return read(ctx, topic, 3, 300, kgo.DisableFetchSessions())
 	})
-	check("small fetches: many answers, many sessions' requests", func(ctx context.Context) error {
+	gosuite.Check("small fetches: many answers, many sessions' requests", func(ctx context.Context) error {
 		topic, err := create(ctx, "small-fetches", 4, nil)
 		if err != nil {
 			return err
@@ -167,7 +151,7 @@ func producers() {
 		}
 		return read(ctx, topic, 4, 20_000, kgo.FetchMaxBytes(20_000), kgo.FetchMaxPartitionBytes(5_000))
 	})
-	check("a record too large is refused", func(ctx context.Context) error {
+	gosuite.Check("a record too large is refused", func(ctx context.Context) error {
 		limit := "1000"
 		topic, err := create(ctx, "refused", 1, map[string]*string{"max.message.bytes": &limit})
 		if err != nil {
@@ -181,7 +165,7 @@ func producers() {
 		}
 		return nil
 	})
-	check("a topic is made on first use", func(ctx context.Context) error {
+	gosuite.Check("a topic is made on first use", func(ctx context.Context) error {
 		c := client(kgo.AllowAutoTopicCreation(), kgo.UnknownTopicRetries(20))
 		defer c.Close()
 		return c.ProduceSync(ctx, &kgo.Record{Topic: run + "-auto", Value: []byte("x")}).FirstErr()
@@ -189,7 +173,7 @@ func producers() {
 }
 
 func consumers() {
-	check("a consumer starts at a time, at an offset, at the end", func(ctx context.Context) error {
+	gosuite.Check("a consumer starts at a time, at an offset, at the end", func(ctx context.Context) error {
 		topic, err := create(ctx, "starts", 1, nil)
 		if err != nil {
 			return err
@@ -225,7 +209,7 @@ func consumers() {
 		}
 		return nil
 	})
-	check("a waiting consumer gets a record as it comes", func(ctx context.Context) error {
+	gosuite.Check("a waiting consumer gets a record as it comes", func(ctx context.Context) error {
 		topic, err := create(ctx, "waits", 3, nil)
 		if err != nil {
 			return err
@@ -250,7 +234,7 @@ func consumers() {
 func admin() {
 	adm := kadm.NewClient(client())
 	defer adm.Close()
-	check("topics: create, describe, grow, delete", func(ctx context.Context) error {
+	gosuite.Check("topics: create, describe, grow, delete", func(ctx context.Context) error {
 		topic, err := create(ctx, "admin", 2, nil)
 		if err != nil {
 			return err
@@ -274,7 +258,7 @@ func admin() {
 		}
 		return errors.New("five partitions did not appear")
 	})
-	check("configs: describe, change, unset", func(ctx context.Context) error {
+	gosuite.Check("configs: describe, change, unset", func(ctx context.Context) error {
 		topic, err := create(ctx, "configs", 1, nil)
 		if err != nil {
 			return err
@@ -311,7 +295,7 @@ func admin() {
 		}
 		return nil
 	})
-	check("offsets and records: list, by time, delete", func(ctx context.Context) error {
+	gosuite.Check("offsets and records: list, by time, delete", func(ctx context.Context) error {
 		topic, err := create(ctx, "records", 2, nil)
 		if err != nil {
 			return err
@@ -346,7 +330,7 @@ func admin() {
 		}
 		return nil
 	})
-	check("the cluster: brokers, versions, epochs", func(ctx context.Context) error {
+	gosuite.Check("the cluster: brokers, versions, epochs", func(ctx context.Context) error {
 		meta, err := adm.BrokerMetadata(ctx)
 		if err != nil || len(meta.Brokers) != 1 || meta.Cluster == "" {
 			return fmt.Errorf("%v %v", meta, err)
@@ -385,8 +369,5 @@ func main() {
 	consumers()
 	admin()
 	groups()
-	fmt.Printf("%d passed, %d failed\n", passed, failed)
-	if failed > 0 {
-		os.Exit(1)
-	}
+	gosuite.End()
 }

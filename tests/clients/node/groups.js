@@ -3,11 +3,11 @@
 
 const assert = require('node:assert')
 const { Kafka, logLevel } = require('kafkajs')
+const { check, sleep } = require('../check.cjs')
 
 const PARTITIONS = 6
-const sleep = ms => new Promise(resolve => setTimeout(resolve, ms))
 
-module.exports = async function groups (check, run) {
+module.exports = async function groups (run) {
   const kafka = new Kafka({ clientId: run, brokers: [process.env.BROKER], logLevel: logLevel.NOTHING, retry: { retries: 8 } })
   const admin = kafka.admin()
   await admin.connect()

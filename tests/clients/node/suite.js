@@ -4,28 +4,10 @@
 const { execFileSync } = require('node:child_process')
 const assert = require('node:assert')
 const { CompressionTypes, ConfigResourceTypes, Kafka, logLevel } = require('kafkajs')
+const { check, end, sleep } = require('../check.cjs')
 
 const broker = process.env.BROKER
 const run = `node-${process.pid}`
-let passed = 0
-let failed = 0
-
-async function check (what, body) {
-  let timer
-  const late = new Promise((_resolve, reject) => { timer = setTimeout(() => reject(new Error('took over a minute')), 60000) })
-  try {
-    await Promise.race([body(), late])
-    passed++
-    console.log(`  ok: ${what}`)
-  } catch (error) {
-    failed++
-    console.log(`  FAILED: ${what}\n      ${error.stack || error}`)
-  } finally {
-    clearTimeout(timer)
-  }
-}
-
-const sleep = ms => new Promise(resolve => setTimeout(resolve, ms))
 
 // What kcat finds in a topic, one line a record.
 function read (topic, format) {
@@ -121,9 +103,8 @@ async function withKafkajs () {
 
 async function main () {
   await withKafkajs()
-  await require('./groups')(check, run)
-  console.log(`${passed} passed, ${failed} failed`)
-  process.exit(failed > 0 ? 1 : 0)
+  await require('./groups')(run)
+  end()
 }
 
 main().catch(error => {

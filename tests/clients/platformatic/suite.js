@@ -5,31 +5,12 @@ import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import zlib from 'node:zlib'
 import { Admin, Consumer, Producer, stringDeserializers, stringSerializers } from '@platformatic/kafka'
+import { check, end, sleep } from './check.cjs'
 
 const broker = process.env.BROKER
 const run = `platformatic-${process.pid}`
 const TOPIC = 2
 const SET = 0
-let passed = 0
-let failed = 0
-
-const sleep = ms => new Promise(resolve => setTimeout(resolve, ms))
-
-async function check (what, body) {
-  let timer
-  const late = new Promise((_resolve, reject) => { timer = setTimeout(() => reject(new Error('took over a minute')), 60000) })
-  try {
-    await Promise.race([body(), late])
-    passed++
-    console.log(`  ok: ${what}`)
-  } catch (error) {
-    failed++
-    const causes = (error.errors ?? []).map(e => e.message).join('; ')
-    console.log(`  FAILED: ${what}\n      ${error.stack || error} ${causes}`)
-  } finally {
-    clearTimeout(timer)
-  }
-}
 
 async function eventually (what, seconds, holds) {
   const end = Date.now() + seconds * 1000
@@ -224,6 +205,5 @@ if (process.argv.length === 4) {
   await producers()
   await groups()
   await administration()
-  console.log(`${passed} passed, ${failed} failed`)
-  process.exit(failed > 0 ? 1 : 0)
+  end()
 }

@@ -3,51 +3,16 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
+	"weir/tests/clients/gosuite"
 )
 
-var (
-	broker         = os.Getenv("BROKER")
-	run            = fmt.Sprintf("sarama-%d", os.Getpid())
-	passed, failed int
-)
-
-func check(what string, body func() error) {
-	done := make(chan error, 1)
-	go func() { done <- body() }()
-	var err error
-	select {
-	case err = <-done:
-	case <-time.After(time.Minute):
-		err = errors.New("took over a minute")
-	}
-	if err != nil {
-		failed++
-		fmt.Printf("  FAILED: %s\n      %v\n", what, err)
-		return
-	}
-	passed++
-	fmt.Printf("  ok: %s\n", what)
-}
-
-func eventually(what string, limit time.Duration, holds func() bool) error {
-	for end := time.Now().Add(limit); !holds(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			return fmt.Errorf("%s: not within %v", what, limit)
-		}
-	}
-	return nil
-}
+var run = fmt.Sprintf("sarama-%d", os.Getpid())
 
 func config() *sarama.Config {
 	c := sarama.NewConfig()
@@ -63,7 +28,9 @@ func config() *sarama.Config {
 	return c
 }
 
-func admin() (sarama.ClusterAdmin, error) { return sarama.NewClusterAdmin([]string{broker}, config()) }
+func admin() (sarama.ClusterAdmin, error) {
+	return sarama.NewClusterAdmin([]string{gosuite.Broker}, config())
+}
 
 func create(name string, partitions int32) (string, error) {
 	topic := run + "-" + name
@@ -75,7 +42,7 @@ func create(name string, partitions int32) (string, error) {
 	if err := adm.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: 1}, false); err != nil {
 		return "", err
 	}
-	return topic, eventually(topic+" appears", 10*time.Second, func() bool {
+	return topic, gosuite.Eventually(topic+" appears", 10*time.Second, func() bool {
 		found, err := adm.DescribeTopics([]string{topic})
 		return err == nil && len(found) == 1 && len(found[0].Partitions) == int(partitions)
 	})
@@ -85,7 +52,7 @@ func create(name string, partitions int32) (string, error) {
 func produce(topic string, first, count int, change func(*sarama.Config)) error {
 	c := config()
 	change(c)
-	p, err := sarama.NewSyncProducer([]string{broker}, c)
+	p, err := sarama.NewSyncProducer([]string{gosuite.Broker}, c)
 	if err != nil {
 		return err
 	}
@@ -110,7 +77,7 @@ func asIs(*sarama.Config) {}
 
 // read takes count records of every partition, from the beginning.
 func read(topic string, count int) (map[string]int, error) {
-	c, err := sarama.NewConsumer([]string{broker}, config())
+	c, err := sarama.NewConsumer([]string{gosuite.Broker}, config())
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +118,7 @@ func producers() {
 	codecs := []sarama.CompressionCodec{sarama.CompressionNone, sarama.CompressionGZIP, sarama.CompressionSnappy, sarama.CompressionLZ4, sarama.CompressionZSTD}
 	for _, codec := range codecs {
 		for _, idempotent := range []bool{false, true} {
-			check(fmt.Sprintf("codec %v, idempotent %v", codec, idempotent), func() error {
+			gosuite.Check(fmt.Sprintf("codec %v, idempotent %v", codec, idempotent), func(context.Context) error {
 				topic, err := create(fmt.Sprintf("%v-%v", codec, idempotent), 2)
 				if err != nil {
 					return err
@@ -176,45 +143,31 @@ func producers() {
 	}
 }
 
-// A member counts what it gets and knows which partitions are its own.
-type member struct {
-	mu    sync.Mutex
-	owned int
-	got   map[string]int
-	say   func(string)
-	stop  func()
-}
+// A member as sarama calls it.
+type member struct{ *gosuite.Member }
 
-func (m *member) Setup(s sarama.ConsumerGroupSession) error {
+func (m member) Setup(s sarama.ConsumerGroupSession) error {
 	n := 0
 	for _, partitions := range s.Claims() {
 		n += len(partitions)
 	}
-	m.mu.Lock()
-	m.owned = n
-	m.mu.Unlock()
-	m.say(fmt.Sprintf("owns %d", n))
+	m.Own(n)
 	return nil
 }
 
-func (m *member) Cleanup(sarama.ConsumerGroupSession) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.owned = 0
+func (m member) Cleanup(sarama.ConsumerGroupSession) error {
+	m.Own(0)
 	return nil
 }
 
-func (m *member) ConsumeClaim(s sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
+func (m member) ConsumeClaim(s sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
 	for {
 		select {
 		case r, ok := <-claim.Messages():
 			if !ok {
 				return nil
 			}
-			m.mu.Lock()
-			m.got[string(r.Value)]++
-			m.mu.Unlock()
-			m.say("got " + string(r.Value))
+			m.Got(r.Value)
 			s.MarkMessage(r, "")
 		case <-s.Context().Done():
 			return nil
@@ -222,137 +175,38 @@ func (m *member) ConsumeClaim(s sarama.ConsumerGroupSession, claim sarama.Consum
 	}
 }
 
-func (m *member) count() (int, int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.owned, len(m.got)
-}
-
-func join(topic, group string, say func(string)) (*member, error) {
-	g, err := sarama.NewConsumerGroup([]string{broker}, group, config())
+func join(m *gosuite.Member, topic, group string) error {
+	g, err := sarama.NewConsumerGroup([]string{gosuite.Broker}, group, config())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &member{got: map[string]int{}, say: say}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		for ctx.Err() == nil {
-			if err := g.Consume(ctx, []string{topic}, m); err != nil {
-				say("error " + err.Error())
+			if err := g.Consume(ctx, []string{topic}, member{m}); err != nil {
+				m.Failed(err)
 				time.Sleep(100 * time.Millisecond)
 			}
 		}
 	}()
-	m.stop = func() { cancel(); <-ended; g.Close() }
-	return m, nil
+	m.Stop = func() { cancel(); <-ended; g.Close() }
+	return nil
 }
 
-// process starts a member as a process of its own, which can be killed, and follows what it says.
-func process(topic, group string) (*member, *exec.Cmd, error) {
-	cmd := exec.Command(os.Args[0], "member", topic, group)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	m := &member{got: map[string]int{}}
-	go func() {
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			m.mu.Lock()
-			if value, is := strings.CutPrefix(lines.Text(), "got "); is {
-				m.got[value]++
-			} else {
-				fmt.Sscanf(lines.Text(), "owns %d", &m.owned)
-			}
-			m.mu.Unlock()
-		}
-	}()
-	return m, cmd, cmd.Start()
+var tried = gosuite.Client{
+	Create: func(context.Context) (string, error) { return create("group", 6) },
+	Produce: func(_ context.Context, topic string, first, count int) error {
+		return produce(topic, first, count, asIs)
+	},
+	Join: join,
 }
 
 func groups() {
-	silent := func(string) {}
-	topic, group := "", run+"-group"
-	var first, second, third *member
-	var victim *exec.Cmd
-	all := func() int {
-		seen := map[string]bool{}
-		for _, m := range []*member{first, second, third} {
-			m.mu.Lock()
-			for value := range m.got {
-				seen[value] = true
-			}
-			m.mu.Unlock()
-		}
-		return len(seen)
-	}
-	owned := func(want ...int) func() bool {
-		return func() bool {
-			for i, m := range []*member{first, second, third}[:len(want)] {
-				if n, _ := m.count(); n != want[i] {
-					return false
-				}
-			}
-			return true
-		}
-	}
-	check("a group of three shares six partitions", func() (err error) {
-		if topic, err = create("group", 6); err != nil {
-			return err
-		}
-		if first, err = join(topic, group, silent); err != nil {
-			return err
-		}
-		if second, err = join(topic, group, silent); err != nil {
-			return err
-		}
-		if third, victim, err = process(topic, group); err != nil {
-			return err
-		}
-		if err := eventually("two partitions each", 30*time.Second, owned(2, 2, 2)); err != nil {
-			return err
-		}
-		if err := produce(topic, 0, 300, asIs); err != nil {
-			return err
-		}
-		return eventually("300 records", 20*time.Second, func() bool { return all() == 300 })
-	})
-	check("a member that dies is replaced", func() error {
-		victim.Process.Kill()
-		victim.Wait()
-		if err := eventually("three partitions each", 30*time.Second, owned(3, 3)); err != nil {
-			return err
-		}
-		if err := produce(topic, 300, 300, asIs); err != nil {
-			return err
-		}
-		return eventually("600 records", 20*time.Second, func() bool { return all() == 600 })
-	})
-	check("a member that leaves is replaced at once", func() error {
-		second.stop()
-		return eventually("six partitions", 5*time.Second, owned(6))
-	})
-	check("a group resumes where it committed", func() error {
-		first.stop()
-		if err := produce(topic, 600, 100, asIs); err != nil {
-			return err
-		}
-		m, err := join(topic, group, silent)
-		if err != nil {
-			return err
-		}
-		defer m.stop()
-		if err := eventually("100 records", 20*time.Second, func() bool { _, n := m.count(); return n >= 100 }); err != nil {
-			return err
-		}
-		time.Sleep(300 * time.Millisecond)
-		if _, n := m.count(); n != 100 {
-			return fmt.Errorf("%d records", n)
-		}
-		return nil
-	})
-	check("admin: groups and their offsets", func() error {
+	group := run + "-group"
+	topic := tried.Groups(group)
+	gosuite.Check("admin: groups and their offsets", func(context.Context) error {
 		adm, err := admin()
 		if err != nil {
 			return err
@@ -389,7 +243,7 @@ func groups() {
 }
 
 func administration() {
-	check("admin: topics, partitions, configs, records", func() error {
+	gosuite.Check("admin: topics, partitions, configs, records", func(context.Context) error {
 		topic, err := create("admin", 2)
 		if err != nil {
 			return err
@@ -408,7 +262,7 @@ func administration() {
 			return err
 		}
 		resource := sarama.ConfigResource{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{"retention.ms"}}
-		if err := eventually("the config is told", 5*time.Second, func() bool {
+		if err := gosuite.Eventually("the config is told", 5*time.Second, func() bool {
 			found, err := adm.DescribeConfig(resource)
 			return err == nil && len(found) == 1 && found[0].Value == value
 		}); err != nil {
@@ -420,7 +274,7 @@ func administration() {
 		if err := adm.DeleteRecords(topic, map[int32]int64{0: 5}); err != nil {
 			return err
 		}
-		c, err := sarama.NewClient([]string{broker}, config())
+		c, err := sarama.NewClient([]string{gosuite.Broker}, config())
 		if err != nil {
 			return err
 		}
@@ -430,7 +284,7 @@ func administration() {
 		}
 		return adm.DeleteTopic(topic)
 	})
-	check("admin: log directories, quotas, reassignments", func() error {
+	gosuite.Check("admin: log directories, quotas, reassignments", func(context.Context) error {
 		adm, err := admin()
 		if err != nil {
 			return err
@@ -446,7 +300,7 @@ func administration() {
 			return err
 		}
 		filter := []sarama.QuotaFilterComponent{{EntityType: sarama.QuotaEntityClientID, MatchType: sarama.QuotaMatchExact, Match: run + "-limited"}}
-		if err := eventually("the quota is told", 5*time.Second, func() bool {
+		if err := gosuite.Eventually("the quota is told", 5*time.Second, func() bool {
 			found, err := adm.DescribeClientQuotas(filter, true)
 			return err == nil && len(found) == 1 && found[0].Values["producer_byte_rate"] == 1e9
 		}); err != nil {
@@ -469,19 +323,9 @@ func administration() {
 }
 
 func main() {
-	if len(os.Args) == 4 && os.Args[1] == "member" {
-		_, err := join(os.Args[2], os.Args[3], func(line string) { fmt.Println(line) })
-		if err != nil {
-			fmt.Println("error", err)
-			os.Exit(1)
-		}
-		select {}
-	}
+	tried.AsMember()
 	producers()
 	groups()
 	administration()
-	fmt.Printf("%d passed, %d failed\n", passed, failed)
-	if failed > 0 {
-		os.Exit(1)
-	}
+	gosuite.End()
 }

@@ -1,0 +1,3 @@
+module weir/tests/clients/gosuite
+
+go 1.26.0
