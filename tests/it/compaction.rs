@@ -1,10 +1,9 @@
 //! Compaction under a running broker: what the coordinators keep in their own topics survives it and kill -9.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kafka_wire::incremental_alter_configs_request as incremental;
 use kafka_wire::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -13,13 +12,10 @@ use kafka_wire::{
     FindCoordinatorRequest, IncrementalAlterConfigsRequest, OffsetCommitRequest, OffsetFetchRequest,
 };
 
-use rdkafka::producer::Producer;
-
 use crate::support::broker::{http_get, needs_own_broker};
-use crate::support::calls::create;
 use crate::support::wire::decode_reply;
-use crate::support::{Broker, Options, Wire, eventually, msg, unique};
-use crate::transactions::{pump, read, send, transactional};
+use crate::support::{Broker, Options, Wire, eventually, msg};
+use crate::transactions::Pipeline;
 
 const SOON: Duration = Duration::from_secs(30);
 const GROUPS: usize = 8;
@@ -93,7 +89,6 @@ fn commit_on(addr: SocketAddr, id: &str, topic: &str, acked: &Acked, stop: &Atom
 
 #[test]
 fn coordinators_load_from_logs_that_are_being_compacted_whenever_they_are_killed() {
-    const COUNT: usize = 2000;
     if needs_own_broker() {
         return;
     }
@@ -102,25 +97,16 @@ fn coordinators_load_from_logs_that_are_being_compacted_whenever_they_are_killed
     let mut broker = Broker::start_with(Options { args, ..Options::default() });
     let addr = broker.kafka;
     let mut wire = Wire::connect(addr);
-    let input = create(&mut wire, "compacted-in", 1, &[]).name;
-    let output = create(&mut wire, "compacted-out", 3, &[]).name;
-    let id = unique("compacted");
-    let filler = transactional(addr, &format!("{id}-fill"));
-    filler.begin_transaction().expect("begin");
-    for i in 0..COUNT {
-        send(&filler, &input, 0, &format!("{i:05}"));
-    }
-    filler.commit_transaction(SOON).expect("commit");
-    drop(filler);
+    let pipeline = Pipeline::filled(addr, "compacted", 2000);
+    let (id, input) = (&pipeline.id, &pipeline.input);
     eventually("a first commit", SOON, || {
         wire.call(4, &msg!(FindCoordinatorRequest { coordinator_keys: vec![id.as_str().into()] }));
-        wire.call(8, &commit(&format!("{id}-0"), &input, 0)).topics[0].partitions[0].error_code == 0
+        wire.call(8, &commit(&format!("{id}-0"), input, 0)).topics[0].partitions[0].error_code == 0
     });
     for topic in ["__consumer_offsets", "__transaction_state"] {
         compact_eagerly(&mut wire, topic);
     }
     let acked: Acked = Mutex::new([-1; GROUPS]);
-    let (stop, errors) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     let check = |exactly: bool| {
         let known = *acked.lock().expect("a lock");
         let mut wire = Wire::connect(addr);
@@ -128,7 +114,7 @@ fn coordinators_load_from_logs_that_are_being_compacted_whenever_they_are_killed
             let name = format!("{id}-{group}");
             let mut stored = None;
             eventually("the coordinator is loaded", SOON, || {
-                stored = committed(&mut wire, &name, &input);
+                stored = committed(&mut wire, &name, input);
                 stored.is_some()
             });
             let stored = stored.expect("an answer");
@@ -137,17 +123,8 @@ fn coordinators_load_from_logs_that_are_being_compacted_whenever_they_are_killed
         }
     };
     std::thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                match pump(addr, &id, &input, &output, COUNT, Instant::now() + Duration::from_secs(60)) {
-                    Ok(true) => return true,
-                    Ok(false) => {}
-                    Err(e) => errors.lock().expect("a lock").push(e.to_string()),
-                }
-            }
-            false
-        });
-        scope.spawn(|| commit_on(addr, &id, &input, &acked, &stop));
+        let worker = scope.spawn(|| pipeline.run());
+        scope.spawn(|| commit_on(addr, id, input, &acked, &pipeline.stop));
         let mut removed = 0;
         for kill in 0..kills {
             std::thread::sleep(Duration::from_millis(600 + kill * 370 % 900));
@@ -156,13 +133,7 @@ fn coordinators_load_from_logs_that_are_being_compacted_whenever_they_are_killed
             broker.restart();
             check(false);
         }
-        let began = Instant::now();
-        while !worker.is_finished() && began.elapsed() < Duration::from_secs(120) {
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        stop.store(true, Ordering::Relaxed);
-        let errors = errors.lock().expect("a lock").join("\n");
-        assert!(worker.is_finished(), "the pipeline did not finish; it met:\n{errors}");
+        pipeline.finish(&worker);
         removed += removed_records(broker.admin);
         println!("{removed} records compacted away");
         assert!(removed > 100, "{removed} records were compacted away");
@@ -171,14 +142,7 @@ fn coordinators_load_from_logs_that_are_being_compacted_whenever_they_are_killed
     broker.kill();
     broker.restart();
     check(true);
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for value in read(addr, &output, 3, "read_committed") {
-        *seen.entry(value).or_default() += 1;
-    }
-    let doubled: Vec<_> = seen.iter().filter(|(_, n)| **n > 1).take(5).collect();
-    let lost: Vec<_> =
-        (0..COUNT).map(|i| format!("{i:05}")).filter(|v| !seen.contains_key(v)).take(5).collect();
-    assert!(doubled.is_empty() && lost.is_empty(), "twice: {doubled:?}, never: {lost:?}");
+    pipeline.assert_exactly_once();
     broker.assert_healthy();
 }
 

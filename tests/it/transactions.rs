@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use kafka_wire::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
@@ -393,20 +396,20 @@ fn config(addr: SocketAddr, settings: &[(&str, &str)]) -> ClientConfig {
     config
 }
 
-pub fn transactional(addr: SocketAddr, id: &str) -> BaseProducer {
+fn transactional(addr: SocketAddr, id: &str) -> BaseProducer {
     let settings = [("transactional.id", id), ("transaction.timeout.ms", "10000"), ("linger.ms", "1")];
     let producer: BaseProducer = config(addr, &settings).create().expect("a producer");
     producer.init_transactions(SOON).expect("init");
     producer
 }
 
-pub fn send(producer: &BaseProducer, topic: &str, partition: i32, value: &str) {
+fn send(producer: &BaseProducer, topic: &str, partition: i32, value: &str) {
     let record = BaseRecord::<(), _>::to(topic).partition(partition).payload(value);
     producer.send(record).map_err(|(e, _)| e).expect("queued");
 }
 
 /// Everything in a topic's partitions up to their ends, by offset.
-pub fn read(addr: SocketAddr, topic: &str, partitions: i32, isolation: &str) -> Vec<String> {
+fn read(addr: SocketAddr, topic: &str, partitions: i32, isolation: &str) -> Vec<String> {
     let settings = [
         ("group.id", "reader"),
         ("isolation.level", isolation),
@@ -487,7 +490,7 @@ fn librdkafka_commits_aborts_and_is_fenced() {
 
 /// Reads input from where its committed offsets are and writes each value to the output, in transactions, until
 /// something goes wrong or everything was moved.
-pub fn pump(
+fn pump(
     addr: SocketAddr,
     id: &str,
     input: &str,
@@ -545,56 +548,85 @@ pub fn pump(
     Ok(false)
 }
 
+/// An input topic that is full, and a worker that moves it to an output topic in transactions.
+pub struct Pipeline {
+    addr: SocketAddr,
+    count: usize,
+    pub id: String,
+    pub input: String,
+    output: String,
+    pub stop: AtomicBool,
+    errors: Mutex<Vec<String>>,
+}
+
+impl Pipeline {
+    /// Makes the topics, and fills the input with `count` values.
+    pub fn filled(addr: SocketAddr, prefix: &str, count: usize) -> Self {
+        let mut wire = Wire::connect(addr);
+        let input = create(&mut wire, &format!("{prefix}-in"), 1, &[]).name;
+        let output = create(&mut wire, &format!("{prefix}-out"), 3, &[]).name;
+        let id = unique(prefix);
+        let filler = transactional(addr, &format!("{id}-fill"));
+        filler.begin_transaction().expect("begin");
+        for i in 0..count {
+            send(&filler, &input, 0, &format!("{i:05}"));
+        }
+        filler.commit_transaction(SOON).expect("commit");
+        Self { addr, count, id, input, output, stop: AtomicBool::new(false), errors: Mutex::default() }
+    }
+
+    /// The worker: whatever happens to the broker, until everything was moved or it is told to stop.
+    pub fn run(&self) -> bool {
+        let Self { addr, count, id, input, output, stop, errors } = self;
+        while !stop.load(Ordering::Relaxed) {
+            match pump(*addr, id, input, output, *count, Instant::now() + Duration::from_secs(60)) {
+                Ok(true) => return true,
+                Ok(false) => {}
+                Err(e) => errors.lock().expect("a lock").push(e.to_string()),
+            }
+        }
+        false
+    }
+
+    /// Waits for the worker, which has to get to the end.
+    pub fn finish(&self, worker: &ScopedJoinHandle<'_, bool>) {
+        let began = Instant::now();
+        while !worker.is_finished() && began.elapsed() < Duration::from_secs(120) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        self.stop.store(true, Ordering::Relaxed);
+        let errors = self.errors.lock().expect("a lock").join("\n");
+        assert!(worker.is_finished(), "the pipeline did not finish; it met:\n{errors}");
+    }
+
+    /// Every value is in the output once.
+    pub fn assert_exactly_once(&self) {
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        for value in read(self.addr, &self.output, 3, "read_committed") {
+            *seen.entry(value).or_default() += 1;
+        }
+        let doubled: Vec<_> = seen.iter().filter(|(_, n)| **n > 1).take(5).collect();
+        let lost: Vec<_> =
+            (0..self.count).map(|i| format!("{i:05}")).filter(|v| !seen.contains_key(v)).take(5).collect();
+        assert!(doubled.is_empty() && lost.is_empty(), "twice: {doubled:?}, never: {lost:?}");
+    }
+}
+
 #[test]
 fn consume_transform_produce_is_exactly_once_under_kill_9() {
-    const COUNT: usize = 3000;
     let kills: u32 = std::env::var("WEIR_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
     let args = vec!["--journal-file-size", "1MiB"];
     let mut broker = Broker::start_with(Options { args, ..Options::default() });
-    let addr = broker.kafka;
-    let mut wire = Wire::connect(addr);
-    let input = create(&mut wire, "eos-in", 1, &[]).name;
-    let output = create(&mut wire, "eos-out", 3, &[]).name;
-    let id = unique("eos");
-    let filler = transactional(addr, &format!("{id}-fill"));
-    filler.begin_transaction().expect("begin");
-    for i in 0..COUNT {
-        send(&filler, &input, 0, &format!("{i:05}"));
-    }
-    filler.commit_transaction(SOON).expect("commit");
-    drop(filler);
-    let (stop, errors) = (std::sync::atomic::AtomicBool::new(false), std::sync::Mutex::new(Vec::new()));
+    let pipeline = Pipeline::filled(broker.kafka, "eos", 3000);
     std::thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                match pump(addr, &id, &input, &output, COUNT, Instant::now() + Duration::from_secs(60)) {
-                    Ok(true) => return true,
-                    Ok(false) => {}
-                    Err(e) => errors.lock().expect("a lock").push(e.to_string()),
-                }
-            }
-            false
-        });
+        let worker = scope.spawn(|| pipeline.run());
         for kill in 0..kills {
             std::thread::sleep(Duration::from_millis(300 + u64::from(kill) * 170 % 900));
             broker.kill();
             broker.restart();
         }
-        let began = Instant::now();
-        while !worker.is_finished() && began.elapsed() < Duration::from_secs(120) {
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        let errors = errors.lock().expect("a lock").join("\n");
-        assert!(worker.is_finished(), "the pipeline did not finish; it met:\n{errors}");
+        pipeline.finish(&worker);
     });
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for value in read(addr, &output, 3, "read_committed") {
-        *seen.entry(value).or_default() += 1;
-    }
-    let doubled: Vec<_> = seen.iter().filter(|(_, n)| **n > 1).take(5).collect();
-    let lost: Vec<_> =
-        (0..COUNT).map(|i| format!("{i:05}")).filter(|v| !seen.contains_key(v)).take(5).collect();
-    assert!(doubled.is_empty() && lost.is_empty(), "twice: {doubled:?}, never: {lost:?}");
+    pipeline.assert_exactly_once();
     broker.assert_healthy();
 }
