@@ -51,11 +51,7 @@ pub async fn handle(cx: &Cx, request: DescribeLogDirsRequest) -> DescribeLogDirs
 /// The partitions asked for that exist, each once, by topic.
 fn wanted(image: &Image, request: &DescribeLogDirsRequest) -> Vec<(StrBytes, BTreeSet<PartitionId>)> {
     let Some(topics) = &request.topics else {
-        let all = |t: &std::sync::Arc<crate::cluster::Topic>| {
-            let ids = (0..t.partitions.len() as i32).map(|index| PartitionId { topic: t.id, index });
-            (t.wire_name(), ids.collect())
-        };
-        return image.topics().map(all).collect();
+        return image.topics().map(|t| (t.wire_name(), t.partition_ids().collect())).collect();
     };
     let mut found: Vec<(StrBytes, BTreeSet<PartitionId>)> = Vec::new();
     let mut places = std::collections::BTreeMap::new();

@@ -13,13 +13,13 @@ use super::control::{self, Control};
 use super::preflight::{Prepared, StartError};
 use crate::cluster::{Controller, Image};
 use crate::config::Config;
-use crate::log::{self as storage, RecoveredPartition};
+use crate::log as storage;
 use crate::model::settings::{BrokerSettings, GroupSettings};
 use crate::rt::mesh::{self, Bell};
 use crate::rt::{self, Doorbell};
 use crate::server;
 use crate::shard::Shard;
-use crate::shard::serve::{Start, recovered_producers};
+use crate::shard::serve::{Start, recovered_snapshot};
 
 /// What a shard's thread needs besides its start: the listener is the first shard's.
 struct Launch {
@@ -156,12 +156,8 @@ fn relayout(config: &Config, settings: &BrokerSettings, image: &Arc<Image>) -> R
         return Ok(());
     }
     let log_settings = Shard::log_settings(settings, 1);
-    let producers = |p: &RecoveredPartition| {
-        let producers = recovered_producers(p);
-        (!producers.is_empty()).then(|| producers.snapshot())
-    };
     let moved = rt::block_on(async move {
-        storage::relayout(&data_dir, shards, &*image, &log_settings, producers).await?;
+        storage::relayout(&data_dir, shards, &*image, &log_settings, recovered_snapshot).await?;
         storage::sweep(&data_dir, &*image)
     });
     moved.map_err(|e| cannot_recover(&e, "the log"))

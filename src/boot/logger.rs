@@ -1,12 +1,11 @@
 //! The log on stderr: one line an event, time in UTC, level, module, message.
 
-use std::fmt;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{LevelFilter, Log, Metadata, Record};
 
-use crate::model::utc::Utc;
+use crate::model::utc::UtcMillis;
 
 struct Stderr;
 
@@ -28,25 +27,13 @@ impl Log for Stderr {
             return;
         }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let time = Stamp { seconds: since.as_secs(), millis: since.subsec_millis() };
+        let time = UtcMillis(since.as_millis() as u64);
         let line = format!("{time} {:<5} {}: {}\n", record.level(), record.target(), record.args());
         // One write, so that lines of several threads do not mix; nobody to tell if stderr is gone.
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
 
     fn flush(&self) {}
-}
-
-/// A line's time, to the millisecond.
-struct Stamp {
-    seconds: u64,
-    millis: u32,
-}
-
-impl fmt::Display for Stamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:03}Z", Utc(self.seconds), self.millis)
-    }
 }
 
 #[cfg(test)]
@@ -62,7 +49,7 @@ mod tests {
             (1_709_251_200, "2024-03-01T00:00:00.007Z"),
             (4_102_444_799, "2099-12-31T23:59:59.007Z"),
         ] {
-            assert_eq!(Stamp { seconds, millis: 7 }.to_string(), printed);
+            assert_eq!(UtcMillis(seconds * 1000 + 7).to_string(), printed);
         }
     }
 }

@@ -10,9 +10,9 @@ use super::failure::Failure;
 use super::output::{Table, print, print_json};
 use crate::log::checkpoint::{Checkpoint, PartitionState};
 use crate::log::journal::{Known, inspect};
-use crate::model::utc::Utc;
+use crate::model::utc::UtcMillis;
 use crate::rt;
-use crate::wire::batch::{self, BatchHeader};
+use crate::wire::batch::{self, BatchIter};
 
 #[derive(Args, Debug)]
 pub struct DumpArgs {
@@ -46,7 +46,7 @@ impl Section {
                 Value::String(text) => text.clone(),
                 Value::Null => "-".to_owned(),
                 Value::Number(ms) if column.ends_with("timestamp") => match ms.as_u64() {
-                    Some(ms) => format!("{}.{:03}Z", Utc(ms / 1000), ms % 1000),
+                    Some(ms) => UtcMillis(ms).to_string(),
                     None => "-".to_owned(),
                 },
                 other => other.to_string(),
@@ -103,16 +103,15 @@ fn segment(path: &Path) -> Result<Vec<Section>, String> {
         "codec",
         "checksum",
     ]);
-    let mut at = 0;
-    while let Ok(header) = BatchHeader::parse(&bytes[at..]) {
-        let Some(batch) = bytes.get(at..at + header.size()) else { break };
+    let mut walk = BatchIter::new(&bytes);
+    for (header, range) in walk.by_ref().map_while(Result::ok) {
         let kind = match (header.is_control(), header.is_transactional()) {
             (true, _) => "control",
             (false, true) => "transactional",
             (false, false) => "plain",
         };
         batches.row([
-            json!(at),
+            json!(range.start),
             json!(header.base_offset),
             json!(header.last_offset()),
             json!(header.record_count),
@@ -124,10 +123,10 @@ fn segment(path: &Path) -> Result<Vec<Section>, String> {
             json!(header.base_sequence),
             json!(kind),
             json!(format!("{:?}", header.compression()).to_lowercase()),
-            json!(if batch::checksum(batch) == header.crc { "ok" } else { "wrong" }),
+            json!(if batch::checksum(&bytes[range]) == header.crc { "ok" } else { "wrong" }),
         ]);
-        at += header.size();
     }
+    let at = walk.position();
     let mut rest = Section::new(&["position", "bytes_that_are_no_batch"]);
     if at < bytes.len() {
         rest.row([json!(at), json!(bytes.len() - at)]);

@@ -10,12 +10,12 @@ use super::dump;
 use super::failure::Failure;
 use super::output::{print, print_json};
 use crate::boot::preflight::DataLock;
-use crate::cluster::{Controller, Image, Topic};
+use crate::cluster::{Controller, Image};
 use crate::log::survey::{Finding, Survey, shards, survey};
-use crate::log::{LogSettings, Mending, RecoveredPartition};
+use crate::log::{LogSettings, Mending};
 use crate::model::{BrokerSettings, PartitionId};
 use crate::rt;
-use crate::shard::serve::recovered_producers;
+use crate::shard::serve::recovered_snapshot;
 
 #[derive(Subcommand, Debug)]
 pub enum LogCommand {
@@ -147,19 +147,15 @@ fn repair(args: &RepairArgs) -> Result<(), Failure> {
     }
     let (data_dir, image) = (args.at.data_dir.clone(), Arc::new(image));
     let done = rt::block_on(async move {
-        let producers = |p: &RecoveredPartition| {
-            let producers = recovered_producers(p);
-            (!producers.is_empty()).then(|| producers.snapshot())
-        };
         crate::log::sweep(&data_dir, &*image)?;
-        let partitions: Vec<PartitionId> = partitions(&image).collect();
+        let partitions: Vec<PartitionId> = image.topics().flat_map(|topic| topic.partition_ids()).collect();
         let settings = LogSettings::default();
         let mending =
             Mending { data_dir: &data_dir, topics: &*image, partitions: &partitions, settings: &settings };
         let mut done = Vec::new();
         let shards = shards(&data_dir)?;
         for shard in &shards {
-            for mended in mending.shard(*shard, shards.len(), producers).await? {
+            for mended in mending.shard(*shard, shards.len(), recovered_snapshot).await? {
                 let of = mended.id.and_then(|id| Some((id, image.topic_by_id(id.topic)?)));
                 done.push((of.map(|(id, topic)| format!("{}-{}", topic.name, id.index)), mended.what));
             }
@@ -178,12 +174,4 @@ fn repair(args: &RepairArgs) -> Result<(), Failure> {
     };
     let lines: String = done.iter().map(line).collect();
     print(&format!("{lines}done\n")).map_err(Failure::stdout)
-}
-
-fn partitions(image: &Image) -> impl Iterator<Item = PartitionId> + '_ {
-    let of = |topic: &Topic| {
-        let id = topic.id;
-        (0..topic.partitions.len() as i32).map(move |index| PartitionId { topic: id, index })
-    };
-    image.topics().flat_map(move |topic| of(topic).collect::<Vec<_>>())
 }

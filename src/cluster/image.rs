@@ -12,7 +12,7 @@ use kafka_wire_core::StrBytes;
 use super::internal;
 use super::records::{Owner, Record};
 use crate::model::topic_config::TOPIC_CONFIGS;
-use crate::model::{BrokerId, BrokerSettings, TopicConfig, TopicId};
+use crate::model::{BrokerId, BrokerSettings, PartitionId, TopicConfig, TopicId};
 use crate::security::quota::Table;
 
 /// Deleted topics that are remembered. What a journal still holds of a topic deleted before that is set
@@ -57,6 +57,12 @@ impl Topic {
 
     pub fn is_internal(&self) -> bool {
         internal::is_internal(&self.name)
+    }
+
+    /// In the order of their indexes.
+    pub fn partition_ids(&self) -> impl Iterator<Item = PartitionId> + use<> {
+        let topic = self.id;
+        (0..self.partitions.len() as i32).map(move |index| PartitionId { topic, index })
     }
 
     pub fn partition(&self, index: i32) -> Option<&Partition> {

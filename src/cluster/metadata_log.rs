@@ -83,8 +83,7 @@ impl MetadataLog {
         let mut numbers = list(dir)?;
         let Some(newest) = numbers.pop() else { return Ok(None) };
         let path = file_path(dir, newest);
-        let bytes = fs::read_all(&path).map_err(io_error("read", &path))?;
-        let (commits, end) = Scan { path: &path, bytes: &bytes, first: newest }.run()?;
+        let (bytes, commits, end) = read(&path, newest)?;
         let file = BlockingFile::open(&path).map_err(io_error("open", &path))?;
         if end < bytes.len() as u64 {
             log::warn!(
@@ -108,11 +107,10 @@ impl MetadataLog {
     /// Reads the log in `dir` and changes nothing; `None` where there is none.
     pub fn inspect(dir: &Path) -> Result<Option<(PathBuf, Vec<Commit>)>, MetadataError> {
         let names = fs::read_dir_names(dir).map_err(io_error("list", dir))?;
-        let number = |name: &String| name.strip_prefix("metadata-")?.strip_suffix(".log")?.parse().ok();
-        let Some(newest) = names.iter().filter_map(number).max() else { return Ok(None) };
+        let newest = names.iter().filter_map(|name| number_of(name)).max();
+        let Some(newest) = newest else { return Ok(None) };
         let path = file_path(dir, newest);
-        let bytes = fs::read_all(&path).map_err(io_error("read", &path))?;
-        let (commits, _) = Scan { path: &path, bytes: &bytes, first: newest }.run()?;
+        let (_, commits, _) = read(&path, newest)?;
         Ok(Some((path, commits)))
     }
 
@@ -226,16 +224,26 @@ fn file_path(dir: &Path, commit: u64) -> PathBuf {
     dir.join(format!("metadata-{commit:020}.log"))
 }
 
+fn number_of(name: &str) -> Option<u64> {
+    name.strip_prefix("metadata-")?.strip_suffix(".log")?.parse().ok()
+}
+
+/// A log's bytes, its commits, and where they end.
+fn read(path: &Path, first: u64) -> Result<(Vec<u8>, Vec<Commit>, u64), MetadataError> {
+    let bytes = fs::read_all(path).map_err(io_error("read", path))?;
+    let (commits, end) = Scan { path, bytes: &bytes, first }.run()?;
+    Ok((bytes, commits, end))
+}
+
 /// The numbers of the logs in `dir`, rising. Unfinished files are removed.
 fn list(dir: &Path) -> Result<Vec<u64>, MetadataError> {
     let mut numbers = Vec::new();
     for name in fs::read_dir_names(dir).map_err(io_error("list", dir))? {
-        let Some(rest) = name.strip_prefix("metadata-") else { continue };
-        if rest.ends_with(".tmp") {
+        if let Some(number) = number_of(&name) {
+            numbers.push(number);
+        } else if name.starts_with("metadata-") && name.ends_with(".tmp") {
             let path = dir.join(&name);
             fs::remove_file(&path).map_err(io_error("remove", &path))?;
-        } else if let Some(number) = rest.strip_suffix(".log").and_then(|n| n.parse().ok()) {
-            numbers.push(number);
         }
     }
     numbers.sort_unstable();

@@ -17,11 +17,13 @@ use bytes::Bytes;
 
 use super::checkpoint::{Checkpoint, PartitionState};
 use super::journal::survivors;
-use super::store::{LogSettings, RecoveredPartition, ShardLog, Topics, journal_dir, partition_dir};
+use super::store::{
+    LogSettings, RecoveredPartition, SET_ASIDE, ShardLog, Topics, journal_dir, partition_dir,
+};
 use super::{BatchCache, LogError, Lsn, PartitionLog};
 use crate::model::{PartitionId, shard_of};
 use crate::rt;
-use crate::wire::batch::{self, BatchHeader};
+use crate::wire::batch::{self, BatchHeader, BatchIter};
 use crate::wire::control;
 use crate::wire::records::empty_batch;
 
@@ -68,7 +70,7 @@ impl Mending<'_> {
         let shards = checkpoint.shards as usize;
         let (store, mut recovered) =
             ShardLog::open(self.data_dir, shard, shards, self.topics, self.settings.clone()).await?;
-        let aside = self.data_dir.join("set-aside");
+        let aside = self.data_dir.join(SET_ASIDE);
         for partition in &mut recovered {
             let id = partition.id;
             let Some(why) = partition.repair.clone() else { continue };
@@ -190,12 +192,8 @@ async fn bring_back(
     for name in names {
         let path = dir.join(name);
         let bytes = Bytes::from(rt::fs::read_all(&path).map_err(|e| LogError::io(&path, e))?);
-        let mut at = 0;
-        while let Ok(header) = BatchHeader::parse(&bytes[at..])
-            && header.size() <= bytes.len() - at
-        {
-            let batch = bytes.slice(at..at + header.size());
-            at += header.size();
+        for (header, range) in BatchIter::new(&bytes).map_while(Result::ok) {
+            let batch = bytes.slice(range);
             if header.base_offset < log.end_offset() || batch::checksum(&batch) != header.crc {
                 continue;
             }

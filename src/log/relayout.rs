@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Checkpoint, PartitionState};
-use super::store::{LogSettings, RecoveredPartition, ShardLog, Topics, journal_dir, sweep};
+use super::store::{LogSettings, RecoveredPartition, SET_ASIDE, ShardLog, Topics, journal_dir, sweep};
 use super::{LogError, Lsn};
 use crate::model::shard_of;
 use crate::rt;
@@ -142,7 +142,7 @@ impl Paths {
         self.rename(&self.new, &self.current)?;
         if keep_old {
             // Journals with damage are kept for whoever repairs.
-            let aside = self.data.join("set-aside");
+            let aside = self.data.join(SET_ASIDE);
             rt::fs::create_dir_all(&aside).map_err(|e| LogError::io(&aside, e))?;
             return self.rename(&self.old, &aside.join(format!("journal-{}", rt::unix_ms())));
         }

@@ -7,6 +7,7 @@ use super::LogError;
 use super::checkpoint::{Checkpoint, DamagedRange, PartitionState, file_paths};
 use super::journal::{Known, inspect, survivors};
 use super::segment::offline::check_segment;
+use super::segment::{LOG, file_name};
 use super::store::{Topics, journal_dir, partition_dir};
 use crate::model::PartitionId;
 use crate::rt;
@@ -156,7 +157,7 @@ impl Survey {
         for meta in &state.log.segments {
             let vouched = if last == Some(meta.base_offset) { &state.log.extents[..] } else { &[] };
             self.segments += 1;
-            let path = dir.join(format!("{:020}.log", meta.base_offset));
+            let path = file_name(&dir, meta.base_offset, LOG);
             let checked = check_segment(&dir, meta, vouched).map_err(|e| LogError::io(&path, e))?;
             self.segment_bytes += checked.bytes;
             for range in checked.damaged.iter().filter(|range| range.until > state.log.start_offset) {

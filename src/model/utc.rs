@@ -15,6 +15,16 @@ impl fmt::Display for Utc {
     }
 }
 
+/// Milliseconds since 1970; prints as `2026-11-22T22:37:05.007Z`.
+#[derive(Clone, Copy, Debug)]
+pub struct UtcMillis(pub u64);
+
+impl fmt::Display for UtcMillis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}Z", Utc(self.0 / 1000), self.0 % 1000)
+    }
+}
+
 /// Days since 1970 to year, month and day, counting years from March so that leap days come last.
 fn civil(days: u64) -> (u64, u64, u64) {
     let z = days + 719_468;

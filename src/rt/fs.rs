@@ -139,6 +139,14 @@ pub fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes a file; it may be gone already.
+pub fn unlink(path: impl AsRef<Path>) -> io::Result<()> {
+    match remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
     fs::rename(&from, &to)?;
     record::renamed(from.as_ref(), to.as_ref());

@@ -318,3 +318,9 @@ pub fn recovered_producers(recovered: &RecoveredPartition) -> Producers {
     let snapshot = recovered.producer_state.as_ref().map(|(_, state)| state.as_slice());
     Producers::rebuild(snapshot, &recovered.replayed, rt::unix_ms())
 }
+
+/// The same as a checkpoint keeps them; `None` if there are none.
+pub fn recovered_snapshot(recovered: &RecoveredPartition) -> Option<Vec<u8>> {
+    let producers = recovered_producers(recovered);
+    (!producers.is_empty()).then(|| producers.snapshot())
+}

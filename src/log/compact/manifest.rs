@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::log::LogError;
 use crate::log::segment::{EXTENTS, LOG, SegmentMeta, file_name};
 use crate::rt;
+use crate::rt::fs::unlink;
 
 const MAGIC: &[u8; 8] = b"WEIRSWAP";
 const VERSION: u32 = 1;
@@ -72,7 +73,7 @@ impl Manifest {
     /// Step 3, any number of times.
     pub(super) fn carry_out(&self, dir: &Path) -> io::Result<()> {
         for old in &self.old {
-            unlink(&file_name(dir, old.base_offset, EXTENTS))?;
+            unlink(file_name(dir, old.base_offset, EXTENTS))?;
         }
         let kept = self.new.map(|new| new.base_offset);
         if kept.is_some() {
@@ -83,7 +84,7 @@ impl Manifest {
             }
         }
         for old in self.old.iter().filter(|old| Some(old.base_offset) != kept) {
-            unlink(&file_name(dir, old.base_offset, LOG))?;
+            unlink(file_name(dir, old.base_offset, LOG))?;
         }
         rt::fs::sync_dir(dir)
     }
@@ -117,13 +118,6 @@ impl Manifest {
             }
         };
         if done { Applied::Before } else { Applied::Misfit }
-    }
-}
-
-pub(super) fn unlink(path: &Path) -> io::Result<()> {
-    match rt::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
     }
 }
 

@@ -25,8 +25,9 @@ use crate::log::segment::extents::ExtentIndex;
 use crate::log::segment::{Segment, SegmentMeta, file_name, with_files};
 use crate::log::{LogError, PartitionLog};
 use crate::rt;
+use crate::rt::fs::unlink;
 
-use super::manifest::{Applied, CLEANED, Manifest, PARTIAL, SWAP, unlink};
+use super::manifest::{Applied, CLEANED, Manifest, PARTIAL, SWAP};
 
 /// A replacement that is committed, or may be, and not in place yet.
 pub(super) struct Halfway {
@@ -218,7 +219,7 @@ impl PartitionLog {
             // Its name comes last: only the directory's sync is missing, which whoever goes on from here does first.
             Err(e) if may_pass(&e) && rt::fs::exists(&to) => Ok(()),
             Err(e) => {
-                let _ = unlink(&to.with_extension(PARTIAL));
+                let _ = unlink(to.with_extension(PARTIAL));
                 Err(e)
             }
             Ok(()) => Ok(()),
@@ -244,7 +245,7 @@ impl PartitionLog {
         let dir = self.dir.to_path_buf();
         let paths: Vec<PathBuf> = bases.iter().map(|base| file_name(&dir, *base, SWAP)).collect();
         let gone = with_files(&self.cache, move || {
-            paths.iter().try_for_each(|path| unlink(path))?;
+            paths.iter().try_for_each(unlink)?;
             rt::fs::sync_dir(&dir)
         });
         match gone.await {

@@ -83,13 +83,11 @@ fn load(dir: &Path, salt: Option<u32>) -> Result<(u32, Vec<Loaded>), LogError> {
 pub fn inspect(dir: &Path, known: Known) -> Result<Vec<Inspected>, LogError> {
     let (salt, files) = load(dir, known.salt)?;
     let headers: Vec<FileHeader> = files.iter().map(|(_, _, header)| *header).collect();
-    let mut last = if known.closed { known.durable.0 } else { known.floor.0.saturating_sub(1) };
+    let mut last = known.before_first();
     let mut out = Vec::new();
     for (i, (path, bytes, header)) in files.into_iter().enumerate() {
-        let limit = headers.get(i + 1).map(|next| next.previous_end);
-        let dead = header.generation == 0
-            || (known.closed && header.generation <= known.generation)
-            || limit.is_some_and(|end| end < known.floor.0);
+        let next = headers.get(i + 1);
+        let (limit, dead) = (next.map(|next| next.previous_end), known.is_dead(&header, next));
         let mut file = Inspected {
             path,
             generation: header.generation,

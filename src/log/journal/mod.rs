@@ -187,12 +187,12 @@ impl Journal {
         self.inner.max_bytes()
     }
 
-    /// Why commits wait at the moment, for example for disk space.
     /// Rings when the journal wants for descriptors.
     pub fn starved(&self) -> &Notify {
         &self.inner.starved
     }
 
+    /// Why commits wait at the moment, for example for disk space.
     pub fn stalled(&self) -> Option<Arc<str>> {
         self.inner.stalled.borrow().clone()
     }

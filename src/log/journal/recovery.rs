@@ -35,6 +35,18 @@ pub struct Known {
 }
 
 impl Known {
+    /// Whether a start needs nothing of a file; `next` is the header of the one after it.
+    pub(super) fn is_dead(&self, header: &FileHeader, next: Option<&FileHeader>) -> bool {
+        let closed = self.closed && header.generation <= self.generation;
+        let below = next.is_some_and(|next| next.previous_end < self.floor.0);
+        header.generation == 0 || closed || below
+    }
+
+    /// The position before the first that is needed. What lies below was needed by nobody, so nothing of it can be missing.
+    pub(super) fn before_first(&self) -> u64 {
+        if self.closed { self.durable.0 } else { self.floor.0.saturating_sub(1) }
+    }
+
     /// Whether the file that was written last is not there. A closed journal needs none.
     pub(super) fn lost_newest(&self, newest: Option<u64>) -> bool {
         !self.closed && newest.unwrap_or(0) < self.lasting
@@ -210,14 +222,9 @@ impl Recovery {
     fn drop_dead(&mut self) {
         let known = self.known;
         let headers: Vec<FileHeader> = self.pending.iter().map(|slot| slot.header).collect();
-        let dead = |i: usize| {
-            let closed = known.closed && headers[i].generation <= known.generation;
-            let below = headers.get(i + 1).is_some_and(|next| next.previous_end < known.floor.0);
-            headers[i].generation == 0 || closed || below
-        };
         let slots = std::mem::take(&mut self.pending);
         for (i, slot) in slots.into_iter().enumerate() {
-            if !dead(i) {
+            if !known.is_dead(&headers[i], headers.get(i + 1)) {
                 self.pending.push_back(slot);
             } else if slot.bytes == self.files.regular_bytes {
                 self.files.free.push(slot);
@@ -225,8 +232,7 @@ impl Recovery {
                 log::warn!("{}: {e}", slot.path.display());
             }
         }
-        // What lies below the floor was needed by nobody, so nothing of it can be missing.
-        self.last = if known.closed { known.durable.0 } else { known.floor.0.saturating_sub(1) };
+        self.last = known.before_first();
     }
 
     /// The next file's entries; `None` when all were read.

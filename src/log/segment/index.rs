@@ -8,7 +8,7 @@ use crate::log::LogError;
 use crate::rt::{self, AlignedBuf, BLOCK, File, OpenOptions};
 
 use super::extents::{Extent, ExtentIndex, PER_BLOCK, decode_sidecar, encode_block};
-use super::scan::{SCAN_BYTES, Scanner, Step};
+use super::scan::{SCAN_BYTES, Scanner};
 use super::{Segment, SegmentMeta};
 
 /// An active segment shorter than this has no sidecar, and a sidecar may be behind by as much: the checkpoint has the rest,
@@ -112,18 +112,15 @@ impl Segment {
         let mut want = SCAN_BYTES;
         while scanner.index.end() < to {
             let at = scanner.index.end();
-            let len = want.max(SCAN_BYTES).min((to - at) as usize);
-            let bytes = file.read(u64::from(at), len).await.map_err(|e| LogError::io(&path, e))?;
             let left = (to - at) as usize;
-            let problem = match scanner.feed(&bytes) {
-                Step::Need { taken, bytes: need }
-                    if bytes.len() == len && (taken == left || need <= left - taken) =>
-                {
+            let len = want.max(SCAN_BYTES).min(left);
+            let bytes = file.read(u64::from(at), len).await.map_err(|e| LogError::io(&path, e))?;
+            let problem = match scanner.go_on(&bytes, len, left) {
+                Ok(need) => {
                     want = need;
                     continue;
                 }
-                Step::Need { .. } => "the file ends within a batch",
-                Step::End { what, .. } => what,
+                Err(problem) => problem,
             };
             let bad = scanner.index.end();
             log::error!("{} is corrupt at {bad}: {problem}; nothing behind can be read", path.display());

@@ -8,7 +8,8 @@ use crate::rt;
 
 use super::extents::{Extent, ExtentIndex, decode_sidecar};
 use super::index::partial_meta;
-use super::scan::{SCAN_BYTES, Scanner, Step};
+use super::scan::{SCAN_BYTES, Scanner};
+use super::scrub::damaged_range;
 use super::{EXTENTS, LOG, SegmentMeta, file_name};
 
 /// What was found of one segment.
@@ -40,14 +41,7 @@ pub fn check_segment(dir: &Path, meta: &SegmentMeta, vouched: &[Extent]) -> io::
         if extent.matches(&bytes) {
             continue;
         }
-        let offset = |e: &Extent| meta.base_offset + i64::from(e.relative_offset);
-        checked.damaged.push(DamagedRange {
-            segment: meta.base_offset,
-            position: extent.position,
-            length: extent.length,
-            from: offset(extent),
-            until: index.extents().get(i + 1).map_or(meta.next_offset, offset),
-        });
+        checked.damaged.push(damaged_range(meta, extent, index.extents().get(i + 1)));
     }
     Ok(checked)
 }
@@ -61,13 +55,9 @@ fn complete(path: &Path, meta: &SegmentMeta, index: ExtentIndex, to: u32) -> io:
         let left = (to - at) as usize;
         let len = want.max(SCAN_BYTES).min(left);
         let bytes = read(path, at, len)?;
-        match scanner.feed(&bytes) {
-            Step::Need { taken, bytes: need }
-                if bytes.len() == len && (taken == left || need <= left - taken) =>
-            {
-                want = need;
-            }
-            _ => {
+        match scanner.go_on(&bytes, len, left) {
+            Ok(need) => want = need,
+            Err(_) => {
                 let bad = scanner.index.end();
                 let relative = (scanner.meta.next_offset - meta.base_offset) as u32;
                 let rest = read(path, bad, (to - bad) as usize)?;

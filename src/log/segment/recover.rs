@@ -199,10 +199,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn unlink(path: &Path) -> Result<(), LogError> {
-    match rt::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(LogError::io(path, e)),
-        _ => Ok(()),
-    }
+    rt::fs::unlink(path).map_err(|e| LogError::io(path, e))
 }
 
 /// Cuts the active segment to its valid length. One that lost bytes is left as it is, sealed: readers of what is

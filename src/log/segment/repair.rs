@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use crate::log::{LogError, PartitionLog};
 use crate::rt;
-use crate::wire::batch::BatchHeader;
+use crate::wire::batch::{BatchHeader, BatchIter};
 use crate::wire::records::empty_batch;
 
 use super::extents::Extent;
@@ -111,7 +111,7 @@ impl Segment {
             rt::fs::write_atomic(&to, &rt::fs::read_all(&path).map_err(io)?).map_err(io)?;
             kept = Some(to);
         }
-        rt::fs::remove_file(self.sidecar_path()).or_else(ignore_missing).map_err(io)?;
+        rt::fs::unlink(self.sidecar_path()).map_err(io)?;
         rt::fs::write_atomic(&path, &batches).map_err(io)?;
         self.cache.forget_segment(self.uid());
         self.cache.close_file(self.uid());
@@ -163,16 +163,8 @@ impl Rest {
 /// The metadata of a segment that holds these batches and ends where the old one did.
 fn described(batches: &[u8], old: SegmentMeta) -> SegmentMeta {
     let mut meta = SegmentMeta::new(old.base_offset, old.created_ms);
-    let mut rest = batches;
-    while let Ok(header) = BatchHeader::parse(rest)
-        && header.size() <= rest.len()
-    {
+    for (header, _) in BatchIter::new(batches).map_while(Result::ok) {
         meta.push(header.base_offset, header.next_offset(), header.max_timestamp, header.size());
-        rest = &rest[header.size()..];
     }
     SegmentMeta { next_offset: old.next_offset, written_ms: old.written_ms, ..meta }
-}
-
-fn ignore_missing(e: std::io::Error) -> std::io::Result<()> {
-    if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) }
 }

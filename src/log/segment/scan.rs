@@ -42,6 +42,20 @@ impl Scanner {
         Self { meta, index, epochs: Vec::new(), batches: None, condemn, last_epoch: -1 }
     }
 
+    /// Feeds what was read of the `left` bytes to come when `asked` of them were wanted. How many to ask for next, or why
+    /// no batch follows.
+    pub fn go_on(&mut self, bytes: &[u8], asked: usize, left: usize) -> Result<usize, &'static str> {
+        match self.feed(bytes) {
+            Step::Need { taken, bytes: need }
+                if bytes.len() == asked && (taken == left || need <= left - taken) =>
+            {
+                Ok(need)
+            }
+            Step::Need { .. } => Err("the file ends within a batch"),
+            Step::End { what, .. } => Err(what),
+        }
+    }
+
     /// Takes whole batches from the front of `bytes`, which continue where the last call's taken bytes ended.
     pub fn feed(&mut self, bytes: &[u8]) -> Step {
         let mut taken = 0;

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use crate::log::checkpoint::DamagedRange;
 use crate::log::{LogError, PartitionLog};
 
-use super::Segment;
 use super::extents::Extent;
+use super::{Segment, SegmentMeta};
 
 /// Read with one operation, unless a single extent is larger.
 const SCRUB_BYTES: u32 = 256 << 10;
@@ -65,17 +65,23 @@ impl Segment {
         if self.superseded.get() {
             return;
         }
-        let after = self.index.borrow().as_ref().and_then(|index| {
+        let next = self.index.borrow().as_ref().and_then(|index| {
             let at = index.extents().partition_point(|e| e.position <= extent.position);
-            index.extents().get(at).map(|e| self.absolute(e))
+            index.extents().get(at).copied()
         });
-        let range = DamagedRange {
-            segment: self.base_offset(),
-            position: extent.position,
-            length: extent.length,
-            from: self.absolute(extent),
-            until: after.unwrap_or(self.meta().next_offset),
-        };
+        let range = damaged_range(&self.meta(), extent, next.as_ref());
         self.cache.note_damage(self.dir.clone(), range);
+    }
+}
+
+/// What cannot be read where an extent cannot: up to the next extent, or the segment's end.
+pub(super) fn damaged_range(meta: &SegmentMeta, extent: &Extent, next: Option<&Extent>) -> DamagedRange {
+    let offset = |e: &Extent| meta.base_offset + i64::from(e.relative_offset);
+    DamagedRange {
+        segment: meta.base_offset,
+        position: extent.position,
+        length: extent.length,
+        from: offset(extent),
+        until: next.map_or(meta.next_offset, offset),
     }
 }

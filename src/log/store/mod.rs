@@ -112,7 +112,7 @@ impl LogSettings {
     }
 }
 
-const SET_ASIDE: &str = "set-aside";
+pub(in crate::log) const SET_ASIDE: &str = "set-aside";
 
 pub fn journal_dir(data_dir: &Path, shard: usize) -> PathBuf {
     data_dir.join("journal").join(shard.to_string())

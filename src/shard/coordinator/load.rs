@@ -1,11 +1,10 @@
 //! Bringing a machine up: its partition's log, record by record.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Driver, Get, Slot};
+use super::{Driver, Get, REST, Slot};
 use crate::coordinator::{Effects, Machine, ProducerStamp, Replayed};
 use crate::log::LogError;
 use crate::log::journal::may_pass;
@@ -18,8 +17,6 @@ use crate::wire::records;
 
 /// How much of a log is read at a time.
 const READ_BYTES: usize = 4 << 20;
-/// How long to wait where a log cannot be read at the moment.
-const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 enum LoadError {
@@ -52,7 +49,7 @@ impl Shard {
                     // Out of descriptors, not of data.
                     Err(LoadError::Log(LogError::Io { path, source })) if may_pass(&source) => {
                         log::warn!("loading {} {}: {}: {source}", M::TOPIC, partition.index, path.display());
-                        rt::sleep(RETRY).await;
+                        rt::sleep(REST).await;
                     }
                     Err(e) => return get(&shard).fail(partition, &e.to_string()),
                 }

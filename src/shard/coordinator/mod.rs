@@ -28,7 +28,7 @@ use crate::model::PartitionId;
 use crate::rt::{self, Notify};
 use crate::wire::records::{BatchBuilder, BatchMark};
 
-/// How long a machine rests after a failed append: a full disk, say, which does not pass at once.
+/// How long a machine rests after an append or a read that failed: what is in the way does not pass at once.
 const REST: Duration = Duration::from_secs(1);
 
 /// Why a coordinator does not answer.
@@ -366,10 +366,8 @@ impl Shard {
     pub(super) fn follow_topic<M: Machine>(self: &Rc<Self>, get: Get<M>, image: &Arc<Image>) {
         let driver = get(self);
         let topic = image.topic(M::TOPIC);
-        let wanted: Vec<PartitionId> = topic.map_or_else(Vec::new, |topic| {
-            let ids = (0..topic.partitions.len() as i32).map(|index| PartitionId { topic: topic.id, index });
-            ids.filter(|id| self.owns(*id)).collect()
-        });
+        let wanted: Vec<PartitionId> =
+            topic.map_or_else(Vec::new, |topic| topic.partition_ids().filter(|id| self.owns(*id)).collect());
         let gone: Vec<PartitionId> = {
             let slots = driver.slots.borrow();
             slots.keys().copied().filter(|id| wanted.binary_search(id).is_err()).collect()
