@@ -1,83 +1,57 @@
-//! Waking a thread that may be asleep, and only then.
+//! Waking a shard that may be asleep, and only then.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU8, Ordering, fence};
-
-/// How the owner sleeps, and so which descriptor wakes it.
-#[derive(Clone, Copy)]
-#[repr(u8)]
-pub(super) enum Sleep {
-    Awake = 0,
-    /// On its ring, which watches `ring`.
-    OnRing = 1,
-    /// In glommio's park, which reads `bell`.
-    Parked = 2,
-}
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// One thread's bell. Its owner arms it before it sleeps and then looks once more for messages; others put the
 /// message first and then ring. Whoever comes second sees the other, so no message waits behind a sleeper.
-///
-/// A parked owner is woken through `bell` itself and not through a ring that signals `bell`: a completion that a write
-/// to an eventfd causes signals the ring's eventfd later or, on Linux 6.18, not at all.
 pub struct Doorbell {
-    ring: OwnedFd,
-    bell: OwnedFd,
-    sleep: AtomicU8,
+    event: OwnedFd,
+    asleep: AtomicBool,
+    /// Rung since the owner last looked.
+    rung: AtomicBool,
 }
 
 impl Doorbell {
     pub fn new() -> io::Result<Self> {
-        // The bell blocks: a read through io_uring then waits instead of failing.
-        Ok(Self {
-            ring: eventfd(libc::EFD_NONBLOCK)?,
-            bell: eventfd(0)?,
-            sleep: AtomicU8::new(Sleep::Awake as u8),
-        })
+        // SAFETY: a plain system call; the fresh descriptor is owned from here on.
+        let event = unsafe {
+            match libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) {
+                fd if fd < 0 => return Err(io::Error::last_os_error()),
+                fd => OwnedFd::from_raw_fd(fd),
+            }
+        };
+        Ok(Self { event, asleep: AtomicBool::new(false), rung: AtomicBool::new(false) })
     }
 
     pub fn ring(&self) {
+        self.rung.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
-        if self.sleep.load(Ordering::Relaxed) == Sleep::Awake as u8 {
+        if !self.asleep.load(Ordering::Relaxed) || !self.asleep.swap(false, Ordering::AcqRel) {
             return;
         }
-        let sleep = self.sleep.swap(Sleep::Awake as u8, Ordering::AcqRel);
-        let fd = match sleep {
-            _ if sleep == Sleep::OnRing as u8 => &self.ring,
-            _ if sleep == Sleep::Parked as u8 => &self.bell,
-            _ => return,
-        };
         let one = 1_u64.to_ne_bytes();
         // SAFETY: eight readable bytes and an owned descriptor. A full counter means that it rings already.
-        unsafe { libc::write(fd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        unsafe { libc::write(self.event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
-    pub(super) fn arm(&self, sleep: Sleep) {
-        self.sleep.store(sleep as u8, Ordering::Relaxed);
+    /// Whether there may be messages; who asks has to take them.
+    pub(super) fn answer(&self) -> bool {
+        self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) fn arm(&self) {
+        self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
     pub(super) fn disarm(&self) {
-        self.sleep.store(Sleep::Awake as u8, Ordering::Relaxed);
+        self.asleep.store(false, Ordering::Relaxed);
     }
 
     /// For the owner's ring to watch; the counter is never read, each write reports an edge.
-    pub(super) fn ring_descriptor(&self) -> io::Result<OwnedFd> {
-        self.ring.try_clone()
-    }
-
-    /// For glommio to read, and for the ring's completions to signal.
-    pub(super) fn bell_descriptor(&self) -> io::Result<OwnedFd> {
-        self.bell.try_clone()
-    }
-}
-
-fn eventfd(flags: i32) -> io::Result<OwnedFd> {
-    // SAFETY: a plain system call; the fresh descriptor is owned from here on.
-    unsafe {
-        match libc::eventfd(0, libc::EFD_CLOEXEC | flags) {
-            fd if fd < 0 => Err(io::Error::last_os_error()),
-            fd => Ok(OwnedFd::from_raw_fd(fd)),
-        }
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.event.try_clone()
     }
 }

@@ -18,11 +18,12 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::aligned::AlignedBuf;
+use super::helper::process_cores;
 
 const RING_ENTRIES: u32 = 1024;
 /// `IORING_ENTER_GETEVENTS`: run the deferred completions, wanted or not.
 const GETEVENTS: u32 = 1;
-/// Completions of cancellations and of the idle timer, which nobody waits for.
+/// Completions of cancellations, which nobody waits for.
 const NOBODY: u64 = u64::MAX;
 
 thread_local! {
@@ -73,15 +74,14 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Makes the ring of this thread, whose completions signal `bell`. Fails where io_uring is not allowed.
-    pub(super) fn install(bell: &OwnedFd) -> io::Result<Rc<Self>> {
+    /// Makes the ring of this thread. Fails where io_uring is not allowed.
+    pub(super) fn install() -> io::Result<Rc<Self>> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag()
             .setup_cqsize(RING_ENTRIES * 8)
             .build(RING_ENTRIES)?;
-        ring.submitter().register_eventfd(bell.as_raw_fd())?;
         unpin_workers(&ring);
         let driver = Rc::new(Self {
             ring: RefCell::new(ring),
@@ -128,10 +128,6 @@ impl Driver {
         if !backlog.is_empty() || unsafe { queue.push(&entry) }.is_err() {
             backlog.push_back(entry);
         }
-        drop(queue);
-        drop(backlog);
-        drop(ring);
-        super::runtime::rouse();
     }
 
     /// Submits what is queued and handles what has completed, without waiting. Returns the completions handled.
@@ -147,9 +143,9 @@ impl Driver {
         self.reap()
     }
 
-    /// Submits, then sleeps until a completion or the timeout.
-    pub(super) fn wait(&self, timeout: Duration) -> usize {
-        self.enter(1, Some(timeout));
+    /// Submits, then sleeps until a completion or the timeout. Returns the completions handled.
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> usize {
+        self.enter(1, timeout);
         self.reap()
     }
 
@@ -323,14 +319,6 @@ impl Driver {
         }
     }
 
-    /// Wakes an idle shard after `delay`.
-    pub(super) fn alarm(&self, timespec: &Timespec) {
-        let entry = opcode::Timeout::new(timespec).build().user_data(NOBODY);
-        self.push(entry);
-        // The kernel copies the time when the entry is submitted.
-        self.enter(0, None);
-    }
-
     pub(super) fn submit_file(
         self: &Rc<Self>,
         fd: Rc<OwnedFd>,
@@ -347,16 +335,8 @@ impl Driver {
 /// fsync runs on kernel workers that inherit the shard's pinned core: let them run on any core that the process may
 /// use, so that a busy shard does not starve its own commit.
 fn unpin_workers(ring: &IoUring) {
-    // SAFETY: a zeroed cpu_set_t is valid, and the call writes no more than its size. Pid 1's thread group is not
-    // asked: the process's main thread (pid) is never pinned.
-    let set = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        if libc::sched_getaffinity(libc::getpid(), size_of::<libc::cpu_set_t>(), &mut set) != 0 {
-            return;
-        }
-        set
-    };
-    if let Err(e) = ring.submitter().register_iowq_aff(&set) {
+    let Some(cores) = process_cores() else { return };
+    if let Err(e) = ring.submitter().register_iowq_aff(&cores) {
         log::debug!("io_uring workers stay on the shard's core: {e}");
     }
 }

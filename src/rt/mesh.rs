@@ -184,7 +184,8 @@ impl<Q, R> Port<Q, R> {
                     }
                     handled += 1;
                 }
-                if waiting >= LANE {
+                // It may have been full at any moment since its length was read.
+                if waiting + inbox.len() >= LANE {
                     state.peer.bell.ring();
                 }
             }

@@ -9,6 +9,7 @@ mod doorbell;
 mod driver;
 mod file;
 pub mod fs;
+mod helper;
 pub mod mesh;
 pub mod net;
 mod notify;

@@ -1,12 +1,11 @@
 //! The shard's event loop: glommio runs the tasks, the pump task feeds them from the shard's ring.
 //!
-//! While traffic flows the pump is the one that sleeps, on the shard's own ring: one system call that submits, sleeps
-//! and collects. After a quiet spell it hands sleeping over to glommio's park (which waits for the ring's eventfd),
-//! so that an idle shard costs nothing.
+//! The pump is the one that sleeps, on the shard's own ring: one system call that submits, sleeps and collects. It
+//! sleeps when a round brought nothing and no task ran: glommio's queue is first in, first out, so when the pump's
+//! turn comes without another's before it, nobody is ready. glommio itself never parks, and its rings stay unused.
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{FromRawFd, IntoRawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,43 +13,33 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use glommio::{LocalExecutorBuilder, Placement};
-use io_uring::types::Timespec;
 
-use super::doorbell::{Doorbell, Sleep};
+use super::doorbell::Doorbell;
 use super::driver::Driver;
-use super::notify::Notify;
+use super::helper::Helper;
 use super::timer::Timers;
 use super::{stall, ticks};
 
-/// Memory that glommio registers for its own rings, which only its park uses here.
+/// Memory that glommio registers for its own rings.
 const IO_MEMORY: usize = 1 << 20;
-/// Rounds in which nothing arrived before the pump believes that every woken task has run.
-const QUIET_ROUNDS: u32 = 6;
-/// How long after the last event the pump keeps sleeping on the ring itself.
-const HOT: Duration = Duration::from_millis(10);
-/// The longest such sleep; bounds how late a glommio event can be noticed.
-const NAP: Duration = Duration::from_millis(1);
-
+/// How often glommio would look at its own rings, which have nothing: its timer would only end the pump's sleep.
+const NEVER: Duration = Duration::from_secs(1 << 30);
 /// How long a submission waits for the sleep that would carry it, while tasks run.
 const PATIENCE: Duration = Duration::from_micros(20);
 
 thread_local! {
     static PUMP: RefCell<Option<Rc<Pump>>> = const { RefCell::new(None) };
+    /// Times that a task was polled.
+    static POLLS: Cell<u64> = const { Cell::new(0) };
 }
 
 struct Pump {
     driver: Rc<Driver>,
     doorbell: Arc<Doorbell>,
     mail: RefCell<Option<Rc<dyn Fn() -> usize>>>,
-    idle: Cell<bool>,
-    roused: Notify,
-    alarm: Cell<Option<Instant>>,
-    bell_armed: Cell<bool>,
-    blocking: Cell<usize>,
+    helper: Helper,
     /// Nothing that blocks is begun any more.
     ending: Cell<bool>,
-    /// Signalled by the ring's completions and by the doorbell; glommio waits for it.
-    bell: glommio::io::BufferedFile,
 }
 
 /// A task on this shard. Dropping the handle lets the task run on.
@@ -59,13 +48,27 @@ pub struct Task<T>(glommio::task::JoinHandle<T>);
 impl<T> Future for Task<T> {
     type Output = T;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(cx).map(|out| out.expect("a task of this shard is never cancelled"))
     }
 }
 
 pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
-    Task(glommio::spawn_local(future).detach())
+    Task(glommio::spawn_local(counted(future)).detach())
+}
+
+/// Lets the pump know of each poll.
+async fn counted<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        count_poll();
+        future.as_mut().poll(cx)
+    })
+    .await
+}
+
+fn count_poll() {
+    POLLS.with(|polls| polls.set(polls.get().wrapping_add(1)));
 }
 
 pub async fn yield_now() {
@@ -80,13 +83,7 @@ pub async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static)
         // What began it ends with the runtime.
         std::future::pending::<()>().await;
     }
-    pump.blocking.set(pump.blocking.get() + 1);
-    let call = glommio::spawn_local(async move {
-        let out = glommio::executor().spawn_blocking(f).await;
-        pump.blocking.set(pump.blocking.get() - 1);
-        out
-    });
-    call.detach().await.expect("nobody cancels it")
+    pump.helper.run(f).await
 }
 
 pub fn now() -> Instant {
@@ -108,17 +105,6 @@ fn pump() -> Rc<Pump> {
     PUMP.with(|p| p.borrow().clone()).expect("rt is used outside of its runtime")
 }
 
-/// Something was queued while the shard may be idle: let the pump look.
-pub(super) fn rouse() {
-    PUMP.with(|p| {
-        if let Some(pump) = &*p.borrow()
-            && pump.idle.replace(false)
-        {
-            pump.roused.notify_all();
-        }
-    });
-}
-
 /// Starts a shard's thread, pinned to `core` where one is given, and runs `main` on it to its end.
 pub fn start<T, F>(
     core: Option<usize>,
@@ -136,6 +122,7 @@ where
         .name(name)
         .io_memory(IO_MEMORY)
         .ring_depth(64)
+        .preempt_timer(NEVER)
         .spawn(move || run(doorbell, main))
         .map(Shard)
         .map_err(|e| io::Error::other(e.to_string()))
@@ -159,6 +146,7 @@ where
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .io_memory(IO_MEMORY)
         .ring_depth(64)
+        .preempt_timer(NEVER)
         .make()
         .expect("io_uring is available");
     let doorbell = Arc::new(Doorbell::new().expect("an eventfd"));
@@ -170,29 +158,20 @@ where
 }
 
 async fn run<T, F: Future<Output = T>>(doorbell: Arc<Doorbell>, main: impl FnOnce() -> F) -> io::Result<T> {
-    let bell = doorbell.bell_descriptor()?;
-    let driver = Driver::install(&bell)?;
-    // SAFETY: the descriptor was duplicated for this and is owned by nobody else.
-    let bell = unsafe { glommio::io::BufferedFile::from_raw_fd(bell.into_raw_fd()) };
+    let driver = Driver::install()?;
     let pump = Rc::new(Pump {
         driver: driver.clone(),
-        doorbell: doorbell.clone(),
         mail: RefCell::default(),
-        idle: Cell::new(false),
-        roused: Notify::new(),
-        alarm: Cell::new(None),
-        bell_armed: Cell::new(false),
-        blocking: Cell::new(0),
+        helper: Helper::new(doorbell.clone()),
         ending: Cell::new(false),
-        bell,
+        doorbell,
     });
     PUMP.with(|p| *p.borrow_mut() = Some(pump.clone()));
-    let watch = driver.watch(doorbell.ring_descriptor()?);
+    let watch = driver.watch(pump.doorbell.descriptor()?);
     let pumping = glommio::spawn_local(pump.clone().pump());
-    let out = main().await;
+    let out = counted(main()).await;
     pump.ending.set(true);
-    while pump.blocking.get() > 0 {
-        // The helper thread panics when there is nobody to answer to.
+    while pump.helper.is_busy() {
         super::sleep(Duration::from_millis(1)).await;
     }
     pumping.cancel().await;
@@ -204,10 +183,10 @@ async fn run<T, F: Future<Output = T>>(doorbell: Arc<Doorbell>, main: impl FnOnc
 
 impl Pump {
     async fn pump(self: Rc<Self>) {
-        let mut quiet = 0;
-        let mut last_event = Instant::now();
-        let mut entered = last_event;
+        let mut entered = Instant::now();
         loop {
+            let polls = POLLS.get();
+            yield_now().await;
             // The sleep that may soon follow submits as well; only what would wait long gets a system call of its own.
             let started = Instant::now();
             let enter = started - entered >= PATIENCE;
@@ -215,29 +194,9 @@ impl Pump {
                 entered = started;
             }
             let (events, next_timer) = self.round(enter);
-            if events > 0 {
-                quiet = 0;
-                yield_now().await;
-                continue;
-            }
-            quiet += 1;
-            if quiet < QUIET_ROUNDS {
-                yield_now().await;
-                continue;
-            }
-            if quiet == QUIET_ROUNDS {
-                last_event = started;
-            }
-            if started - last_event < HOT && self.blocking.get() == 0 {
-                // What the sleep brought starts a new round of tasks, each of which may wake others.
-                if self.nap(next_timer.unwrap_or(NAP).min(NAP)) > 0 {
-                    quiet = 0;
-                }
+            if events == 0 && POLLS.get() == polls {
+                self.sleep(next_timer);
                 entered = Instant::now();
-                yield_now().await;
-            } else {
-                self.idle(next_timer).await;
-                quiet = 0;
             }
         }
     }
@@ -245,69 +204,30 @@ impl Pump {
     fn round(&self, enter: bool) -> (usize, Option<Duration>) {
         stall::awake();
         let completions = if enter { self.driver.turn() } else { self.driver.reap() };
-        let mail = self.mail.borrow().clone().map_or(0, |handler| handler());
         let (fired, next) = Timers::current().fire();
-        (completions + mail + fired, next)
+        (completions + self.take_mail() + fired, next)
     }
 
-    /// Sleeps on the ring, unless a message came just before the doorbell was armed. Returns the events handled.
-    fn nap(&self, limit: Duration) -> usize {
-        self.doorbell.arm(Sleep::OnRing);
-        let mail = self.mail.borrow().clone().map_or(0, |handler| handler());
-        let completions = if mail == 0 { self.sleep(limit) } else { 0 };
-        self.doorbell.disarm();
-        mail + completions
-    }
-
-    fn sleep(&self, limit: Duration) -> usize {
-        stall::asleep();
-        let completions = self.driver.wait(limit);
-        stall::awake();
-        completions
-    }
-
-    /// Lets glommio park this thread until the ring, a timer, another thread or a task has something.
-    async fn idle(self: &Rc<Self>, next_timer: Option<Duration>) {
-        if let Some(delay) = next_timer {
-            self.set_alarm(delay);
+    /// Takes in what other threads have sent; returns how much that was.
+    fn take_mail(&self) -> usize {
+        let handler = self.mail.borrow().clone();
+        match handler {
+            // What was sent before there is somebody to take it keeps ringing.
+            None => self.helper.collect(),
+            Some(take) if self.doorbell.answer() => take() + self.helper.collect(),
+            Some(_) => 0,
         }
-        let roused = self.roused.listen();
-        self.idle.set(true);
-        self.arm_bell();
-        self.doorbell.arm(Sleep::Parked);
-        // What completed or arrived before the bells were armed would ring none.
-        let (events, _) = self.round(true);
-        if events == 0 {
+    }
+
+    /// Sleeps on the ring until something completes, the next timer is due or another thread rings.
+    fn sleep(&self, limit: Option<Duration>) {
+        self.doorbell.arm();
+        // What arrived before the doorbell was armed has not rung it.
+        if self.take_mail() == 0 {
             stall::asleep();
-            roused.await;
+            self.driver.wait(limit);
             stall::awake();
         }
         self.doorbell.disarm();
-        self.idle.set(false);
-    }
-
-    fn set_alarm(&self, delay: Duration) {
-        let at = Instant::now() + delay;
-        if self.alarm.get().is_none_or(|set| set > at || set < Instant::now()) {
-            self.alarm.set(Some(at));
-            self.driver.alarm(&Timespec::from(delay));
-        }
-    }
-
-    /// Has glommio wait for the ring's eventfd.
-    fn arm_bell(self: &Rc<Self>) {
-        if self.bell_armed.replace(true) {
-            return;
-        }
-        let pump = self.clone();
-        glommio::spawn_local(async move {
-            // An error is as good as a ring: the pump looks, and arms the bell again.
-            let _ = pump.bell.read_at(0, 8).await;
-            pump.bell_armed.set(false);
-            if pump.idle.replace(false) {
-                pump.roused.notify_all();
-            }
-        })
-        .detach();
     }
 }

@@ -125,6 +125,57 @@ fn notify_reaches_listeners_from_before_their_first_poll() {
 }
 
 #[test]
+fn a_sleeping_shard_hears_of_blocking_calls() {
+    block_on(async {
+        for i in 0..300_u64 {
+            let call = blocking(move || {
+                std::thread::sleep(Duration::from_micros(i % 40 * 10));
+                i
+            });
+            assert_eq!(call.await, i);
+        }
+        // Nobody waits for some of them.
+        let ran = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let calls: Vec<_> = (0..100)
+            .map(|_| {
+                let ran = ran.clone();
+                spawn(blocking(move || ran.fetch_add(1, std::sync::atomic::Ordering::Relaxed)))
+            })
+            .collect();
+        drop(calls);
+        let last = ran.clone();
+        blocking(move || assert_eq!(last.load(std::sync::atomic::Ordering::Relaxed), 100)).await;
+    });
+}
+
+#[test]
+fn a_shard_sleeps_only_when_no_task_is_ready() {
+    block_on(async {
+        // Each task wakes the one before it, and nothing else happens meanwhile: no timer, no completion.
+        let links: Vec<Notify> = (0..1000).map(|_| Notify::new()).collect();
+        let tasks: Vec<_> = links
+            .windows(2)
+            .map(|pair| {
+                let (next, listen) = (pair[0].clone(), pair[1].listen());
+                spawn(async move {
+                    listen.await;
+                    next.notify_all();
+                })
+            })
+            .collect();
+        let first = links[0].listen();
+        links[999].notify_all();
+        first.await;
+        for task in tasks {
+            task.await;
+        }
+        for _ in 0..1000 {
+            yield_now().await;
+        }
+    });
+}
+
+#[test]
 fn sockets_echo_large_and_small() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -139,7 +190,7 @@ fn sockets_echo_large_and_small() {
             stream.read_exact(&mut got).unwrap();
             writing.join().unwrap();
             assert_eq!(got, sent);
-            // Long enough for the shard to park.
+            // Long enough for the shard to sleep.
             std::thread::sleep(Duration::from_millis(30));
         }
     });
@@ -200,7 +251,7 @@ fn a_mesh_call_outlives_full_lanes_and_sleeping_peers() {
         for (n, call) in calls.into_iter().enumerate() {
             assert_eq!(call.await, n as u64 * 2);
         }
-        // Long enough for both to park, again and again: the only thing that can wake them is the doorbell.
+        // Long enough for both to sleep, again and again: the only thing that can wake them is the doorbell.
         for n in 0..30 {
             sleep(Duration::from_millis(14)).await;
             assert_eq!(port.call(1, CALLS + 1 + n).await, (CALLS + 1 + n) * 2);

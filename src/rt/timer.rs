@@ -69,7 +69,6 @@ impl Future for Sleep {
             let mut next = timers.next.borrow_mut();
             *next += 1;
             timers.heap.borrow_mut().push(Reverse((at, *next)));
-            super::runtime::rouse();
             *next
         });
         timers.wakers.borrow_mut().insert(id, cx.waker().clone());
