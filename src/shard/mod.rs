@@ -4,6 +4,7 @@
 pub mod affinity;
 mod compact;
 pub mod coordinator;
+mod durable;
 mod fetch;
 mod lookup;
 mod maintain;
@@ -29,13 +30,14 @@ use std::time::Instant;
 use crate::cluster::{ControlReply, ControlRequest, Image};
 use crate::coordinator::group::Groups;
 use crate::coordinator::txn::Transactions;
-use crate::log::{Lsn, ShardLog};
+use crate::log::ShardLog;
 use crate::model::settings::BrokerSettings;
 use crate::model::{PartitionId, shard_of};
 use crate::partition::Replica;
 use crate::rt::Notify;
 
 use coordinator::Driver;
+use durable::Durable;
 pub use fetch::FetchLimits;
 use message::{Port, Reply, Request};
 use metrics::ShardMetrics;
@@ -59,8 +61,7 @@ pub struct Shard {
     /// Replicas with batches that no commit covers yet.
     undurable: RefCell<Vec<Rc<Replica>>>,
     appended: Notify,
-    durable_lsn: Cell<Lsn>,
-    committed: Notify,
+    durable: Durable,
     /// Bytes of requests and responses in memory.
     memory: Cell<usize>,
     memory_freed: Notify,

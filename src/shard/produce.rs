@@ -178,14 +178,12 @@ impl Shard {
     }
 
     pub(super) async fn durable(&self, lsn: Lsn) -> Result<(), std::sync::Arc<str>> {
-        loop {
-            if self.durable_lsn.get() >= lsn {
-                return Ok(());
-            }
-            if let Some(reason) = self.store.journal().failed() {
-                return Err(reason);
-            }
-            self.committed.listen().await;
+        if self.durable.upto() < lsn && self.store.journal().failed().is_none() {
+            self.durable.wait(lsn).await;
+        }
+        match self.store.journal().failed() {
+            Some(reason) if self.durable.upto() < lsn => Err(reason),
+            _ => Ok(()),
         }
     }
 
@@ -199,19 +197,18 @@ impl Shard {
                 appended.await;
                 continue;
             }
-            let next = self.durable_lsn.get().next();
+            let next = self.durable.upto().next();
             let outcome = self.store.journal().wait_durable(next).await;
             if let Err(failed) = outcome {
-                self.committed.notify_all();
+                self.durable.give_up();
                 return log::error!("shard {}: {failed}; nothing is acknowledged any more", self.index);
             }
             let durable = self.store.journal().durable();
-            self.durable_lsn.set(durable);
             self.undurable.borrow_mut().retain(|replica| {
                 replica.on_durable(durable);
                 replica.is_undurable()
             });
-            self.committed.notify_all();
+            self.durable.advance(durable);
         }
     }
 }

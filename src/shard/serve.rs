@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::Shard;
 use super::coordinator::Driver;
+use super::durable::Durable;
 use super::message::{End, Port, Reply, Request};
 use super::metrics::{Gauges, JournalSnapshot, ShardMetrics};
 use super::quotas::Quotas;
@@ -62,13 +63,12 @@ impl Shard {
             settings: start.settings.clone(),
             quotas: Quotas::new(start.image.quotas.clone(), start.count == 1),
             image: RefCell::new(start.image),
-            durable_lsn: Cell::new(store.journal().durable()),
+            durable: Durable::new(store.journal().durable()),
             store,
             replicas: RefCell::new(HashMap::new()),
             intake: super::produce::Intake::default(),
             undurable: RefCell::default(),
             appended: Notify::new(),
-            committed: Notify::new(),
             memory: Cell::new(0),
             memory_freed: Notify::new(),
             overdraft: Cell::new(false),
