@@ -17,7 +17,7 @@ pub const BLOCK: usize = 4096;
 /// zero than the disk takes to fill them.
 const RECYCLED_BYTES: RangeInclusive<usize> = (32 << 10)..=(2 << 20);
 /// What a thread keeps at most.
-const MAX_SPARE_BYTES: usize = 6 << 20;
+const MAX_SPARE_BYTES: usize = 8 << 20;
 
 thread_local! {
     static SPARE: RefCell<Vec<AlignedBuf>> = const { RefCell::new(Vec::new()) };
@@ -46,9 +46,13 @@ impl AlignedBuf {
         Self { ptr, capacity, len: 0 }
     }
 
-    /// As [`with_capacity`](Self::with_capacity), but the memory may hold what an earlier buffer held.
+    /// As [`with_capacity`](Self::with_capacity), but the memory may hold what an earlier buffer held. Sizes that are
+    /// kept are rounded up to powers of two, so that a buffer serves again whoever needed it first.
     pub fn recycled(capacity: usize) -> Self {
-        let wanted = capacity.next_multiple_of(BLOCK).max(BLOCK);
+        let mut wanted = capacity.next_multiple_of(BLOCK).max(BLOCK);
+        if RECYCLED_BYTES.contains(&wanted) {
+            wanted = wanted.next_power_of_two();
+        }
         let fits = |b: &Self| b.capacity >= wanted && b.capacity <= wanted.saturating_mul(2);
         let found = SPARE.with_borrow_mut(|spare| {
             let at = spare.iter().rposition(fits)?;

@@ -25,8 +25,9 @@ use super::roll::{NextBatch, must_roll, next_batch};
 use super::tail::TailBatch;
 use super::{Segment, SegmentMeta, with_files};
 
-/// Batches written with one operation, unless a single one is larger.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Batches written with one operation, unless a single one is larger: with the partial block in front and the padding
+/// behind them they fill a buffer of 1 MiB.
+const CHUNK_BYTES: usize = (1 << 20) - 2 * BLOCK;
 /// Batches smaller than this on average are served from the chunk they were written with: they then no longer keep
 /// the request frames that they came in.
 const SMALL_BATCH_BYTES: usize = 16 << 10;
