@@ -3,8 +3,10 @@
 //!
 //! `preflight` checks what the machine must grant (io_uring, locked memory, the data directory, the
 //! ports) and says what to do where it does not; `broker` starts the shards and joins them; `control` is the
-//! control thread; `logger` writes the log to stderr; `trim` gives memory back when work has stopped.
+//! control thread; `logger` writes the log to stderr; `alloc` is the allocator, and `trim` gives memory back when work has
+//! stopped.
 
+mod alloc;
 mod broker;
 mod control;
 pub mod logger;
