@@ -2,7 +2,7 @@
 //!
 //! The pump is the one that sleeps, on the shard's own ring: one system call that submits, sleeps and collects. It
 //! sleeps when a round brought nothing and no task ran: glommio's queue is first in, first out, so when the pump's
-//! turn comes without another's before it, nobody is ready. glommio itself never parks, and its rings stay unused.
+//! turn comes without another's before it, nobody is ready. glommio has no reason to park, and its rings stay unused.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -24,6 +24,9 @@ use super::{stall, ticks};
 const IO_MEMORY: usize = 1 << 20;
 /// How often glommio would look at its own rings, which have nothing: its timer would only end the pump's sleep.
 const NEVER: Duration = Duration::from_secs(1 << 30);
+/// The longest that glommio parks all the same: it does so although tasks are ready when something that wakes none, such
+/// as the end of its preemption timer, completes between its poll and its look at the tasks.
+const PARK: Duration = Duration::from_millis(1);
 /// How long a submission waits for the sleep that would carry it, while tasks run.
 const PATIENCE: Duration = Duration::from_micros(20);
 
@@ -169,11 +172,17 @@ async fn run<T, F: Future<Output = T>>(doorbell: Arc<Doorbell>, main: impl FnOnc
     PUMP.with(|p| *p.borrow_mut() = Some(pump.clone()));
     let watch = driver.watch(pump.doorbell.descriptor()?);
     let pumping = glommio::spawn_local(pump.clone().pump());
+    let rousing = glommio::spawn_local(async {
+        loop {
+            glommio::timer::Timer::new(PARK).await;
+        }
+    });
     let out = counted(main()).await;
     pump.ending.set(true);
     while pump.helper.is_busy() {
         super::sleep(Duration::from_millis(1)).await;
     }
+    rousing.cancel().await;
     pumping.cancel().await;
     driver.unwatch(&watch);
     driver.turn();
