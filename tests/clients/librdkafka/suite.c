@@ -129,8 +129,8 @@ static int send_to(rd_kafka_t *rk, const char *topic, int partition, const char 
   return 1;
 }
 
-// Expects these values of a topic's two partitions, in this order, and nothing more within half a second.
-static int reads(const char *topic, const char *isolation, char wanted[2][20000]) {
+// Expects these values of a topic's two partitions, in this order, and nothing more for so many seconds.
+static int reads(const char *topic, const char *isolation, char wanted[2][20000], double more) {
   static char found[2][20000];
   double last = 0, deadline = now() + 20;
   rd_kafka_t *rk = consumer("unused", isolation);
@@ -143,7 +143,7 @@ static int reads(const char *topic, const char *isolation, char wanted[2][20000]
     if (m && !m->err && strlen(found[m->partition]) < 19000)
       sprintf(found[m->partition] + strlen(found[m->partition]), "%.*s ", (int)m->len, (char *)m->payload);
     if (m) rd_kafka_message_destroy(m);
-    if (!last && strlen(found[0]) >= strlen(wanted[0]) && strlen(found[1]) >= strlen(wanted[1])) last = now() + 0.5;
+    if (!last && strlen(found[0]) >= strlen(wanted[0]) && strlen(found[1]) >= strlen(wanted[1])) last = now() + more;
   }
   end(rk);
   for (int p = 0; p < 2; p++)
@@ -164,7 +164,7 @@ static int codec(const char *name, const char *idempotent) {
     wanted[p][0] = 0, want(wanted[p], "a value ", 1000);
   }
   end(rk);
-  return reads(topic, "read_uncommitted", wanted);
+  return reads(topic, "read_uncommitted", wanted, 0);
 }
 
 static rd_kafka_t *transactional(const char *id) {
@@ -190,7 +190,7 @@ static int commits_and_aborts(void) {
     }
     if (!open) FINE(aborts ? rd_kafka_abort_transaction(rk, CALL) : rd_kafka_commit_transaction(rk, CALL));
   }
-  if (!reads(topic, "read_committed", committed) || !reads(topic, "read_uncommitted", all)) return 0;
+  if (!reads(topic, "read_committed", committed, 0.5) || !reads(topic, "read_uncommitted", all, 0.5)) return 0;
   FINE(rd_kafka_abort_transaction(rk, CALL));
   end(rk);
   return 1;
@@ -240,7 +240,7 @@ static int offsets(void) {
   end(rk);
   if (!moves(from, to, 0, 0, RD_KAFKA_OFFSET_INVALID) || !moves(from, to, 0, 1, 20) || !moves(from, to, 20, 1, 40)) return 0;
   want(moved[0], "", 40);
-  return reads(to, "read_committed", moved);
+  return reads(to, "read_committed", moved, 0.5);
 }
 
 static int zombie(void) {
@@ -261,7 +261,7 @@ static int zombie(void) {
   if (!send_to(young, topic, 0, "young", 1)) return 0;
   FINE(rd_kafka_commit_transaction(young, CALL));
   want(wanted[0], "young", 1);
-  if (!reads(topic, "read_committed", wanted)) return 0;
+  if (!reads(topic, "read_committed", wanted, 0.5)) return 0;
   end(young), end(old);
   return 1;
 }
