@@ -398,18 +398,20 @@ static void check(const char *what, int held) {
 }
 
 int main(int count, char **words) {
-  admin = client(RD_KAFKA_PRODUCER, NULL);
+  // A consumer, since a producer that asks for a topic makes it.
+  admin = client(RD_KAFKA_CONSUMER, "group.id", "unused", NULL);
   queue = rd_kafka_queue_new(admin);
   if (count == 4 && !strcmp(words[1], "member")) return member(words[2], words[3]);
   if (count == 3 && !strcmp(words[1], "create")) return create(words[2], PARTITIONS) != 0;
   if (count == 5 && !strcmp(words[1], "send")) {
+    rd_kafka_t *rk = client(RD_KAFKA_PRODUCER, NULL);
     for (int n = atoi(words[3]); n <= atoi(words[4]); n++) {
       char value[16];
       int length = sprintf(value, "%d", n);
-      rd_kafka_producev(admin, RD_KAFKA_V_TOPIC(words[2]), RD_KAFKA_V_PARTITION(n % PARTITIONS), RD_KAFKA_V_VALUE(value, length),
+      rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(words[2]), RD_KAFKA_V_PARTITION(n % PARTITIONS), RD_KAFKA_V_VALUE(value, length),
                         RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
     }
-    return rd_kafka_flush(admin, CALL) || failures;
+    return rd_kafka_flush(rk, CALL) || failures;
   }
   printf("librdkafka %s\n", rd_kafka_version_str());
   for (const char **name = (const char *[]){"none", "gzip", "snappy", "lz4", "zstd", NULL}; *name; name++)
