@@ -16,10 +16,10 @@ passed=0 failed=0
 pass() { passed=$((passed + 1)); echo "  ok: $1"; }
 fail() { failed=$((failed + 1)); echo "  FAILED: $1"; [ -z "${2:-}" ] || printf '%s\n' "$2" | tail -n 25 | sed 's/^/      /'; }
 
-# check WHAT COMMAND…: passes when the command does; shows its output when it does not.
+# check WHAT COMMAND…: passes when the command does; shows its output and returns 1 when it does not.
 check() {
   local what=$1 out; shift
-  if out=$("$@" 2>&1); then pass "$what"; else fail "$what" "$out"; fi
+  if out=$("$@" 2>&1); then pass "$what"; else fail "$what" "$out"; return 1; fi
 }
 
 # same WHAT EXPECTED GOT
@@ -29,6 +29,12 @@ same() { if [ "$2" = "$3" ]; then pass "$1"; else fail "$1" "expected: ${2:0:400
 has() { if grep -qE -- "$2" <<<"$3"; then pass "$1"; else fail "$1" "no $2 in:"$'\n'"$3"; fi; }
 
 finish() { echo "$passed passed, $failed failed"; [ "$failed" -eq 0 ]; }
+
+# eventually SECONDS COMMAND…: whether the command comes to pass.
+eventually() {
+  local end=$((SECONDS + $1)); shift
+  until "$@"; do [ "$SECONDS" -lt "$end" ] || return 1; sleep 0.1; done
+}
 
 free_port() {
   local port
@@ -79,4 +85,37 @@ apt() {
   [ -n "${apt_updated:-}" ] || { $sudo apt-get update -qq >"$work/apt.log" 2>&1; apt_updated=1; }
   DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "$@" >>"$work/apt.log" 2>&1 ||
     { echo "apt-get install $* failed:"; tail -n 15 "$work/apt.log"; return 1; }
+}
+
+# group_of_three COMMAND…: members of a group share six partitions, one dies, one leaves, and the group goes on where it
+# was. A member is the command: it prints `got VALUE` and, after each rebalance, `assigned:` with its partitions as `[0]`,
+# or `revoked:`; it leaves and commits when it is asked to stop. send FIRST LAST is the suite's.
+group_of_three() {
+  local members reached=300 pids=() member=("$@")
+  members=$(mktemp -d "$work/group.XXXXXX")
+  start() { "${member[@]}" >"$members/$1" 2>&1 & pids[$1]=$!; }
+  stop() { kill "-$1" "${pids[$2]}"; wait "${pids[$2]}" 2>/dev/null; }
+  owned() { grep -aE 'assigned:|revoked:' "$members/$1" | tail -n 1 | awk '/assigned:/ { print gsub(/\[/, ""); next } { print 0 }'; }
+  shares() { local i=0 n; for n in "$@"; do i=$((i + 1)); [ "$(owned "$i")" = "$n" ] || return 1; done; }
+  got() { [ "$(cat "$members"/[$1] | grep -a '^got [0-9]' | sort -u | wc -l)" -ge "$2" ]; }
+  all_got() { eventually 20 got 1-3 "$reached" || { tail -n 5 "$members"/*; return 1; }; }
+  steps() {
+    start 1; start 2; start 3
+    eventually 30 shares 2 2 2; send 1 300
+    check "a group of three shares six partitions" all_got || return
+    stop KILL 3
+    eventually 30 shares 3 3; send 301 600; reached=600
+    check "a member that dies is replaced" all_got || return
+    stop TERM 2
+    check "a member that leaves is replaced" eventually 10 shares 6 || return
+    stop TERM 1
+    send 601 700
+    start 4
+    eventually 30 got 4 100
+    sleep 0.5
+    stop TERM 4
+    same "a group resumes where it committed" "$(seq -f 'got %g' 601 700)" "$(grep -a '^got [0-9]' "$members/4" | sort)"
+  }
+  steps 2>/dev/null
+  kill -9 "${pids[@]}" 2>/dev/null
 }

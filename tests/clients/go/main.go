@@ -1,5 +1,5 @@
 // franz-go against BROKER: every codec, idempotent and plain producers, consumers by partition and in
-// groups (groups.go), admin.
+// groups (groups.go), transactions (transactions.go), admin.
 package main
 
 import (
@@ -121,6 +121,9 @@ func producers() {
 	} {
 		gosuite.Check("idempotent, codec "+name, func(ctx context.Context) error {
 			return roundTrip(ctx, name, 2, 4000, kgo.ProducerBatchCompression(codec))
+		})
+		gosuite.Check("not idempotent, codec "+name, func(ctx context.Context) error {
+			return roundTrip(ctx, "plain-"+name, 2, 4000, kgo.ProducerBatchCompression(codec), kgo.DisableIdempotentWrite())
 		})
 	}
 	for name, acks := range map[string]kgo.Acks{"all": kgo.AllISRAcks(), "1": kgo.LeaderAck(), "0": kgo.NoAck()} {
@@ -369,5 +372,6 @@ func main() {
 	consumers()
 	admin()
 	groups()
+	transactions()
 	gosuite.End()
 }

@@ -1,7 +1,6 @@
 // A broker of the suite's own, which can be killed. Where there is none to start (WEIR is empty), the one that is
 // tested stands in for it and lives on.
 
-import java.net.ServerSocket;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
@@ -17,8 +16,8 @@ final class Broker implements AutoCloseable {
   private Process process;
 
   Broker() throws Exception {
-    address = mortal() ? "127.0.0.1:" + port() : Suite.BROKER;
-    admin = "127.0.0.1:" + port();
+    address = mortal() ? "127.0.0.1:" + Suite.freePort() : Suite.BROKER;
+    admin = "127.0.0.1:" + Suite.freePort();
     dir = Files.createTempDirectory(Path.of(System.getenv("WORK")), "killed");
     Runtime.getRuntime().addShutdownHook(new Thread(() -> {
       if (process != null) process.destroyForcibly();
@@ -28,12 +27,6 @@ final class Broker implements AutoCloseable {
 
   static boolean mortal() {
     return WEIR != null && !WEIR.isEmpty();
-  }
-
-  private static int port() throws Exception {
-    try (ServerSocket socket = new ServerSocket(0)) {
-      return socket.getLocalPort();
-    }
   }
 
   private boolean ready() {

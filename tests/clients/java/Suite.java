@@ -2,6 +2,7 @@
 
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
+import java.net.ServerSocket;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -70,6 +71,12 @@ public final class Suite {
     while (!holds.getAsBoolean()) {
       require(System.nanoTime() < end, what + ": not within " + seconds + " s");
       Thread.sleep(50);
+    }
+  }
+
+  static int freePort() throws Exception {
+    try (ServerSocket socket = new ServerSocket(0)) {
+      return socket.getLocalPort();
     }
   }
 

@@ -1,5 +1,5 @@
 // segmentio's kafka-go against BROKER: every codec (it has no idempotent producer), readers by partition, a group of three
-// whose members join, leave and die, commit and resume, admin.
+// whose members join, leave and die, commit and resume, offsets in transactions (transactions.go), admin.
 package main
 
 import (
@@ -270,6 +270,7 @@ func main() {
 	tried.AsMember()
 	producers()
 	groups()
+	transactions()
 	administration()
 	gosuite.End()
 }

@@ -1,10 +1,16 @@
-// kafkajs against BROKER: producers and admin, read back with kcat; consumer groups (groups.js).
+// kafkajs against BROKER: producers and admin, read back with kcat; consumer groups (groups.js), transactions
+// (transactions.js).
 'use strict'
 
 const { execFileSync } = require('node:child_process')
 const assert = require('node:assert')
 const { CompressionTypes, ConfigResourceTypes, Kafka, logLevel } = require('kafkajs')
-const { check, end, sleep } = require('../check.cjs')
+const codecs = require('./codecs')
+const { grouped, member } = require('./groups')
+const transactional = require('./transactions')
+const { check, end, sleep } = require('../jssuite/check.cjs')
+const { asMember } = require('../jssuite/groups.cjs')
+const transactions = require('../jssuite/transactions.cjs')
 
 const broker = process.env.BROKER
 const run = `node-${process.pid}`
@@ -16,9 +22,10 @@ function read (topic, format) {
   return out.split('\n').slice(0, -1)
 }
 
+const kafka = new Kafka({ clientId: run, brokers: [broker], logLevel: logLevel.NOTHING, retry: { retries: 8 } })
+const admin = kafka.admin()
+
 async function withKafkajs () {
-  const kafka = new Kafka({ clientId: run, brokers: [broker], logLevel: logLevel.NOTHING, retry: { retries: 5 } })
-  const admin = kafka.admin()
   await admin.connect()
   const create = async (name, numPartitions = 1, configEntries = []) => {
     const topic = `${run}-js-${name}`
@@ -33,11 +40,19 @@ async function withKafkajs () {
     }
     await producer.disconnect()
   }
+  const consume = async (topic, count) => {
+    const consumer = kafka.consumer({ groupId: topic, maxWaitTimeInMs: 200 })
+    const got = []
+    await consumer.connect()
+    await consumer.subscribe({ topics: [topic], fromBeginning: true })
+    await consumer.run({ autoCommit: false, eachMessage: async ({ message }) => got.push(message.value.toString()) })
+    for (let i = 0; i < 200 && got.length < count; i++) await sleep(100)
+    await consumer.disconnect()
+    return got
+  }
   const numbers = n => Array.from({ length: n }, (_, i) => ({ value: String(i) }))
 
-  for (const [name, options] of Object.entries({
-    'acks all': { acks: -1 }, 'acks 1': { acks: 1 }, 'acks 0': { acks: 0 }, gzip: { compression: CompressionTypes.GZIP }
-  })) {
+  for (const [name, options] of Object.entries({ 'acks all': { acks: -1 }, 'acks 1': { acks: 1 }, 'acks 0': { acks: 0 } })) {
     await check(`kafkajs: a producer, ${name}`, async () => {
       const topic = await create(name.replace(' ', '-'))
       await produce(topic, numbers(2000), {}, options)
@@ -45,11 +60,17 @@ async function withKafkajs () {
       assert.deepStrictEqual(read(topic, '%s\n'), numbers(2000).map(m => m.value))
     })
   }
-  await check('kafkajs: an idempotent producer', async () => {
-    const topic = await create('idempotent')
-    await produce(topic, numbers(2000), { idempotent: true, maxInFlightRequests: 1 })
-    assert.strictEqual(read(topic, '%s\n').length, 2000)
-  })
+  await codecs()
+  for (const [codec, compression] of Object.entries(CompressionTypes)) {
+    for (const idempotent of [true, false]) {
+      await check(`kafkajs: codec ${codec}, idempotent ${idempotent}`, async () => {
+        const topic = await create(`${codec}-${idempotent}`)
+        await produce(topic, numbers(2000), idempotent ? { idempotent, maxInFlightRequests: 1 } : {}, { compression })
+        assert.deepStrictEqual(read(topic, '%s\n'), numbers(2000).map(m => m.value))
+        assert.deepStrictEqual(await consume(topic, 2000), numbers(2000).map(m => m.value))
+      })
+    }
+  }
   await check('kafkajs: keys, headers, partitions', async () => {
     const topic = await create('fields', 3)
     await produce(topic, [0, 1, 2].map(i => ({ key: `k${i}`, value: `v${i}`, headers: { h: 'x' }, partition: i })))
@@ -98,12 +119,14 @@ async function withKafkajs () {
     await produce(topic, numbers(1), { allowAutoTopicCreation: true })
     assert.deepStrictEqual(read(topic, '%s\n'), ['0'])
   })
+  await grouped(kafka, run, admin)
+  await transactions(transactional(kafka, create, admin))
   await admin.disconnect()
 }
 
 async function main () {
+  if (await asMember(member(kafka, run, admin))) return
   await withKafkajs()
-  await require('./groups')(run)
   end()
 }
 

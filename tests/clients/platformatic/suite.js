@@ -1,24 +1,16 @@
 // @platformatic/kafka against BROKER: every codec that this Node has with idempotence on and off, a group of three whose
-// members join, leave and die, commit and resume, admin.
+// members join, leave and die, commit and resume, transactions, admin.
 import assert from 'node:assert'
-import { spawn } from 'node:child_process'
-import { createInterface } from 'node:readline'
 import zlib from 'node:zlib'
-import { Admin, Consumer, Producer, stringDeserializers, stringSerializers } from '@platformatic/kafka'
-import { check, end, sleep } from './check.cjs'
+import { Admin, Consumer, FetchIsolationLevels, Producer, stringDeserializers, stringSerializers } from '@platformatic/kafka'
+import { check, end, eventually } from './check.cjs'
+import { asMember, groups } from './groups.cjs'
+import transactions from './transactions.cjs'
 
 const broker = process.env.BROKER
 const run = `platformatic-${process.pid}`
 const TOPIC = 2
 const SET = 0
-
-async function eventually (what, seconds, holds) {
-  const end = Date.now() + seconds * 1000
-  while (!await holds()) {
-    if (Date.now() > end) throw new Error(`${what}: not within ${seconds} s`)
-    await sleep(50)
-  }
-}
 
 const settings = more => ({ clientId: run, bootstrapBrokers: [broker], retries: 5, ...more })
 
@@ -56,55 +48,41 @@ async function produce (topic, partitions, first, count, options = {}) {
   }
 }
 
-class Member {
-  owned = 0
-  count = 0
-  got = new Set()
-
-  hear (line) {
-    const [what, value] = line.split(' ')
-    if (what === 'owns') this.owned = Number(value)
-    if (what === 'got') {
-      this.got.add(value)
-      this.count++
-    }
+// Reads a topic from where the group is, or from its beginning; each message goes to `each`.
+async function consume (topic, groupId, each, options = {}) {
+  const consumer = new Consumer(settings({
+    groupId, deserializers: stringDeserializers, sessionTimeout: 6000, heartbeatInterval: 500, rebalanceTimeout: 10000, ...options
+  }))
+  const stream = await consumer.consume({ topics: [topic], mode: 'committed', fallbackMode: 'earliest', autocommit: false, maxWaitTime: 200 })
+  stream.on('data', each)
+  const leave = async () => {
+    await stream.close()
+    await consumer.close(true)
   }
+  return { consumer, stream, leave }
+}
 
-  static async here (topic, group, say) {
-    const member = new Member()
-    say ??= line => member.hear(line)
-    const consumer = new Consumer(settings({
-      groupId: group, deserializers: stringDeserializers, sessionTimeout: 6000, heartbeatInterval: 500, rebalanceTimeout: 10000
-    }))
-    const own = () => {
-      const mine = (consumer.assignments ?? []).find(a => a.topic === topic)
-      say(`owns ${mine ? mine.partitions.length : 0}`)
-    }
-    consumer.on('consumer:group:join', own)
-    member.stream = await consumer.consume({ topics: [topic], mode: 'committed', fallbackMode: 'earliest', autocommit: false, maxWaitTime: 200 })
-    own()
-    member.stream.on('data', message => {
-      assert.strictEqual(message.key, `k${message.value}`)
-      say(`got ${message.value}`)
-      const commit = { topic, partition: message.partition, offset: message.offset + 1n, leaderEpoch: -1 }
-      // A rebalance may have taken the partition meanwhile: then it is another member's to commit.
-      member.commits = (member.commits ?? Promise.resolve()).then(() => consumer.commit({ offsets: [commit] })).catch(() => {})
-    })
-    member.stream.on('error', error => say(`error ${error.message}`))
-    member.leave = async () => {
-      await member.commits
-      await member.stream.close()
-      await consumer.close(true)
-    }
-    return member
+async function join (topic, group, say) {
+  let commits = Promise.resolve()
+  let consumer
+  const joined = await consume(topic, group, message => {
+    assert.strictEqual(message.key, `k${message.value}`)
+    say(`got ${message.value}`)
+    const commit = { topic, partition: message.partition, offset: message.offset + 1n, leaderEpoch: -1 }
+    // A rebalance may have taken the partition meanwhile: then it is another member's to commit.
+    commits = commits.then(() => consumer.commit({ offsets: [commit] })).catch(() => {})
+  })
+  consumer = joined.consumer
+  const own = () => {
+    const mine = (consumer.assignments ?? []).find(a => a.topic === topic)
+    say(`owns ${mine ? mine.partitions.length : 0}`)
   }
-
-  static apart (topic, group) {
-    const member = new Member()
-    member.process = spawn(process.execPath, ['--no-warnings', process.argv[1], topic, group], { stdio: ['ignore', 'pipe', 'inherit'] })
-    createInterface({ input: member.process.stdout }).on('line', line => member.hear(line))
-    process.on('exit', () => member.process.kill('SIGKILL'))
-    return member
+  consumer.on('consumer:group:join', own)
+  own()
+  joined.stream.on('error', error => say(`error ${error.message}`))
+  return async () => {
+    await commits
+    await joined.leave()
   }
 }
 
@@ -115,46 +93,24 @@ async function producers () {
       await check(`codec ${compression}, idempotent ${idempotent}`, async () => {
         const topic = await create(`${compression}-${idempotent}`, 2)
         await produce(topic, 2, 0, 500, { compression, idempotent })
-        const reader = await Member.here(topic, `${topic}-reader`)
-        await eventually('500 records', 20, () => reader.got.size === 500)
+        const got = new Set()
+        const reader = await consume(topic, `${topic}-reader`, message => got.add(message.value))
+        await eventually('500 records', 20, () => got.size === 500)
         await reader.leave()
       })
     }
   }
 }
 
-async function groups () {
+const member = {
+  create: () => create('group', 6),
+  produce: (topic, first, count) => produce(topic, 6, first, count),
+  join
+}
+
+async function grouped () {
   const group = `${run}-group`
-  const topic = await create('group', 6)
-  const all = (...members) => new Set(members.flatMap(m => [...m.got])).size
-  let first, second, third
-  await check('a group of three shares six partitions', async () => {
-    first = await Member.here(topic, group)
-    second = await Member.here(topic, group)
-    third = Member.apart(topic, group)
-    await eventually('two partitions each', 30, () => [first, second, third].every(m => m.owned === 2))
-    await produce(topic, 6, 0, 300)
-    await eventually('300 records', 20, () => all(first, second, third) === 300)
-  })
-  await check('a member that dies is replaced', async () => {
-    third.process.kill('SIGKILL')
-    await eventually('three partitions each', 30, () => first.owned === 3 && second.owned === 3)
-    await produce(topic, 6, 300, 300)
-    await eventually('600 records', 20, () => all(first, second, third) === 600)
-  })
-  await check('a member that leaves is replaced at once', async () => {
-    await second.leave()
-    await eventually('six partitions', 5, () => first.owned === 6)
-  })
-  await check('a group resumes where it committed', async () => {
-    await first.leave()
-    await produce(topic, 6, 600, 100)
-    const again = await Member.here(topic, group)
-    await eventually('100 records', 20, () => again.count >= 100)
-    await sleep(300)
-    assert.strictEqual(again.count, 100)
-    await again.leave()
-  })
+  await groups(member, group)
   await check('admin: groups and their offsets', () => withAdmin(async admin => {
     assert((await admin.listGroups()).has(group))
     const described = (await admin.describeGroups({ groups: [group] })).get(group)
@@ -199,11 +155,57 @@ async function administration () {
   }))
 }
 
-if (process.argv.length === 4) {
-  await Member.here(process.argv[2], process.argv[3], line => console.log(line))
-} else {
+// Ids of -1 ask for the next epoch of this transactional id, whatever it was.
+const transactionalProducer = transactionalId => new Producer(settings({
+  serializers: stringSerializers, idempotent: true, transactionalId, producerId: -1n, producerEpoch: -1
+}))
+
+const transactional = {
+  create: name => create(`transactions-${name}`, 2),
+  async open (id) {
+    const producer = transactionalProducer(id)
+    let transaction
+    return {
+      begin: async () => { transaction = await producer.beginTransaction() },
+      send: (topic, partition, values) => transaction.send({ messages: values.map(value => ({ topic, partition, value })), acks: -1 }),
+      commit: () => transaction.commit(),
+      abort: () => transaction.abort(),
+      close: () => producer.close()
+    }
+  },
+  async follow (topic, committed, each) {
+    const isolationLevel = FetchIsolationLevels[committed ? 'READ_COMMITTED' : 'READ_UNCOMMITTED']
+    const reader = await consume(topic, `${topic}-${isolationLevel}`, message => each(message.partition, message.value), { isolationLevel })
+    return reader.leave
+  },
+  async move (group, from, to, count, commit) {
+    const messages = []
+    const member = await consume(from, group, message => messages.push(message))
+    await eventually(`${count} records`, 20, () => messages.length >= count)
+    const moved = messages.slice(0, count)
+    const producer = transactionalProducer(group)
+    const transaction = await producer.beginTransaction()
+    await transaction.send({ messages: moved.map(({ value }) => ({ topic: to, partition: 0, value })), acks: -1 })
+    await transaction.addConsumer(member.consumer)
+    await transaction.addOffset(moved.at(-1))
+    await (commit ? transaction.commit() : transaction.abort())
+    await producer.close()
+    await member.leave()
+    return moved.map(({ value }) => value)
+  },
+  committed: (group, topic) => withAdmin(async admin => {
+    const [offsets] = await admin.listConsumerGroupOffsets({ groups: [{ groupId: group, topics: [{ name: topic, partitionIndexes: [0] }] }] })
+    return Number(offsets.topics[0].partitions[0].committedOffset)
+  }),
+  // Of a producer's aborted transactions in one answer it leaves out only the last, whatever the broker.
+  aborts: turn => turn === 4,
+  fenced: error => error.findBy('apiId', 'PRODUCER_FENCED') ?? error.findBy('apiId', 'INVALID_PRODUCER_EPOCH')
+}
+
+if (!await asMember(member)) {
   await producers()
-  await groups()
+  await grouped()
+  await transactions(transactional)
   await administration()
   end()
 }

@@ -1,16 +1,21 @@
 """confluent-kafka, kafka-python and aiokafka against BROKER: producers of every kind, consumers by assignment and in
-groups (`groups.py`), admin."""
+groups (`groups.py`), transactions (`transactions.py`), admin (`administration.py`)."""
 
 import asyncio
 import os
 import sys
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from threading import Lock
 
 BROKER = os.environ["BROKER"]
 RUN = f"py-{os.getpid()}"
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
+IDEMPOTENT = [False, True]
 passed = failed = 0
+counting = Lock()
 
 
 def case(function):
@@ -20,12 +25,15 @@ def case(function):
         result = function()
         if asyncio.iscoroutine(result):
             asyncio.run(asyncio.wait_for(result, 120))
-        passed += 1
-        print(f"  ok: {function.__doc__}", flush=True)
     except Exception:
-        failed += 1
-        print(f"  FAILED: {function.__doc__}", flush=True)
-        traceback.print_exc(limit=4, file=sys.stdout)
+        with counting:
+            failed += 1
+            print(f"  FAILED: {function.__doc__}", flush=True)
+            traceback.print_exc(limit=4, file=sys.stdout)
+    else:
+        with counting:
+            passed += 1
+            print(f"  ok: {function.__doc__}", flush=True)
 
 
 def same(got, expected):
@@ -61,11 +69,12 @@ def make(name, partitions=1, config=None):
     raise AssertionError(f"{topic} did not appear")
 
 
-def send(topic, values, **settings):
+def send(topic, values, partition=-1, **settings):
     errors = []
     producer = Producer({"bootstrap.servers": BROKER, "linger.ms": 5, **settings})
     for value in values:
-        producer.produce(topic, value, on_delivery=lambda error, _: error and errors.append(error))
+        producer.produce(topic, value, partition=partition,
+                         on_delivery=lambda error, _: error and errors.append(error))
         producer.poll(0)
     same(producer.flush(30), 0)
     same(errors, [])
@@ -85,20 +94,20 @@ def read(topic, count, partitions=1):
 
 
 def confluent_codecs():
-    """confluent-kafka: every codec, both ways"""
-    for codec in CODECS:
-        topic = make(f"confluent-{codec}")
+    """confluent-kafka: every codec, idempotent and not, both ways"""
+    for codec, idempotent in product(CODECS, IDEMPOTENT):
+        topic = make(f"confluent-{codec}-{idempotent}")
         values = [f"{codec} {i}".encode() for i in range(2000)]
-        send(topic, values, **{"compression.type": codec})
+        send(topic, values, **{"compression.type": codec, "enable.idempotence": idempotent})
         same([m.value() for m in read(topic, 2000)], values)
 
 
 def confluent_acks():
-    """confluent-kafka: acks 0, 1, all and idempotence"""
-    for settings in [{"acks": 0}, {"acks": 1}, {"acks": "all"}, {"enable.idempotence": True}]:
-        topic = make("confluent-" + "-".join(map(str, list(settings.items())[0])))
+    """confluent-kafka: acks 0, 1, all"""
+    for acks in [0, 1, "all"]:
+        topic = make(f"confluent-acks-{acks}")
         values = [str(i).encode() for i in range(3000)]
-        send(topic, values, **settings)
+        send(topic, values, acks=acks)
         same([m.value() for m in read(topic, 3000)], values)
 
 
@@ -215,10 +224,10 @@ from kafka.structs import TopicPartition as KTopicPartition  # noqa: E402
 
 
 def kafka_python_codecs():
-    """kafka-python: every codec, both ways"""
-    for codec in CODECS:
-        topic = make(f"kafka-python-{codec}")
-        producer = kafka.KafkaProducer(bootstrap_servers=BROKER, linger_ms=5,
+    """kafka-python: every codec, idempotent and not, both ways"""
+    for codec, idempotent in product(CODECS, IDEMPOTENT):
+        topic = make(f"kafka-python-{codec}-{idempotent}")
+        producer = kafka.KafkaProducer(bootstrap_servers=BROKER, linger_ms=5, enable_idempotence=idempotent,
                                        compression_type=None if codec == "none" else codec)
         values = [f"{codec} {i}".encode() for i in range(1000)]
         for value in values:
@@ -243,12 +252,10 @@ def kafka_python_codecs():
 
 
 def kafka_python_acks():
-    """kafka-python: acks 0, 1, all and idempotence"""
-    for i, settings in enumerate([{"acks": 0}, {"acks": 1}, {"acks": "all"}, {"enable_idempotence": True}]):
-        if settings != {"enable_idempotence": True}:
-            settings["enable_idempotence"] = False
-        topic = make(f"kafka-python-acks-{i}")
-        producer = kafka.KafkaProducer(bootstrap_servers=BROKER, **settings)
+    """kafka-python: acks 0, 1, all"""
+    for acks in [0, 1, "all"]:
+        topic = make(f"kafka-python-acks-{acks}")
+        producer = kafka.KafkaProducer(bootstrap_servers=BROKER, acks=acks, enable_idempotence=False)
         for n in range(500):
             producer.send(topic, str(n).encode())
         producer.flush(30)
@@ -298,17 +305,17 @@ async def aiokafka_round_trip(topic, values, **settings):
 
 
 async def aiokafka_codecs():
-    """aiokafka: every codec, both ways"""
-    for codec in CODECS:
+    """aiokafka: every codec, idempotent and not, both ways"""
+    for codec, idempotent in product(CODECS, IDEMPOTENT):
         values = [f"{codec} {i}".encode() for i in range(500)]
-        await aiokafka_round_trip(make(f"aiokafka-{codec}"), values,
+        await aiokafka_round_trip(make(f"aiokafka-{codec}-{idempotent}"), values, enable_idempotence=idempotent,
                                   compression_type=None if codec == "none" else codec)
 
 
-async def aiokafka_idempotent():
-    """aiokafka: an idempotent producer"""
-    values = [str(i).encode() for i in range(1000)]
-    await aiokafka_round_trip(make("aiokafka-idempotent"), values, enable_idempotence=True)
+async def aiokafka_acks():
+    """aiokafka: acks 0, 1, all"""
+    for acks in [0, 1, "all"]:
+        await aiokafka_round_trip(make(f"aiokafka-acks-{acks}"), [str(i).encode() for i in range(500)], acks=acks)
 
 
 async def aiokafka_long_poll():
@@ -333,11 +340,24 @@ async def aiokafka_long_poll():
         await consumer.stop()
 
 
+import administration  # noqa: E402
 import groups  # noqa: E402
+import transactions  # noqa: E402
 
-for check in [confluent_codecs, confluent_acks, confluent_fields, confluent_offsets, confluent_admin,
-              confluent_refusals, confluent_bulk, kafka_python_codecs, kafka_python_acks, kafka_python_times,
-              aiokafka_codecs, aiokafka_idempotent, aiokafka_long_poll, *groups.cases(sys.modules[__name__])]:
+own = sys.modules[__name__]
+
+
+def chosen(cases):
+    """The cases that PYTHON_CHECKS, a part of what they say, leaves."""
+    return [check for check in cases if os.environ.get("PYTHON_CHECKS", "") in check.__doc__]
+
+
+for check in chosen([confluent_codecs, confluent_acks, confluent_fields, confluent_offsets, confluent_admin,
+                     confluent_refusals, confluent_bulk, kafka_python_codecs, kafka_python_acks, kafka_python_times,
+                     aiokafka_codecs, aiokafka_acks, aiokafka_long_poll, *administration.cases(own)]):
     case(check)
+# Groups mostly wait for sessions to end, and brokers for producers.
+with ThreadPoolExecutor(3) as pool:
+    list(pool.map(case, chosen([*groups.cases(own), *transactions.cases(own)])))
 print(f"{passed} passed, {failed} failed")
 sys.exit(failed > 0)

@@ -1,5 +1,5 @@
 // sarama against BROKER: every codec with idempotence on and off, consumers by partition, a group of three whose members
-// join, leave and die, commit and resume, admin.
+// join, leave and die, commit and resume, transactions (transactions.go), admin.
 package main
 
 import (
@@ -326,6 +326,7 @@ func main() {
 	tried.AsMember()
 	producers()
 	groups()
+	transactions()
 	administration()
 	gosuite.End()
 }

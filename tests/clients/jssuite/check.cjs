@@ -6,6 +6,14 @@ let failed = 0
 
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms))
 
+async function eventually (what, seconds, holds) {
+  const end = Date.now() + seconds * 1000
+  while (!await holds()) {
+    if (Date.now() > end) throw new Error(`${what}: not within ${seconds} s`)
+    await sleep(50)
+  }
+}
+
 // Runs one case within a minute and counts it.
 async function check (what, body) {
   let timer
@@ -29,4 +37,4 @@ function end () {
   process.exit(failed > 0 ? 1 : 0)
 }
 
-module.exports = { check, end, sleep }
+module.exports = { check, end, eventually, sleep }
