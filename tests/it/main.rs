@@ -9,6 +9,7 @@ mod cli;
 mod clients;
 mod compaction;
 mod crash;
+mod endurance;
 mod fetch;
 mod group_speed;
 mod groups;
