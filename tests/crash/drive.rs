@@ -134,6 +134,7 @@ pub async fn run(
         }
     }
     done?;
+    drive.observe();
     if drive.random.chance(40) {
         for store in drive.opened.stores.clone() {
             let replicas = drive.replicas.clone();
