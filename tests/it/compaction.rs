@@ -12,7 +12,7 @@ use kafka_wire::{
     FindCoordinatorRequest, IncrementalAlterConfigsRequest, OffsetCommitRequest, OffsetFetchRequest,
 };
 
-use crate::support::broker::{http_get, needs_own_broker};
+use crate::support::broker::{metric_total, needs_own_broker};
 use crate::support::wire::decode_reply;
 use crate::support::{Broker, Options, Wire, eventually, msg};
 use crate::transactions::Pipeline;
@@ -147,7 +147,5 @@ fn coordinators_load_from_logs_that_are_being_compacted_whenever_they_are_killed
 }
 
 pub fn removed_records(admin: SocketAddr) -> std::io::Result<u64> {
-    let (_, text) = http_get(admin, "/metrics")?;
-    let lines = text.lines().filter(|l| l.starts_with("weir_compaction_removed_records_total"));
-    Ok(lines.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64)
+    Ok(metric_total(admin, "weir_compaction_removed_records_total")? as u64)
 }
