@@ -30,11 +30,15 @@ pub struct File {
     fd: Rc<OwnedFd>,
     driver: Rc<Driver>,
     track: Option<Rc<Track>>,
+    #[cfg(test)]
+    path: Rc<Path>,
 }
 
 impl File {
     pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> io::Result<Self> {
         let path = path.as_ref();
+        #[cfg(test)]
+        super::fault::check(path, super::fault::Op::Open)?;
         let file = std::fs::OpenOptions::new()
             .read(true)
             .write(options.write)
@@ -44,7 +48,28 @@ impl File {
             .mode(0o644)
             .open(path)?;
         let track = Track::open(path, options.create, options.truncate).map(Rc::new);
-        Ok(Self { fd: Rc::new(file.into()), driver: Driver::current(), track })
+        Ok(Self {
+            fd: Rc::new(file.into()),
+            driver: Driver::current(),
+            track,
+            #[cfg(test)]
+            path: path.into(),
+        })
+    }
+
+    /// How much of `len` bytes an operation may do, after whatever stands in its way.
+    #[cfg(test)]
+    async fn faulted(&self, op: super::fault::Op, len: usize) -> io::Result<usize> {
+        use super::fault::{Fault, of};
+        match of(&self.path, op) {
+            None => Ok(len),
+            Some(Fault::Error(number)) => Err(io::Error::from_raw_os_error(number)),
+            Some(Fault::Short(most)) => Ok(len.min(most)),
+            Some(Fault::Slow(time)) => {
+                super::sleep(time).await;
+                Ok(len)
+            }
+        }
     }
 
     /// Notes a write as begun; what it returns is for [`Self::note_done`].
@@ -88,6 +113,10 @@ impl File {
         mut buf: AlignedBuf,
         range: Range<usize>,
     ) -> (io::Result<usize>, AlignedBuf) {
+        #[cfg(test)]
+        if let Err(e) = self.faulted(super::fault::Op::Read, range.len()).await {
+            return (Err(e), buf);
+        }
         // SAFETY: the range is within the capacity; the buffer is held by the operation until its completion.
         let ptr = unsafe { buf.as_mut_ptr().add(range.start) };
         let op = self.driver.submit_file(self.fd.clone(), Held::Buffer(buf), |fd| {
@@ -114,7 +143,13 @@ impl File {
         mut done: usize,
     ) -> (io::Result<()>, AlignedBuf) {
         while done < buf.len() {
-            let (ptr, len) = (buf.as_slice()[done..].as_ptr(), clamp(buf.len() - done));
+            let len = buf.len() - done;
+            #[cfg(test)]
+            let len = match self.faulted(super::fault::Op::Write, len).await {
+                Ok(len) => len,
+                Err(e) => return (Err(e), buf),
+            };
+            let (ptr, len) = (buf.as_slice()[done..].as_ptr(), clamp(len));
             let op = self.driver.submit_file(self.fd.clone(), Held::Buffer(buf), |fd| {
                 opcode::Write::new(fd, ptr, len).offset(pos + done as u64).build()
             });
@@ -135,8 +170,14 @@ impl File {
         let (ptr, len) = (buf.as_ptr(), buf.len());
         let noted = self.note_write(pos, &buf);
         let synced = self.track.as_ref().map(|track| track.sync(noted));
+        let most = len;
+        #[cfg(test)]
+        let most = match self.faulted(super::fault::Op::Write, most).await {
+            Ok(most) => most,
+            Err(e) => return (Err(e), buf),
+        };
         let op = self.driver.submit_file(self.fd.clone(), Held::Buffer(buf), |fd| {
-            opcode::Write::new(fd, ptr, clamp(len)).offset(pos).rw_flags(libc::RWF_DSYNC).build()
+            opcode::Write::new(fd, ptr, clamp(most)).offset(pos).rw_flags(libc::RWF_DSYNC).build()
         });
         let (result, held) = op.await;
         let buf = held.buffer();
@@ -162,6 +203,8 @@ impl File {
     }
 
     pub async fn fdatasync(&self) -> io::Result<()> {
+        #[cfg(test)]
+        self.faulted(super::fault::Op::Sync, 0).await?;
         let noted = self.track.as_ref().map(|track| track.sync(None));
         let op = self.driver.submit_file(self.fd.clone(), Held::Nothing, |fd| {
             opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build()
@@ -186,6 +229,8 @@ impl File {
 
     /// Reserves disk space for the first `len` bytes and makes the file at least that long.
     pub fn allocate(&self, len: u64) -> io::Result<()> {
+        #[cfg(test)]
+        super::fault::check(&self.path, super::fault::Op::Allocate)?;
         // SAFETY: a plain system call on an owned descriptor.
         match unsafe { libc::fallocate(self.fd.as_raw_fd(), 0, 0, len as i64) } {
             0 => {

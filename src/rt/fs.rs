@@ -161,6 +161,8 @@ pub fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
 
 /// Makes a file of `len` bytes whose space is reserved.
 pub fn allocate(path: impl AsRef<Path>, len: u64) -> io::Result<()> {
+    #[cfg(test)]
+    super::fault::check(path.as_ref(), super::fault::Op::Allocate)?;
     let file = fs::File::create(path)?;
     // SAFETY: a plain system call on an open descriptor.
     match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len as i64) } {
@@ -204,6 +206,8 @@ impl std::fmt::Debug for BlockingFile {
 impl BlockingFile {
     /// Makes a new file, or empties the one there is; open for reading and writing.
     pub fn create(path: &Path) -> io::Result<Self> {
+        #[cfg(test)]
+        super::fault::check(path, super::fault::Op::Open)?;
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
         Ok(Self { file, track: Track::open(path, true, true) })
     }

@@ -7,6 +7,8 @@
 mod aligned;
 mod doorbell;
 mod driver;
+#[cfg(test)]
+pub mod fault;
 mod file;
 pub mod fs;
 mod helper;

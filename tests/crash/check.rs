@@ -13,6 +13,7 @@ use weir::shard::serve::recovered_producers;
 use weir::wire::batch::BatchHeader;
 use weir::wire::control;
 
+use crate::compacted::Found;
 use crate::world::{Entry, Metadata, Partition, World};
 
 /// A data directory that was opened.
@@ -85,16 +86,23 @@ pub async fn check(opened: &Opened, world: &World, t: usize) -> Result<BTreeMap<
         if let Some(why) = recovered.and_then(|r| r.repair.clone()) {
             return Err(format!("{id} is marked for repair: {why}"));
         }
-        check_log(log, partition, t).await.map_err(|e| format!("{id}: {e}"))?;
+        let is_compacted = image.topic_by_id(id.topic).is_some_and(|t| t.config.cleanup_policy.compact);
+        let found = check_log(log, partition, t, is_compacted).await.map_err(|e| format!("{id}: {e}"))?;
         let producers = recovered.map(recovered_producers).unwrap_or_default();
         check_producers(log, partition, &producers, t).map_err(|e| format!("{id}: {e}"))?;
-        check_transactions(log, partition, producers, t).map_err(|e| format!("{id}: {e}"))?;
+        check_transactions(log, partition, producers, t, found).map_err(|e| format!("{id}: {e}"))?;
         ends.insert(*id, log.end_offset());
     }
     Ok(ends)
 }
 
-async fn check_log(log: &PartitionLog, partition: &Partition, t: usize) -> Result<(), String> {
+/// Reads the log from its start to its end; what was found, if it is compacted.
+async fn check_log(
+    log: &PartitionLog,
+    partition: &Partition,
+    t: usize,
+    is_compacted: bool,
+) -> Result<Option<Found>, String> {
     let (start, end) = (log.start_offset(), log.end_offset());
     let (low, high) = partition.start_bounds(t);
     if !(low..=high).contains(&start) {
@@ -110,6 +118,7 @@ async fn check_log(log: &PartitionLog, partition: &Partition, t: usize) -> Resul
         _ => start,
     };
     let mut from = start;
+    let mut found = is_compacted.then(Found::default);
     let mut epochs: Vec<(i32, i64)> = Vec::new();
     while at < end {
         let slices = log.read(from, end, 1 << 20, true).await.map_err(|e| format!("reading {from}: {e}"))?;
@@ -122,16 +131,22 @@ async fn check_log(log: &PartitionLog, partition: &Partition, t: usize) -> Resul
                 if header.size() > slice.len() {
                     return Err(format!("the batch at {at} is cut short"));
                 }
-                if epochs.last().is_none_or(|(epoch, _)| *epoch < header.leader_epoch) {
-                    epochs.push((header.leader_epoch, at));
-                }
-                at = same(allowed.get(&at).copied(), at, &slice.split_to(header.size()))?;
+                let batch = slice.split_to(header.size());
+                at = match &mut found {
+                    Some(found) => found.take(&allowed, at, batch)?,
+                    None => same(allowed.get(&at).copied(), at, &batch)?,
+                };
             }
         }
         from = at;
     }
     if at != end {
         return Err(format!("the last batch ends at {at}, the log at {end}"));
+    }
+    for (base, entry) in allowed.range(..end).filter(|(_, entry)| entry.header.next_offset() > start) {
+        if epochs.last().is_none_or(|(epoch, _)| *epoch < entry.header.leader_epoch) {
+            epochs.push((entry.header.leader_epoch, *base));
+        }
     }
     for (i, (epoch, _)) in epochs.iter().enumerate() {
         let expected = (*epoch, epochs.get(i + 1).map_or(end, |(_, begins)| *begins));
@@ -140,7 +155,10 @@ async fn check_log(log: &PartitionLog, partition: &Partition, t: usize) -> Resul
             return Err(format!("leader epoch {epoch} ends at {found:?}, not {expected:?}"));
         }
     }
-    Ok(())
+    if let Some(found) = &found {
+        found.judge(&allowed, start, end)?;
+    }
+    Ok(found)
 }
 
 /// Open transactions are still open, and what was aborted is known, from the first batch on that the log has.
@@ -149,6 +167,7 @@ fn check_transactions(
     partition: &Partition,
     mut producers: Producers,
     t: usize,
+    compacted: Option<Found>,
 ) -> Result<(), String> {
     let (start, end) = (log.start_offset(), log.end_offset());
     let (mut open, mut aborted) = (BTreeMap::new(), Vec::new());
@@ -182,6 +201,9 @@ fn check_transactions(
         ));
     }
     let found: Vec<Aborted> = transactions.aborted().copied().collect();
+    if let Some(compacted) = compacted {
+        return compacted.judge_aborted(&aborted, &found, start);
+    }
     match found == aborted {
         true => Ok(()),
         false => Err(format!("aborted are {aborted:?}\n  and not {found:?}")),

@@ -1,10 +1,11 @@
 //! The workload of a recording: a start, then appends by idempotent and transactional producers, topics that come, change and go,
-//! DeleteRecords, with flushing, rolling, checkpoints, journal reuse and retention going on beside; a close, or not.
+//! DeleteRecords, with flushing, rolling, checkpoints, journal reuse, retention and compaction going on beside; a close, or not.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -13,7 +14,8 @@ use weir::cluster::{
     ConfigChange, ConfigOp, ConfigResource, ControlReply, ControlRequest, NewPartitions, NewTopic, Topic,
     TopicRef,
 };
-use weir::log::{LogSettings, Lsn};
+use weir::log::compact::{Policy, Work};
+use weir::log::{LogError, LogSettings, Lsn, ShardLog};
 use weir::model::{PartitionId, shard_of};
 use weir::partition::Replica;
 use weir::partition::replica::{Appended, EndOfTxn};
@@ -63,6 +65,9 @@ impl Scale {
     }
 }
 
+/// What compaction did, all runs together: records read, records kept, segments replaced.
+pub static COMPACTED: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
 type Replicas = Rc<RefCell<BTreeMap<PartitionId, Rc<Replica>>>>;
 
 struct Drive<'a> {
@@ -109,10 +114,27 @@ pub async fn run(
         let state = move |id| replicas.borrow().get(&id).and_then(|r| r.producer_snapshot());
         rt::spawn(async move { store.maintain(state).await });
     }
+    let closing = Rc::new(Cell::new(false));
+    let compacting: Vec<_> = drive
+        .opened
+        .stores
+        .iter()
+        .map(|store| rt::spawn(compact(store.clone(), drive.replicas.clone(), closing.clone())))
+        .collect();
     for _ in 0..drive.scale.steps {
         drive.step().await?;
         drive.observe();
     }
+    // Some runs end while a pass is under way.
+    closing.set(drive.random.chance(70));
+    let mut done = Ok(());
+    for task in compacting {
+        if closing.get() {
+            done = done.and(task.await);
+        }
+    }
+    done?;
+    drive.observe();
     if drive.random.chance(40) {
         for store in drive.opened.stores.clone() {
             let replicas = drive.replicas.clone();
@@ -124,6 +146,53 @@ pub async fn run(
         drive.observe();
     }
     Ok(())
+}
+
+/// What a shard does to compact its partitions, more eagerly.
+async fn compact(store: Rc<ShardLog>, replicas: Replicas, closing: Rc<Cell<bool>>) -> Result<(), String> {
+    while !closing.get() {
+        rt::sleep(Duration::from_millis(2)).await;
+        let of_shard: Vec<Rc<Replica>> = replicas.borrow().values().cloned().collect();
+        let mut found = Vec::new();
+        for replica in of_shard.into_iter().filter(|replica| store.get(replica.id).is_some()) {
+            let policy = Policy::from(&*replica.config());
+            let limit = replica.last_stable_offset();
+            if policy.compact && replica.log.write_what_rolls().await.is_ok() {
+                let candidate = replica.log.compaction_candidate(limit, &policy, rt::unix_ms()).await;
+                found.extend(candidate.map(|candidate| (replica, candidate, policy)));
+            }
+        }
+        if found.is_empty() || checkpoint(&store, &replicas).await.is_err() {
+            continue;
+        }
+        for (replica, candidate, policy) in found {
+            // A small map, so that a pass is at times not enough.
+            let work = Work { map_bytes: 4 << 10, activity: &|| 0, stop: &|| closing.get() };
+            match replica.log.compact(candidate, replica.compaction_bounds(), &policy, &work).await {
+                Ok(passed) => {
+                    replica.forget_aborted(&passed.outlived);
+                    let did = [passed.records_read, passed.records_kept, passed.segments_replaced];
+                    COMPACTED.iter().zip(did).for_each(|(sum, n)| {
+                        sum.fetch_add(n, Ordering::Relaxed);
+                    });
+                }
+                Err(LogError::Corrupt { .. }) => {
+                    return Err(format!(
+                        "{} cannot be compacted: {:?}",
+                        replica.id,
+                        replica.log.compaction_failed()
+                    ));
+                }
+                Err(_) => {}
+            }
+        }
+        let _ = checkpoint(&store, &replicas).await;
+    }
+    Ok(())
+}
+
+async fn checkpoint(store: &ShardLog, replicas: &Replicas) -> Result<(), LogError> {
+    store.checkpoint(|id| replicas.borrow().get(&id).and_then(|r| r.producer_snapshot())).await
 }
 
 impl Drive<'_> {
@@ -150,10 +219,36 @@ impl Drive<'_> {
                 replica.set_producers(recovered_producers(recovered));
             }
             self.replicas.borrow_mut().insert(id, Rc::new(replica));
+            self.take_over(id);
         }
         let state = Metadata::of(&image, &self.world.ever);
         self.world.metadata.push(MetadataState { begun: 0, done: now, state });
         self.observe();
+    }
+
+    /// Goes on with the transactions that an earlier run left open: nothing past them would be compacted ever again.
+    fn take_over(&mut self, id: PartitionId) {
+        let mut open: BTreeMap<i64, i32> = BTreeMap::new();
+        for entry in self.world.partitions[&id].entries.iter().filter(|entry| entry.dropped == NEVER) {
+            let producer = entry.header.producer_id;
+            if entry.header.is_control() {
+                open.remove(&producer);
+            } else if entry.header.is_transactional() {
+                open.insert(producer, entry.header.last_sequence() + 1);
+            }
+        }
+        if open.is_empty() {
+            return;
+        }
+        let mut left = open.into_iter().map(|(producer, next)| (producer, next, true));
+        let world = &mut *self.world;
+        let slots = [(); 3].map(|()| {
+            left.next().unwrap_or_else(|| {
+                world.next_producer += 1;
+                (world.next_producer, 0, false)
+            })
+        });
+        self.transactional.insert(id, slots);
     }
 
     /// Notes which log starts can be seen and which appends were acknowledged.
@@ -169,6 +264,7 @@ impl Drive<'_> {
             !durable
         });
         for (id, replica) in &*self.replicas.borrow() {
+            replica.on_durable(stores[shard_of(*id, stores.len())].journal().durable());
             let partition = partitions.entry(*id).or_default();
             let start = replica.log.start_offset();
             match partition.starts.last_mut() {
@@ -183,7 +279,9 @@ impl Drive<'_> {
         if ids.len() < 2 {
             return self.create_topic();
         }
-        let id = ids[self.random.below(ids.len())];
+        // Half of what happens is about one partition, so that its log gets somewhere.
+        let of = if self.random.chance(50) { ids.len() } else { 1 };
+        let id = ids[self.random.below(of)];
         match self.random.below(100) {
             0..=1 => self.create_topic(),
             2 => self.delete_topic(id).await,
@@ -261,7 +359,7 @@ impl Drive<'_> {
             })
         });
         let (producer, sequence, open) = producers[slot];
-        let ends = open && self.random.chance(40);
+        let ends = open && self.random.chance(60);
         let marker = EndMarker { commit: self.random.chance(50), coordinator_epoch: 0 };
         let count = 1 + self.random.below(3) as i32;
         let now = rt::unix_ms();
@@ -353,14 +451,20 @@ impl Drive<'_> {
 
     fn create_topic(&mut self) -> Result<(), String> {
         let name = TOPICS[self.random.below(TOPICS.len())];
+        let policy = ["delete", "compact", "compact", "compact,delete"][self.random.below(4)];
+        let least = if policy == "delete" { 20 } else { 5 };
         let configs = [
-            ("internal.segment.bytes", (20 + self.random.below(30)) * 1024 * self.unit()),
+            ("internal.segment.bytes", (least + self.random.below(30)) * 1024 * self.unit()),
             ("retention.bytes", (40 + self.random.below(400)) * 1024 * self.unit()),
             ("file.delete.delay.ms", self.random.below(6)),
+            ("delete.retention.ms", self.random.below(2) * 20),
         ];
-        let configs = configs.iter().map(|(name, value)| ((*name).to_owned(), Some(value.to_string())));
+        let policies = [("cleanup.policy", policy), ("min.cleanable.dirty.ratio", "0.01")];
+        let configs = configs.map(|(name, value)| (name.to_owned(), Some(value.to_string())));
+        let policies = policies.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
         let partitions = 1 + self.random.below(3) as i32;
-        let topic = NewTopic { partitions, configs: configs.collect(), ..NewTopic::named(name) };
+        let configs = configs.into_iter().chain(policies).collect();
+        let topic = NewTopic { partitions, configs, ..NewTopic::named(name) };
         self.commit(ControlRequest::CreateTopics { topics: vec![topic], validate_only: false });
         self.take_up();
         Ok(())
@@ -461,7 +565,7 @@ pub fn batch(producer: i64, sequence: i32, count: i32, size: usize, random: &mut
             timestamp_delta: 0,
             offset_delta,
             key: Some(format!("key {}", seed % 16).into_bytes().into()),
-            value: Some(value.into()),
+            value: (seed >> 32 & 7 != 0).then(|| value.into()),
             headers: Vec::new(),
         }
     };

@@ -109,9 +109,10 @@ fn record(
 /// Draws the moments and what each cut leaves; in the order of the moments.
 fn plan_cuts(base: &Image, events: &[Event], random: &mut Random, count: usize, shards: usize) -> Vec<Cut> {
     let mut moments: Vec<usize> = (0..count)
-        .map(|_| match random.below(3) {
+        .map(|_| match random.below(6) {
             // Half of what can go wrong goes wrong around a sync.
-            0 => near_a_sync(events, random),
+            0..=1 => near_a_sync(events, random),
+            2 => near_a_replacement(events, random),
             _ => random.below(events.len() + 1),
         })
         .collect();
@@ -134,6 +135,21 @@ fn near_a_sync(events: &[Event], random: &mut Random) -> usize {
     let is_sync = |e: &Event| matches!(e, Event::Sync { .. } | Event::SyncDir { .. } | Event::Rename { .. });
     let at = events[from..].iter().position(is_sync).map_or(events.len(), |i| from + i);
     (at + random.below(4)).min(events.len())
+}
+
+/// About where compaction puts a segment in the place of others, if it does.
+fn near_a_replacement(events: &[Event], random: &mut Random) -> usize {
+    let is_swap = |e: &Event| match e {
+        Event::Rename { to: path, .. } | Event::Remove { path } => {
+            path.extension().is_some_and(|e| e == "swap")
+        }
+        _ => false,
+    };
+    let places: Vec<usize> = (0..events.len()).filter(|i| is_swap(&events[*i])).collect();
+    match places.is_empty() {
+        true => random.below(events.len() + 1),
+        false => (places[random.below(places.len())] + random.below(12)).saturating_sub(4).min(events.len()),
+    }
 }
 
 type Failure = Option<(Cut, Image, String)>;

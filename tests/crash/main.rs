@@ -8,6 +8,7 @@
 //! ```
 
 mod check;
+mod compacted;
 mod damage;
 mod disk;
 mod drive;
@@ -28,7 +29,7 @@ fn number(name: &str) -> Option<u64> {
 /// Every eighth chain has segments that are large enough for index files.
 fn plan(seed: u64, images_a_run: usize) -> Plan {
     let large = seed % 8 == 7;
-    let steps = if large { 60 } else { 160 };
+    let steps = if large { 60 } else { 240 };
     Plan { seed, runs: 6, images_a_run, scale: Scale { steps, large } }
 }
 
@@ -56,6 +57,9 @@ fn images_of_power_cuts_have_all_that_was_acknowledged() {
             });
         }
     });
+    let [read, kept, replaced] = drive::COMPACTED.each_ref().map(|sum| sum.load(Ordering::Relaxed));
+    println!("compaction kept {kept} of {read} records and replaced {replaced} segments");
+    assert!(kept < read && replaced > 0, "compaction was going on");
 }
 
 /// A sample of the sectors of every kind of file, or all of them.

@@ -12,7 +12,7 @@ use kafka_wire::{
     FindCoordinatorRequest, IncrementalAlterConfigsRequest, OffsetCommitRequest, OffsetFetchRequest,
 };
 
-use crate::support::broker::{http_get, needs_own_broker};
+use crate::support::broker::{metric_total, needs_own_broker};
 use crate::support::wire::decode_reply;
 use crate::support::{Broker, Options, Wire, eventually, msg};
 use crate::transactions::Pipeline;
@@ -128,13 +128,13 @@ fn coordinators_load_from_logs_that_are_being_compacted_whenever_they_are_killed
         let mut removed = 0;
         for kill in 0..kills {
             std::thread::sleep(Duration::from_millis(600 + kill * 370 % 900));
-            removed += removed_records(broker.admin);
+            removed += removed_records(broker.admin).expect("metrics");
             broker.kill();
             broker.restart();
             check(false);
         }
         pipeline.finish(&worker);
-        removed += removed_records(broker.admin);
+        removed += removed_records(broker.admin).expect("metrics");
         println!("{removed} records compacted away");
         assert!(removed > 100, "{removed} records were compacted away");
     });
@@ -146,8 +146,6 @@ fn coordinators_load_from_logs_that_are_being_compacted_whenever_they_are_killed
     broker.assert_healthy();
 }
 
-fn removed_records(admin: SocketAddr) -> u64 {
-    let (_, text) = http_get(admin, "/metrics").expect("metrics");
-    let lines = text.lines().filter(|l| l.starts_with("weir_compaction_removed_records_total"));
-    lines.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+pub fn removed_records(admin: SocketAddr) -> std::io::Result<u64> {
+    Ok(metric_total(admin, "weir_compaction_removed_records_total")? as u64)
 }

@@ -28,7 +28,7 @@ const PARTITIONS: i32 = 6;
 /// Requests of one raw producer in flight: as many batches as a broker remembers of a producer.
 const WINDOW: usize = 5;
 /// Answers after which a client tries again.
-const RETRIABLE: &[i16] = &[code::UNKNOWN_TOPIC_OR_PARTITION, code::LEADER_NOT_AVAILABLE, 6, 7, 19, 20];
+pub const RETRIABLE: &[i16] = &[code::UNKNOWN_TOPIC_OR_PARTITION, code::LEADER_NOT_AVAILABLE, 6, 7, 19, 20];
 
 /// What was acknowledged.
 #[derive(Default)]

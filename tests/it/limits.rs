@@ -11,7 +11,7 @@ use crate::support::broker::{needs_own_broker, run, weir};
 use crate::support::calls::{Topic, create, list_offset, produce_at, read_from};
 use crate::support::{Broker, Options, Wire, eventually};
 
-const STORAGE_ERROR: i16 = 56;
+pub const STORAGE_ERROR: i16 = 56;
 
 fn open_files(broker: &Broker) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", broker.pid())).expect("a live process").count()
@@ -52,12 +52,12 @@ fn many_partitions_are_written_and_read_with_few_descriptors() {
 }
 
 /// A small file system of its own, mounted from a file; `None`, loudly, where this process may not mount.
-struct SmallDisk {
+pub struct SmallDisk {
     root: tempfile::TempDir,
 }
 
 impl SmallDisk {
-    fn new(mib: u64) -> Option<Self> {
+    pub fn new(mib: u64) -> Option<Self> {
         let root = tempfile::Builder::new().prefix("weir-disk-").tempdir().expect("a temporary directory");
         let (image, mount) = (root.path().join("image"), root.path().join("mount"));
         std::fs::create_dir(&mount).expect("a mount point");
@@ -76,11 +76,11 @@ impl SmallDisk {
         Some(Self { root })
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.root.path().join("mount")
     }
 
-    fn free_mib(&self) -> u64 {
+    pub fn free_mib(&self) -> u64 {
         let out = Command::new("df").args(["-k", "--output=avail"]).arg(self.path()).output().expect("df");
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         text.split_whitespace().last().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") >> 10
@@ -93,7 +93,7 @@ impl Drop for SmallDisk {
     }
 }
 
-fn small_broker(disk: &SmallDisk) -> Broker {
+pub fn small_broker(disk: &SmallDisk) -> Broker {
     let args = [
         "--journal-file-size",
         "4MiB",
@@ -110,7 +110,7 @@ fn small_broker(disk: &SmallDisk) -> Broker {
 }
 
 /// Produces until the broker refuses; how many were acknowledged, all of them in order.
-fn fill(broker: &Broker, topic: &Topic, from: usize) -> usize {
+pub fn fill(broker: &Broker, topic: &Topic, from: usize) -> usize {
     let mut wire = Wire::connect(broker.kafka);
     for i in from.. {
         let reply = produce_at(&mut wire, 9, topic, 0, -1, encoded([value(i)]));
@@ -152,7 +152,7 @@ fn fill_or_wait(broker: &Broker, topic: &Topic, from: usize) -> (usize, Option<R
     unreachable!()
 }
 
-fn value(i: usize) -> String {
+pub fn value(i: usize) -> String {
     format!("{i} {}", "d".repeat(100_000))
 }
 
@@ -166,7 +166,7 @@ fn check_all(broker: &Broker, topic: &Topic, count: usize) {
     }
 }
 
-fn resumes(broker: &Broker, topic: &Topic, count: usize) {
+pub fn resumes(broker: &Broker, topic: &Topic, count: usize) {
     eventually("producing resumes", Duration::from_secs(20), || {
         let mut wire = Wire::connect(broker.kafka);
         let reply = produce_at(&mut wire, 9, topic, 0, -1, encoded([value(count)]));
@@ -175,7 +175,7 @@ fn resumes(broker: &Broker, topic: &Topic, count: usize) {
     });
 }
 
-fn delete_topic(broker: &Broker, topic: &Topic) {
+pub fn delete_topic(broker: &Broker, topic: &Topic) {
     let mut command = weir();
     command.args(["topic", "delete", &topic.name, "--broker", &broker.kafka.to_string()]);
     let out = run(&mut command);
@@ -273,7 +273,7 @@ fn a_disk_that_others_fill_loses_nothing() {
     assert_eq!(broker.stop().code(), Some(0), "{}", broker.log());
 }
 
-fn take_everything(path: &Path) {
+pub fn take_everything(path: &Path) {
     use std::io::Write;
     let mut file = std::fs::File::create(path).expect("a filler");
     let zeros = vec![0; 1 << 20];

@@ -107,7 +107,7 @@ pub struct State {
 impl State {
     /// After a start that found these groups replaced past the checkpoint.
     pub fn recovered(settled: replace::Settled) -> Self {
-        let replace::Settled { swaps, replaced } = settled;
+        let replace::Settled { swaps, replaced, .. } = settled;
         Self { swaps: RefCell::new(swaps), replaced: RefCell::new(replaced), ..Self::default() }
     }
 

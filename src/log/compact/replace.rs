@@ -47,6 +47,8 @@ pub struct Settled {
     pub swaps: Vec<i64>,
     /// The base offsets of segments that the checkpoint lists and that are not the log's any more.
     pub replaced: Vec<i64>,
+    /// Where groups began of which nothing stayed.
+    pub emptied: Vec<i64>,
 }
 
 /// At a start: finishes what an earlier run began. Without a checkpoint (`None`) the files alone are put in order;
@@ -77,6 +79,7 @@ pub fn settle(
             }
         }
         manifest.carry_out(dir).map_err(io)?;
+        settled.emptied.extend(manifest.new.is_none().then_some(manifest.base()));
         match listed {
             Some(_) => settled.swaps.push(manifest.base()),
             None => unlink(&path).map_err(io)?,

@@ -486,6 +486,35 @@ fn retention_after_a_replacement_leaves_a_manifest_that_a_start_accepts() {
     });
 }
 
+/// A start that moved it would tell consumers in between that their offset is out of range.
+#[test]
+fn the_log_begins_where_it_did_when_nothing_is_left_of_its_first_segment() {
+    rt::block_on(async {
+        let mut f = Fixture::new(23);
+        f.fill(500, 3).await;
+        let bases = |dir: &Path| -> Vec<i64> {
+            names(dir).iter().filter_map(|n| n.strip_suffix(".log")?.parse().ok()).collect()
+        };
+        let second = bases(&f.dir())[1];
+        f.log.set_start_offset(second + 1);
+        assert_eq!(f.log.retention(NOW).await.unwrap().segments, 1);
+        let before = f.log.checkpoint();
+        f.compact(1 << 20).await.unwrap();
+        assert!(bases(&f.dir())[0] > second, "nothing is left of it");
+        let after = f.log.checkpoint();
+        let check = |name: &str, checkpoint: &PartitionCheckpoint| {
+            let image = f.root.path().join(name);
+            copy_dir(&f.dir(), &image);
+            let log = open(&image, &f.config, Some(checkpoint.clone()), &f.cache).unwrap();
+            assert_eq!(log.start_offset(), second + 1, "{name}");
+        };
+        check("before the checkpoint", &before);
+        check("after the checkpoint", &after);
+        f.settle().await;
+        check("without the manifests", &after);
+    });
+}
+
 #[test]
 fn a_log_with_a_manifest_is_not_closed_clean() {
     rt::block_on(async {

@@ -148,12 +148,15 @@ fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<(PartitionChe
     let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
     let newest_dead = newest_dead(&names);
     let dead = checkpoint.segments.iter().take_while(|s| Some(s.base_offset) <= newest_dead).count();
-    if newest_dead.is_some() {
+    let listed = checkpoint.segments.get(dead).map(|s| s.base_offset);
+    // Where nothing that is listed is dead, the checkpoint knew of it.
+    if newest_dead.is_some() && (dead > 0 || listed.is_none()) {
         // Segments that were made and deleted after the checkpoint are known by what is left of them.
-        let live =
-            names.iter().filter_map(|name| parse_log_name(name)).filter(|base| Some(*base) > newest_dead);
-        let listed = checkpoint.segments.get(dead).map(|s| s.base_offset);
-        let start = listed.or(live.min()).unwrap_or(checkpoint.segment_durable_offset);
+        let live = names.iter().filter_map(|name| parse_log_name(name)).filter(|b| Some(*b) > newest_dead);
+        // The log still begins before what compaction left nothing of.
+        let emptied = settled.emptied.iter().copied().filter(|base| Some(*base) > newest_dead);
+        let start = listed.or(live.min()).into_iter().chain(emptied).min();
+        let start = start.unwrap_or(checkpoint.segment_durable_offset);
         checkpoint.start_offset = checkpoint.start_offset.max(start);
         checkpoint.epochs.cut_front(start);
         checkpoint.segments.drain(..dead);

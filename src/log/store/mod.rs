@@ -13,6 +13,8 @@
 
 mod aside;
 mod checkpoints;
+#[cfg(test)]
+mod fault_tests;
 mod maintain;
 mod open;
 mod removal;

@@ -19,13 +19,13 @@ use crate::wire::batch::BatchHeader;
 const PARTITIONS: i32 = 4;
 
 #[derive(Default, Clone)]
-struct Cluster {
+pub(super) struct Cluster {
     topics: BTreeMap<TopicId, String>,
     deleted: HashSet<TopicId>,
 }
 
 impl Cluster {
-    fn with(topics: &[(u8, &str)]) -> Self {
+    pub(super) fn with(topics: &[(u8, &str)]) -> Self {
         let topics = topics.iter().map(|(n, name)| (TopicId([*n; 16]), (*name).to_owned())).collect();
         Self { topics, deleted: HashSet::new() }
     }
@@ -64,7 +64,7 @@ fn settings() -> LogSettings {
     }
 }
 
-fn id(topic: u8, index: i32) -> PartitionId {
+pub(super) fn id(topic: u8, index: i32) -> PartitionId {
     PartitionId { topic: TopicId([topic; 16]), index }
 }
 
@@ -88,22 +88,22 @@ fn batch(base_offset: i64, size: usize) -> Bytes {
     batch.into()
 }
 
-fn append(store: &ShardLog, log: &PartitionLog, size: usize) -> Lsn {
+pub(super) fn append(store: &ShardLog, log: &PartitionLog, size: usize) -> Lsn {
     let batch = batch(log.end_offset(), size);
     store.append(log, &BatchHeader::parse(&batch).unwrap(), batch).unwrap()
 }
 
-fn no_states(_: PartitionId) -> Option<(i64, Vec<u8>)> {
+pub(super) fn no_states(_: PartitionId) -> Option<(i64, Vec<u8>)> {
     None
 }
 
-async fn open(dir: &Path, cluster: &Cluster) -> (Rc<ShardLog>, Vec<RecoveredPartition>) {
+pub(super) async fn open(dir: &Path, cluster: &Cluster) -> (Rc<ShardLog>, Vec<RecoveredPartition>) {
     super::sweep(dir, cluster).unwrap();
     ShardLog::open(dir, 0, 1, cluster, settings()).await.unwrap()
 }
 
 /// Reads the whole log and checks that it is what `batch` made; returns its end.
-async fn verify(log: &PartitionLog) -> i64 {
+pub(super) async fn verify(log: &PartitionLog) -> i64 {
     let (mut at, end) = (log.start_offset(), log.end_offset());
     while at < end {
         let batches = log.read(at, end, 256 << 10, true).await.unwrap();

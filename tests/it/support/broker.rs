@@ -274,6 +274,14 @@ pub fn http_get(addr: SocketAddr, path: &str) -> std::io::Result<(u16, String)> 
     code.map(|code| (code, body)).ok_or_else(|| std::io::Error::other("not an HTTP reply"))
 }
 
+/// A family of the metrics page, all of its lines summed up.
+pub fn metric_total(admin: SocketAddr, family: &str) -> std::io::Result<f64> {
+    let (_, text) = http_get(admin, "/metrics")?;
+    let of_family = |l: &&str| l.strip_prefix(family).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    let lines = text.lines().filter(of_family);
+    Ok(lines.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+}
+
 /// Starts a child that dies with this process, however that ends. The kernel ties a child to the *thread* that
 /// started it, so one thread that never ends starts them all.
 fn spawn(mut command: Command) -> Child {

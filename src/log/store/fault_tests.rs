@@ -1,0 +1,227 @@
+//! Disks that fail, fill, stall and write short, and descriptors that run out: what is decided for each.
+//!
+//! | fault | where | decided |
+//! |---|---|---|
+//! | EIO | journal; writing or syncing a segment | the journal acknowledges nothing any more |
+//! | EIO | reading a segment | an error for who reads, nothing else |
+//! | EIO, ENOSPC | checkpoint | the last one stays, it is tried again |
+//! | ENOSPC, EMFILE | a new journal file, a segment | waits, tries again, goes on |
+//! | short write | journal, segment | the rest is written, then it counts |
+//! | seconds a commit | journal | what gathers meanwhile shares the next one; what is durable can be read |
+
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::ShardLog;
+use super::tests::{Cluster, append, id, no_states, open, verify};
+use crate::log::{LogError, Lsn, PartitionLog};
+use crate::rt;
+use crate::rt::fault::{Fault, Op, inject};
+
+const ALWAYS: usize = usize::MAX;
+/// Of a segment's file and of no journal's.
+const SEGMENT: &str = "00.log";
+const JOURNAL: &str = ".journal";
+
+fn cluster() -> Cluster {
+    Cluster::with(&[(1, "orders")])
+}
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    store: Rc<ShardLog>,
+    log: Rc<PartitionLog>,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path(), &cluster()).await;
+        let log = store.create(id(1, 0), "orders", Arc::default());
+        let maintained = store.clone();
+        rt::spawn(async move { maintained.maintain(no_states).await });
+        Self { dir, store, log }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Appends batches one after the other, as fast as there is room; ends at the first that is not acknowledged.
+    async fn fill(&self, batches: usize, size: usize) -> Result<i64, String> {
+        for _ in 0..batches {
+            self.store.room(size).await;
+            if let Some(why) = self.store.journal().failed() {
+                return Err(why.to_string());
+            }
+            let lsn = append(&self.store, &self.log, size);
+            self.store.journal().wait_durable(lsn).await.map_err(|e| e.to_string())?;
+        }
+        Ok(self.log.end_offset())
+    }
+
+    async fn flush(&self) -> Result<(), LogError> {
+        self.log.flush(None).await
+    }
+
+    /// Ends as a killed process does, and opens again.
+    async fn reopened(self) -> i64 {
+        let Self { dir, store, log } = self;
+        let _ = store.journal().close().await;
+        drop((store, log));
+        let (store, recovered) = open(dir.path(), &cluster()).await;
+        assert!(recovered.iter().all(|p| p.repair.is_none()));
+        verify(&store.create(id(1, 0), "orders", Arc::default())).await
+    }
+}
+
+#[test]
+fn an_error_of_the_journals_disk_ends_acknowledging_for_good() {
+    rt::block_on(async {
+        let f = Fixture::new().await;
+        let acked = f.fill(5, 1000).await.unwrap();
+        let fault = inject(f.path(), JOURNAL, Op::Write, Fault::Error(libc::EIO), 1);
+        let lsn = append(&f.store, &f.log, 100);
+        assert!(f.store.journal().wait_durable(lsn).await.is_err());
+        assert_eq!(fault.met(), 1);
+        let why = f.store.journal().failed().expect("it has failed");
+        assert!(why.contains(JOURNAL), "{why}");
+        assert!(f.fill(1, 100).await.is_err(), "the disk works again, and cannot be trusted");
+        assert!(f.reopened().await >= acked);
+    });
+}
+
+#[test]
+fn an_error_of_a_segments_disk_ends_acknowledging_and_the_journal_has_the_records() {
+    for op in [Op::Write, Op::Sync] {
+        rt::block_on(async move {
+            let f = Fixture::new().await;
+            let fault = inject(f.path(), SEGMENT, op, Fault::Error(libc::EIO), ALWAYS);
+            let mut acked = 0;
+            let failed = loop {
+                match f.fill(1, 30_000).await {
+                    Ok(end) => acked = end,
+                    Err(why) => break why,
+                }
+                assert!(acked < 3000, "{op:?}: the failure is noticed");
+            };
+            assert!(failed.contains(".log"), "{op:?}: {failed}");
+            assert!(fault.met() > 0 && acked > 0);
+            drop(fault);
+            assert!(f.reopened().await >= acked, "{op:?}");
+        });
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_is_an_error_for_its_reader_alone() {
+    rt::block_on(async {
+        let f = Fixture::new().await;
+        f.fill(10, 30_000).await.unwrap();
+        f.store.close(no_states).await.unwrap();
+        let Fixture { dir, store, log } = f;
+        drop((store, log));
+        let (store, _) = open(dir.path(), &cluster()).await;
+        let log = store.create(id(1, 0), "orders", Arc::default());
+        let fault = inject(dir.path(), SEGMENT, Op::Read, Fault::Error(libc::EIO), ALWAYS);
+        let read = log.read(0, log.end_offset(), 1 << 20, true).await;
+        assert!(matches!(read, Err(LogError::Io { .. })), "{:?}", read.map(|r| r.len()));
+        let lsn = append(&store, &log, 100);
+        store.journal().wait_durable(lsn).await.unwrap();
+        drop(fault);
+        assert_eq!(verify(&log).await, log.end_offset());
+    });
+}
+
+#[test]
+fn without_room_or_descriptors_the_journal_waits_and_goes_on() {
+    for (op, number) in [(Op::Allocate, libc::ENOSPC), (Op::Open, libc::EMFILE)] {
+        rt::block_on(async move {
+            let f = Fixture::new().await;
+            let fault = inject(f.path(), JOURNAL, op, Fault::Error(number), 2);
+            let end = f.fill(60, 30_000).await.unwrap();
+            assert_eq!(fault.met(), 2, "{op:?}");
+            assert!(f.store.journal().failed().is_none());
+            assert_eq!(f.reopened().await, end);
+        });
+    }
+}
+
+#[test]
+fn without_room_or_descriptors_segments_wait_and_go_on() {
+    for (op, number) in [(Op::Open, libc::EMFILE), (Op::Write, libc::ENOSPC)] {
+        rt::block_on(async move {
+            let f = Fixture::new().await;
+            let fault = inject(f.path(), SEGMENT, op, Fault::Error(number), 3);
+            let end = f.fill(60, 30_000).await.unwrap();
+            rt::sleep(Duration::from_millis(50)).await;
+            assert!(fault.met() > 0, "{op:?}");
+            drop(fault);
+            assert!(f.store.journal().failed().is_none(), "{:?}", f.store.journal().failed());
+            f.flush().await.unwrap();
+            assert_eq!(f.reopened().await, end);
+        });
+    }
+}
+
+#[test]
+fn a_write_that_ends_early_is_finished_before_it_counts() {
+    rt::block_on(async {
+        let f = Fixture::new().await;
+        let journal = inject(f.path(), JOURNAL, Op::Write, Fault::Short(4096), 40);
+        let segment = inject(f.path(), SEGMENT, Op::Write, Fault::Short(8192), 40);
+        let end = f.fill(40, 20_000).await.unwrap();
+        f.flush().await.unwrap();
+        assert!(journal.met() > 30 && segment.met() > 10, "{} and {}", journal.met(), segment.met());
+        assert_eq!(verify(&f.log).await, end);
+        assert_eq!(f.reopened().await, end);
+    });
+}
+
+#[test]
+fn a_slow_commit_holds_up_acknowledgements_and_nothing_else() {
+    const SLOW: Duration = Duration::from_millis(700);
+    rt::block_on(async {
+        let f = Fixture::new().await;
+        let before = f.fill(5, 1000).await.unwrap();
+        let commits = f.store.journal().commits();
+        let fault = inject(f.path(), JOURNAL, Op::Write, Fault::Slow(SLOW), 1);
+        let began = Instant::now();
+        let mut last = Lsn::ZERO;
+        for _ in 0..50 {
+            last = append(&f.store, &f.log, 500);
+            rt::sleep(Duration::from_millis(1)).await;
+        }
+        let read = f.log.read(0, before, 1 << 20, true).await.unwrap();
+        assert!(!read.is_empty() && began.elapsed() < SLOW, "reading does not wait for the disk");
+        f.store.journal().wait_durable(last).await.unwrap();
+        assert!(began.elapsed() >= SLOW && fault.met() == 1);
+        let stats = f.store.journal().stats();
+        assert!(f.store.journal().commits() - commits <= 3, "what gathered is one commit");
+        assert!(stats.commit_us.max() >= SLOW.as_micros() as u64, "the metric shows it");
+        let end = f.log.end_offset();
+        assert_eq!(f.reopened().await, end);
+    });
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_leaves_the_last_one() {
+    for number in [libc::ENOSPC, libc::EIO, libc::EMFILE] {
+        rt::block_on(async move {
+            let f = Fixture::new().await;
+            f.fill(10, 20_000).await.unwrap();
+            f.store.checkpoint(no_states).await.unwrap();
+            let end = f.fill(10, 20_000).await.unwrap();
+            let fault = inject(f.path(), "checkpoint", Op::Open, Fault::Error(number), 4);
+            let mut tries = 0;
+            while f.store.checkpoint(no_states).await.is_err() {
+                tries += 1;
+                assert!(tries <= 4, "error {number} is over");
+            }
+            assert!(fault.met() > 0 && f.store.journal().failed().is_none(), "error {number}");
+            assert_eq!(f.reopened().await, end);
+        });
+    }
+}
