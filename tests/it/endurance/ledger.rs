@@ -27,8 +27,8 @@ pub struct Made {
 
 impl Made {
     fn mixed(self) -> u64 {
-        let x = (u64::from(self.producer) << 48 ^ self.number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        (x ^ x >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 8
+        let x = ((u64::from(self.producer) << 48) ^ self.number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (x ^ (x >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 8
     }
 
     pub fn key(self) -> u32 {
@@ -38,7 +38,7 @@ impl Made {
     }
 
     pub fn is_tombstone(self) -> bool {
-        self.mixed() >> 40 & 15 == 0
+        (self.mixed() >> 40) & 15 == 0
     }
 
     pub fn value(self) -> Vec<u8> {
