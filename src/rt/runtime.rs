@@ -126,7 +126,7 @@ where
         .io_memory(IO_MEMORY)
         .ring_depth(64)
         .preempt_timer(NEVER)
-        .spawn(move || run(doorbell, main))
+        .spawn(move || counted(run(doorbell, main)))
         .map(Shard)
         .map_err(|e| io::Error::other(e.to_string()))
 }
@@ -153,7 +153,7 @@ where
         .make()
         .expect("io_uring is available");
     let doorbell = Arc::new(Doorbell::new().expect("an eventfd"));
-    let out = executor.run(run(doorbell, || future)).expect("io_uring is available");
+    let out = executor.run(counted(run(doorbell, || future))).expect("io_uring is available");
     drop(executor);
     PUMP.with(|p| *p.borrow_mut() = None);
     Driver::uninstall();
@@ -177,12 +177,13 @@ async fn run<T, F: Future<Output = T>>(doorbell: Arc<Doorbell>, main: impl FnOnc
             glommio::timer::Timer::new(PARK).await;
         }
     });
-    let out = counted(main()).await;
+    let out = main().await;
     pump.ending.set(true);
     while pump.helper.is_busy() {
         super::sleep(Duration::from_millis(1)).await;
     }
-    rousing.cancel().await;
+    // Nobody waits for it: the pump would not know that somebody does.
+    drop(rousing);
     pumping.cancel().await;
     driver.unwatch(&watch);
     driver.turn();

@@ -162,15 +162,15 @@ impl Cycle<'_> {
             }
             take_everything(&self.taken);
         }
-        let (mut waiting, mut round) = (None, 0);
-        let outcome = loop {
+        let mut round = 0;
+        let (outcome, mut waiting) = loop {
             let next = [0, 1, 0, 1, 0, 1, 2][round % 7];
             round += 1;
             assert!(round < 20_000, "the disk never fills");
             let outcome = sending.offer(self.subject(next));
             if outcome != Offered::Acked {
-                waiting = (outcome == Offered::Waits).then_some(next);
-                break outcome;
+                let waiting = (outcome == Offered::Waits).then_some(next);
+                break (outcome, waiting);
             }
         };
         println!(
