@@ -31,6 +31,11 @@ const HOT: Duration = Duration::from_millis(10);
 /// The longest such sleep; bounds how late a glommio event can be noticed.
 const NAP: Duration = Duration::from_millis(1);
 
+/// The longest that glommio sleeps. It parks although tasks are ready when its preemption timer, or anything else that
+/// wakes no task, completes between its poll and its look at the tasks: on a busy machine this happens, and without an
+/// end to the park the shard would sleep for ever.
+const PARK: Duration = Duration::from_millis(100);
+
 /// How long a submission waits for the sleep that would carry it, while tasks run.
 const PATIENCE: Duration = Duration::from_micros(20);
 
@@ -189,12 +194,18 @@ async fn run<T, F: Future<Output = T>>(doorbell: Arc<Doorbell>, main: impl FnOnc
     PUMP.with(|p| *p.borrow_mut() = Some(pump.clone()));
     let watch = driver.watch(doorbell.ring_descriptor()?);
     let pumping = glommio::spawn_local(pump.clone().pump());
+    let rousing = glommio::spawn_local(async {
+        loop {
+            glommio::timer::Timer::new(PARK).await;
+        }
+    });
     let out = main().await;
     pump.ending.set(true);
     while pump.blocking.get() > 0 {
         // The helper thread panics when there is nobody to answer to.
         super::sleep(Duration::from_millis(1)).await;
     }
+    rousing.cancel().await;
     pumping.cancel().await;
     driver.unwatch(&watch);
     driver.turn();
