@@ -177,7 +177,8 @@ async fn run<T, F: Future<Output = T>>(doorbell: Arc<Doorbell>, main: impl FnOnc
             glommio::timer::Timer::new(PARK).await;
         }
     });
-    let out = main().await;
+    // Counted by itself as well: the pump has had its first turn by now.
+    let out = counted(main()).await;
     pump.ending.set(true);
     while pump.helper.is_busy() {
         super::sleep(Duration::from_millis(1)).await;

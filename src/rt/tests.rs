@@ -149,6 +149,18 @@ fn a_sleeping_shard_hears_of_blocking_calls() {
 }
 
 #[test]
+fn a_runtime_ends_when_its_main_task_does() {
+    for i in 0..200 {
+        let out = block_on(async move {
+            let task = spawn(async move { i });
+            let called = if i % 2 == 0 { blocking(|| 1).await } else { 1 };
+            task.await + called
+        });
+        assert_eq!(out, i + 1);
+    }
+}
+
+#[test]
 fn a_shard_sleeps_only_when_no_task_is_ready() {
     block_on(async {
         // Each task wakes the one before it, and nothing else happens meanwhile: no timer, no completion.
