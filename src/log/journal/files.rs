@@ -12,6 +12,8 @@ use crate::rt::{self, BLOCK, File, OpenOptions};
 use super::format::FileHeader;
 
 const SUFFIX: &str = ".journal";
+/// A file that is being made.
+const PARTIAL: &str = ".journal.partial";
 
 /// One file, open.
 pub struct Slot {
@@ -64,17 +66,29 @@ pub fn open_file(path: &Path, create: bool) -> io::Result<File> {
     }
 }
 
+pub fn is_partial(name: &str) -> bool {
+    name.ends_with(PARTIAL)
+}
+
+/// Whether a file has lost its content to something else than a crash: it gets its name when its length is durable, and
+/// has two blocks at least.
+pub fn is_cut(bytes: u64, has_header: bool) -> bool {
+    !has_header && bytes < 2 * BLOCK as u64
+}
+
 /// Creates a file of `bytes` whose space is reserved but not yet written.
 pub async fn create(dir: &Path, number: u32, bytes: u64) -> io::Result<Slot> {
     let path = file_path(dir, number);
+    let partial = dir.join(format!("{number:08}{PARTIAL}"));
     let made = async {
-        let file = open_file(&path, true)?;
+        let file = open_file(&partial, true)?;
         match file.allocate(bytes) {
             Err(e) if e.kind() == io::ErrorKind::Unsupported => file.set_len(bytes)?,
             allocated => allocated?,
         }
         // A file that is shorter than its header says was cut by something else than a crash.
         file.fdatasync().await?;
+        rt::fs::rename(&partial, &path)?;
         let dir = dir.to_owned();
         rt::blocking(move || rt::fs::sync_dir(dir)).await?;
         Ok(file)
@@ -85,7 +99,8 @@ pub async fn create(dir: &Path, number: u32, bytes: u64) -> io::Result<Slot> {
             Ok(Slot { number, path, file, bytes, header, last: None, written: 0, damaged: false })
         }
         Err(e) => {
-            // Nothing was written to it yet; a leftover is an empty file, which the next start removes.
+            // Nothing was written to it yet; a leftover is removed by the next start.
+            let _ = rt::fs::remove_file(&partial);
             let _ = rt::fs::remove_file(&path);
             Err(e)
         }

@@ -83,6 +83,7 @@ fn load(dir: &Path, salt: Option<u32>) -> Result<(u32, Vec<Loaded>), LogError> {
 pub fn inspect(dir: &Path, known: Known) -> Result<Vec<Inspected>, LogError> {
     let (salt, files) = load(dir, known.salt)?;
     let headers: Vec<FileHeader> = files.iter().map(|(_, _, header)| *header).collect();
+    let cut = files.iter().any(|(_, bytes, header)| files::is_cut(bytes.len() as u64, header.generation > 0));
     let mut last = known.before_first();
     let mut out = Vec::new();
     for (i, (path, bytes, header)) in files.into_iter().enumerate() {
@@ -107,7 +108,7 @@ pub fn inspect(dir: &Path, known: Known) -> Result<Vec<Inspected>, LogError> {
         }
         out.push(file);
     }
-    let newest_is_gone = known.lost_newest(headers.last().map(|header| header.generation));
+    let newest_is_gone = known.lost_newest(headers.last().map(|header| header.generation), cut);
     if !known.closed
         && let Some(end) = known.missing_end(last, newest_is_gone)
     {

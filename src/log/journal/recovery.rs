@@ -47,9 +47,9 @@ impl Known {
         if self.closed { self.durable.0 } else { self.floor.0.saturating_sub(1) }
     }
 
-    /// Whether the file that was written last is not there. A closed journal needs none.
-    pub(super) fn lost_newest(&self, newest: Option<u64>) -> bool {
-        !self.closed && newest.unwrap_or(0) < self.lasting
+    /// Whether the file that was written last is not there, or may be the one that was `cut`. A closed journal needs none.
+    pub(super) fn lost_newest(&self, newest: Option<u64>, cut: bool) -> bool {
+        !self.closed && (cut || newest.unwrap_or(0) < self.lasting)
     }
 
     /// Up to where entries are missing behind `last`, the last that was found.
@@ -130,6 +130,9 @@ impl Recovery {
     pub async fn open(dir: &Path, settings: JournalSettings, known: Known) -> Result<Self, LogError> {
         rt::fs::create_dir_all(dir).map_err(|e| LogError::io(dir, e))?;
         let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
+        for name in names.iter().filter(|name| files::is_partial(name)) {
+            rt::fs::unlink(dir.join(name)).map_err(|e| LogError::io(dir, e))?;
+        }
         let mut numbers: Vec<u32> = names.iter().filter_map(|name| files::number_of(name)).collect();
         numbers.sort_unstable();
         let files = Files {
@@ -183,7 +186,16 @@ impl Recovery {
             }
         }
         self.salt = salt.unwrap_or_else(draw_salt);
+        let mut cut = false;
         for (mut slot, header) in found {
+            if files::is_cut(slot.bytes, header.is_some()) {
+                log::warn!("{}: {} bytes are left of the file", slot.path.display(), slot.bytes);
+                cut = true;
+                // Kept until a checkpoint has the marks for what it may have held.
+                (slot.damaged, slot.last) = (true, Some(Lsn(self.known.before_first())));
+                self.files.used.push_back(slot);
+                continue;
+            }
             let header = match header {
                 Some(header) => Some(header),
                 None => self.rebuild(&slot).await?,
@@ -194,7 +206,8 @@ impl Recovery {
             self.pending.push_back(slot);
         }
         self.pending.make_contiguous().sort_by_key(|slot| slot.header.generation);
-        self.newest_is_gone = self.known.lost_newest(self.pending.back().map(|slot| slot.header.generation));
+        let newest = self.pending.back().map(|slot| slot.header.generation);
+        self.newest_is_gone = self.known.lost_newest(newest, cut);
         self.drop_dead();
         Ok(())
     }
