@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::Shard;
@@ -302,7 +302,8 @@ impl Shard {
     /// Lets connections finish for as long as `grace`, then makes everything durable in its final place.
     pub async fn close(self: &Rc<Self>, grace: Duration) -> Result<(), LogError> {
         let deadline = rt::now() + grace;
-        while self.metrics.connections() > 0 && rt::now() < deadline {
+        // Others' as well: their requests may wait for this shard's answer, or be on their way here.
+        while self.connections.iter().any(|open| open.load(Ordering::Relaxed) > 0) && rt::now() < deadline {
             rt::sleep(Duration::from_millis(2)).await;
         }
         self.store.close(|id| self.producer_snapshot(id)).await
