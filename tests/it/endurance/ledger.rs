@@ -33,7 +33,7 @@ impl Made {
 
     pub fn key(self) -> u32 {
         let mixed = self.mixed();
-        let keys = if mixed % 2 == 0 { HOT_KEYS } else { KEYS };
+        let keys = if mixed.is_multiple_of(2) { HOT_KEYS } else { KEYS };
         (mixed / 2 % keys) as u32
     }
 
