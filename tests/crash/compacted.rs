@@ -121,7 +121,7 @@ impl Found {
             }
         }
         for t in found {
-            if !self.batches.get(&t.last_offset).is_some_and(|(header, _)| header.record_count > 0) {
+            if self.batches.get(&t.last_offset).is_none_or(|(header, _)| header.record_count <= 0) {
                 return Err(format!("{t:?} is listed as aborted, and its marker is gone"));
             }
         }
