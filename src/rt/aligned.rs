@@ -3,8 +3,9 @@
 //! Unlike glommio's DMA buffers these are `Send`, so that what was read from disk on one shard leaves through
 //! a connection of another without a copy: [`AlignedBuf::freeze`] turns the memory into [`Bytes`].
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 
@@ -16,18 +17,20 @@ pub const BLOCK: usize = 4096;
 /// Buffers of these sizes are kept for [`AlignedBuf::recycled`] when dropped: fresh pages cost more to fault in and
 /// zero than the disk takes to fill them.
 const RECYCLED_BYTES: RangeInclusive<usize> = (32 << 10)..=(2 << 20);
-/// What a thread keeps at most.
-const MAX_SPARE_BYTES: usize = 8 << 20;
+/// What a thread keeps at most: chunks on their way to segments, and those being filled meanwhile.
+const MAX_SPARE_BYTES: usize = 32 << 20;
 
 thread_local! {
     static SPARE: RefCell<Vec<AlignedBuf>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A zeroed, [`BLOCK`]-aligned buffer with a length, like a `Vec<u8>` that never moves and never grows.
+/// A [`BLOCK`]-aligned buffer with a length, like a `Vec<u8>` that never moves and never grows.
 pub struct AlignedBuf {
     ptr: NonNull<u8>,
     capacity: usize,
     len: usize,
+    /// Bytes that were ever written; those of `len` are among them.
+    written: usize,
 }
 
 // SAFETY: the buffer owns its memory; nothing else points into it.
@@ -41,9 +44,9 @@ impl AlignedBuf {
         let capacity = capacity.next_multiple_of(BLOCK).max(BLOCK);
         let layout = Self::layout(capacity);
         // SAFETY: the layout's size is never zero.
-        let ptr = unsafe { alloc_zeroed(layout) };
+        let ptr = unsafe { alloc(layout) };
         let Some(ptr) = NonNull::new(ptr) else { handle_alloc_error(layout) };
-        Self { ptr, capacity, len: 0 }
+        Self { ptr, capacity, len: 0, written: 0 }
     }
 
     /// As [`with_capacity`](Self::with_capacity), but the memory may hold what an earlier buffer held. Sizes that are
@@ -61,6 +64,21 @@ impl AlignedBuf {
         found.unwrap_or_else(|| Self::with_capacity(wanted))
     }
 
+    /// Lets the memory go that this thread keeps for later buffers.
+    pub fn trim() {
+        for buf in SPARE.take() {
+            // SAFETY: it is not dropped as well.
+            unsafe { ManuallyDrop::new(buf).free() };
+        }
+    }
+
+    /// # Safety
+    /// The buffer is not used, dropped or freed after this.
+    unsafe fn free(&mut self) {
+        // SAFETY: allocated in `with_capacity` with the same layout.
+        unsafe { dealloc(self.ptr.as_ptr(), Self::layout(self.capacity)) }
+    }
+
     /// Keeps the memory for a later buffer of this thread, if there is room for it.
     fn keep(&self) -> bool {
         if !RECYCLED_BYTES.contains(&self.capacity) {
@@ -71,7 +89,7 @@ impl AlignedBuf {
             let Ok(mut spare) = spare.try_borrow_mut() else { return false };
             let room = spare.iter().map(|b| b.capacity).sum::<usize>() + self.capacity <= MAX_SPARE_BYTES;
             if room {
-                spare.push(Self { ptr: self.ptr, capacity: self.capacity, len: 0 });
+                spare.push(Self { ptr: self.ptr, capacity: self.capacity, len: 0, written: self.written });
             }
             room
         });
@@ -95,7 +113,7 @@ impl AlignedBuf {
     }
 
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: `len` bytes are initialised (the memory starts zeroed) and within the allocation.
+        // SAFETY: `len` bytes were written and are within the allocation.
         unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
     }
 
@@ -106,15 +124,31 @@ impl AlignedBuf {
 
     /// Appends `bytes`. Panics past the capacity: callers check for room, so an overflow is a bug.
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
-        let start = self.len;
-        self.set_len(start + bytes.len());
-        self.as_mut_slice()[start..].copy_from_slice(bytes);
+        let end = self.len + bytes.len();
+        assert!(end <= self.capacity, "{end} bytes do not fit into {}", self.capacity);
+        // SAFETY: the target is within the allocation, and nobody else has a view of it.
+        unsafe { self.ptr.as_ptr().add(self.len).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        self.len = end;
+        self.written = self.written.max(end);
     }
 
     /// Sets the length. The bytes gained are whatever the memory holds: zeros, or what was there before.
     pub fn set_len(&mut self, len: usize) {
         assert!(len <= self.capacity, "{len} bytes do not fit into {}", self.capacity);
+        if len > self.written {
+            // SAFETY: the range is within the allocation, and nobody else has a view of it.
+            unsafe { self.ptr.as_ptr().add(self.written).write_bytes(0, len - self.written) };
+            self.written = len;
+        }
         self.len = len;
+    }
+
+    /// Says that others wrote up to `end`.
+    ///
+    /// # Safety
+    /// What lies between the bytes written before and `end` was written.
+    pub(super) unsafe fn assume_written(&mut self, end: usize) {
+        self.written = self.written.max(end);
     }
 
     pub fn truncate(&mut self, len: usize) {
@@ -133,10 +167,6 @@ impl AlignedBuf {
         Bytes::from_owner(self)
     }
 
-    pub(super) fn as_ptr(&self) -> *const u8 {
-        self.ptr.as_ptr()
-    }
-
     pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
         self.ptr.as_ptr()
     }
@@ -150,11 +180,10 @@ impl AsRef<[u8]> for AlignedBuf {
 
 impl Drop for AlignedBuf {
     fn drop(&mut self) {
-        if self.keep() {
-            return;
+        if !self.keep() {
+            // SAFETY: it is being dropped.
+            unsafe { self.free() };
         }
-        // SAFETY: allocated in `with_capacity` with the same layout.
-        unsafe { dealloc(self.ptr.as_ptr(), Self::layout(self.capacity)) }
     }
 }
 
@@ -166,18 +195,31 @@ mod tests {
     fn dropped_buffers_are_used_again() {
         let mut buf = AlignedBuf::with_capacity(64 << 10);
         buf.extend_from_slice(&[7; 100]);
-        let memory = buf.as_ptr();
+        let memory = buf.as_slice().as_ptr();
         let frozen = buf.freeze();
-        assert_ne!(AlignedBuf::recycled(64 << 10).as_ptr(), memory, "still in use");
+        assert_ne!(AlignedBuf::recycled(64 << 10).as_slice().as_ptr(), memory, "still in use");
         drop(frozen);
         let again = [AlignedBuf::recycled(60 << 10), AlignedBuf::recycled(60 << 10)];
-        assert!(again.iter().any(|b| b.as_ptr() == memory));
+        assert!(again.iter().any(|b| b.as_slice().as_ptr() == memory));
         assert!(again.iter().all(AlignedBuf::is_empty));
-        assert!(AlignedBuf::with_capacity(64 << 10).as_ptr() != memory);
-        for _ in 0..100 {
-            drop([AlignedBuf::with_capacity(2 << 20), AlignedBuf::with_capacity(2 << 20)]);
-        }
-        assert!(SPARE.with_borrow(|s| s.iter().map(|b| b.capacity).sum::<usize>()) <= MAX_SPARE_BYTES);
+        assert!(AlignedBuf::with_capacity(64 << 10).as_slice().as_ptr() != memory);
+        drop((0..20).map(|_| AlignedBuf::with_capacity(2 << 20)).collect::<Vec<_>>());
+        let spare = || SPARE.with_borrow(|s| s.iter().map(|b| b.capacity).sum::<usize>());
+        assert!((1..=MAX_SPARE_BYTES).contains(&spare()));
+        AlignedBuf::trim();
+        assert_eq!(spare(), 0);
+    }
+
+    #[test]
+    fn bytes_gained_are_never_memory_that_nobody_wrote() {
+        let mut buf = AlignedBuf::with_capacity(2 * BLOCK);
+        buf.extend_from_slice(b"abc");
+        buf.set_len(2 * BLOCK);
+        assert_eq!(&buf.as_slice()[..3], b"abc");
+        assert!(buf.as_slice()[3..].iter().all(|b| *b == 0));
+        buf.truncate(0);
+        buf.set_len(3);
+        assert_eq!(buf.as_slice(), b"abc");
     }
 
     #[test]

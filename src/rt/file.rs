@@ -123,7 +123,12 @@ impl File {
             opcode::Read::new(fd, ptr, clamp(range.len())).offset(pos).build()
         });
         let (result, held) = op.await;
-        (result, held.buffer())
+        let mut buf = held.buffer();
+        if let Ok(n) = result {
+            // SAFETY: the kernel wrote so much behind what it or its predecessors had written.
+            unsafe { buf.assume_written(range.start + n) };
+        }
+        (result, buf)
     }
 
     /// Writes the whole buffer at `pos`. For direct files both `pos` and the length are multiples of [`BLOCK`].
@@ -167,7 +172,7 @@ impl File {
     /// Writes the buffer and makes it durable, in one operation: a synchronous write costs the shard one wake-up, a
     /// write and an fdatasync linked in the kernel two.
     pub async fn write_durable(&self, pos: u64, buf: AlignedBuf) -> (io::Result<()>, AlignedBuf) {
-        let (ptr, len) = (buf.as_ptr(), buf.len());
+        let (ptr, len) = (buf.as_slice().as_ptr(), buf.len());
         let noted = self.note_write(pos, &buf);
         let synced = self.track.as_ref().map(|track| track.sync(noted));
         let most = len;

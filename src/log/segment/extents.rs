@@ -63,9 +63,11 @@ impl Extent {
     }
 }
 
-/// The extents of one segment from its first byte on, without gaps.
+/// The extents of one segment, without gaps; of all of it, or of its end (see [`ExtentIndex::ahead`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtentIndex {
+    /// Where the first one begins.
+    start: u32,
     extents: Vec<Extent>,
     /// Extents that take no more batches: those that were read back rather than written by this process.
     closed: usize,
@@ -75,7 +77,22 @@ impl ExtentIndex {
     /// The extents read from a sidecar, or none.
     pub fn from_extents(extents: Vec<Extent>) -> Self {
         let closed = extents.len();
-        Self { extents, closed }
+        Self { start: 0, extents, closed }
+    }
+
+    /// An index of what will follow, to be put back with [`join`](Self::join). It begins with the last extent, if that
+    /// takes more batches.
+    pub fn ahead(&self) -> Self {
+        let open = self.extents[self.closed..].last().copied();
+        let start = open.map_or(self.end(), |extent| extent.position);
+        Self { start, extents: open.into_iter().collect(), closed: 0 }
+    }
+
+    /// Adds what [`ahead`](Self::ahead) has become.
+    pub fn join(&mut self, ahead: Self) {
+        let keep = self.extents.partition_point(|e| e.end() <= ahead.start);
+        self.extents.truncate(keep);
+        self.extents.extend(ahead.extents);
     }
 
     pub fn extents(&self) -> &[Extent] {
@@ -84,7 +101,7 @@ impl ExtentIndex {
 
     /// The file position up to which the list goes.
     pub fn end(&self) -> u32 {
-        self.extents.last().map_or(0, Extent::end)
+        self.extents.last().map_or(self.start, Extent::end)
     }
 
     pub fn memory(&self) -> usize {
@@ -271,6 +288,28 @@ mod tests {
             previous = encode_block(7, i, previous, index.extents(), block);
         }
         bytes
+    }
+
+    #[test]
+    fn what_is_gathered_ahead_joins_as_if_it_had_been_pushed() {
+        let batches: Vec<Vec<u8>> =
+            (0..40u8).map(|i| vec![i; 1_000 * (1 + usize::from(i) * 7 % 30)]).collect();
+        let (mut pushed, mut joined) = (ExtentIndex::default(), ExtentIndex::default());
+        for (i, chunk) in batches.chunks(3).enumerate() {
+            if i == 5 {
+                pushed.close();
+                joined.close();
+            }
+            let mut ahead = joined.ahead();
+            let abandoned = joined.ahead();
+            for (j, batch) in chunk.iter().enumerate() {
+                pushed.push_batch((i * 3 + j) as u32, j as i64, batch);
+                ahead.push_batch((i * 3 + j) as u32, j as i64, batch);
+            }
+            drop(abandoned);
+            joined.join(ahead);
+            assert_eq!(joined, pushed, "after chunk {i}");
+        }
     }
 
     #[test]

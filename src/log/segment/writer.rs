@@ -20,7 +20,7 @@ use crate::log::partition_log::PartitionLog;
 use crate::log::{LogError, Lsn};
 use crate::rt::{self, AlignedBuf, BLOCK};
 
-use super::extents::Extent;
+use super::extents::{Extent, ExtentIndex};
 use super::roll::{NextBatch, must_roll, next_batch};
 use super::tail::TailBatch;
 use super::{Segment, SegmentMeta, with_files};
@@ -99,15 +99,10 @@ struct Chunk {
     /// Where the batches start, and one past their last byte.
     start: usize,
     end: usize,
-    batches: Vec<ChunkBatch>,
+    batches: usize,
+    extents: ExtentIndex,
     first_lsn: Lsn,
     meta: SegmentMeta,
-}
-
-struct ChunkBatch {
-    relative_offset: u32,
-    max_timestamp: i64,
-    bytes: usize,
 }
 
 /// A write whose caller went away may still reach the file, after and over a later one: no later one may follow.
@@ -198,21 +193,21 @@ impl PartitionLog {
         let Some((base_offset, first)) = first else { return Ok(false) };
         let active = self.active_for(base_offset, first).await?;
         let segment = &active.segment;
-        segment.index().await?;
+        let extents = segment.index().await?.ahead();
         let partial = active.last_block().await?;
-        let chunk = self.gather(segment.meta(), &partial, first.bytes, wanted);
+        let mut chunk = self.gather(segment.meta(), extents, &partial, first.bytes, wanted);
         *active.last_block.borrow_mut() = Some(partial);
         let file = segment.file(true)?;
         self.state.borrow_mut().clean = false;
         let position = segment.meta().size as usize / BLOCK * BLOCK;
-        let Chunk { buffer, start, end, batches, first_lsn, meta } = chunk;
         let underway = Underway(self);
-        let (written, buffer) = file.write(position as u64, buffer).await;
+        let written;
+        (written, chunk.buffer) = file.write(position as u64, chunk.buffer).await;
         std::mem::forget(underway);
         if let Err(e) = written {
             return Err(LogError::io(segment.path(), e));
         }
-        self.note_written(&active, Chunk { buffer, start, end, batches, first_lsn, meta });
+        self.note_written(&active, chunk);
         if segment.sidecar_is_behind() {
             segment.save_sidecar().await;
         }
@@ -223,6 +218,7 @@ impl PartitionLog {
     fn gather(
         &self,
         mut meta: SegmentMeta,
+        mut extents: ExtentIndex,
         partial: &[u8],
         first_bytes: usize,
         wanted: impl Fn(&TailBatch<'_>) -> bool,
@@ -233,23 +229,22 @@ impl PartitionLog {
         let most = (tail.pinned_bytes() as usize).min(CHUNK_BYTES).max(first_bytes);
         let mut buffer = AlignedBuf::recycled(partial.len() + most + BLOCK);
         buffer.extend_from_slice(partial);
-        let mut batches = Vec::new();
+        let mut batches = 0;
         let mut first_lsn = Lsn::ZERO;
         for batch in tail.pinned().take_while(wanted) {
             let full = buffer.len() - partial.len() + batch.bytes.len() > most;
-            if !batches.is_empty() && (full || must_roll(&meta, next_batch(&batch), &limits, now_ms)) {
+            if batches > 0 && (full || must_roll(&meta, next_batch(&batch), &limits, now_ms)) {
                 break;
             }
-            if batches.is_empty() {
+            if batches == 0 {
                 first_lsn = batch.lsn;
             }
             buffer.extend_from_slice(batch.bytes);
             meta.push(batch.base_offset, batch.next_offset, batch.max_timestamp, batch.bytes.len());
-            batches.push(ChunkBatch {
-                relative_offset: (batch.base_offset - meta.base_offset) as u32,
-                max_timestamp: batch.max_timestamp,
-                bytes: batch.bytes.len(),
-            });
+            // Now that the bytes are in the processor's cache, their checksum costs little.
+            let relative_offset = (batch.base_offset - meta.base_offset) as u32;
+            extents.push_batch(relative_offset, batch.max_timestamp, batch.bytes);
+            batches += 1;
         }
         meta.written_ms = now_ms;
         let end = buffer.len();
@@ -257,29 +252,23 @@ impl PartitionLog {
             buffer.extend_from_slice(&PAD);
         }
         buffer.pad_to_block();
-        Chunk { buffer, start: partial.len(), end, batches, first_lsn, meta }
+        Chunk { buffer, start: partial.len(), end, batches, extents, first_lsn, meta }
     }
 
     /// The chunk is in the file: the segment, its index and the tail say so, in one step.
     fn note_written(&self, active: &Active, chunk: Chunk) {
-        let Chunk { buffer, start, end, batches, first_lsn, meta } = chunk;
+        let Chunk { buffer, start, end, batches, extents, first_lsn, meta } = chunk;
         let bytes = buffer.as_slice();
-        active.segment.with_index(|index| {
-            let mut at = start;
-            for batch in &batches {
-                index.push_batch(batch.relative_offset, batch.max_timestamp, &bytes[at..at + batch.bytes]);
-                at += batch.bytes;
-            }
-        });
+        active.segment.with_index(|index| index.join(extents));
         active.segment.meta.set(meta);
         *active.last_block.borrow_mut() = Some(bytes[end / BLOCK * BLOCK..end].to_vec());
         self.state.borrow_mut().unsynced.get_or_insert(first_lsn);
-        let small = (end - start) / batches.len() < SMALL_BATCH_BYTES;
+        let small = (end - start) / batches < SMALL_BATCH_BYTES;
         let (cost, below) = if small && buffer.capacity() / 2 <= end {
             let chunk = buffer.freeze();
-            self.tail.borrow_mut().mark_written(batches.len(), Some((&chunk, start)))
+            self.tail.borrow_mut().mark_written(batches, Some((&chunk, start)))
         } else {
-            self.tail.borrow_mut().mark_written(batches.len(), None)
+            self.tail.borrow_mut().mark_written(batches, None)
         };
         self.cache.unpin(self.evictable(), below, cost);
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::log::journal::{is_out_of_files, may_pass};
 use crate::log::{LogError, Lsn, PartitionLog};
 use crate::model::PartitionId;
-use crate::rt;
+use crate::rt::{self, AlignedBuf};
 
 use super::{ShardLog, States};
 
@@ -80,6 +80,7 @@ impl ShardLog {
                 }
                 if self.journal.commits() == commits {
                     self.journal.trim();
+                    AlignedBuf::trim();
                 }
                 commits = self.journal.commits();
             }
