@@ -230,13 +230,13 @@ impl Journal {
     }
 
     /// If the journal is more than half full: entries up to here should reach segments, so that files become free.
-    /// A journal that is nearly full asks for all.
+    /// Several at a time: each reclaiming ends with a checkpoint. A journal that is nearly full asks for all.
     pub fn reclaim_target(&self) -> Option<Lsn> {
         let (held, max) = (self.held_bytes(), self.max_bytes());
         let end = self.inner.gather.borrow().end();
         match held {
             _ if held > max / 4 * 3 => Some(Lsn(end)),
-            _ if held > max / 2 => Some(Lsn(end - max / 2)),
+            _ if held > max / 2 => Some(Lsn(end - max / 8 * 3)),
             _ => None,
         }
     }

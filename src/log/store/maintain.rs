@@ -184,12 +184,14 @@ impl ShardLog {
         self.each(logs, Step::Write).await
     }
 
-    /// Moves the entries up to `target` into segments, then lets the journal reuse their files.
+    /// Moves the entries up to `target` into segments, then lets the journal reuse their files. A log that has such
+    /// entries is flushed with all that it holds by now: it is not come back to for as long as possible.
     async fn reclaim(&self, target: Lsn, states: &States<'_>) -> Result<(), LogError> {
+        let now = self.journal.last();
         let mut logs = self.oldest_first();
         logs.retain(|log| log.oldest_tail_lsn().is_some_and(|oldest| oldest <= target));
         // Whatever fails, the entries of the others can go.
-        let flushed = self.each(logs, Step::Flush(target)).await;
+        let flushed = self.each(logs, Step::Flush(now)).await;
         self.write_checkpoint(states, false).await.and(flushed)
     }
 
