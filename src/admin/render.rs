@@ -4,6 +4,7 @@ use kafka_wire::API_DESCRIPTORS;
 
 use super::process::Process;
 use super::prometheus::{Kind, Text};
+use crate::rt::errors;
 use crate::shard::metrics::{ApiSnapshot, JournalSnapshot, MetricsSnapshot};
 use crate::wire::error_code::ErrorCode;
 
@@ -293,6 +294,14 @@ fn storage(text: &mut Text, shards: &[MetricsSnapshot]) {
     each_shard(text, shards, ("weir_disk_full_refusals_total", counter, help), |s| {
         s.gauges.disk_full_refusals
     });
+    let help = "File operations that failed, and writes that ended early and were finished.";
+    text.family("weir_disk_errors_total", counter, help);
+    for op in errors::Op::ALL {
+        for kind in errors::Kind::ALL {
+            let labels = [("operation", op.name()), ("error", kind.name())];
+            text.sample(&labels, errors::seen(op, kind) as f64);
+        }
+    }
 }
 
 fn integrity(text: &mut Text, shards: &[MetricsSnapshot]) {

@@ -80,6 +80,7 @@ fn metrics_are_well_formed() {
         "weir_request_stage_duration_seconds_sum{api=\"Produce\",stage=\"commit\"} 0.0018",
         "weir_request_stage_duration_seconds_count{api=\"Produce\",stage=\"send\"} 2",
         "weir_journal_failed{shard=\"0\"} 0",
+        "weir_disk_errors_total{operation=\"sync\",error=\"no_space\"} 0",
     ] {
         assert!(answer.contains(line), "{line} is missing from\n{answer}");
     }

@@ -7,15 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
-    Open,
-    /// Space is reserved.
-    Allocate,
-    Read,
-    Write,
-    Sync,
-}
+pub use super::errors::Op;
 
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {

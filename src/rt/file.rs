@@ -3,7 +3,7 @@
 use std::fs::File as StdFile;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::rc::Rc;
@@ -13,6 +13,7 @@ use io_uring::{opcode, types::FsyncFlags};
 
 use super::aligned::{AlignedBuf, BLOCK};
 use super::driver::{Driver, Held};
+use super::errors::{self, Kind, Op, noted};
 use super::record::Track;
 
 /// How to open a file. `direct` bypasses the page cache (O_DIRECT).
@@ -37,16 +38,19 @@ pub struct File {
 impl File {
     pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> io::Result<Self> {
         let path = path.as_ref();
-        #[cfg(test)]
-        super::fault::check(path, super::fault::Op::Open)?;
-        let file = std::fs::OpenOptions::new()
-            .read(true)
-            .write(options.write)
-            .create(options.create)
-            .truncate(options.truncate)
-            .custom_flags(if options.direct { libc::O_DIRECT } else { 0 })
-            .mode(0o644)
-            .open(path)?;
+        let open = || {
+            #[cfg(test)]
+            super::fault::check(path, Op::Open)?;
+            std::fs::OpenOptions::new()
+                .read(true)
+                .write(options.write)
+                .create(options.create)
+                .truncate(options.truncate)
+                .custom_flags(if options.direct { libc::O_DIRECT } else { 0 })
+                .mode(0o644)
+                .open(path)
+        };
+        let file = noted(Op::Open, open())?;
         let track = Track::open(path, options.create, options.truncate).map(Rc::new);
         Ok(Self {
             fd: Rc::new(file.into()),
@@ -59,11 +63,11 @@ impl File {
 
     /// How much of `len` bytes an operation may do, after whatever stands in its way.
     #[cfg(test)]
-    async fn faulted(&self, op: super::fault::Op, len: usize) -> io::Result<usize> {
+    async fn faulted(&self, op: Op, len: usize) -> io::Result<usize> {
         use super::fault::{Fault, of};
         match of(&self.path, op) {
             None => Ok(len),
-            Some(Fault::Error(number)) => Err(io::Error::from_raw_os_error(number)),
+            Some(Fault::Error(number)) => noted(op, Err(io::Error::from_raw_os_error(number))),
             Some(Fault::Short(most)) => Ok(len.min(most)),
             Some(Fault::Slow(time)) => {
                 super::sleep(time).await;
@@ -114,7 +118,7 @@ impl File {
         range: Range<usize>,
     ) -> (io::Result<usize>, AlignedBuf) {
         #[cfg(test)]
-        if let Err(e) = self.faulted(super::fault::Op::Read, range.len()).await {
+        if let Err(e) = self.faulted(Op::Read, range.len()).await {
             return (Err(e), buf);
         }
         // SAFETY: the range is within the capacity; the buffer is held by the operation until its completion.
@@ -123,7 +127,7 @@ impl File {
             opcode::Read::new(fd, ptr, clamp(range.len())).offset(pos).build()
         });
         let (result, held) = op.await;
-        let mut buf = held.buffer();
+        let (result, mut buf) = (noted(Op::Read, result), held.buffer());
         if let Ok(n) = result {
             // SAFETY: the kernel wrote so much behind what it or its predecessors had written.
             unsafe { buf.assume_written(range.start + n) };
@@ -148,20 +152,9 @@ impl File {
         mut done: usize,
     ) -> (io::Result<()>, AlignedBuf) {
         while done < buf.len() {
-            let len = buf.len() - done;
-            #[cfg(test)]
-            let len = match self.faulted(super::fault::Op::Write, len).await {
-                Ok(len) => len,
-                Err(e) => return (Err(e), buf),
-            };
-            let (ptr, len) = (buf.as_slice()[done..].as_ptr(), clamp(len));
-            let op = self.driver.submit_file(self.fd.clone(), Held::Buffer(buf), |fd| {
-                opcode::Write::new(fd, ptr, len).offset(pos + done as u64).build()
-            });
-            let (result, held) = op.await;
-            buf = held.buffer();
+            let (result, back) = self.write_some(pos, buf, done, 0).await;
+            buf = back;
             match result {
-                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buf),
                 Ok(n) => done += n,
                 Err(e) => return (Err(e), buf),
             }
@@ -169,23 +162,42 @@ impl File {
         (Ok(()), buf)
     }
 
-    /// Writes the buffer and makes it durable, in one operation: a synchronous write costs the shard one wake-up, a
-    /// write and an fdatasync linked in the kernel two.
-    pub async fn write_durable(&self, pos: u64, buf: AlignedBuf) -> (io::Result<()>, AlignedBuf) {
-        let (ptr, len) = (buf.as_slice().as_ptr(), buf.len());
-        let noted = self.note_write(pos, &buf);
-        let synced = self.track.as_ref().map(|track| track.sync(noted));
-        let most = len;
+    /// Writes what the buffer holds after `done` bytes, or the first part of it.
+    async fn write_some(
+        &self,
+        pos: u64,
+        buf: AlignedBuf,
+        done: usize,
+        flags: i32,
+    ) -> (io::Result<usize>, AlignedBuf) {
+        let most = buf.len() - done;
         #[cfg(test)]
-        let most = match self.faulted(super::fault::Op::Write, most).await {
+        let most = match self.faulted(Op::Write, most).await {
             Ok(most) => most,
             Err(e) => return (Err(e), buf),
         };
+        let (ptr, wanted) = (buf.as_slice()[done..].as_ptr(), clamp(buf.len() - done));
         let op = self.driver.submit_file(self.fd.clone(), Held::Buffer(buf), |fd| {
-            opcode::Write::new(fd, ptr, clamp(most)).offset(pos).rw_flags(libc::RWF_DSYNC).build()
+            opcode::Write::new(fd, ptr, clamp(most)).offset(pos + done as u64).rw_flags(flags).build()
         });
         let (result, held) = op.await;
-        let buf = held.buffer();
+        let result = match result {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            other => other,
+        };
+        if result.as_ref().is_ok_and(|n| *n < wanted as usize) {
+            errors::count(Op::Write, Kind::Short);
+        }
+        (noted(Op::Write, result), held.buffer())
+    }
+
+    /// Writes the buffer and makes it durable, in one operation: a synchronous write costs the shard one wake-up, a
+    /// write and an fdatasync linked in the kernel two.
+    pub async fn write_durable(&self, pos: u64, buf: AlignedBuf) -> (io::Result<()>, AlignedBuf) {
+        let noted = self.note_write(pos, &buf);
+        let synced = self.track.as_ref().map(|track| track.sync(noted));
+        let len = buf.len();
+        let (result, buf) = self.write_some(pos, buf, 0, libc::RWF_DSYNC).await;
         match result {
             Ok(n) if n == len => {
                 self.note_done(noted);
@@ -193,7 +205,6 @@ impl File {
                 (Ok(()), buf)
             }
             Err(e) => (Err(e), buf),
-            Ok(0) => (Err(io::ErrorKind::WriteZero.into()), buf),
             Ok(n) => {
                 let (written, buf) = self.write_from(pos, buf, n).await;
                 match written {
@@ -209,16 +220,14 @@ impl File {
 
     pub async fn fdatasync(&self) -> io::Result<()> {
         #[cfg(test)]
-        self.faulted(super::fault::Op::Sync, 0).await?;
-        let noted = self.track.as_ref().map(|track| track.sync(None));
+        self.faulted(Op::Sync, 0).await?;
+        let track = self.track.as_ref().map(|track| track.sync(None));
         let op = self.driver.submit_file(self.fd.clone(), Held::Nothing, |fd| {
             opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build()
         });
-        let synced = op.await.0.map(|_| ());
-        if synced.is_ok() {
-            self.note_done(noted);
-        }
-        synced
+        noted(Op::Sync, op.await.0)?;
+        self.note_done(track);
+        Ok(())
     }
 
     #[expect(clippy::len_without_is_empty, reason = "a file's length is a system call that can fail")]
@@ -227,7 +236,7 @@ impl File {
     }
 
     pub fn set_len(&self, len: u64) -> io::Result<()> {
-        self.with_std(|f| f.set_len(len))?;
+        noted(Op::Allocate, self.with_std(|f| f.set_len(len)))?;
         self.track.iter().for_each(|track| track.resize(len));
         Ok(())
     }
@@ -235,15 +244,10 @@ impl File {
     /// Reserves disk space for the first `len` bytes and makes the file at least that long.
     pub fn allocate(&self, len: u64) -> io::Result<()> {
         #[cfg(test)]
-        super::fault::check(&self.path, super::fault::Op::Allocate)?;
-        // SAFETY: a plain system call on an owned descriptor.
-        match unsafe { libc::fallocate(self.fd.as_raw_fd(), 0, 0, len as i64) } {
-            0 => {
-                self.track.iter().for_each(|track| track.reserve(len));
-                Ok(())
-            }
-            _ => Err(io::Error::last_os_error()),
-        }
+        noted(Op::Allocate, super::fault::check(&self.path, Op::Allocate))?;
+        noted(Op::Allocate, fallocate(self.fd.as_fd(), len))?;
+        self.track.iter().for_each(|track| track.reserve(len));
+        Ok(())
     }
 
     /// Where the first hole begins: everything before it was written once, which reserving space does not do. The
@@ -260,7 +264,7 @@ impl File {
     pub fn read_blocking(&self, pos: u64, buf: &mut AlignedBuf) -> io::Result<usize> {
         let capacity = buf.capacity();
         buf.set_len(capacity);
-        let n = self.with_std(|f| f.read_at(buf.as_mut_slice(), pos))?;
+        let n = noted(Op::Read, self.with_std(|f| f.read_at(buf.as_mut_slice(), pos)))?;
         buf.truncate(n);
         Ok(n)
     }
@@ -268,6 +272,15 @@ impl File {
     fn with_std<T>(&self, f: impl FnOnce(&StdFile) -> io::Result<T>) -> io::Result<T> {
         let file = StdFile::from(self.fd.try_clone()?);
         f(&file)
+    }
+}
+
+/// Reserves disk space for a file's first `len` bytes.
+pub(super) fn fallocate(fd: BorrowedFd<'_>, len: u64) -> io::Result<()> {
+    // SAFETY: a plain system call on an open descriptor.
+    match unsafe { libc::fallocate(fd.as_raw_fd(), 0, 0, len as i64) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -3,11 +3,13 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::errors::{Op, noted};
+use super::file::fallocate;
 use super::record::{self, Track};
 
 /// The names in a directory, sorted; empty if there is no such directory.
@@ -35,7 +37,7 @@ pub fn len(path: impl AsRef<Path>) -> io::Result<u64> {
 }
 
 pub fn read_all(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
-    fs::read(path)
+    noted(Op::Read, fs::read(path))
 }
 
 /// How large a file system is, and how much of it this process may still write.
@@ -62,11 +64,11 @@ pub fn space(path: impl AsRef<Path>) -> io::Result<Space> {
 
 /// A part of a file; less than asked for only at its end.
 pub fn read_range(path: impl AsRef<Path>, at: u64, len: usize) -> io::Result<Vec<u8>> {
-    let file = fs::File::open(path)?;
+    let file = noted(Op::Open, fs::File::open(path))?;
     let mut bytes = vec![0; len];
     let mut filled = 0;
     while filled < len {
-        match file.read_at(&mut bytes[filled..], at + filled as u64) {
+        match noted(Op::Read, file.read_at(&mut bytes[filled..], at + filled as u64)) {
             Ok(0) => break,
             Ok(n) => filled += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -80,10 +82,10 @@ pub fn read_range(path: impl AsRef<Path>, at: u64, len: usize) -> io::Result<Vec
 pub fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
     let path = path.as_ref();
     if !record::covers(path) {
-        return fs::create_dir_all(path);
+        return noted(Op::Open, fs::create_dir_all(path));
     }
     let missing = missing(path);
-    fs::create_dir_all(path)?;
+    noted(Op::Open, fs::create_dir_all(path))?;
     missing.into_iter().for_each(record::made_dir);
     Ok(())
 }
@@ -114,7 +116,7 @@ fn missing(path: &Path) -> Vec<&Path> {
 pub fn remove_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
     let path = path.as_ref();
     let inside = if record::covers(path) { entries_below(path) } else { Vec::new() };
-    fs::remove_dir_all(path)?;
+    noted(Op::Rename, fs::remove_dir_all(path))?;
     inside.iter().for_each(|entry| record::removed(entry));
     record::removed(path);
     Ok(())
@@ -134,7 +136,7 @@ fn entries_below(path: &Path) -> Vec<PathBuf> {
 }
 
 pub fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
-    fs::remove_file(&path)?;
+    noted(Op::Rename, fs::remove_file(&path))?;
     record::removed(path.as_ref());
     Ok(())
 }
@@ -148,7 +150,7 @@ pub fn unlink(path: impl AsRef<Path>) -> io::Result<()> {
 }
 
 pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
-    fs::rename(&from, &to)?;
+    noted(Op::Rename, fs::rename(&from, &to))?;
     record::renamed(from.as_ref(), to.as_ref());
     Ok(())
 }
@@ -156,19 +158,15 @@ pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
 /// Makes creations, renames and removals in a directory durable.
 pub fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
     let path = path.as_ref();
-    record::sync_dir(path, || fs::File::open(path)?.sync_all())
+    record::sync_dir(path, || noted(Op::Sync, fs::File::open(path)?.sync_all()))
 }
 
 /// Makes a file of `len` bytes whose space is reserved.
 pub fn allocate(path: impl AsRef<Path>, len: u64) -> io::Result<()> {
     #[cfg(test)]
-    super::fault::check(path.as_ref(), super::fault::Op::Allocate)?;
-    let file = fs::File::create(path)?;
-    // SAFETY: a plain system call on an open descriptor.
-    match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len as i64) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    noted(Op::Allocate, super::fault::check(path.as_ref(), Op::Allocate))?;
+    let file = noted(Op::Open, fs::File::create(path))?;
+    noted(Op::Allocate, fallocate(file.as_fd(), len))
 }
 
 /// Replaces a file's content at once: after a crash it is either the old or the new.
@@ -207,26 +205,27 @@ impl BlockingFile {
     /// Makes a new file, or empties the one there is; open for reading and writing.
     pub fn create(path: &Path) -> io::Result<Self> {
         #[cfg(test)]
-        super::fault::check(path, super::fault::Op::Open)?;
-        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        noted(Op::Open, super::fault::check(path, Op::Open))?;
+        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
+        let file = noted(Op::Open, file)?;
         Ok(Self { file, track: Track::open(path, true, true) })
     }
 
     /// Opens an existing file for reading and writing.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+        let file = noted(Op::Open, fs::OpenOptions::new().read(true).write(true).open(path))?;
         Ok(Self { file, track: Track::open(path, false, false) })
     }
 
     pub fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         let op = self.track.as_ref().map(|track| track.write(at, bytes));
-        self.file.write_all_at(bytes, at)?;
+        noted(Op::Write, self.file.write_all_at(bytes, at))?;
         self.done(op);
         Ok(())
     }
 
     pub fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)?;
+        noted(Op::Allocate, self.file.set_len(len))?;
         self.track.iter().for_each(|track| track.resize(len));
         Ok(())
     }
@@ -234,7 +233,7 @@ impl BlockingFile {
     /// Makes content and length durable.
     pub fn sync(&self) -> io::Result<()> {
         let op = self.track.as_ref().map(|track| track.sync(None));
-        self.file.sync_data()?;
+        noted(Op::Sync, self.file.sync_data())?;
         self.done(op);
         Ok(())
     }

@@ -7,6 +7,7 @@
 mod aligned;
 mod doorbell;
 mod driver;
+pub mod errors;
 #[cfg(test)]
 pub mod fault;
 mod file;

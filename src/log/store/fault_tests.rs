@@ -8,16 +8,19 @@
 //! | ENOSPC, EMFILE | a new journal file, a segment | waits, tries again, goes on |
 //! | short write | journal, segment | the rest is written, then it counts |
 //! | seconds a commit | journal | what gathers meanwhile shares the next one; what is durable can be read |
+//!
+//! Each is counted: `weir_disk_errors_total` by operation and kind, a slow commit in the histogram of commits.
 
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::ShardLog;
 use super::tests::{Cluster, append, id, no_states, open, verify};
 use crate::log::{LogError, Lsn, PartitionLog};
 use crate::rt;
+use crate::rt::errors::{Kind, seen};
 use crate::rt::fault::{Fault, Op, inject};
 
 const ALWAYS: usize = usize::MAX;
@@ -27,6 +30,33 @@ const JOURNAL: &str = ".journal";
 
 fn cluster() -> Cluster {
     Cluster::with(&[(1, "orders")])
+}
+
+/// What the metric of disk errors shows from some moment on. It counts for the whole process, so that one test of
+/// faults runs at a time.
+struct Counted {
+    before: Vec<u64>,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Counted {
+    fn begin() -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Self { before: Self::all().collect(), _alone }
+    }
+
+    fn all() -> impl Iterator<Item = u64> {
+        Op::ALL.into_iter().flat_map(|op| Kind::ALL.into_iter().map(move |kind| seen(op, kind)))
+    }
+
+    /// What has been counted since, all of it.
+    fn grown(&self) -> Vec<(Op, Kind, u64)> {
+        let kinds = Op::ALL.into_iter().flat_map(|op| Kind::ALL.into_iter().map(move |kind| (op, kind)));
+        let grown =
+            kinds.zip(Self::all().zip(&self.before)).map(|((op, kind), (now, b))| (op, kind, now - b));
+        grown.filter(|(.., times)| *times > 0).collect()
+    }
 }
 
 struct Fixture {
@@ -80,12 +110,13 @@ impl Fixture {
 #[test]
 fn an_error_of_the_journals_disk_ends_acknowledging_for_good() {
     rt::block_on(async {
-        let f = Fixture::new().await;
+        let (counted, f) = (Counted::begin(), Fixture::new().await);
         let acked = f.fill(5, 1000).await.unwrap();
         let fault = inject(f.path(), JOURNAL, Op::Write, Fault::Error(libc::EIO), 1);
         let lsn = append(&f.store, &f.log, 100);
         assert!(f.store.journal().wait_durable(lsn).await.is_err());
         assert_eq!(fault.met(), 1);
+        assert_eq!(counted.grown(), [(Op::Write, Kind::Failed, 1)]);
         let why = f.store.journal().failed().expect("it has failed");
         assert!(why.contains(JOURNAL), "{why}");
         assert!(f.fill(1, 100).await.is_err(), "the disk works again, and cannot be trusted");
@@ -97,7 +128,7 @@ fn an_error_of_the_journals_disk_ends_acknowledging_for_good() {
 fn an_error_of_a_segments_disk_ends_acknowledging_and_the_journal_has_the_records() {
     for op in [Op::Write, Op::Sync] {
         rt::block_on(async move {
-            let f = Fixture::new().await;
+            let (counted, f) = (Counted::begin(), Fixture::new().await);
             let fault = inject(f.path(), SEGMENT, op, Fault::Error(libc::EIO), ALWAYS);
             let mut acked = 0;
             let failed = loop {
@@ -109,6 +140,7 @@ fn an_error_of_a_segments_disk_ends_acknowledging_and_the_journal_has_the_record
             };
             assert!(failed.contains(".log"), "{op:?}: {failed}");
             assert!(fault.met() > 0 && acked > 0);
+            assert_eq!(counted.grown(), [(op, Kind::Failed, fault.met() as u64)]);
             drop(fault);
             assert!(f.reopened().await >= acked, "{op:?}");
         });
@@ -118,7 +150,7 @@ fn an_error_of_a_segments_disk_ends_acknowledging_and_the_journal_has_the_record
 #[test]
 fn a_segment_that_cannot_be_read_is_an_error_for_its_reader_alone() {
     rt::block_on(async {
-        let f = Fixture::new().await;
+        let (counted, f) = (Counted::begin(), Fixture::new().await);
         f.fill(10, 30_000).await.unwrap();
         f.store.close(no_states).await.unwrap();
         let Fixture { dir, store, log } = f;
@@ -130,6 +162,7 @@ fn a_segment_that_cannot_be_read_is_an_error_for_its_reader_alone() {
         assert!(matches!(read, Err(LogError::Io { .. })), "{:?}", read.map(|r| r.len()));
         let lsn = append(&store, &log, 100);
         store.journal().wait_durable(lsn).await.unwrap();
+        assert_eq!(counted.grown(), [(Op::Read, Kind::Failed, fault.met() as u64)]);
         drop(fault);
         assert_eq!(verify(&log).await, log.end_offset());
     });
@@ -137,12 +170,14 @@ fn a_segment_that_cannot_be_read_is_an_error_for_its_reader_alone() {
 
 #[test]
 fn without_room_or_descriptors_the_journal_waits_and_goes_on() {
-    for (op, number) in [(Op::Allocate, libc::ENOSPC), (Op::Open, libc::EMFILE)] {
+    let faults = [(Op::Allocate, libc::ENOSPC, Kind::NoSpace), (Op::Open, libc::EMFILE, Kind::NoDescriptors)];
+    for (op, number, kind) in faults {
         rt::block_on(async move {
-            let f = Fixture::new().await;
+            let (counted, f) = (Counted::begin(), Fixture::new().await);
             let fault = inject(f.path(), JOURNAL, op, Fault::Error(number), 2);
             let end = f.fill(60, 30_000).await.unwrap();
             assert_eq!(fault.met(), 2, "{op:?}");
+            assert_eq!(counted.grown(), [(op, kind, 2)]);
             assert!(f.store.journal().failed().is_none());
             assert_eq!(f.reopened().await, end);
         });
@@ -151,13 +186,15 @@ fn without_room_or_descriptors_the_journal_waits_and_goes_on() {
 
 #[test]
 fn without_room_or_descriptors_segments_wait_and_go_on() {
-    for (op, number) in [(Op::Open, libc::EMFILE), (Op::Write, libc::ENOSPC)] {
+    let faults = [(Op::Open, libc::EMFILE, Kind::NoDescriptors), (Op::Write, libc::ENOSPC, Kind::NoSpace)];
+    for (op, number, kind) in faults {
         rt::block_on(async move {
-            let f = Fixture::new().await;
+            let (counted, f) = (Counted::begin(), Fixture::new().await);
             let fault = inject(f.path(), SEGMENT, op, Fault::Error(number), 3);
             let end = f.fill(60, 30_000).await.unwrap();
             rt::sleep(Duration::from_millis(50)).await;
             assert!(fault.met() > 0, "{op:?}");
+            assert_eq!(counted.grown(), [(op, kind, fault.met() as u64)]);
             drop(fault);
             assert!(f.store.journal().failed().is_none(), "{:?}", f.store.journal().failed());
             f.flush().await.unwrap();
@@ -169,12 +206,14 @@ fn without_room_or_descriptors_segments_wait_and_go_on() {
 #[test]
 fn a_write_that_ends_early_is_finished_before_it_counts() {
     rt::block_on(async {
-        let f = Fixture::new().await;
+        let (counted, f) = (Counted::begin(), Fixture::new().await);
         let journal = inject(f.path(), JOURNAL, Op::Write, Fault::Short(4096), 40);
         let segment = inject(f.path(), SEGMENT, Op::Write, Fault::Short(8192), 40);
         let end = f.fill(40, 20_000).await.unwrap();
         f.flush().await.unwrap();
         assert!(journal.met() > 30 && segment.met() > 10, "{} and {}", journal.met(), segment.met());
+        let counted = counted.grown();
+        assert!(matches!(counted[..], [(Op::Write, Kind::Short, times)] if times > 40), "{counted:?}");
         assert_eq!(verify(&f.log).await, end);
         assert_eq!(f.reopened().await, end);
     });
@@ -184,7 +223,7 @@ fn a_write_that_ends_early_is_finished_before_it_counts() {
 fn a_slow_commit_holds_up_acknowledgements_and_nothing_else() {
     const SLOW: Duration = Duration::from_millis(700);
     rt::block_on(async {
-        let f = Fixture::new().await;
+        let (counted, f) = (Counted::begin(), Fixture::new().await);
         let before = f.fill(5, 1000).await.unwrap();
         let commits = f.store.journal().commits();
         let fault = inject(f.path(), JOURNAL, Op::Write, Fault::Slow(SLOW), 1);
@@ -201,6 +240,7 @@ fn a_slow_commit_holds_up_acknowledgements_and_nothing_else() {
         let stats = f.store.journal().stats();
         assert!(f.store.journal().commits() - commits <= 3, "what gathered is one commit");
         assert!(stats.commit_us.max() >= SLOW.as_micros() as u64, "the metric shows it");
+        assert_eq!(counted.grown(), []);
         let end = f.log.end_offset();
         assert_eq!(f.reopened().await, end);
     });
@@ -208,9 +248,11 @@ fn a_slow_commit_holds_up_acknowledgements_and_nothing_else() {
 
 #[test]
 fn a_checkpoint_that_cannot_be_written_leaves_the_last_one() {
-    for number in [libc::ENOSPC, libc::EIO, libc::EMFILE] {
+    let faults =
+        [(libc::ENOSPC, Kind::NoSpace), (libc::EIO, Kind::Failed), (libc::EMFILE, Kind::NoDescriptors)];
+    for (number, kind) in faults {
         rt::block_on(async move {
-            let f = Fixture::new().await;
+            let (counted, f) = (Counted::begin(), Fixture::new().await);
             f.fill(10, 20_000).await.unwrap();
             f.store.checkpoint(no_states).await.unwrap();
             let end = f.fill(10, 20_000).await.unwrap();
@@ -221,6 +263,7 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_last_one() {
                 assert!(tries <= 4, "error {number} is over");
             }
             assert!(fault.met() > 0 && f.store.journal().failed().is_none(), "error {number}");
+            assert_eq!(counted.grown(), [(Op::Open, kind, fault.met() as u64)]);
             assert_eq!(f.reopened().await, end);
         });
     }
