@@ -6,14 +6,14 @@
 //!
 //! `WEIR_KILLS=N` runs longer than the sample; `WEIR_SEED=N` repeats a run's choices.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_wire::{DeleteTopicsRequest, ProduceRequest};
+use kafka_wire::DeleteTopicsRequest;
 use rdkafka::config::ClientConfig;
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
@@ -22,13 +22,10 @@ use rdkafka::{ClientContext, producer::NoCustomPartitioner};
 use crate::support::batch::{batch, bytes_of, from_producer};
 use crate::support::broker::needs_own_broker;
 use crate::support::calls::{Topic, code, create, metadata_of, produce_request, producer_id, read_from};
-use crate::support::{Broker, Options, Rng, Wire, msg, wire};
+use crate::support::retrying::{Load, Sent};
+use crate::support::{Broker, Options, Rng, Wire, msg, retrying, wire};
 
 const PARTITIONS: i32 = 6;
-/// Requests of one raw producer in flight: as many batches as a broker remembers of a producer.
-const WINDOW: usize = 5;
-/// Answers after which a client tries again.
-pub const RETRIABLE: &[i16] = &[code::UNKNOWN_TOPIC_OR_PARTITION, code::LEADER_NOT_AVAILABLE, 6, 7, 19, 20];
 
 /// What was acknowledged.
 #[derive(Default)]
@@ -89,75 +86,29 @@ fn check_log(partition: i32, rows: &[(i64, Bytes)]) {
     }
 }
 
-/// A producer of raw frames. Idempotent: sends again until acknowledged. Plain: never sends a value twice, so what
-/// was under way when the broker died stays unknown.
-struct RawProducer {
+/// Records for all partitions. With an identity sent until acknowledged; without, no value is ever sent twice.
+struct Values {
     name: String,
-    addr: SocketAddr,
     topic: Topic,
     identity: Option<(i64, i16)>,
+    /// By partition, the next number and the next sequence.
     next: HashMap<i32, (u64, i32)>,
-    in_flight: VecDeque<Sent>,
+    ledger: Arc<Ledger>,
 }
 
-struct Sent {
-    partition: i32,
-    values: Vec<String>,
-    frame: Bytes,
-}
+impl Load for Values {
+    type What = Vec<String>;
+    const PAUSE: Duration = Duration::from_millis(1);
 
-impl RawProducer {
-    fn run(mut self, seed: u64, stop: &AtomicBool, ledger: &Ledger) {
-        let mut rng = Rng(seed);
-        let deadline = Instant::now() + Duration::from_secs(3600);
-        while Instant::now() < deadline {
-            let stopping = stop.load(Ordering::Relaxed);
-            if stopping && self.in_flight.is_empty() {
-                return;
-            }
-            if let Ok(mut wire) = Wire::try_connect(self.addr) {
-                self.converse(&mut wire, &mut rng, stop, ledger);
-                if self.identity.is_none() {
-                    self.in_flight.clear();
-                }
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+    fn acknowledged(&mut self, partition: i32, base_offset: i64, values: Vec<String>) {
+        self.ledger.ack(partition, base_offset, &values);
     }
 
-    /// Sends and takes answers until the connection breaks or the work is done.
-    fn converse(&mut self, wire: &mut Wire, rng: &mut Rng, stop: &AtomicBool, ledger: &Ledger) {
-        for sent in &self.in_flight {
-            if !wire.send_rude(&sent.frame) {
-                return;
-            }
-        }
-        loop {
-            while self.in_flight.len() < WINDOW && !stop.load(Ordering::Relaxed) {
-                let sent = self.make(rng);
-                let ok = wire.send_rude(&sent.frame);
-                self.in_flight.push_back(sent);
-                if !ok {
-                    return;
-                }
-                std::thread::sleep(Duration::from_micros(rng.below(1_000)));
-            }
-            let Some(sent) = self.in_flight.front() else { return };
-            let Some(reply) = wire.receive_frame() else { return };
-            let reply = wire::decode_reply::<ProduceRequest>(9, 1, reply);
-            let answer = &reply.responses[0].partition_responses[0];
-            match answer.error_code {
-                code::NONE => ledger.ack(sent.partition, answer.base_offset, &sent.values),
-                error if RETRIABLE.contains(&error) => return,
-                error => {
-                    panic!("{}: error {error} to {:.40} in {}", self.name, sent.values[0], sent.partition)
-                }
-            }
-            self.in_flight.pop_front();
-        }
+    fn repeats(&self) -> bool {
+        self.identity.is_some()
     }
 
-    fn make(&mut self, rng: &mut Rng) -> Sent {
+    fn make(&mut self, rng: &mut Rng) -> Sent<Vec<String>> {
         let partition = rng.below(PARTITIONS as u64) as i32;
         let (number, sequence) = self.next.entry(partition).or_default();
         let pad = "p".repeat(rng.below(600) as usize);
@@ -171,7 +122,7 @@ impl RawProducer {
         (*number, *sequence) = (*number + count, *sequence + count as i32);
         let acks = if self.identity.is_some() || rng.below(2) == 0 { -1 } else { 1 };
         let request = produce_request(9, &self.topic, partition, acks, bytes_of(&records));
-        Sent { partition, values, frame: wire::frame(9, 1, &request) }
+        Sent { partition, what: values, frame: wire::frame(9, 1, &request) }
     }
 }
 
@@ -276,16 +227,15 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
     let stop = Arc::new(AtomicBool::new(false));
     let mut producers = Vec::new();
     for (name, idempotent) in [("once", true), ("twice", true), ("plain", false)] {
-        let producer = RawProducer {
+        let producer = Values {
             name: name.to_string(),
-            addr,
             topic: topic.clone(),
             identity: idempotent.then(|| producer_id(&mut wire)),
             next: HashMap::new(),
-            in_flight: VecDeque::new(),
+            ledger: Arc::clone(&ledger),
         };
-        let (seed, stop, ledger) = (rng.next(), Arc::clone(&stop), Arc::clone(&ledger));
-        producers.push(std::thread::spawn(move || producer.run(seed, &stop, &ledger)));
+        let (seed, stop) = (rng.next(), Arc::clone(&stop));
+        producers.push(std::thread::spawn(move || retrying::run(producer, addr, seed, &stop)));
     }
     let (name, stop_too, ledger_too) = (topic.name.clone(), Arc::clone(&stop), Arc::clone(&ledger));
     producers.push(std::thread::spawn(move || librdkafka(addr, &name, &stop_too, &ledger_too)));

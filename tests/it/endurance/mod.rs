@@ -8,6 +8,7 @@
 mod ledger;
 mod producer;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use kafka_wire::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTo
 use crate::compaction::removed_records;
 use crate::support::broker::needs_own_broker;
 use crate::support::calls::{code, create, producer_id};
-use crate::support::{Broker, Options, Rng, Wire, msg, wire};
+use crate::support::{Broker, Options, Rng, Wire, msg, retrying, wire};
 use ledger::{Ledger, RETENTION_BYTES};
 use producer::Producer;
 
@@ -82,9 +83,10 @@ fn mixed_load_outlives_every_kill_9() {
     std::thread::scope(|scope| {
         let mut workers = Vec::new();
         for (number, ledger) in [&events, &events, &events, &table, &table].into_iter().enumerate() {
-            let producer = Producer::new(number as u32, addr, producer_id(&mut wire), ledger);
+            let (number, identity, next) = (number as u32, producer_id(&mut wire), HashMap::new());
+            let producer = Producer { number, identity, ledger, next };
             let (seed, stop) = (rng.next(), &stop);
-            workers.push(scope.spawn(move || producer.run(seed, stop)));
+            workers.push(scope.spawn(move || retrying::run(producer, addr, seed, stop)));
         }
         let (seed, stop_too, of) = (rng.next(), &stop, &events);
         let deleter = scope.spawn(move || delete_records(addr, of, seed, stop_too));

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod broker;
 pub mod calls;
+pub mod retrying;
 pub mod wire;
 
 use std::sync::atomic::{AtomicU32, Ordering};
