@@ -142,30 +142,18 @@ fn adopt(dir: &Rc<Path>, cache: &Rc<BatchCache>, checkpoint: PartitionCheckpoint
 
 /// Brings the directory and the checkpoint's list together.
 fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<(PartitionCheckpoint, Settled), LogError> {
-    let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
+    let list = || rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e));
     let listed = (&mut checkpoint.segments, checkpoint.start_offset);
-    let settled = replace::settle(dir, &names, Some(listed))?;
-    let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
+    let settled = replace::settle(dir, &list()?, Some(listed))?;
+    let names = list()?;
     let newest_dead = newest_dead(&names);
-    let dead = checkpoint.segments.iter().take_while(|s| Some(s.base_offset) <= newest_dead).count();
-    let listed = checkpoint.segments.get(dead).map(|s| s.base_offset);
-    // Where nothing that is listed is dead, the checkpoint knew of it.
-    if newest_dead.is_some() && (dead > 0 || listed.is_none()) {
-        // Segments that were made and deleted after the checkpoint are known by what is left of them.
-        let live = names.iter().filter_map(|name| parse_log_name(name)).filter(|b| Some(*b) > newest_dead);
-        // The log still begins before what compaction left nothing of.
-        let emptied = settled.emptied.iter().copied().filter(|base| Some(*base) > newest_dead);
-        let start = listed.or(live.min()).into_iter().chain(emptied).min();
-        let start = start.unwrap_or(checkpoint.segment_durable_offset);
-        checkpoint.start_offset = checkpoint.start_offset.max(start);
-        checkpoint.epochs.cut_front(start);
-        checkpoint.segments.drain(..dead);
-        checkpoint.active &= !checkpoint.segments.is_empty();
+    if let Some(newest_dead) = newest_dead {
+        begin_after(newest_dead, &names, &settled, &mut checkpoint);
     }
     unlink_dead(dir, &names).map_err(|e| LogError::io(dir, e))?;
-    let listed = |base: &i64| checkpoint.segments.iter().any(|s| s.base_offset == *base);
+    let is_listed = |base: &i64| checkpoint.segments.iter().any(|s| s.base_offset == *base);
     let mut unlisted: Vec<i64> = names.iter().filter_map(|name| parse_log_name(name)).collect();
-    unlisted.retain(|base| !listed(base));
+    unlisted.retain(|base| !is_listed(base));
     // The oldest may say where the log starts: a crash must not leave a later one alone.
     while let Some(base) = unlisted.pop() {
         if unlisted.is_empty() && newest_dead.is_some() {
@@ -174,6 +162,26 @@ fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<(PartitionChe
         settle_unlisted(dir, base, &checkpoint)?;
     }
     Ok((checkpoint, settled))
+}
+
+/// Takes what was deleted after the checkpoint off its list; the log starts where the oldest segment that is left does.
+fn begin_after(newest_dead: i64, names: &[String], settled: &Settled, checkpoint: &mut PartitionCheckpoint) {
+    let dead = checkpoint.segments.iter().take_while(|s| s.base_offset <= newest_dead).count();
+    let listed = checkpoint.segments.get(dead).map(|s| s.base_offset);
+    if dead == 0 && listed.is_some() {
+        // The checkpoint knew of it.
+        return;
+    }
+    // Segments that were made and deleted after the checkpoint are known by what is left of them.
+    let live = names.iter().filter_map(|name| parse_log_name(name)).filter(|base| *base > newest_dead);
+    // The log still begins before what compaction left nothing of.
+    let emptied = settled.emptied.iter().copied().filter(|base| *base > newest_dead);
+    let start = listed.or(live.min()).into_iter().chain(emptied).min();
+    let start = start.unwrap_or(checkpoint.segment_durable_offset);
+    checkpoint.start_offset = checkpoint.start_offset.max(start);
+    checkpoint.epochs.cut_front(start);
+    checkpoint.segments.drain(..dead);
+    checkpoint.active &= !checkpoint.segments.is_empty();
 }
 
 /// Deals with a segment file that the checkpoint does not list: what the journal brings back and what lies before the
