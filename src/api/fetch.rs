@@ -10,6 +10,7 @@ use super::{Cx, Outcome, Pending, READ_COMMITTED, decode, malformed, read_error}
 use crate::cluster::Image;
 use crate::model::{PartitionId, TopicId};
 use crate::partition::{Position, ReadError, ReadOutcome};
+use crate::rt;
 use crate::security::quota::Kind;
 use crate::shard::FetchLimits;
 use crate::shard::message::FetchEntry;
@@ -32,7 +33,7 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
 }
 
 async fn handle(cx: &Cx, request: FetchRequest) -> Outcome {
-    let plan = match cx.shard.sessions.borrow_mut().begin(session_request(cx, &request)) {
+    let plan = match cx.shard.sessions.borrow_mut().begin(rt::now(), session_request(cx, &request)) {
         Ok(plan) => plan,
         Err(e) => return refuse(cx, &e),
     };

@@ -3,8 +3,13 @@
 //!
 //! A session lives on the shard of the connection that opened it. A client that comes back elsewhere is told that the
 //! session is unknown and opens another, as it does after a broker's restart.
+//!
+//! When all slots are taken, a session that was not used for two minutes gives way, or one that is as old and has fewer
+//! partitions than the new one; else the new one is not kept (Kafka's `FetchSessionCache`). So more clients than slots
+//! do not drive out each other's sessions before they are used.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use kafka_wire_core::StrBytes;
 
@@ -12,6 +17,8 @@ use crate::model::TopicId;
 
 const INITIAL_EPOCH: i32 = 0;
 const FINAL_EPOCH: i32 = -1;
+/// What Kafka calls `min.incremental.fetch.session.eviction.ms`.
+const EVICTABLE_AFTER: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionError {
@@ -45,7 +52,8 @@ struct Session {
     epoch: i32,
     uses_ids: bool,
     partitions: VecDeque<SessionPartition>,
-    last_used: u64,
+    opened: Instant,
+    last_used: Instant,
 }
 
 /// How one request is to be served.
@@ -81,7 +89,6 @@ pub struct Sessions {
     slots: usize,
     next_id: i32,
     step: i32,
-    clock: u64,
 }
 
 impl Sessions {
@@ -90,7 +97,7 @@ impl Sessions {
     pub fn new(slots: usize, shard: usize, shards: usize, seed: u32) -> Self {
         let step = shards.max(1) as i32;
         let start = (seed & 0x3fff_ffff) as i32 / step * step;
-        Self { by_id: HashMap::new(), slots, next_id: start + shard as i32 + step, step, clock: 0 }
+        Self { by_id: HashMap::new(), slots, next_id: start + shard as i32 + step, step }
     }
 
     pub fn len(&self) -> usize {
@@ -101,12 +108,11 @@ impl Sessions {
         self.by_id.is_empty()
     }
 
-    pub fn begin(&mut self, request: SessionRequest) -> Result<Plan, SessionError> {
-        self.clock += 1;
+    pub fn begin(&mut self, now: Instant, request: SessionRequest) -> Result<Plan, SessionError> {
         if request.epoch == INITIAL_EPOCH || request.epoch == FINAL_EPOCH {
             self.by_id.remove(&request.id);
             let open = request.epoch == INITIAL_EPOCH && !request.partitions.is_empty();
-            let session_id = if open { self.open(&request) } else { 0 };
+            let session_id = if open { self.open(now, &request) } else { 0 };
             return Ok(Plan { session_id, incremental: false, partitions: request.partitions });
         }
         let session = self.by_id.get_mut(&request.id).ok_or(SessionError::UnknownId)?;
@@ -118,7 +124,7 @@ impl Sessions {
         {
             return Err(SessionError::TopicIdMismatch);
         }
-        session.last_used = self.clock;
+        session.last_used = now;
         session.update(request.partitions, &request.forgotten);
         if session.partitions.is_empty() {
             self.by_id.remove(&request.id);
@@ -129,15 +135,10 @@ impl Sessions {
         Ok(Plan { session_id: request.id, incremental: true, partitions })
     }
 
-    /// Opens a session in a free slot, or in that of the one that was used least recently.
-    fn open(&mut self, request: &SessionRequest) -> i32 {
-        if self.slots == 0 {
+    /// Opens a session; 0 if there is no slot for it.
+    fn open(&mut self, now: Instant, request: &SessionRequest) -> i32 {
+        if self.by_id.len() >= self.slots && !self.evict(now, request.partitions.len()) {
             return 0;
-        }
-        if self.by_id.len() >= self.slots
-            && let Some(oldest) = self.by_id.iter().min_by_key(|(_, s)| s.last_used).map(|(id, _)| *id)
-        {
-            self.by_id.remove(&oldest);
         }
         let id = self.next_id;
         self.next_id = id.checked_add(self.step).unwrap_or(id % self.step + self.step);
@@ -145,10 +146,23 @@ impl Sessions {
             epoch: next_epoch(INITIAL_EPOCH),
             uses_ids: request.uses_ids,
             partitions: request.partitions.iter().cloned().collect(),
-            last_used: self.clock,
+            opened: now,
+            last_used: now,
         };
         self.by_id.insert(id, session);
         id
+    }
+
+    /// Makes room for a session of so many partitions, if one may give way to it.
+    fn evict(&mut self, now: Instant, partitions: usize) -> bool {
+        let is_over = |since: Instant| now.saturating_duration_since(since) > EVICTABLE_AFTER;
+        let unused = self.by_id.iter().min_by_key(|(_, s)| s.last_used).filter(|(_, s)| is_over(s.last_used));
+        let smaller = || {
+            let old = self.by_id.iter().filter(|(_, s)| is_over(s.opened));
+            old.min_by_key(|(_, s)| s.partitions.len()).filter(|(_, s)| s.partitions.len() < partitions)
+        };
+        let evicted = unused.or_else(smaller).map(|(id, _)| *id);
+        evicted.is_some_and(|id| self.by_id.remove(&id).is_some())
     }
 
     /// Nothing was answered to this plan: a session that it opened is none, another one stays as it was.
@@ -213,6 +227,7 @@ fn next_epoch(epoch: i32) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rt::now;
 
     fn partition(index: i32) -> SessionPartition {
         SessionPartition { name: "t".into(), index, ..SessionPartition::default() }
@@ -235,18 +250,18 @@ mod tests {
     #[test]
     fn only_news_is_answered() {
         let mut sessions = Sessions::new(10, 1, 2, 7);
-        let plan = sessions.begin(request(0, 0, &[0, 1, 2], &[])).unwrap();
+        let plan = sessions.begin(now(), request(0, 0, &[0, 1, 2], &[])).unwrap();
         let id = plan.session_id;
         assert_eq!((id % 2, plan.incremental, plan.partitions.len()), (1, false, 3));
         assert_eq!(sessions.finish(&plan, &[told(0, false); 3]), [true; 3]);
 
-        let plan = sessions.begin(request(id, 1, &[], &[])).unwrap();
+        let plan = sessions.begin(now(), request(id, 1, &[], &[])).unwrap();
         assert_eq!(
             sessions.finish(&plan, &[told(0, false), told(5, true), told(3, false)]),
             [false, true, true]
         );
 
-        let plan = sessions.begin(request(id, 2, &[7], &[0])).unwrap();
+        let plan = sessions.begin(now(), request(id, 2, &[7], &[0])).unwrap();
         let order: Vec<_> = plan.partitions.iter().map(|p| p.index).collect();
         assert_eq!(order, [2, 1, 7], "the one that got data goes last, the new one after it");
         assert_eq!(
@@ -258,26 +273,43 @@ mod tests {
     #[test]
     fn wrong_ids_and_epochs_are_refused() {
         let mut sessions = Sessions::new(10, 0, 1, 7);
-        let id = sessions.begin(request(0, 0, &[0], &[])).unwrap().session_id;
-        assert_eq!(sessions.begin(request(id + 1, 1, &[], &[])).unwrap_err(), SessionError::UnknownId);
-        assert_eq!(sessions.begin(request(id, 2, &[], &[])).unwrap_err(), SessionError::InvalidEpoch);
+        let id = sessions.begin(now(), request(0, 0, &[0], &[])).unwrap().session_id;
+        assert_eq!(sessions.begin(now(), request(id + 1, 1, &[], &[])).unwrap_err(), SessionError::UnknownId);
+        assert_eq!(sessions.begin(now(), request(id, 2, &[], &[])).unwrap_err(), SessionError::InvalidEpoch);
         let by_id = SessionRequest { uses_ids: true, ..request(id, 1, &[4], &[]) };
-        assert_eq!(sessions.begin(by_id).unwrap_err(), SessionError::TopicIdMismatch);
-        assert_eq!(sessions.begin(request(id, 1, &[], &[0])).unwrap().session_id, 0, "an empty session ends");
-        assert_eq!(sessions.begin(request(id, 2, &[], &[])).unwrap_err(), SessionError::UnknownId);
-        let id = sessions.begin(request(0, 0, &[0], &[])).unwrap().session_id;
-        assert_eq!(sessions.begin(request(id, -1, &[0], &[])).unwrap().session_id, 0);
+        assert_eq!(sessions.begin(now(), by_id).unwrap_err(), SessionError::TopicIdMismatch);
+        assert_eq!(
+            sessions.begin(now(), request(id, 1, &[], &[0])).unwrap().session_id,
+            0,
+            "an empty session ends"
+        );
+        assert_eq!(sessions.begin(now(), request(id, 2, &[], &[])).unwrap_err(), SessionError::UnknownId);
+        let id = sessions.begin(now(), request(0, 0, &[0], &[])).unwrap().session_id;
+        assert_eq!(sessions.begin(now(), request(id, -1, &[0], &[])).unwrap().session_id, 0);
         assert!(sessions.is_empty());
     }
 
     #[test]
-    fn the_least_recently_used_session_gives_way() {
-        let mut sessions = Sessions::new(2, 0, 1, 0);
-        let ids: Vec<_> =
-            (0..2).map(|_| sessions.begin(request(0, 0, &[0], &[])).unwrap().session_id).collect();
-        sessions.begin(request(ids[0], 1, &[], &[])).unwrap();
-        sessions.begin(request(0, 0, &[0], &[])).unwrap();
-        assert_eq!(sessions.begin(request(ids[1], 1, &[], &[])).unwrap_err(), SessionError::UnknownId);
-        assert!(sessions.begin(request(ids[0], 2, &[], &[])).is_ok());
+    fn a_session_in_use_gives_way_to_nobody() {
+        let (mut sessions, began) = (Sessions::new(2, 0, 1, 0), now());
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let open = |sessions: &mut Sessions, seconds, partitions: &[i32]| {
+            sessions.begin(at(seconds), request(0, 0, partitions, &[])).unwrap().session_id
+        };
+        let ids = [open(&mut sessions, 0, &[0]), open(&mut sessions, 0, &[0, 1])];
+        assert_eq!(open(&mut sessions, 100, &[0, 1, 2]), 0, "both are young");
+        sessions.begin(at(100), request(ids[0], 1, &[], &[])).unwrap();
+        assert_ne!(open(&mut sessions, 130, &[0]), 0, "the other one was not used for two minutes");
+        assert_eq!(
+            sessions.begin(at(130), request(ids[1], 1, &[], &[])).unwrap_err(),
+            SessionError::UnknownId
+        );
+        assert_eq!(open(&mut sessions, 140, &[0]), 0, "no larger than the old one that is in use");
+        assert_ne!(open(&mut sessions, 140, &[0, 1]), 0);
+        assert_eq!(
+            sessions.begin(at(140), request(ids[0], 2, &[], &[])).unwrap_err(),
+            SessionError::UnknownId
+        );
+        assert_eq!(sessions.len(), 2);
     }
 }

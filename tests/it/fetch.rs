@@ -8,8 +8,9 @@ use kafka_wire::{FetchRequest, FetchResponse};
 use kafka_wire_core::Uuid;
 
 use crate::support::batch::{decode_all, encoded, rows};
+use crate::support::broker::needs_own_broker;
 use crate::support::calls::{Fetch, Topic, code, create, fetch_topic, produce, produce_at, read_from};
-use crate::support::{Wire, msg, shared, unique};
+use crate::support::{Broker, Options, Wire, msg, shared, unique};
 
 /// Sessions exist from version 7 on; this one still names topics.
 const BY_NAME: i16 = 12;
@@ -402,14 +403,26 @@ fn a_session_does_not_mix_names_and_ids() {
 
 #[test]
 fn sessions_are_bounded() {
-    let mut wire = Wire::connect(shared());
+    if needs_own_broker() {
+        return;
+    }
+    let args = vec!["--fetch-sessions", "100"];
+    let broker = Broker::start_with(Options { args, ..Options::default() });
+    let mut wire = Wire::connect(broker.kafka);
     let topic = create(&mut wire, "session-many", 1, &[]);
     produce(&mut wire, &topic, encoded(["x"]));
-    for i in 0..3_000 {
+    let mut open = |i: usize| {
         let mut request = Fetch { max_wait_ms: 0, ..Fetch::default() }.request(&topic);
         request.session_epoch = 0;
         let reply = wire.call(BY_NAME, &request);
         assert_eq!(reply.error_code, 0, "session {i}: answered, with or without a session");
         assert_eq!(reply.responses.len(), 1, "session {i}");
-    }
+        reply.session_id
+    };
+    let first = open(0);
+    let kept = (1..300).filter(|i| open(*i) != 0).count();
+    assert!((10..100).contains(&kept), "{kept} sessions");
+    let mut request = Fetch { max_wait_ms: 0, ..Fetch::default() }.empty_request();
+    (request.session_id, request.session_epoch) = (first, 1);
+    assert_eq!(wire.call(BY_NAME, &request).error_code, 0, "who is in use gives way to nobody");
 }
