@@ -85,6 +85,26 @@ struct Drive<'a> {
     transactional: BTreeMap<PartitionId, [(i64, i32, bool); 3]>,
 }
 
+/// What goes on by itself when a run is over.
+pub struct Running {
+    stores: Vec<Rc<ShardLog>>,
+    closing: Rc<Cell<bool>>,
+    compacting: Vec<rt::Task<Result<(), String>>>,
+}
+
+impl Running {
+    /// Ends it in order, so that its files are closed.
+    pub async fn end(self) {
+        self.closing.set(true);
+        for task in self.compacting {
+            let _ = task.await;
+        }
+        for store in self.stores {
+            let _ = store.close(|_| None).await;
+        }
+    }
+}
+
 /// Opens the directory and works on it. What it did is in `world` then; an error is a violation.
 pub async fn run(
     dir: &Path,
@@ -93,7 +113,7 @@ pub async fn run(
     world: &mut World,
     shards: usize,
     scale: Scale,
-) -> Result<(), String> {
+) -> Result<Running, String> {
     let opened = check::open(dir, shards, &scale.settings()).await?;
     let now = recording.len();
     check::check(&opened, world, now).await.map_err(|e| format!("after a recorded start: {e}"))?;
@@ -115,7 +135,7 @@ pub async fn run(
         rt::spawn(async move { store.maintain(state).await });
     }
     let closing = Rc::new(Cell::new(false));
-    let compacting: Vec<_> = drive
+    let mut compacting: Vec<_> = drive
         .opened
         .stores
         .iter()
@@ -128,15 +148,16 @@ pub async fn run(
     // Some runs end while a pass is under way.
     closing.set(drive.random.chance(70));
     let mut done = Ok(());
-    for task in compacting {
-        if closing.get() {
+    if closing.get() {
+        for task in compacting.drain(..) {
             done = done.and(task.await);
         }
     }
     done?;
     drive.observe();
+    let mut stores = drive.opened.stores.clone();
     if drive.random.chance(40) {
-        for store in drive.opened.stores.clone() {
+        for store in stores.drain(..) {
             let replicas = drive.replicas.clone();
             store
                 .close(|id| replicas.borrow().get(&id).and_then(|r| r.producer_snapshot()))
@@ -145,7 +166,7 @@ pub async fn run(
         }
         drive.observe();
     }
-    Ok(())
+    Ok(Running { stores, closing, compacting })
 }
 
 /// What a shard does to compact its partitions, more eagerly.

@@ -95,8 +95,12 @@ fn record(
         let (mut random, mut world) = inner.borrow().clone();
         let outcome = drive::run(&path, &recording, &mut random, &mut world, shards, scale).await;
         *inner.borrow_mut() = (random, world);
-        // What tasks do after that, nobody observes.
+        // What happens after that, nobody observes.
         let end = recording.len();
+        let outcome = match outcome {
+            Ok(running) => Ok(running.end().await),
+            Err(violation) => Err(violation),
+        };
         (recording, outcome, end)
     });
     let mut events = recording.finish();
