@@ -5,7 +5,7 @@
 //!
 //! - `/health/live`: 200 while the process answers at all.
 //! - `/health/ready`: 200 when every shard serves; otherwise 503 and the reason as JSON.
-//! - `/metrics`: Prometheus text format.
+//! - `/metrics`: for Prometheus, as text or, where the scraper asks for it, as protobuf with native histograms.
 //! - `/debug/slow`: the slowest recent requests, with where their time went, as JSON.
 
 pub mod process;
@@ -21,12 +21,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
 
 use crate::shard::metrics::MetricsSnapshot;
+use prometheus::Format;
 
 /// A shard that takes longer than this to answer is stuck.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -156,13 +157,15 @@ where
     }
 }
 
-async fn metrics<F, Fut>(State(server): State<Arc<Server<F>>>) -> Response
+async fn metrics<F, Fut>(State(server): State<Arc<Server<F>>>, headers: HeaderMap) -> Response
 where
     F: Fn() -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Vec<MetricsSnapshot>> + Send + 'static,
 {
-    let text = render::metrics(&server.snapshots().await, &process::Process::here());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let format = Format::accepted(accept);
+    let families = render::metrics(&server.snapshots().await, &process::Process::here());
+    ([(header::CONTENT_TYPE, format.content_type())], families.encode(format)).into_response()
 }
 
 async fn slow<F, Fut>(State(server): State<Arc<Server<F>>>) -> Response

@@ -3,7 +3,7 @@
 use kafka_wire::API_DESCRIPTORS;
 
 use super::process::Process;
-use super::prometheus::{Kind, Text};
+use super::prometheus::{Families, Kind};
 use crate::rt::errors;
 use crate::shard::metrics::{ApiSnapshot, JournalSnapshot, MetricsSnapshot};
 use crate::wire::error_code::ErrorCode;
@@ -17,25 +17,25 @@ const DURATIONS: &[u64] = &[
 const SIZES: &[u64] = &[4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20];
 const MICROSECOND: f64 = 1e-6;
 
-pub fn metrics(shards: &[MetricsSnapshot], process: &Process) -> String {
-    let mut text = Text::default();
-    text.family("weir_build_info", Kind::Gauge, "Version of the running broker; always 1.");
-    text.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-    requests(&mut text, shards);
-    errors(&mut text, shards);
-    durations(&mut text, shards);
-    connections(&mut text, shards);
-    records(&mut text, shards);
-    super::stages::metrics(&mut text, shards);
-    compaction(&mut text, shards);
-    storage(&mut text, shards);
-    throttled(&mut text, shards);
-    journal(&mut text, shards);
-    memory(&mut text, shards);
-    integrity(&mut text, shards);
-    coordinators(&mut text, shards);
-    of_process(&mut text, process);
-    text.finish()
+pub fn metrics(shards: &[MetricsSnapshot], process: &Process) -> Families {
+    let mut out = Families::default();
+    out.family("weir_build_info", Kind::Gauge, "Version of the running broker; always 1.");
+    out.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+    requests(&mut out, shards);
+    errors(&mut out, shards);
+    durations(&mut out, shards);
+    connections(&mut out, shards);
+    records(&mut out, shards);
+    super::stages::metrics(&mut out, shards);
+    compaction(&mut out, shards);
+    storage(&mut out, shards);
+    throttled(&mut out, shards);
+    journal(&mut out, shards);
+    memory(&mut out, shards);
+    integrity(&mut out, shards);
+    coordinators(&mut out, shards);
+    of_process(&mut out, process);
+    out
 }
 
 pub(super) fn api_name(key: i16) -> String {
@@ -45,58 +45,58 @@ pub(super) fn api_name(key: i16) -> String {
 
 /// One sample for each API of each shard.
 fn each_api(
-    text: &mut Text,
+    out: &mut Families,
     shards: &[MetricsSnapshot],
     (name, kind, help): (&'static str, Kind, &str),
     value: impl Fn(&ApiSnapshot) -> f64,
 ) {
-    text.family(name, kind, help);
+    out.family(name, kind, help);
     for shard in shards {
         for api in &shard.apis {
             let labels = [("shard", &*shard.shard.to_string()), ("api", &*api_name(api.key))];
-            text.sample(&labels, value(api));
+            out.sample(&labels, value(api));
         }
     }
 }
 
 /// One sample for each shard.
 fn each_shard(
-    text: &mut Text,
+    out: &mut Families,
     shards: &[MetricsSnapshot],
     (name, kind, help): (&'static str, Kind, &str),
     value: impl Fn(&MetricsSnapshot) -> u64,
 ) {
-    text.family(name, kind, help);
+    out.family(name, kind, help);
     for shard in shards {
-        text.sample(&[("shard", &shard.shard.to_string())], value(shard) as f64);
+        out.sample(&[("shard", &shard.shard.to_string())], value(shard) as f64);
     }
 }
 
-fn requests(text: &mut Text, shards: &[MetricsSnapshot]) {
+fn requests(out: &mut Families, shards: &[MetricsSnapshot]) {
     let counter = Kind::Counter;
-    each_api(text, shards, ("weir_requests_total", counter, "Requests received."), |a| a.requests as f64);
+    each_api(out, shards, ("weir_requests_total", counter, "Requests received."), |a| a.requests as f64);
     each_api(
-        text,
+        out,
         shards,
         ("weir_request_bytes_total", counter, "Bytes of requests, frames included."),
         |a| a.bytes_in as f64,
     );
     each_api(
-        text,
+        out,
         shards,
         ("weir_response_bytes_total", counter, "Bytes of responses, frames included."),
         |a| a.bytes_out as f64,
     );
     each_api(
-        text,
+        out,
         shards,
         ("weir_requests_in_flight", Kind::Gauge, "Requests received and not answered yet."),
         |a| a.in_flight as f64,
     );
 }
 
-fn errors(text: &mut Text, shards: &[MetricsSnapshot]) {
-    text.family(
+fn errors(out: &mut Families, shards: &[MetricsSnapshot]) {
+    out.family(
         "weir_request_errors_total",
         Kind::Counter,
         "Error codes answered, one for each partition or resource.",
@@ -109,39 +109,39 @@ fn errors(text: &mut Text, shards: &[MetricsSnapshot]) {
                     ("api", &*api_name(api.key)),
                     ("error", ErrorCode::from_code(*code).name()),
                 ];
-                text.sample(&labels, *count as f64);
+                out.sample(&labels, *count as f64);
             }
         }
     }
-    text.family(
+    out.family(
         "weir_protocol_errors_total",
         Kind::Counter,
         "Frames that could not be answered as a request.",
     );
     for shard in shards {
         for (reason, count) in shard.protocol_errors {
-            text.sample(&[("shard", &shard.shard.to_string()), ("reason", reason)], count as f64);
+            out.sample(&[("shard", &shard.shard.to_string()), ("reason", reason)], count as f64);
         }
     }
 }
 
-fn durations(text: &mut Text, shards: &[MetricsSnapshot]) {
+fn durations(out: &mut Families, shards: &[MetricsSnapshot]) {
     let help = "From a request's last byte to handing its response to the socket.";
-    text.family("weir_request_duration_seconds", Kind::Histogram, help);
+    out.family("weir_request_duration_seconds", Kind::Histogram, help);
     for shard in shards {
         for api in &shard.apis {
             let labels = [("shard", &*shard.shard.to_string()), ("api", &*api_name(api.key))];
-            text.histogram(&labels, &api.latency, api.sum_us, DURATIONS, MICROSECOND);
+            out.histogram(&labels, &api.latency, api.sum_us, DURATIONS, MICROSECOND);
         }
     }
 }
 
-fn connections(text: &mut Text, shards: &[MetricsSnapshot]) {
-    each_shard(text, shards, ("weir_connections", Kind::Gauge, "Client connections open."), |s| {
+fn connections(out: &mut Families, shards: &[MetricsSnapshot]) {
+    each_shard(out, shards, ("weir_connections", Kind::Gauge, "Client connections open."), |s| {
         s.connections_opened.saturating_sub(s.connections_closed)
     });
     each_shard(
-        text,
+        out,
         shards,
         (
             "weir_connections_opened_total",
@@ -151,7 +151,7 @@ fn connections(text: &mut Text, shards: &[MetricsSnapshot]) {
         |s| s.connections_opened,
     );
     each_shard(
-        text,
+        out,
         shards,
         (
             "weir_connections_refused_total",
@@ -162,61 +162,59 @@ fn connections(text: &mut Text, shards: &[MetricsSnapshot]) {
     );
 }
 
-fn records(text: &mut Text, shards: &[MetricsSnapshot]) {
+fn records(out: &mut Families, shards: &[MetricsSnapshot]) {
     let counter = Kind::Counter;
-    each_shard(text, shards, ("weir_produced_batches_total", counter, "Batches appended."), |s| {
+    each_shard(out, shards, ("weir_produced_batches_total", counter, "Batches appended."), |s| {
         s.produced_batches
     });
-    each_shard(text, shards, ("weir_produced_records_total", counter, "Records appended."), |s| {
+    each_shard(out, shards, ("weir_produced_records_total", counter, "Records appended."), |s| {
         s.produced_records
     });
-    each_shard(text, shards, ("weir_produced_bytes_total", counter, "Bytes of batches appended."), |s| {
+    each_shard(out, shards, ("weir_produced_bytes_total", counter, "Bytes of batches appended."), |s| {
         s.produced_bytes
     });
     each_shard(
-        text,
+        out,
         shards,
         ("weir_fetched_bytes_total", counter, "Bytes of batches handed to readers."),
         |s| s.fetched_bytes,
     );
     let help = "Bytes of segments read from disk for readers, read-ahead included.";
-    each_shard(text, shards, ("weir_fetched_from_disk_bytes_total", counter, help), |s| {
+    each_shard(out, shards, ("weir_fetched_from_disk_bytes_total", counter, help), |s| {
         s.read_from_disk_bytes
     });
 }
 
-fn compaction(text: &mut Text, shards: &[MetricsSnapshot]) {
+fn compaction(out: &mut Families, shards: &[MetricsSnapshot]) {
     let counter = Kind::Counter;
-    each_shard(text, shards, ("weir_compaction_passes_total", counter, "Logs compacted."), |s| {
+    each_shard(out, shards, ("weir_compaction_passes_total", counter, "Logs compacted."), |s| {
         s.compaction.passes
     });
     each_shard(
-        text,
+        out,
         shards,
         ("weir_compaction_failures_total", counter, "Compactions that ended with an error."),
         |s| s.compaction.failures,
     );
     let help = "Bytes of segments read to be compacted.";
-    each_shard(text, shards, ("weir_compaction_read_bytes_total", counter, help), |s| {
-        s.compaction.bytes_read
-    });
+    each_shard(out, shards, ("weir_compaction_read_bytes_total", counter, help), |s| s.compaction.bytes_read);
     let help = "Bytes of segments written by compaction.";
-    each_shard(text, shards, ("weir_compaction_written_bytes_total", counter, help), |s| {
+    each_shard(out, shards, ("weir_compaction_written_bytes_total", counter, help), |s| {
         s.compaction.bytes_written
     });
     let help = "Records that compaction dropped.";
-    each_shard(text, shards, ("weir_compaction_removed_records_total", counter, help), |s| {
+    each_shard(out, shards, ("weir_compaction_removed_records_total", counter, help), |s| {
         s.compaction.records_removed
     });
 }
 
-fn throttled(text: &mut Text, shards: &[MetricsSnapshot]) {
+fn throttled(out: &mut Families, shards: &[MetricsSnapshot]) {
     let mut family = |name, help, value: fn(&(&'static str, u64, u64)) -> f64| {
-        text.family(name, Kind::Counter, help);
+        out.family(name, Kind::Counter, help);
         for shard in shards {
             for throttled in &shard.throttled {
                 let labels = [("shard", &*shard.shard.to_string()), ("quota", throttled.0)];
-                text.sample(&labels, value(throttled));
+                out.sample(&labels, value(throttled));
             }
         }
     };
@@ -226,39 +224,39 @@ fn throttled(text: &mut Text, shards: &[MetricsSnapshot]) {
     family("weir_throttle_seconds_total", help, |t| t.2 as f64 / 1000.0);
 }
 
-fn journal(text: &mut Text, shards: &[MetricsSnapshot]) {
+fn journal(out: &mut Families, shards: &[MetricsSnapshot]) {
     each_shard(
-        text,
+        out,
         shards,
         ("weir_journal_commits_total", Kind::Counter, "Journal commits made durable."),
         |s| s.journal.commits,
     );
     each_shard(
-        text,
+        out,
         shards,
         ("weir_journal_bytes_total", Kind::Counter, "Bytes written to the journal."),
         |s| s.journal.bytes,
     );
-    each_shard(text, shards, ("weir_journal_files", Kind::Gauge, "Journal files on disk."), |s| {
+    each_shard(out, shards, ("weir_journal_files", Kind::Gauge, "Journal files on disk."), |s| {
         s.journal.files
     });
     let help = "Bytes appended and not durable yet.";
-    each_shard(text, shards, ("weir_journal_backlog_bytes", Kind::Gauge, help), |s| s.journal.backlog_bytes);
+    each_shard(out, shards, ("weir_journal_backlog_bytes", Kind::Gauge, help), |s| s.journal.backlog_bytes);
     let help = "1 once a write failed; the shard acknowledges nothing any more.";
-    each_shard(text, shards, ("weir_journal_failed", Kind::Gauge, help), |s| {
+    each_shard(out, shards, ("weir_journal_failed", Kind::Gauge, help), |s| {
         u64::from(s.journal.failed.is_some())
     });
     let help = "From submitting a commit to its being durable.";
-    text.family("weir_journal_commit_duration_seconds", Kind::Histogram, help);
+    out.family("weir_journal_commit_duration_seconds", Kind::Histogram, help);
     for (shard, journal) in journals(shards) {
         if let Some(times) = &journal.commit_us {
-            text.histogram(&[("shard", &shard)], times, journal.commit_us_sum, DURATIONS, MICROSECOND);
+            out.histogram(&[("shard", &shard)], times, journal.commit_us_sum, DURATIONS, MICROSECOND);
         }
     }
-    text.family("weir_journal_commit_size_bytes", Kind::Histogram, "Bytes of one commit.");
+    out.family("weir_journal_commit_size_bytes", Kind::Histogram, "Bytes of one commit.");
     for (shard, journal) in journals(shards) {
         if let Some(sizes) = &journal.commit_bytes {
-            text.histogram(&[("shard", &shard)], sizes, journal.bytes, SIZES, 1.0);
+            out.histogram(&[("shard", &shard)], sizes, journal.bytes, SIZES, 1.0);
         }
     }
 }
@@ -267,61 +265,59 @@ fn journals(shards: &[MetricsSnapshot]) -> impl Iterator<Item = (String, &Journa
     shards.iter().map(|s| (s.shard.to_string(), &s.journal))
 }
 
-fn memory(text: &mut Text, shards: &[MetricsSnapshot]) {
+fn memory(out: &mut Families, shards: &[MetricsSnapshot]) {
     let gauge = Kind::Gauge;
-    each_shard(text, shards, ("weir_partitions", gauge, "Partitions this shard owns."), |s| {
+    each_shard(out, shards, ("weir_partitions", gauge, "Partitions this shard owns."), |s| {
         s.gauges.partitions
     });
     let help = "Batches that only the journal and memory hold.";
-    each_shard(text, shards, ("weir_tail_bytes", gauge, help), |s| s.gauges.tail_bytes);
-    each_shard(text, shards, ("weir_cache_bytes", gauge, "Batches kept for readers."), |s| {
+    each_shard(out, shards, ("weir_tail_bytes", gauge, help), |s| s.gauges.tail_bytes);
+    each_shard(out, shards, ("weir_cache_bytes", gauge, "Batches kept for readers."), |s| {
         s.gauges.cache_bytes
     });
     let help = "Memory of requests being received or answered.";
-    each_shard(text, shards, ("weir_request_memory_bytes", gauge, help), |s| s.gauges.request_bytes);
+    each_shard(out, shards, ("weir_request_memory_bytes", gauge, help), |s| s.gauges.request_bytes);
 }
 
-fn storage(text: &mut Text, shards: &[MetricsSnapshot]) {
+fn storage(out: &mut Families, shards: &[MetricsSnapshot]) {
     let (counter, gauge) = (Kind::Counter, Kind::Gauge);
-    each_shard(text, shards, ("weir_open_segments", gauge, "Segment files open."), |s| {
-        s.gauges.open_segments
-    });
+    each_shard(out, shards, ("weir_open_segments", gauge, "Segment files open."), |s| s.gauges.open_segments);
     let help = "Times a segment could not be opened for want of descriptors.";
-    each_shard(text, shards, ("weir_out_of_files_total", counter, help), |s| s.gauges.out_of_files);
+    each_shard(out, shards, ("weir_out_of_files_total", counter, help), |s| s.gauges.out_of_files);
     let help = "Bytes the data directory's file system had left when it was last looked.";
-    each_shard(text, shards, ("weir_disk_free_bytes", gauge, help), |s| s.gauges.disk_free_bytes);
+    each_shard(out, shards, ("weir_disk_free_bytes", gauge, help), |s| s.gauges.disk_free_bytes);
     let help = "Batches refused for want of room on the disk.";
-    each_shard(text, shards, ("weir_disk_full_refusals_total", counter, help), |s| {
+    each_shard(out, shards, ("weir_disk_full_refusals_total", counter, help), |s| {
         s.gauges.disk_full_refusals
     });
     let help = "File operations that failed, and writes that ended early and were finished.";
-    text.family("weir_disk_errors_total", counter, help);
+    out.family("weir_disk_errors_total", counter, help);
     for op in errors::Op::ALL {
         for kind in errors::Kind::ALL {
             let labels = [("operation", op.name()), ("error", kind.name())];
-            text.sample(&labels, errors::seen(op, kind) as f64);
+            out.sample(&labels, errors::seen(op, kind) as f64);
         }
     }
 }
 
-fn integrity(text: &mut Text, shards: &[MetricsSnapshot]) {
+fn integrity(out: &mut Families, shards: &[MetricsSnapshot]) {
     let (gauge, counter) = (Kind::Gauge, Kind::Counter);
     let help = "Bytes of cold segments read back and checked.";
-    each_shard(text, shards, ("weir_scrubbed_bytes_total", counter, help), |s| s.gauges.scrub.bytes);
+    each_shard(out, shards, ("weir_scrubbed_bytes_total", counter, help), |s| s.gauges.scrub.bytes);
     let help = "Extents of cold segments read back and checked.";
-    each_shard(text, shards, ("weir_scrubbed_extents_total", counter, help), |s| s.gauges.scrub.extents);
+    each_shard(out, shards, ("weir_scrubbed_extents_total", counter, help), |s| s.gauges.scrub.extents);
     let help = "Extents that did not read back as they were written.";
-    each_shard(text, shards, ("weir_scrub_damaged_total", counter, help), |s| s.gauges.scrub.damaged);
+    each_shard(out, shards, ("weir_scrub_damaged_total", counter, help), |s| s.gauges.scrub.damaged);
     let help = "Times that all cold segments were read back.";
-    each_shard(text, shards, ("weir_scrub_passes_total", counter, help), |s| s.gauges.scrub.passes);
+    each_shard(out, shards, ("weir_scrub_passes_total", counter, help), |s| s.gauges.scrub.passes);
     let help = "Partitions with records that cannot be read; the rest of them is served.";
-    each_shard(text, shards, ("weir_damaged_partitions", gauge, help), |s| s.gauges.damaged);
+    each_shard(out, shards, ("weir_damaged_partitions", gauge, help), |s| s.gauges.damaged);
     let help = "Partitions that are not served until they are repaired.";
-    each_shard(text, shards, ("weir_unrepaired_partitions", gauge, help), |s| s.gauges.unrepaired);
+    each_shard(out, shards, ("weir_unrepaired_partitions", gauge, help), |s| s.gauges.unrepaired);
 }
 
-fn coordinators(text: &mut Text, shards: &[MetricsSnapshot]) {
-    text.family(
+fn coordinators(out: &mut Families, shards: &[MetricsSnapshot]) {
+    out.family(
         "weir_coordinators",
         Kind::Gauge,
         "Partitions of internal topics, by the state of their coordinator.",
@@ -330,16 +326,16 @@ fn coordinators(text: &mut Text, shards: &[MetricsSnapshot]) {
         for (of, counts) in ["groups", "transactions"].into_iter().zip(shard.gauges.coordinators) {
             for (state, count) in ["loading", "serving", "failed"].into_iter().zip(counts) {
                 let labels = [("shard", &*shard.shard.to_string()), ("of", of), ("state", state)];
-                text.sample(&labels, count as f64);
+                out.sample(&labels, count as f64);
             }
         }
     }
 }
 
-fn of_process(text: &mut Text, process: &Process) {
+fn of_process(out: &mut Families, process: &Process) {
     let mut one = |name, kind, help, value| {
-        text.family(name, kind, help);
-        text.sample(&[], value);
+        out.family(name, kind, help);
+        out.sample(&[], value);
     };
     one("process_resident_memory_bytes", Kind::Gauge, "Resident memory.", process.resident_bytes as f64);
     one("process_cpu_seconds_total", Kind::Counter, "CPU time, user and system.", process.cpu_seconds);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::prometheus::{Kind, Text};
+use super::prometheus::{Families, Kind};
 use super::render::api_name;
 use crate::shard::metrics::MetricsSnapshot;
 use crate::shard::timing::{STAGES, Slow, Stage};
@@ -36,7 +36,7 @@ const NANOSECOND: f64 = 1e-9;
 /// Slow requests that are shown.
 const SHOWN: usize = 50;
 
-pub fn metrics(text: &mut Text, shards: &[MetricsSnapshot]) {
+pub fn metrics(out: &mut Families, shards: &[MetricsSnapshot]) {
     let mut merged: BTreeMap<i16, Vec<Stage>> = BTreeMap::new();
     for (key, stages) in shards.iter().flat_map(|s| &s.timing.apis) {
         match merged.entry(*key) {
@@ -52,19 +52,19 @@ pub fn metrics(text: &mut Text, shards: &[MetricsSnapshot]) {
     }
     let help =
         "Where the time of requests goes: read, queue, route, append, journal_wait, commit, respond, send.";
-    text.family("weir_request_stage_duration_seconds", Kind::Histogram, help);
+    out.family("weir_request_stage_duration_seconds", Kind::Histogram, help);
     for (key, stages) in &merged {
         for (name, stage) in STAGES.iter().zip(stages).filter(|(_, s)| !s.nanos.is_empty()) {
             let labels = [("api", &*api_name(*key)), ("stage", name)];
-            text.histogram(&labels, &stage.nanos, stage.sum_ns, BOUNDS, NANOSECOND);
+            out.histogram(&labels, &stage.nanos, stage.sum_ns, BOUNDS, NANOSECOND);
         }
     }
-    stalls(text, shards);
+    stalls(out, shards);
 }
 
 type Figure = fn(&crate::rt::stall::Stalls) -> f64;
 
-fn stalls(text: &mut Text, shards: &[MetricsSnapshot]) {
+fn stalls(out: &mut Families, shards: &[MetricsSnapshot]) {
     let families: [(&str, Kind, &str, Figure); 3] = [
         (
             "weir_shard_stalls_total",
@@ -78,11 +78,11 @@ fn stalls(text: &mut Text, shards: &[MetricsSnapshot]) {
         }),
     ];
     for (name, kind, help, value) in families {
-        text.family(name, kind, help);
+        out.family(name, kind, help);
         for shard in shards {
             for stall in &shard.timing.stalls {
                 let labels = [("shard", &*shard.shard.to_string()), ("running", stall.what)];
-                text.sample(&labels, value(stall));
+                out.sample(&labels, value(stall));
             }
         }
     }

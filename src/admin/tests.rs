@@ -20,10 +20,15 @@ fn start(shards: usize, health: Health, snapshots: Vec<MetricsSnapshot>) -> Sock
 }
 
 fn get(address: SocketAddr, path: &str) -> String {
+    String::from_utf8(get_as(address, path, "*/*")).unwrap()
+}
+
+fn get_as(address: SocketAddr, path: &str, accept: &str) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
     answer
 }
 
@@ -98,6 +103,18 @@ fn metrics_are_well_formed() {
         }
     }
     assert!(seen.len() > 25);
+}
+
+#[test]
+fn a_scraper_that_reads_protobuf_gets_it() {
+    let address = start(1, Health::new(), vec![busy_shard(0)]);
+    let accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    let answer = get_as(address, "/metrics", accept);
+    let head_end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8_lossy(&answer[..head_end]).to_lowercase();
+    assert!(head.contains("content-type: application/vnd.google.protobuf; proto=io.prometheus"), "{head}");
+    let body = &answer[head_end + 4..];
+    assert!(body.windows(29).any(|w| w == b"weir_request_duration_seconds") && !body.starts_with(b"#"));
 }
 
 #[test]
