@@ -29,8 +29,34 @@ struct Launch {
     grace: Duration,
 }
 
+/// Why a broker ended other than by a clean stop.
+pub enum Failure {
+    Start(StartError),
+    /// What a shard said when it was closed.
+    Stop(String),
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self::Start(error)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Start(error) => error.fmt(f),
+            Self::Stop(reason) => write!(
+                f,
+                "the log was not closed cleanly: {reason}\n  \
+                 Nothing acknowledged is lost: the next start recovers it from the journal."
+            ),
+        }
+    }
+}
+
 /// Runs until a signal has stopped the broker.
-pub fn run(config: &Config, prepared: Prepared) -> Result<(), StartError> {
+pub fn run(config: &Config, prepared: Prepared) -> Result<(), Failure> {
     let began = Instant::now();
     let address = prepared.kafka.local_addr().unwrap_or(config.listen);
     let admin_address = prepared.admin.as_ref().and_then(|l| l.local_addr().ok());
@@ -120,12 +146,9 @@ pub fn run(config: &Config, prepared: Prepared) -> Result<(), StartError> {
         }
     }
     drop(prepared.lock);
-    match failures.first() {
+    match failures.into_iter().next() {
         None => Ok(()),
-        Some(reason) => Err(StartError::new(
-            format!("the log was not closed cleanly: {reason}"),
-            "Nothing acknowledged is lost: the next start recovers it from the journal.",
-        )),
+        Some(reason) => Err(Failure::Stop(reason)),
     }
 }
 

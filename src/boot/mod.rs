@@ -21,7 +21,8 @@ use crate::config::Config;
 pub fn serve(config: Config) -> ExitCode {
     logger::init(config.log_level);
     trim::start();
-    match preflight::run(&config).and_then(|prepared| broker::run(&config, prepared)) {
+    let prepared = preflight::run(&config).map_err(broker::Failure::from);
+    match prepared.and_then(|prepared| broker::run(&config, prepared)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weir: {error}");

@@ -150,6 +150,8 @@ pub fn unlink(path: impl AsRef<Path>) -> io::Result<()> {
 }
 
 pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+    #[cfg(test)]
+    noted(Op::Rename, super::fault::check(to.as_ref(), Op::Rename))?;
     noted(Op::Rename, fs::rename(&from, &to))?;
     record::renamed(from.as_ref(), to.as_ref());
     Ok(())

@@ -70,6 +70,12 @@ impl ShardLog {
             }
             Err(e) => {
                 self.changed.set(changed || self.changed.get());
+                // Without checkpoints the journal fills, and producers would wait for ever instead of being told.
+                if let LogError::Io { path, source } = &e
+                    && !may_pass(source)
+                {
+                    self.journal.poison(path, source);
+                }
                 Err(e)
             }
         }

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | EIO | journal; writing or syncing a segment | the journal acknowledges nothing any more |
 //! | EIO | reading a segment | an error for who reads, nothing else |
-//! | EIO, ENOSPC | checkpoint | the last one stays, it is tried again |
+//! | EIO | checkpoint | the last one stays, and the journal acknowledges nothing any more |
+//! | ENOSPC, EMFILE | checkpoint | the last one stays, it is tried again |
 //! | ENOSPC, EMFILE | a new journal file, a segment | waits, tries again, goes on |
 //! | short write | journal, segment | the rest is written, then it counts |
 //! | seconds a commit | journal | what gathers meanwhile shares the next one; what is durable can be read |
@@ -241,9 +242,7 @@ fn a_slow_commit_holds_up_acknowledgements_and_nothing_else() {
 
 #[test]
 fn a_checkpoint_that_cannot_be_written_leaves_the_last_one() {
-    let faults =
-        [(libc::ENOSPC, Kind::NoSpace), (libc::EIO, Kind::Failed), (libc::EMFILE, Kind::NoDescriptors)];
-    for (number, kind) in faults {
+    for (number, kind) in [(libc::ENOSPC, Kind::NoSpace), (libc::EMFILE, Kind::NoDescriptors)] {
         rt::block_on(async move {
             let (counted, f) = (Counted::begin(), Fixture::new().await);
             f.fill(10, 20_000).await.unwrap();
@@ -258,6 +257,22 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_last_one() {
             assert!(fault.met() > 0 && f.store.journal().failed().is_none(), "error {number}");
             counted.has(Op::Open, kind, fault.met());
             assert_eq!(f.reopened().await, end);
+        });
+    }
+}
+
+#[test]
+fn a_disk_that_refuses_a_checkpoint_ends_acknowledging() {
+    for op in [Op::Open, Op::Rename] {
+        rt::block_on(async move {
+            let (counted, f) = (Counted::begin(), Fixture::new().await);
+            let end = f.fill(10, 20_000).await.unwrap();
+            let _fault = inject(f.path(), "checkpoint", op, Fault::Error(libc::EIO), 1);
+            assert!(f.store.checkpoint(no_states).await.is_err(), "{op:?}");
+            counted.has(op, Kind::Failed, 1);
+            assert!(f.store.journal().failed().is_some_and(|why| why.contains("checkpoint")), "{op:?}");
+            assert!(f.fill(1, 1000).await.is_err(), "nothing is acknowledged after {op:?}");
+            assert_eq!(f.reopened().await, end, "{op:?}");
         });
     }
 }
