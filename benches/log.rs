@@ -62,6 +62,8 @@ async fn open(dir: &std::path::Path) -> (Rc<ShardLog>, Rc<Replica>) {
         ShardLog::open(dir, 0, 1, &OneTopic, LogSettings::default()).await.expect("a fresh log opens");
     let log = store.create(ID, "bench", Arc::default());
     let replica = Replica::new(ID, "bench".into(), log, Arc::default(), 0);
+    let maintained = store.clone();
+    rt::spawn(async move { maintained.maintain(|_| None).await });
     (store, Rc::new(replica))
 }
 
