@@ -45,6 +45,8 @@ struct Connection {
     /// When the first byte of what is in `input` came, and the last.
     begun: Ticks,
     received: Ticks,
+    /// The time, while nothing that takes long was done since the clock was read.
+    just_now: Option<Ticks>,
     end_of_input: bool,
     /// Why no more is read: what was asked before is still answered, then the connection ends.
     closing: Option<String>,
@@ -81,6 +83,7 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             output: Outbox::default(),
             begun: Ticks::now(),
             received: Ticks::now(),
+            just_now: None,
             end_of_input: false,
             closing: None,
             memory_wait: None,
@@ -175,6 +178,7 @@ impl Connection {
             // Also so that the end of a mute that has just begun wakes this task.
             let unmuted = self.muted.is_some() && !self.is_muted(cx);
             if !progress && !released && !unmuted {
+                self.just_now = None;
                 return Ok(None);
             }
         }
@@ -196,6 +200,7 @@ impl Connection {
             Ok(0) => self.end_of_input = true,
             Ok(_) => {
                 self.received = Ticks::now();
+                self.just_now = Some(self.received);
                 if was_empty {
                     self.begun = self.received;
                 }
@@ -317,19 +322,25 @@ impl Connection {
         self.shard.take_memory(bytes);
         // Others' appends do not count.
         self.shard.metrics.timing.take_append();
-        let (begun, whole, started) = (self.begun, self.received, Ticks::now());
+        let started = self.just_now.take().unwrap_or_else(Ticks::now);
+        let (begun, whole) = (self.begun, self.received);
         self.last_active = started;
         // What is left of the input came with the last receive.
         self.begun = self.received;
         let client = header.client_id.clone();
         let timed = Timed::new(api_key, self.peer, bytes, [begun, whole, started]);
         let begin = || api::start(&self.shard, self.peer, self.local, &self.affinity, header, body);
-        self.in_flight.push_back(InFlight::new(&self.shard, timed, &client, begin));
+        let request = InFlight::new(&self.shard, timed, &client, begin);
+        self.just_now = Some(request.timed.routed);
+        self.in_flight.push_back(request);
         Ok(())
     }
 
     /// Drives all requests under way, and queues the answers of those whose turn it is.
     fn poll_answers(&mut self, cx: &mut Context<'_>) {
+        if !self.in_flight.is_empty() {
+            self.just_now = None;
+        }
         for request in self.in_flight.iter_mut().filter(|r| r.ready.is_none()) {
             request.poll(&self.shard, cx);
         }
@@ -369,6 +380,7 @@ impl Connection {
             }
             match self.stream.send(&self.output.front()) {
                 Ok(sent) => {
+                    self.just_now = None;
                     self.shard.give_memory(sent);
                     self.output.sent(sent, &self.shard.metrics.timing);
                 }

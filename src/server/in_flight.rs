@@ -30,8 +30,10 @@ impl InFlight {
     ) -> Self {
         let client = shard.quotas.is_limited(Kind::Request).then(|| client_id.clone());
         let pending = begin();
-        timed.routed = Ticks::now();
-        timed.appended_here_ns = shard.metrics.timing.take_append();
+        let (appended_ns, appended) = shard.metrics.timing.take_append();
+        timed.appended_here_ns = appended_ns;
+        // An append is the last that is done before a request has to wait. Reading the clock again would be felt.
+        timed.routed = appended.unwrap_or_else(Ticks::now);
         let limited = client.map(|client| (client, Duration::from_nanos(timed.routed.since(timed.started))));
         Self { pending, ready: None, timed, limited }
     }

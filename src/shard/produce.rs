@@ -111,7 +111,7 @@ impl Shard {
         let results = self.append_all(entries);
         let now = Ticks::now();
         let append_ns = now.since(began);
-        self.metrics.timing.note_append(append_ns);
+        self.metrics.timing.note_append(append_ns, now);
         (results, Appending { append_ns, ..Appending::default() }, now)
     }
 

@@ -51,16 +51,29 @@ fn histogram() -> Histogram<u64> {
 pub struct Stage {
     pub nanos: Histogram<u64>,
     pub sum_ns: u64,
+    /// Too short for the histogram to tell apart, and not in it yet: most of what some stages count.
+    shortest: u64,
 }
 
 impl Stage {
     fn new() -> Stage {
-        Stage { nanos: histogram(), sum_ns: 0 }
+        Stage { nanos: histogram(), sum_ns: 0, shortest: 0 }
     }
 
     fn record(&mut self, nanos: u64) {
-        self.nanos.saturating_record(nanos);
+        if nanos < SHORTEST_NS {
+            self.shortest += 1;
+        } else {
+            self.nanos.saturating_record(nanos);
+        }
         self.sum_ns += nanos;
+    }
+
+    /// As it stands, with everything in the histogram.
+    fn whole(&self) -> Stage {
+        let mut whole = Stage { shortest: 0, ..self.clone() };
+        whole.nanos.saturating_record_n(0, self.shortest);
+        whole
     }
 }
 
@@ -99,8 +112,8 @@ type Stages = [Stage; STAGES.len()];
 
 pub struct Timing {
     apis: [OnceCell<Box<RefCell<Stages>>>; API_SLOTS],
-    /// What appends on this shard took since it was last asked for.
-    appended_ns: Cell<u64>,
+    /// What appends on this shard took since it was last asked for, and when the last one ended.
+    appended: Cell<(u64, Option<Ticks>)>,
     /// What the answer that was just made says about its appends.
     appending: Cell<Appending>,
     slow: RefCell<Vec<Slow>>,
@@ -112,7 +125,7 @@ impl Timing {
     pub fn new() -> Self {
         Timing {
             apis: [const { OnceCell::new() }; API_SLOTS],
-            appended_ns: Cell::new(0),
+            appended: Cell::default(),
             appending: Cell::default(),
             slow: RefCell::default(),
             slow_from_ns: Cell::new(0),
@@ -134,13 +147,13 @@ impl Timing {
         }
     }
 
-    /// Appends took this long while a request was being started.
-    pub fn note_append(&self, nanos: u64) {
-        self.appended_ns.set(self.appended_ns.get() + nanos);
+    /// An append took this long, up to now, while a request was being started.
+    pub fn note_append(&self, nanos: u64, now: Ticks) {
+        self.appended.set((self.appended.get().0 + nanos, Some(now)));
     }
 
-    pub fn take_append(&self) -> u64 {
-        self.appended_ns.replace(0)
+    pub fn take_append(&self) -> (u64, Option<Ticks>) {
+        self.appended.take()
     }
 
     /// For the connection that polls the answer at this moment.
@@ -187,7 +200,9 @@ impl Timing {
             self.slow_from_ns.set(0);
         }
         let apis = self.apis.iter().enumerate();
-        let used = apis.filter_map(|(key, stages)| Some((key as i16, stages.get()?.borrow().to_vec())));
+        let used = apis.filter_map(|(key, stages)| {
+            Some((key as i16, stages.get()?.borrow().iter().map(Stage::whole).collect()))
+        });
         TimingSnapshot { apis: used.collect(), slow: slow.clone(), stalls: rt::stall::stalls() }
     }
 }
