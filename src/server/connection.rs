@@ -16,7 +16,6 @@ use bytes::{Bytes, BytesMut};
 use super::in_flight::InFlight;
 use crate::api::{self, Outcome};
 use crate::rt;
-use crate::rt::Ticks;
 use crate::rt::net::{Socket, Stream};
 use crate::shard::Shard;
 use crate::shard::affinity::Affinity;
@@ -26,6 +25,7 @@ use crate::shard::timing::Timed;
 use crate::wire::frame;
 
 use super::input::{Input, RECEIVE};
+use super::moments::Moments;
 use super::outbox::Outbox;
 
 const FETCH: i16 = 1;
@@ -42,11 +42,7 @@ struct Connection {
     input: Input,
     in_flight: VecDeque<InFlight>,
     output: Outbox,
-    /// When the first byte of what is in `input` came, and the last.
-    begun: Ticks,
-    received: Ticks,
-    /// The time, while nothing that takes long was done since the clock was read.
-    just_now: Option<Ticks>,
+    moments: Moments,
     end_of_input: bool,
     /// Why no more is read: what was asked before is still answered, then the connection ends.
     closing: Option<String>,
@@ -54,7 +50,6 @@ struct Connection {
     /// Bytes of an unfinished large frame that the shard's budget knows of.
     charged: usize,
     overdraft: bool,
-    last_active: Ticks,
     affinity: Rc<Affinity>,
     /// The client is over a quota, and was told to wait: until then nothing of it is read.
     muted: Option<Pin<Box<rt::Sleep>>>,
@@ -81,15 +76,12 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             input: Input::default(),
             in_flight: VecDeque::new(),
             output: Outbox::default(),
-            begun: Ticks::now(),
-            received: Ticks::now(),
-            just_now: None,
+            moments: Moments::new(),
             end_of_input: false,
             closing: None,
             memory_wait: None,
             charged: 0,
             overdraft: false,
-            last_active: Ticks::now(),
             affinity: Rc::default(),
             muted: None,
         };
@@ -127,7 +119,7 @@ impl Connection {
                 Err(reason) => return Poll::Ready(Err(reason)),
             }
             while idle.as_mut().poll(cx).is_ready() {
-                let quiet = Duration::from_nanos(Ticks::now().since(self.last_active));
+                let quiet = self.moments.quiet();
                 if quiet >= idle_limit && self.in_flight.is_empty() {
                     return Poll::Ready(Err("idle for too long".into()));
                 }
@@ -178,7 +170,7 @@ impl Connection {
             // Also so that the end of a mute that has just begun wakes this task.
             let unmuted = self.muted.is_some() && !self.is_muted(cx);
             if !progress && !released && !unmuted {
-                self.just_now = None;
+                self.moments.pass();
                 return Ok(None);
             }
         }
@@ -199,11 +191,7 @@ impl Connection {
         match self.stream.receive(&mut self.input.buffer, limit) {
             Ok(0) => self.end_of_input = true,
             Ok(_) => {
-                self.received = Ticks::now();
-                self.just_now = Some(self.received);
-                if was_empty {
-                    self.begun = self.received;
-                }
+                self.moments.receive(!was_empty);
                 self.charge();
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -322,16 +310,11 @@ impl Connection {
         self.shard.take_memory(bytes);
         // Others' appends do not count.
         self.shard.metrics.timing.take_append();
-        let started = self.just_now.take().unwrap_or_else(Ticks::now);
-        let (begun, whole) = (self.begun, self.received);
-        self.last_active = started;
-        // What is left of the input came with the last receive.
-        self.begun = self.received;
         let client = header.client_id.clone();
-        let timed = Timed::new(api_key, self.peer, bytes, [begun, whole, started]);
+        let timed = Timed::new(api_key, self.peer, bytes, self.moments.start());
         let begin = || api::start(&self.shard, self.peer, self.local, &self.affinity, header, body);
         let request = InFlight::new(&self.shard, timed, &client, begin);
-        self.just_now = Some(request.timed.routed);
+        self.moments.hand_over(request.timed.routed);
         self.in_flight.push_back(request);
         Ok(())
     }
@@ -339,7 +322,7 @@ impl Connection {
     /// Drives all requests under way, and queues the answers of those whose turn it is.
     fn poll_answers(&mut self, cx: &mut Context<'_>) {
         if !self.in_flight.is_empty() {
-            self.just_now = None;
+            self.moments.pass();
         }
         for request in self.in_flight.iter_mut().filter(|r| r.ready.is_none()) {
             request.poll(&self.shard, cx);
@@ -380,7 +363,7 @@ impl Connection {
             }
             match self.stream.send(&self.output.front()) {
                 Ok(sent) => {
-                    self.just_now = None;
+                    self.moments.pass();
                     self.shard.give_memory(sent);
                     self.output.sent(sent, &self.shard.metrics.timing);
                 }

@@ -4,6 +4,7 @@ mod connection;
 mod in_flight;
 mod input;
 mod listener;
+mod moments;
 mod outbox;
 
 pub use connection::serve;
