@@ -23,7 +23,8 @@ use super::files::{self, Discard, Files, Slot};
 use super::gather::{Commit, Gather};
 use super::stats::JournalStats;
 
-const ZERO_CHUNK: u64 = 1 << 20;
+/// Zeros written at once. Commits wait behind them at the disk, so they are few; the buffer stays.
+const ZERO_CHUNK: u64 = 256 << 10;
 /// How long to wait before trying again to make a file on a full disk.
 const SPACE_RETRY: Duration = Duration::from_millis(500);
 /// The same, where a commit does not need the file yet.
@@ -268,10 +269,7 @@ impl Inner {
                         return;
                     }
                 }
-                None => {
-                    zeros = None;
-                    listen.await;
-                }
+                None => listen.await,
             }
         }
     }
@@ -298,8 +296,7 @@ impl Inner {
         most.min(self.settings.file_bytes * (count as u64 - 1))
     }
 
-    /// Zeros are due when less than half of what should be ahead is left: a long write for many commits, not a short one
-    /// after each.
+    /// Zeros are due when less than half of what should be ahead is left: one write for many commits.
     fn chore(&self) -> Option<Chore> {
         if self.is_short_of_files() {
             return Some(Chore::Create);
@@ -335,7 +332,8 @@ impl Inner {
     ) -> (io::Result<()>, AlignedBuf) {
         buf.set_len((range.end - range.start) as usize);
         *self.zeroing.borrow_mut() = Some((number, range.clone()));
-        let (result, buf) = file.write_durable(range.start, buf).await;
+        // Not made durable: a crash leaves what the file read as before, and the commit that comes here syncs both.
+        let (result, buf) = file.write(range.start, buf).await;
         *self.zeroing.borrow_mut() = None;
         self.kept.notify_all();
         let mut files = self.files.borrow_mut();
