@@ -26,6 +26,8 @@ const FILE_BYTES: usize = 64 << 20;
 const COMMITS: [usize; 4] = [4 << 10, 64 << 10, 256 << 10, 1 << 20];
 const STREAM_PIECE: usize = 1 << 20;
 const STREAM: Duration = Duration::from_millis(1500);
+/// What a stream into new space may take of the disk.
+const NEW_BYTES: usize = 2 << 30;
 /// Commits of one size stop after this long.
 const COMMIT_TIME: Duration = Duration::from_secs(2);
 
@@ -54,7 +56,10 @@ pub struct Probe {
     /// The ends on two cores: each message wakes the other core.
     pub two_cores: Times,
     pub loopback_mb_per_second: f64,
+    /// Over blocks that exist already, as a journal has them.
     pub disk_mb_per_second: f64,
+    /// Into a file that grows, as everything that is kept is written once: what bounds a log for long.
+    pub disk_new_mb_per_second: f64,
     /// By bytes: an O_DIRECT write into existing blocks, and fdatasync.
     pub commits: Vec<(usize, Times)>,
 }
@@ -69,8 +74,10 @@ impl Probe {
         for (bytes, times) in &self.commits {
             out += &line(&format!("commit: {} direct write + fdatasync", Size(*bytes as u64)), *times);
         }
-        out += &format!("{:<44} {:>9.0} MB/s\n", "loopback stream, two cores", self.loopback_mb_per_second);
-        out += &format!("{:<44} {:>9.0} MB/s\n", "disk stream, direct 1 MiB writes", self.disk_mb_per_second);
+        let stream = |what: &str, rate: f64| format!("{what:<44} {rate:>9.0} MB/s\n");
+        out += &stream("loopback stream, two cores", self.loopback_mb_per_second);
+        out += &stream("disk stream, direct 1 MiB writes", self.disk_mb_per_second);
+        out += &stream("the same into new space", self.disk_new_mb_per_second);
         if let Some((_, commit)) = self.commits.first() {
             let [low, high] = [self.same_core, self.two_cores].map(|trip| at(trip.p50_us + commit.p50_us));
             out += &format!("a durable produce takes at least {low} to {high} here\n");
@@ -96,8 +103,19 @@ pub fn measure(dir: &Path, count: usize) -> Outcome<Probe> {
     let path = dir.join(format!(".weir-perf-probe-{}", std::process::id()));
     let disk = disk(&path, count);
     let _ = fs::remove_file(&path);
-    let (commits, disk_mb_per_second) = disk.map_err(|e| format!("{}: {e}", path.display()))?;
-    Ok(Probe { same_core, two_cores, loopback_mb_per_second, disk_mb_per_second, commits })
+    let fail = |e: io::Error| format!("{}: {e}", path.display());
+    let (commits, disk_mb_per_second) = disk.map_err(fail)?;
+    let grown = disk_grow(&path);
+    let _ = fs::remove_file(&path);
+    let disk_new_mb_per_second = grown.map_err(fail)?;
+    Ok(Probe {
+        same_core,
+        two_cores,
+        loopback_mb_per_second,
+        disk_mb_per_second,
+        disk_new_mb_per_second,
+        commits,
+    })
 }
 
 fn pair() -> io::Result<(TcpStream, TcpStream)> {
@@ -175,8 +193,7 @@ fn disk(path: &Path, count: usize) -> io::Result<(Vec<(usize, Times)>, f64)> {
     let file = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path)?;
     file.sync_all()?;
     let buffer = vec![7u8; STREAM_PIECE.max(COMMITS[COMMITS.len() - 1]) + ALIGN];
-    let start = buffer.as_ptr().align_offset(ALIGN);
-    let aligned = &buffer[start..];
+    let aligned = aligned(&buffer);
     let mut commits = Vec::new();
     for size in COMMITS {
         let times = repeat(count, COMMIT_TIME, |i| {
@@ -185,13 +202,25 @@ fn disk(path: &Path, count: usize) -> io::Result<(Vec<(usize, Times)>, f64)> {
         })?;
         commits.push((size, times));
     }
-    Ok((commits, disk_stream(&file, &aligned[..STREAM_PIECE])?))
+    Ok((commits, disk_stream(&file, &aligned[..STREAM_PIECE], usize::MAX, FILE_BYTES)?))
 }
 
-fn disk_stream(file: &File, piece: &[u8]) -> io::Result<f64> {
+/// The rate of a stream into a file that was not there before.
+fn disk_grow(path: &Path) -> io::Result<f64> {
+    let file = OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_DIRECT).open(path)?;
+    let buffer = vec![7u8; STREAM_PIECE + ALIGN];
+    disk_stream(&file, &aligned(&buffer)[..STREAM_PIECE], NEW_BYTES, usize::MAX)
+}
+
+fn aligned(buffer: &[u8]) -> &[u8] {
+    &buffer[buffer.as_ptr().align_offset(ALIGN)..]
+}
+
+/// Writes pieces for [`STREAM`] or until it were `most` bytes, round and round in `span` of them.
+fn disk_stream(file: &File, piece: &[u8], most: usize, span: usize) -> io::Result<f64> {
     let (start, mut written) = (Instant::now(), 0);
-    while start.elapsed() < STREAM {
-        file.write_all_at(piece, (written % FILE_BYTES) as u64)?;
+    while start.elapsed() < STREAM && written < most {
+        file.write_all_at(piece, (written % span) as u64)?;
         written += piece.len();
     }
     file.sync_data()?;
