@@ -332,8 +332,8 @@ impl Inner {
     ) -> (io::Result<()>, AlignedBuf) {
         buf.set_len((range.end - range.start) as usize);
         *self.zeroing.borrow_mut() = Some((number, range.clone()));
-        // Not made durable: a crash leaves what the file read as before, and the commit that comes here syncs both.
-        let (result, buf) = file.write(range.start, buf).await;
+        // Durable by itself, or the next commit's sync would have the new extents to write as well.
+        let (result, buf) = file.write_durable(range.start, buf).await;
         *self.zeroing.borrow_mut() = None;
         self.kept.notify_all();
         let mut files = self.files.borrow_mut();
