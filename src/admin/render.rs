@@ -183,6 +183,8 @@ fn records(out: &mut Families, shards: &[MetricsSnapshot]) {
     each_shard(out, shards, ("weir_fetched_from_disk_bytes_total", counter, help), |s| {
         s.read_from_disk_bytes
     });
+    let help = "Bytes of responses that were sent without a copy (send_zerocopy).";
+    each_shard(out, shards, ("weir_zerocopy_bytes_total", counter, help), |s| s.zerocopy_bytes);
 }
 
 fn compaction(out: &mut Families, shards: &[MetricsSnapshot]) {

@@ -198,6 +198,7 @@ fn broker_settings(config: &Config, bound: std::net::SocketAddr) -> BrokerSettin
         num_partitions: config.default_partitions,
         max_frame_bytes: config.max_request_size,
         send_buffer_bytes: config.send_buffer as usize,
+        send_zerocopy: config.send_zerocopy,
         max_connections: config.max_connections,
         idle_connection_ms: config.connection_idle_timeout.as_millis() as u64,
         request_memory_bytes: config.request_memory as usize,

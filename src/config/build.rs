@@ -115,6 +115,7 @@ pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, C
         default_partitions: b.number("default_partitions", 1..=100_000) as i32,
         max_request_size: b.size("max_request_size", 1 << 20..=100 << 20) as usize,
         send_buffer: b.size("send_buffer", 0..=1 << 30),
+        send_zerocopy: b.read("send_zerocopy", parse_bool),
         max_connections: b.number("max_connections", 1..=1_000_000) as usize,
         connection_idle_timeout: b.read("connection_idle_timeout", parse_duration),
         fetch_sessions: b.number("fetch_sessions", 0..=100_000) as usize,

@@ -55,6 +55,7 @@ pub struct Config {
     pub default_partitions: i32,
     pub max_request_size: usize,
     pub send_buffer: u64,
+    pub send_zerocopy: bool,
     pub max_connections: usize,
     pub connection_idle_timeout: Duration,
     pub fetch_sessions: usize,

@@ -48,6 +48,8 @@ pub const SETTINGS: &[Setting] = &[
         "Partitions of a topic created without saying how many"),
     setting("max_request_size", "100MiB", "a size from 1MiB to 100MiB", "Largest request a client may send"),
     setting("send_buffer", "1MiB", "a size from 0 (the kernel's own choice) to 1GiB", "What the kernel holds of responses unsent or unacknowledged, for one connection"),
+    setting("send_zerocopy", "false", "true or false",
+        "Send large responses to other machines from the cache itself, without the kernel's copy"),
     setting("max_connections", "20000", "a number from 1 to 1000000", "Most client connections at once"),
     setting("connection_idle_timeout", "10m", DURATION, "Close a connection that sent nothing for this long"),
     setting("fetch_sessions", "1000", "a number from 0 to 100000",

@@ -85,6 +85,8 @@ pub struct BrokerSettings {
     pub max_in_flight: usize,
     /// The kernel's buffer for one connection's responses; 0 leaves it to the kernel.
     pub send_buffer_bytes: usize,
+    /// Large responses to other machines are sent without a copy.
+    pub send_zerocopy: bool,
     pub max_connections: usize,
     pub idle_connection_ms: u64,
     /// Bytes of request frames in memory; over it, sockets are not read until it falls.
@@ -119,8 +121,6 @@ pub struct BrokerSettings {
     pub scrub_rate: usize,
     pub scrub_interval_ms: u64,
     pub shutdown_grace_ms: u64,
-    /// Send large responses to remote peers with MSG_ZEROCOPY.
-    pub zerocopy: bool,
 }
 
 impl Default for BrokerSettings {
@@ -138,6 +138,7 @@ impl Default for BrokerSettings {
             max_frame_bytes: limits::MAX_FRAME_BYTES,
             max_in_flight: limits::MAX_IN_FLIGHT,
             send_buffer_bytes: MIB,
+            send_zerocopy: false,
             max_connections: 20_000,
             idle_connection_ms: 600_000,
             request_memory_bytes: 256 * MIB,
@@ -160,7 +161,6 @@ impl Default for BrokerSettings {
             scrub_rate: 8 * MIB,
             scrub_interval_ms: 86_400_000,
             shutdown_grace_ms: 10_000,
-            zerocopy: false,
         }
     }
 }

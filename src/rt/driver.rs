@@ -6,7 +6,7 @@
 //! Ownership rule: an operation's buffer and descriptor live in its slot here until the kernel's last
 //! completion for it, also when the future that waits for it is dropped.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,17 +14,19 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, squeue};
 
 use super::aligned::AlignedBuf;
 use super::helper::process_cores;
+use super::watch::Watch;
+use super::zerocopy::Sending;
 
 const RING_ENTRIES: u32 = 1024;
 /// `IORING_ENTER_GETEVENTS`: run the deferred completions, wanted or not.
 const GETEVENTS: u32 = 1;
 /// Completions of cancellations, which nobody waits for.
-const NOBODY: u64 = u64::MAX;
+pub(super) const NOBODY: u64 = u64::MAX;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Driver>>> = const { RefCell::new(None) };
@@ -36,7 +38,7 @@ pub(super) enum Held {
     Nothing,
 }
 
-enum Slot {
+pub(super) enum Slot {
     Free,
     /// A file operation.
     File {
@@ -48,21 +50,8 @@ enum Slot {
     },
     /// A readiness watch; the kernel reports until it says that it will not.
     Watch(Rc<Watch>),
-}
-
-/// The readiness of one descriptor, as last reported.
-pub(super) struct Watch {
-    pub(super) fd: OwnedFd,
-    readable: Cell<bool>,
-    /// The peer has ended its side: receiving never has to wait again.
-    ended: Cell<bool>,
-    reader: RefCell<Option<Waker>>,
-    writable: Cell<bool>,
-    writer: RefCell<Option<Waker>>,
-    watching_write: Cell<bool>,
-    read_key: Cell<Option<u32>>,
-    write_key: Cell<Option<u32>>,
-    closed: Cell<bool>,
+    /// A send whose bytes the kernel still takes from where they are.
+    Send(Rc<Sending>),
 }
 
 pub struct Driver {
@@ -101,7 +90,7 @@ impl Driver {
         CURRENT.with(|c| c.borrow().clone()).expect("rt is used outside of its runtime")
     }
 
-    fn insert(&self, slot: Slot) -> u32 {
+    pub(super) fn insert(&self, slot: Slot) -> u32 {
         let mut slots = self.slots.borrow_mut();
         match self.free.borrow_mut().pop() {
             Some(key) => {
@@ -120,7 +109,7 @@ impl Driver {
         std::mem::replace(&mut self.slots.borrow_mut()[key as usize], Slot::Free)
     }
 
-    fn push(&self, entry: squeue::Entry) {
+    pub(super) fn push(&self, entry: squeue::Entry) {
         let mut ring = self.ring.borrow_mut();
         let mut backlog = self.backlog.borrow_mut();
         let mut queue = ring.submission();
@@ -149,7 +138,7 @@ impl Driver {
         self.reap()
     }
 
-    fn enter(&self, want: u32, timeout: Option<Duration>) {
+    pub(super) fn enter(&self, want: u32, timeout: Option<Duration>) {
         let ring = self.ring.borrow();
         let submitter = ring.submitter();
         let outcome = match timeout {
@@ -243,79 +232,12 @@ impl Driver {
                 }
                 self.report(&watch, key, result, last);
             }
-        }
-    }
-
-    fn report(&self, watch: &Rc<Watch>, key: u32, result: i32, last: bool) {
-        let read = watch.read_key.get() == Some(key);
-        if read {
-            watch.readable.set(true);
-            let end = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR;
-            if result < 0 || result & i32::from(end) != 0 {
-                watch.ended.set(true);
+            Slot::Send(sending) => {
+                if sending.complete(result, flags) {
+                    drop(slots);
+                    self.remove(key);
+                }
             }
-            if last {
-                watch.read_key.set(None);
-            }
-            // An overflow ends a multishot poll; errors and hang-ups show at the next receive.
-            if last && result >= 0 && !watch.closed.get() {
-                self.watch_read(watch);
-            }
-            if let Some(waker) = watch.reader.borrow_mut().take() {
-                waker.wake();
-            }
-        } else {
-            watch.write_key.set(None);
-            watch.watching_write.set(false);
-            watch.writable.set(true);
-            if let Some(waker) = watch.writer.borrow_mut().take() {
-                waker.wake();
-            }
-        }
-    }
-
-    /// Starts to watch a descriptor's readiness, edge-triggered.
-    pub(super) fn watch(self: &Rc<Self>, fd: OwnedFd) -> Rc<Watch> {
-        let watch = Rc::new(Watch {
-            fd,
-            readable: Cell::new(false),
-            ended: Cell::new(false),
-            reader: RefCell::default(),
-            writable: Cell::new(true),
-            writer: RefCell::default(),
-            watching_write: Cell::new(false),
-            read_key: Cell::new(None),
-            write_key: Cell::new(None),
-            closed: Cell::new(false),
-        });
-        self.watch_read(&watch);
-        watch
-    }
-
-    fn watch_read(&self, watch: &Rc<Watch>) {
-        let key = self.insert(Slot::Watch(watch.clone()));
-        watch.read_key.set(Some(key));
-        let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
-        let entry = opcode::PollAdd::new(Fd(watch.fd.as_raw_fd()), events).multi(true).build();
-        self.push(entry.user_data(u64::from(key)));
-    }
-
-    fn watch_write(&self, watch: &Rc<Watch>) {
-        if watch.watching_write.replace(true) {
-            return;
-        }
-        let key = self.insert(Slot::Watch(watch.clone()));
-        watch.write_key.set(Some(key));
-        let entry = opcode::PollAdd::new(Fd(watch.fd.as_raw_fd()), libc::POLLOUT as u32).build();
-        self.push(entry.user_data(u64::from(key)));
-    }
-
-    /// Ends a watch: the kernel lets go of the descriptor once its polls are cancelled.
-    pub(super) fn unwatch(&self, watch: &Watch) {
-        watch.closed.set(true);
-        for key in [watch.read_key.get(), watch.write_key.get()].into_iter().flatten() {
-            let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(u64::from(key))).build();
-            self.push(entry.user_data(NOBODY));
         }
     }
 
@@ -332,41 +254,23 @@ impl Driver {
     }
 }
 
+impl Drop for Driver {
+    /// The kernel may not have sent all yet: what it sends from is never used again.
+    fn drop(&mut self) {
+        for slot in self.slots.take() {
+            if let Slot::Send(sending) = slot {
+                std::mem::forget(sending);
+            }
+        }
+    }
+}
+
 /// fsync runs on kernel workers that inherit the shard's pinned core: let them run on any core that the process may
 /// use, so that a busy shard does not starve its own commit.
 fn unpin_workers(ring: &IoUring) {
     let Some(cores) = process_cores() else { return };
     if let Err(e) = ring.submitter().register_iowq_aff(&cores) {
         log::debug!("io_uring workers stay on the shard's core: {e}");
-    }
-}
-
-impl Watch {
-    /// Whether a receive may find something; otherwise the task is woken when it may.
-    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.readable.get() {
-            return Poll::Ready(());
-        }
-        *self.reader.borrow_mut() = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    /// A receive came back with less than was asked for: nothing more until the next report.
-    pub(super) fn clear_readable(&self) {
-        self.readable.set(self.ended.get());
-    }
-
-    pub(super) fn poll_writable(self: &Rc<Self>, driver: &Driver, cx: &mut Context<'_>) -> Poll<()> {
-        if self.writable.get() {
-            return Poll::Ready(());
-        }
-        *self.writer.borrow_mut() = Some(cx.waker().clone());
-        driver.watch_write(self);
-        Poll::Pending
-    }
-
-    pub(super) fn clear_writable(&self) {
-        self.writable.set(false);
     }
 }
 

@@ -22,6 +22,8 @@ mod runtime;
 pub mod stall;
 mod ticks;
 mod timer;
+mod watch;
+mod zerocopy;
 
 #[cfg(test)]
 mod tests;

@@ -9,12 +9,14 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
-use super::driver::{Driver, Watch};
+use super::driver::Driver;
+use super::watch::Watch;
+use super::zerocopy;
 
 /// The kernel's limit of slices in one send.
-pub const MAX_SLICES: usize = 1024;
+const MAX_SLICES: usize = 1024;
 
 /// A listening socket, bound before the shards start so that a taken port is reported at once.
 pub struct Listener {
@@ -34,6 +36,16 @@ pub struct Stream {
     watch: Rc<Watch>,
     driver: Rc<Driver>,
     moved: Cell<bool>,
+    /// Whether large sends go without a copy, until the kernel says that it has to make one.
+    zerocopy: Rc<Cell<bool>>,
+}
+
+/// What a send has done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sent {
+    pub bytes: usize,
+    /// They were not copied: the kernel sends them from where they are.
+    pub zerocopy: bool,
 }
 
 impl Listener {
@@ -105,9 +117,12 @@ impl Drop for Listener {
 }
 
 impl Stream {
-    pub fn new(socket: Socket) -> Self {
+    /// `zerocopy` lets large sends go without a copy where the peer is on another machine.
+    pub fn new(socket: Socket, zerocopy: bool) -> Self {
         let driver = Driver::current();
-        Self { watch: driver.watch(socket.fd), driver, moved: Cell::new(false) }
+        let zerocopy = zerocopy && zerocopy::is_remote(socket.peer.ip(), socket.local.ip());
+        let (moved, zerocopy) = (Cell::new(false), Rc::new(Cell::new(zerocopy)));
+        Self { watch: driver.watch(socket.fd), driver, moved, zerocopy }
     }
 
     /// Whether a receive may find bytes.
@@ -148,23 +163,46 @@ impl Stream {
         self.watch.poll_writable(&self.driver, cx)
     }
 
-    /// Sends what the kernel takes of the slices ([`MAX_SLICES`] at most).
-    pub fn send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// Sends what the kernel takes of the slices at once.
+    pub fn send<'a>(&self, slices: impl Iterator<Item = &'a Bytes> + Clone) -> io::Result<Sent> {
+        let slices = slices.take(MAX_SLICES);
+        let sent = if self.zerocopy.get() && slices.clone().map(Bytes::len).sum::<usize>() >= zerocopy::LEAST
+        {
+            self.send_zerocopy(slices)
+        } else {
+            self.send_copy(slices)
+        };
+        if sent.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock) {
+            self.watch.clear_writable();
+        }
+        sent
+    }
+
+    fn send_copy<'a>(&self, slices: impl Iterator<Item = &'a Bytes>) -> io::Result<Sent> {
+        let slices: Vec<IoSlice<'_>> = slices.map(|slice| IoSlice::new(slice)).collect();
         // SAFETY: a zeroed message header is valid; IoSlice is ABI-compatible with iovec.
         let n = unsafe {
             let mut message: libc::msghdr = std::mem::zeroed();
             message.msg_iov = slices.as_ptr().cast_mut().cast();
-            message.msg_iovlen = slices.len().min(MAX_SLICES);
+            message.msg_iovlen = slices.len();
             libc::sendmsg(self.watch.fd.as_raw_fd(), &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
         };
         if n < 0 {
-            let e = io::Error::last_os_error();
-            if e.kind() == io::ErrorKind::WouldBlock {
-                self.watch.clear_writable();
-            }
-            return Err(e);
+            return Err(io::Error::last_os_error());
         }
-        Ok(n as usize)
+        Ok(Sent { bytes: n as usize, zerocopy: false })
+    }
+
+    fn send_zerocopy<'a>(&self, slices: impl Iterator<Item = &'a Bytes> + Clone) -> io::Result<Sent> {
+        match self.driver.send_zerocopy(self.watch.fd.as_raw_fd(), slices.clone(), &self.zerocopy) {
+            Ok(bytes) => Ok(Sent { bytes, zerocopy: true }),
+            Err(e) if zerocopy::has_to_copy(&e) => {
+                log::debug!("a connection's responses are copied from now on: {e}");
+                self.zerocopy.set(false);
+                self.send_copy(slices)
+            }
+            Err(e) => Err(e),
+        }
     }
 }
 

@@ -1,9 +1,9 @@
-use std::io::{IoSlice, Read, Write};
+use std::io::{Read, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
 use super::mesh::{self, Bell, Port};
 use super::net::{Listener, Stream};
@@ -208,7 +208,7 @@ fn sockets_echo_large_and_small() {
     });
     block_on(async move {
         let listener = Listener::new(listener, 0).unwrap();
-        let stream = Stream::new(listener.accept().await.unwrap());
+        let stream = Stream::new(listener.accept().await.unwrap(), false);
         let mut buf = BytesMut::new();
         loop {
             std::future::poll_fn(|cx| stream.poll_readable(cx)).await;
@@ -219,9 +219,10 @@ fn sockets_echo_large_and_small() {
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => continue,
                 Err(e) => panic!("{e}"),
             }
-            while !buf.is_empty() {
-                match stream.send(&[IoSlice::new(&buf)]) {
-                    Ok(n) => drop(buf.split_to(n)),
+            let mut echo = buf.split().freeze();
+            while !echo.is_empty() {
+                match stream.send(std::iter::once(&echo)) {
+                    Ok(sent) => echo.advance(sent.bytes),
                     Err(_) => std::future::poll_fn(|cx| stream.poll_writable(cx)).await,
                 }
             }

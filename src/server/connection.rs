@@ -70,7 +70,7 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
         let (peer, local) = (socket.peer, socket.local);
         let mut connection = Connection {
             shard: shard.clone(),
-            stream: Stream::new(socket),
+            stream: Stream::new(socket, shard.settings().send_zerocopy),
             peer,
             local,
             input: Input::default(),
@@ -361,11 +361,12 @@ impl Connection {
             if self.stream.poll_writable(cx).is_pending() {
                 return Ok(());
             }
-            match self.stream.send(&self.output.front()) {
+            match self.stream.send(self.output.slices()) {
                 Ok(sent) => {
                     self.moments.pass();
-                    self.shard.give_memory(sent);
-                    self.output.sent(sent, &self.shard.metrics.timing);
+                    self.shard.metrics.sent(sent);
+                    self.shard.give_memory(sent.bytes);
+                    self.output.sent(sent.bytes, &self.shard.metrics.timing);
                 }
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(e) => return Err(format!("send: {e}")),

@@ -1,12 +1,10 @@
 //! Responses on their way into the socket: their slices in order, and which request each end belongs to.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
 use crate::rt::Ticks;
-use crate::rt::net::MAX_SLICES;
 use crate::shard::timing::{Timed, Timing};
 
 #[derive(Default)]
@@ -39,9 +37,9 @@ impl Outbox {
         self.unsent
     }
 
-    /// What the next send takes.
-    pub fn front(&self) -> Vec<IoSlice<'_>> {
-        self.slices.iter().take(MAX_SLICES).map(|s| IoSlice::new(s)).collect()
+    /// What is to be sent, in order.
+    pub fn slices(&self) -> impl Iterator<Item = &Bytes> + Clone {
+        self.slices.iter()
     }
 
     /// So many bytes are in the socket.
@@ -78,12 +76,12 @@ mod tests {
         let (mut outbox, timing) = (Outbox::default(), Timing::new());
         outbox.push(vec![Bytes::from_static(b"abc"), Bytes::from_static(b"de")], request(3));
         outbox.push(vec![Bytes::from_static(b"fg")], request(18));
-        assert_eq!((outbox.unsent(), outbox.front().len()), (7, 3));
+        assert_eq!((outbox.unsent(), outbox.slices().count()), (7, 3));
         let finished =
             |timing: &Timing| timing.snapshot().apis.iter().map(|(key, _)| *key).collect::<Vec<_>>();
         outbox.sent(4, &timing);
         assert_eq!((outbox.unsent(), finished(&timing)), (3, vec![]));
-        assert_eq!(&*outbox.front()[0], b"e");
+        assert_eq!(outbox.slices().next().unwrap(), "e");
         outbox.sent(2, &timing);
         assert_eq!(finished(&timing), [3]);
         outbox.sent(1, &timing);

@@ -16,6 +16,25 @@ use crate::rt;
 /// Partitions of one round: what lies between two checkpoints.
 const MAX_ROUND: usize = 64;
 
+/// What compaction did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompactionSnapshot {
+    pub passes: u64,
+    pub failures: u64,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    pub records_removed: u64,
+}
+
+impl CompactionSnapshot {
+    fn add(&mut self, passed: &Passed) {
+        self.passes += 1;
+        self.bytes_read += passed.bytes_read;
+        self.bytes_written += passed.bytes_written;
+        self.records_removed += passed.records_read.saturating_sub(passed.records_kept);
+    }
+}
+
 impl Shard {
     pub(super) async fn compact(self: Rc<Self>) {
         let every = Duration::from_millis(self.settings.compaction_check_ms);
@@ -93,7 +112,7 @@ impl Shard {
         match replica.log.compact(candidate, replica.compaction_bounds(), &policy, &work).await {
             Ok(passed) => {
                 replica.forget_aborted(&passed.outlived);
-                self.metrics.compacted(&passed);
+                self.metrics.compaction.borrow_mut().add(&passed);
                 log::info!(
                     "{}-{}: compacted up to offset {} in {} ms: {} of {} records stay, {} KiB read, {} KiB written",
                     replica.topic,
@@ -108,7 +127,7 @@ impl Shard {
                 Some(passed)
             }
             Err(e) => {
-                self.metrics.compaction_failed();
+                self.metrics.compaction.borrow_mut().failures += 1;
                 match e {
                     // Said where it was found.
                     LogError::Corrupt { .. } => {}

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::compact::CompactionSnapshot;
 use super::timing::{Timing, TimingSnapshot};
 use crate::log::ScrubStats;
-use crate::log::compact::Passed;
+use crate::rt::net::Sent;
 use crate::security::quota::Kind;
 
 /// One more than the highest API key that is counted by itself; others share the last place.
@@ -107,20 +108,11 @@ pub struct ShardMetrics {
     produced_records: Counter,
     produced_bytes: Counter,
     fetched_bytes: Counter,
+    zerocopy_bytes: Counter,
     /// Where the time of requests goes.
     pub timing: Timing,
-    compaction: RefCell<CompactionSnapshot>,
+    pub compaction: RefCell<CompactionSnapshot>,
     throttled: [Throttled; Kind::ALL.len()],
-}
-
-/// What compaction did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CompactionSnapshot {
-    pub passes: u64,
-    pub failures: u64,
-    pub bytes_read: u64,
-    pub bytes_written: u64,
-    pub records_removed: u64,
 }
 
 /// Responses that told a client to wait, and for how long.
@@ -143,6 +135,7 @@ impl ShardMetrics {
             produced_records: Counter::default(),
             produced_bytes: Counter::default(),
             fetched_bytes: Counter::default(),
+            zerocopy_bytes: Counter::default(),
             timing: Timing::new(),
             compaction: RefCell::default(),
             throttled: Default::default(),
@@ -229,19 +222,13 @@ impl ShardMetrics {
         throttled.ms.add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
     }
 
+    pub fn sent(&self, sent: Sent) {
+        if sent.zerocopy {
+            self.zerocopy_bytes.add(sent.bytes as u64);
+        }
+    }
+
     /// A copy for the control thread. The journal's figures and gauges are filled in by the caller.
-    pub fn compacted(&self, passed: &Passed) {
-        let mut compaction = self.compaction.borrow_mut();
-        compaction.passes += 1;
-        compaction.bytes_read += passed.bytes_read;
-        compaction.bytes_written += passed.bytes_written;
-        compaction.records_removed += passed.records_read.saturating_sub(passed.records_kept);
-    }
-
-    pub fn compaction_failed(&self) {
-        self.compaction.borrow_mut().failures += 1;
-    }
-
     pub fn snapshot(&self) -> MetricsSnapshot {
         let apis = self.apis.iter().enumerate().filter_map(|(key, api)| {
             let api = api.get()?;
@@ -268,6 +255,7 @@ impl ShardMetrics {
             produced_records: self.produced_records.get(),
             produced_bytes: self.produced_bytes.get(),
             fetched_bytes: self.fetched_bytes.get(),
+            zerocopy_bytes: self.zerocopy_bytes.get(),
             read_from_disk_bytes: 0,
             compaction: *self.compaction.borrow(),
             throttled: Kind::ALL.map(|kind| {
@@ -346,6 +334,8 @@ pub struct MetricsSnapshot {
     pub produced_records: u64,
     pub produced_bytes: u64,
     pub fetched_bytes: u64,
+    /// Of responses, sent from where they were.
+    pub zerocopy_bytes: u64,
     /// By the log for readers, as it counts them.
     pub read_from_disk_bytes: u64,
     pub compaction: CompactionSnapshot,

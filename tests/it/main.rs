@@ -16,6 +16,7 @@ mod group_speed;
 mod groups;
 mod hostile;
 mod limits;
+mod network;
 mod offsets;
 mod process;
 mod produce;
