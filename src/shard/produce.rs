@@ -85,9 +85,13 @@ impl Shard {
             let (mut results, mut appending, appended) = match stage {
                 Ok(appended) => appended,
                 Err((ticket, entries)) => {
+                    let came = Ticks::now();
                     ticket.turn().await;
                     shard.store.room(bytes).await;
-                    shard.append_timed(entries)
+                    let waited_ns = Ticks::now().since(came);
+                    let (results, mut appending, appended) = shard.append_timed(entries);
+                    appending.journal_wait_ns = waited_ns;
+                    (results, appending, appended)
                 }
             };
             let waits = wait && results.iter().flatten().any(|a| a.lsn.is_some());
@@ -115,10 +119,10 @@ impl Shard {
         (results, Appending { append_ns, ..Appending::default() }, now)
     }
 
-    /// Splits the wait for the disk at the moment when the commit began.
+    /// Splits the wait for the disk at the moment when the commit began. Waiting for room came before.
     fn time_commit(&self, appending: &mut Appending, appended: Ticks) {
         let Some((began, ended)) = self.store.journal().last_commit() else { return };
-        appending.journal_wait_ns = began.since(appended);
+        appending.journal_wait_ns += began.since(appended);
         appending.commit_ns = ended.since(began.max(appended));
     }
 

@@ -179,15 +179,18 @@ impl PartitionLog {
         })
     }
 
+    /// Writes up to an entry, or all that is there now. Never what is appended meanwhile: under load that would not end,
+    /// and the journal would fill.
     pub(super) async fn write_tail(&self, upto: Option<Lsn>) -> Result<(), LogError> {
-        while self.write_chunk(upto).await? {}
+        let end = self.end_offset();
+        while self.write_chunk(upto, end).await? {}
         Ok(())
     }
 
     /// Writes the next chunk; false if there is nothing to write.
-    async fn write_chunk(&self, upto: Option<Lsn>) -> Result<bool, LogError> {
+    async fn write_chunk(&self, upto: Option<Lsn>, end: i64) -> Result<bool, LogError> {
         self.check_usable()?;
-        let wanted = |b: &TailBatch<'_>| upto.is_none_or(|upto| b.lsn <= upto);
+        let wanted = |b: &TailBatch<'_>| b.base_offset < end && upto.is_none_or(|upto| b.lsn <= upto);
         let first =
             self.tail.borrow().pinned().next().filter(wanted).map(|b| (b.base_offset, next_batch(&b)));
         let Some((base_offset, first)) = first else { return Ok(false) };

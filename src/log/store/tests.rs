@@ -14,6 +14,7 @@ use crate::log::{Lsn, PartitionLog, relayout};
 use crate::model::topic_config::TopicConfig;
 use crate::model::{PartitionId, TopicId, shard_of};
 use crate::rt;
+use crate::rt::fault::{Fault, Op, inject};
 use crate::wire::batch::BatchHeader;
 
 const PARTITIONS: i32 = 4;
@@ -456,6 +457,37 @@ fn producers_wait_in_line_and_memory_stays_bounded() {
         assert!(files < 20, "{files} files");
         store.close(no_states).await.unwrap();
         verify(&log).await;
+    });
+}
+
+#[test]
+fn a_tail_that_never_runs_dry_does_not_keep_the_journal_from_being_reclaimed() {
+    const BATCH: usize = 64 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with(&[(1, "orders")]);
+    let settings =
+        LogSettings { journal_file_bytes: 4 << 20, journal_max_files: 8, tail_bytes: 16 << 20, ..settings() };
+    // A disk that appends outrun.
+    let _slow = inject(dir.path(), ".log", Op::Write, Fault::Slow(Duration::from_millis(3)), usize::MAX);
+    rt::block_on(async move {
+        let (store, _) = ShardLog::open(dir.path(), 0, 1, &cluster, settings).await.unwrap();
+        let running = store.clone();
+        rt::spawn(async move { running.maintain(no_states).await });
+        let log = store.create(id(1, 0), "orders", Arc::default());
+        let (mut before, mut last) = (Lsn::ZERO, Lsn::ZERO);
+        for i in 0..2000 {
+            // More than a chunk is always left to write, and never so much that memory is short.
+            while log.tail_bytes() > 6 << 20 {
+                rt::yield_now().await;
+            }
+            assert!(store.has_room(BATCH), "nobody made room for batch {i}");
+            if i % 32 == 0 {
+                store.journal().wait_durable(before).await.unwrap();
+                before = last;
+            }
+            last = append(&store, &log, BATCH);
+        }
+        store.close(no_states).await.unwrap();
     });
 }
 
