@@ -44,7 +44,8 @@
 //! A connection whose requests lead to one other shard, request after request, moves there ([`shard::affinity`]).
 //!
 //! A fetch answers with the same bytes: tail and cache hold slices of the frames that producers sent, the response is
-//! a header buffer with those slices between, and it leaves in one vectored send.
+//! a header buffer with those slices between, and it leaves in one vectored send; with `send_zerocopy`, to another machine,
+//! from where it is.
 //!
 //! # Invariants
 //!
