@@ -17,6 +17,8 @@ use super::zerocopy;
 
 /// The kernel's limit of slices in one send.
 const MAX_SLICES: usize = 1024;
+/// A full socket and a closed one are errors, nothing else.
+pub(super) const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
 /// A listening socket, bound before the shards start so that a taken port is reported at once.
 pub struct Listener {
@@ -110,6 +112,16 @@ fn limit_send_buffer(fd: RawFd, bytes: usize) {
     }
 }
 
+/// The header of a message of these slices; only for as long as they live.
+pub(super) fn message(slices: &[IoSlice<'_>]) -> libc::msghdr {
+    // SAFETY: a zeroed message header is valid.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // IoSlice is ABI-compatible with iovec.
+    message.msg_iov = slices.as_ptr().cast_mut().cast();
+    message.msg_iovlen = slices.len();
+    message
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         self.driver.unwatch(&self.watch);
@@ -180,13 +192,8 @@ impl Stream {
 
     fn send_copy<'a>(&self, slices: impl Iterator<Item = &'a Bytes>) -> io::Result<Sent> {
         let slices: Vec<IoSlice<'_>> = slices.map(|slice| IoSlice::new(slice)).collect();
-        // SAFETY: a zeroed message header is valid; IoSlice is ABI-compatible with iovec.
-        let n = unsafe {
-            let mut message: libc::msghdr = std::mem::zeroed();
-            message.msg_iov = slices.as_ptr().cast_mut().cast();
-            message.msg_iovlen = slices.len();
-            libc::sendmsg(self.watch.fd.as_raw_fd(), &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-        };
+        // SAFETY: the message points to the slices, which outlive the call.
+        let n = unsafe { libc::sendmsg(self.watch.fd.as_raw_fd(), &message(&slices), SEND_FLAGS) };
         if n < 0 {
             return Err(io::Error::last_os_error());
         }

@@ -12,6 +12,7 @@ use io_uring::types::Fd;
 use io_uring::{cqueue, opcode};
 
 use super::driver::{Driver, Slot};
+use super::net::{SEND_FLAGS, message};
 
 /// From here on to hold pages is cheaper than to copy them.
 pub(super) const LEAST: usize = 64 << 10;
@@ -72,14 +73,10 @@ impl Driver {
             Rc::new(Sending { slices: some.collect(), result: Cell::new(None), pays: pays.clone() });
         let parts: Vec<io::IoSlice<'_>> =
             sending.slices.iter().map(|slice| io::IoSlice::new(slice)).collect();
-        // SAFETY: a zeroed message header is valid.
-        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-        message.msg_iov = parts.as_ptr().cast_mut().cast();
-        message.msg_iovlen = parts.len();
-        let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32;
-        let entry = opcode::SendMsgZc::new(Fd(socket), &raw const message).ioprio(REPORT_USAGE).flags(flags);
+        let message = message(&parts);
+        let entry = opcode::SendMsgZc::new(Fd(socket), &raw const message).ioprio(REPORT_USAGE);
         let key = self.insert(Slot::Send(sending.clone()));
-        self.push(entry.build().user_data(u64::from(key)));
+        self.push(entry.flags(SEND_FLAGS as u32).build().user_data(u64::from(key)));
         // Told not to wait, the kernel answers as it takes the entry. Only the bytes are needed after that.
         loop {
             self.enter(0, None);
@@ -120,6 +117,12 @@ mod tests {
         }
     }
 
+    async fn until_freed(freed: &AtomicBool) {
+        while !freed.load(Ordering::Relaxed) {
+            rt::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     fn connected() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -152,9 +155,7 @@ mod tests {
             }
             drop(left);
             reading.await;
-            while !freed.load(Ordering::Relaxed) {
-                rt::sleep(Duration::from_millis(1)).await;
-            }
+            until_freed(&freed).await;
             assert!(!pays.get(), "the loopback device copies, and the kernel says so");
         });
     }
@@ -186,9 +187,7 @@ mod tests {
                 "{gone}"
             );
             drop(bytes);
-            while !freed.load(Ordering::Relaxed) {
-                rt::sleep(Duration::from_millis(1)).await;
-            }
+            until_freed(&freed).await;
         });
     }
 
