@@ -77,7 +77,7 @@ impl Shard {
         let bytes = entries.iter().map(|e| e.records.len()).sum();
         let shard = self.clone();
         let stage = if self.intake.is_open() && self.store.has_room(bytes) {
-            Ok(self.append_timed(entries))
+            Ok(self.append_timed(entries, 0))
         } else {
             Err((Ticket { shard: self.clone(), number: self.intake.enter() }, entries))
         };
@@ -88,10 +88,7 @@ impl Shard {
                     let came = Ticks::now();
                     ticket.turn().await;
                     shard.store.room(bytes).await;
-                    let waited_ns = Ticks::now().since(came);
-                    let (results, mut appending, appended) = shard.append_timed(entries);
-                    appending.journal_wait_ns = waited_ns;
-                    (results, appending, appended)
+                    shard.append_timed(entries, Ticks::now().since(came))
                 }
             };
             let waits = wait && results.iter().flatten().any(|a| a.lsn.is_some());
@@ -110,13 +107,18 @@ impl Shard {
         }
     }
 
-    fn append_timed(&self, entries: Vec<ProduceEntry>) -> (Vec<ProduceResult>, Appending, Ticks) {
+    /// Appends, after so long a wait for room.
+    fn append_timed(
+        &self,
+        entries: Vec<ProduceEntry>,
+        journal_wait_ns: u64,
+    ) -> (Vec<ProduceResult>, Appending, Ticks) {
         let began = Ticks::now();
         let results = self.append_all(entries);
         let now = Ticks::now();
         let append_ns = now.since(began);
         self.metrics.timing.note_append(append_ns, now);
-        (results, Appending { append_ns, ..Appending::default() }, now)
+        (results, Appending { append_ns, journal_wait_ns, ..Appending::default() }, now)
     }
 
     /// Splits the wait for the disk at the moment when the commit began. Waiting for room came before.
