@@ -101,13 +101,8 @@ pub fn measure(dir: &Path, count: usize) -> Outcome<Probe> {
     let two_cores = round_trips(count, [0, 1]).map_err(fail)?;
     let loopback_mb_per_second = stream().map_err(fail)?;
     let path = dir.join(format!(".weir-perf-probe-{}", std::process::id()));
-    let disk = disk(&path, count);
-    let _ = fs::remove_file(&path);
-    let fail = |e: io::Error| format!("{}: {e}", path.display());
-    let (commits, disk_mb_per_second) = disk.map_err(fail)?;
-    let grown = disk_grow(&path);
-    let _ = fs::remove_file(&path);
-    let disk_new_mb_per_second = grown.map_err(fail)?;
+    let (commits, disk_mb_per_second) = with_file(&path, |path| disk(path, count))?;
+    let disk_new_mb_per_second = with_file(&path, disk_grow)?;
     Ok(Probe {
         same_core,
         two_cores,
@@ -116,6 +111,13 @@ pub fn measure(dir: &Path, count: usize) -> Outcome<Probe> {
         disk_new_mb_per_second,
         commits,
     })
+}
+
+/// Measures with a file that goes afterwards.
+fn with_file<T>(path: &Path, measure: impl FnOnce(&Path) -> io::Result<T>) -> Outcome<T> {
+    let measured = measure(path);
+    let _ = fs::remove_file(path);
+    measured.map_err(|e| format!("{}: {e}", path.display()))
 }
 
 fn pair() -> io::Result<(TcpStream, TcpStream)> {
