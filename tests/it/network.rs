@@ -5,7 +5,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use crate::support::batch::encoded;
-use crate::support::broker::{http_get, metric_total, needs_own_broker, serve};
+use crate::support::broker::{end_with_this_thread, http_get, metric_total, needs_own_broker, serve};
 use crate::support::calls::{create, produce, read_from};
 use crate::support::{Wire, eventually};
 
@@ -92,7 +92,8 @@ fn large_responses_reach_another_machine_without_a_copy_and_whole() {
     let (kafka, admin) = (at(9092), at(9644));
     let broker = || {
         let mut command = serve(dir.path(), kafka, admin, 2);
-        let broker = Killed(command.args(["--send-zerocopy", "true"]).spawn().expect("weir serve"));
+        command.args(["--send-zerocopy", "true"]);
+        let broker = Killed(end_with_this_thread(&mut command).spawn().expect("weir serve"));
         let ready = || http_get(admin, "/health/ready").is_ok_and(|(status, _)| status == 200);
         eventually("the broker is ready", Duration::from_secs(30), ready);
         broker

@@ -282,8 +282,18 @@ pub fn metric_total(admin: SocketAddr, family: &str) -> std::io::Result<f64> {
     Ok(lines.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum())
 }
 
-/// Starts a child that dies with this process, however that ends. The kernel ties a child to the *thread* that
-/// started it, so one thread that never ends starts them all.
+/// The child is killed when the thread that starts it ends, however that comes.
+pub fn end_with_this_thread(command: &mut Command) -> &mut Command {
+    // SAFETY: the hook makes one system call between fork and exec and allocates nothing.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        })
+    }
+}
+
+/// Starts a child that dies with this process, however that ends: one thread that never ends starts them all.
 fn spawn(mut command: Command) -> Child {
     type Job = (Command, Sender<std::io::Result<Child>>);
     static SPAWNER: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
@@ -296,13 +306,7 @@ fn spawn(mut command: Command) -> Child {
         });
         Mutex::new(jobs)
     });
-    // SAFETY: the hook makes one system call between fork and exec and allocates nothing.
-    unsafe {
-        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        });
-    }
+    end_with_this_thread(&mut command);
     let (reply, child) = channel();
     spawner.lock().expect("the spawner").send((command, reply)).expect("the spawner");
     child.recv().expect("the spawner").expect("the weir binary starts")
