@@ -60,6 +60,11 @@ impl Segment {
         let bytes = rt::blocking(move || rt::fs::read_all(path)).await;
         let bytes = self.sidecar_bytes(bytes);
         let mut index = self.adopt_sidecar(&bytes, meta.size);
+        let beyond =
+            decode_sidecar(meta.base_offset, &bytes).extents.last().is_some_and(|e| e.end() > meta.size);
+        if beyond && !self.sealed.get() {
+            self.cut_sidecar().await?;
+        }
         let vouched = self.vouched.borrow().clone();
         if index.end() < meta.size
             && let Some(first) = vouched.first()
@@ -97,6 +102,20 @@ impl Segment {
         sidecar.blocks.truncate(final_blocks(&index));
         *self.sidecar.borrow_mut() = SidecarState { blocks: sidecar.blocks, covered: index.end() };
         index
+    }
+
+    /// Cuts off what the sidecar says of bytes that did not come to count. Durable before others are in their place: a
+    /// power cut may take the sidecar's next state, and leave this one.
+    async fn cut_sidecar(&self) -> Result<(), LogError> {
+        let path = self.sidecar_path();
+        let keep = (self.sidecar.borrow().blocks.len() * BLOCK) as u64;
+        let options = OpenOptions { write: true, create: false, truncate: false, direct: false };
+        let cut = async {
+            let file = File::open(&path, options)?;
+            file.set_len(keep)?;
+            file.fdatasync().await
+        };
+        cut.await.map_err(|e| LogError::io(&path, e))
     }
 
     /// Completes the index from the batches between its end and `to`.
