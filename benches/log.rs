@@ -83,7 +83,7 @@ async fn produce(store: &ShardLog, replica: &Replica, batch: &Bytes, count: u64)
         spent += start.elapsed();
         let last = last.expect("a topic without write.caching has an lsn");
         store.journal().wait_durable(last).await.expect("the journal works");
-        replica.on_durable(store.journal().durable());
+        replica.on_durable(|lsn| store.journal().is_durable(lsn));
         store.room(batch.len() * CHUNK as usize).await;
         left -= chunk;
     }

@@ -36,7 +36,9 @@
 //!            (frame split, no copy)           └─ mesh ─ owner shard ─┘       │ ordered: offset given, in memory
 //!                                                                           ▼
 //!                                       log::ShardLog::append: journal buffer (one copy) + tail (the frame's bytes)
-//!                                                                           │ one synchronous write for all partitions
+//!                                                                           │ one synchronous write for all partitions; of
+//!                                                                           │ what comes too fast to be written twice, the
+//!                                                                           │ segment first, then its place in the journal
 //!                                                                           ▼
 //!                          shard::produce::follow_commits: high watermarks advance, then producers are answered
 //! ```
@@ -49,8 +51,8 @@
 //!
 //! # Invariants
 //!
-//! - **An ack means on disk.** A produce with acks=1 or all is answered after the synchronous write that holds it
-//!   ([`shard::Shard::produce`]); a topic opts out with `write.caching`. A failed write or fsync ends the journal for good.
+//! - **An ack means on disk.** A produce with acks=1 or all is answered after the synchronous write that holds it, or that
+//!   says where in a synced segment it is ([`shard::Shard::produce`], [`log::placement`]); a topic opts out with `write.caching`. A failed write or fsync ends the journal for good.
 //! - **One task owns a partition.** Nothing on the data path is shared between threads but [`bytes::Bytes`], the mesh's
 //!   lanes and connection counters. No borrow of a `RefCell` lives across an `.await`.
 //! - **Order.** Requests of a connection are started in order, and what they append is ordered before the next one is
@@ -60,7 +62,7 @@
 //! - **Every length from outside is bounded** before anything is reserved for it; a frame's buffer grows as its bytes
 //!   arrive. Requests and responses in memory have a budget; over it, sockets are not read.
 //! - **Data is never deleted because metadata is missing**: it is set aside.
-//! - **Every byte that a checkpoint covers has a checksum** in a segment's sidecar or in the checkpoint, and is held against
+//! - **Every byte that a checkpoint or a placement covers has a checksum** in a segment's sidecar or in the checkpoint, and is held against
 //!   it before it is served. What can be made again (sidecars, either copy of a checkpoint, a journal file's header) is;
 //!   what cannot is an error that names file, place and offsets, and a durable mark; the rest is served. Who gives data up
 //!   is an operator, with `weir log repair` ([`log::Mending`]), never a start.

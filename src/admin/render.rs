@@ -239,6 +239,8 @@ fn journal(out: &mut Families, shards: &[MetricsSnapshot]) {
         ("weir_journal_bytes_total", Kind::Counter, "Bytes written to the journal."),
         |s| s.journal.bytes,
     );
+    let help = "Bytes of batches that went to their segment at once, and of which the journal has the place.";
+    each_shard(out, shards, ("weir_journal_bypass_bytes_total", Kind::Counter, help), |s| s.bypass_bytes);
     each_shard(out, shards, ("weir_journal_files", Kind::Gauge, "Journal files on disk."), |s| {
         s.journal.files
     });

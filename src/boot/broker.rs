@@ -208,6 +208,7 @@ fn broker_settings(config: &Config, bound: std::net::SocketAddr) -> BrokerSettin
         journal_file_bytes: config.journal_file_size as usize,
         journal_max_files: config.journal_max_files,
         flush_chunk_bytes: config.flush_chunk as usize,
+        journal_bypass_bytes: config.journal_bypass as usize,
         groups: GroupSettings {
             initial_rebalance_delay_ms: config.group_initial_rebalance_delay.as_millis() as i64,
             max_size: config.group_max_size,

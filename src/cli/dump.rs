@@ -143,10 +143,11 @@ fn journal(path: &Path) -> Result<Vec<Section>, String> {
     let file = file.ok_or_else(|| format!("{} is not there", path.display()))?;
     let mut head = Section::new(&["generation", "needed_by_a_start", "torn_at"]);
     head.row([json!(file.generation), json!(file.needed), json!(file.torn_at)]);
-    let mut entries = Section::new(&["lsn", "partition", "base_offset", "leader_epoch", "bytes"]);
+    let mut entries = Section::new(&["lsn", "kind", "partition", "base_offset", "leader_epoch", "bytes"]);
     for (entry, bytes) in &file.entries {
         entries.row([
             json!(entry.lsn.0),
+            json!(format!("{:?}", entry.kind).to_lowercase()),
             json!(entry.partition.to_string()),
             json!(entry.base_offset),
             json!(entry.leader_epoch),

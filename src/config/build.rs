@@ -111,6 +111,7 @@ pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, C
         journal_file_size: b.size("journal_file_size", 1 << 20..=4 << 30),
         journal_max_files: b.number("journal_max_files", 2..=1024) as usize,
         flush_chunk: b.size("flush_chunk", 64 << 10..=64 << 20),
+        journal_bypass: b.size("journal_bypass", 0..=64 << 20),
         auto_create_topics: b.read("auto_create_topics", parse_bool),
         default_partitions: b.number("default_partitions", 1..=100_000) as i32,
         max_request_size: b.size("max_request_size", 1 << 20..=100 << 20) as usize,

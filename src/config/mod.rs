@@ -51,6 +51,8 @@ pub struct Config {
     pub journal_max_files: usize,
     /// A partition's tail is written to its segment once it holds this much.
     pub flush_chunk: u64,
+    /// A partition of which so much waits for the journal goes straight to its segment; zero for never.
+    pub journal_bypass: u64,
     pub auto_create_topics: bool,
     pub default_partitions: i32,
     pub max_request_size: usize,

@@ -43,6 +43,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("journal_max_files", "16", "a number from 2 to 1024", "Most journal files a shard may use"),
     setting("flush_chunk", "1MiB", "a size from 64KiB to 64MiB",
         "A partition's tail goes to its segment once it holds this much"),
+    setting("journal_bypass", "512KiB", "a size from 0 (never) to 64MiB",
+        "Where this much of a partition waits for the journal, its batches go straight to their segment"),
     setting("auto_create_topics", "true", "true or false", "Create a topic when a client first names it"),
     setting("default_partitions", "1", "a number from 1 to 100000",
         "Partitions of a topic created without saying how many"),

@@ -14,6 +14,8 @@ mod lru;
 pub mod lsn;
 pub mod mend;
 pub mod partition_log;
+pub mod placement;
+mod promised;
 pub mod relayout;
 pub mod segment;
 pub mod store;

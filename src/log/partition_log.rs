@@ -22,6 +22,7 @@ use bytes::Bytes;
 
 use crate::log::cache::{BatchCache, Evict};
 use crate::log::compact;
+use crate::log::promised;
 use crate::log::segment::epochs::EpochList;
 use crate::log::segment::reader::Wanted;
 use crate::log::segment::tail::Tail;
@@ -56,6 +57,7 @@ pub struct PartitionLog {
     recent_ends: Cell<[i64; REMEMBERED_READS]>,
     repair: RefCell<Option<Arc<str>>>,
     pub(in crate::log) compaction: compact::State,
+    pub(in crate::log) bypass: RefCell<promised::State>,
 }
 
 pub(in crate::log) struct State {
@@ -109,6 +111,8 @@ impl PartitionLog {
         found: Recovered,
         cache: &Rc<BatchCache>,
     ) -> Rc<Self> {
+        let active = found.active.as_ref().map(|active| active.segment.base_offset());
+        let bypass = promised::State::known(active, found.end_offset);
         let state = State {
             limits: Limits::from(config),
             directory_made: !found.segments.is_empty(),
@@ -135,6 +139,7 @@ impl PartitionLog {
             recent_ends: Cell::new([-1; REMEMBERED_READS]),
             repair: RefCell::new(None),
             compaction: compact::State::recovered(found.settled),
+            bypass: RefCell::new(bypass),
         })
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::LogError;
 use super::checkpoint::{Checkpoint, DamagedRange, PartitionState, file_paths};
 use super::journal::{Known, inspect, survivors};
+use super::placement::{Placements, by_partition};
 use super::segment::offline::check_segment;
 use super::segment::{LOG, file_name};
 use super::store::{Topics, journal_dir, partition_dir};
@@ -61,9 +62,14 @@ pub fn survey(data_dir: &Path, topics: &dyn Topics) -> Result<Survey, LogError> 
             Some(checkpoint) => checkpoint.known(),
             None => survivors(&dir)?,
         };
-        survey.journal(&dir, known, topics)?;
-        for state in checkpoint.iter().flat_map(|c| &c.partitions) {
-            survey.partition(data_dir, state, topics)?;
+        let mut placed = survey.journal(&dir, known, topics)?;
+        for mut state in checkpoint.into_iter().flat_map(|c| c.partitions) {
+            placed
+                .remove(&state.id)
+                .into_iter()
+                .flatten()
+                .for_each(|placement| placement.apply(&mut state.log));
+            survey.partition(data_dir, &state, topics)?;
         }
     }
     Ok(survey)
@@ -104,12 +110,15 @@ impl Survey {
         Ok(whole)
     }
 
-    fn journal(&mut self, dir: &Path, known: Known, topics: &dyn Topics) -> Result<(), LogError> {
+    /// Looks through the journal; what it says of segments.
+    fn journal(&mut self, dir: &Path, known: Known, topics: &dyn Topics) -> Result<Placements, LogError> {
+        let mut placed = Vec::new();
         for file in inspect(dir, known)? {
             self.journal_files += 1;
             if !file.needed {
                 continue;
             }
+            placed.extend(file.placements.iter().filter(|(entry, _)| entry.lsn >= known.floor).cloned());
             self.journal_entries +=
                 file.entries.iter().filter(|(entry, _)| entry.lsn >= known.floor).count() as u64;
             for damage in &file.damage {
@@ -128,7 +137,7 @@ impl Survey {
                 });
             }
         }
-        Ok(())
+        Ok(by_partition(placed))
     }
 
     fn partition(

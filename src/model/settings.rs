@@ -103,6 +103,8 @@ pub struct BrokerSettings {
     pub journal_max_files: usize,
     /// A partition's tail is written to its segment when it reaches this size.
     pub flush_chunk_bytes: usize,
+    /// A partition of which so much waits for the journal goes straight to its segment; zero for never.
+    pub journal_bypass_bytes: usize,
 
     pub groups: GroupSettings,
     /// Partitions of `__transaction_state` when it is created.
@@ -149,6 +151,7 @@ impl Default for BrokerSettings {
             journal_file_bytes: 64 * MIB,
             journal_max_files: 8,
             flush_chunk_bytes: MIB,
+            journal_bypass_bytes: MIB / 2,
             groups: GroupSettings::default(),
             transaction_topic_partitions: 50,
             transactions: TransactionSettings::default(),

@@ -287,12 +287,12 @@ impl Replica {
         !self.undurable.borrow().is_empty()
     }
 
-    /// The journal is durable up to `lsn`: the high watermark follows.
-    pub fn on_durable(&self, lsn: Lsn) {
+    /// More is on disk, as `is_durable` tells: the high watermark follows.
+    pub fn on_durable(&self, is_durable: impl Fn(Lsn) -> bool) {
         let mut end = None;
         let mut undurable = self.undurable.borrow_mut();
         while let Some((first, offset)) = undurable.front().copied()
-            && first <= lsn
+            && is_durable(first)
         {
             end = Some(offset);
             undurable.pop_front();

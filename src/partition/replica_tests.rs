@@ -82,7 +82,7 @@ fn append(store: &ShardLog, replica: &Replica, records: BytesMut) -> Result<Appe
 async fn settle(store: &ShardLog, replica: &Replica) {
     let last = store.journal().last();
     store.journal().wait_durable(last).await.unwrap();
-    replica.on_durable(last);
+    replica.on_durable(|lsn| lsn <= last);
 }
 
 /// What a consumer delivers from `offset` on, the aborted transactions left out as Kafka's consumers do it.

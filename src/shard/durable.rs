@@ -3,14 +3,17 @@
 //! A commit wakes those whose part it covers and nobody else: with many connections most wait for a later one.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use crate::log::Lsn;
 
 pub(super) struct Durable {
+    /// Entries are, up to here.
     upto: Cell<Lsn>,
+    /// What was promised and is not.
+    promised: RefCell<BTreeSet<Lsn>>,
     /// Sorted by what they wait for; nearly everybody comes in that order.
     waiting: RefCell<VecDeque<(Lsn, u64, Waker)>>,
     next: Cell<u64>,
@@ -18,20 +21,40 @@ pub(super) struct Durable {
 
 impl Durable {
     pub(super) fn new(upto: Lsn) -> Self {
-        Self { upto: Cell::new(upto), waiting: RefCell::default(), next: Cell::new(0) }
+        let (promised, waiting) = (RefCell::default(), RefCell::default());
+        Self { upto: Cell::new(upto), promised, waiting, next: Cell::new(0) }
     }
 
-    pub(super) fn upto(&self) -> Lsn {
-        self.upto.get()
+    /// What has this lsn was appended.
+    pub(super) fn expect(&self, lsn: Lsn) {
+        if lsn.is_promised() {
+            self.promised.borrow_mut().insert(lsn);
+        }
     }
 
-    /// Everything up to `upto` is on disk.
-    pub(super) fn advance(&self, upto: Lsn) {
+    /// Whether what has this lsn is on disk.
+    pub(super) fn has(&self, lsn: Lsn) -> bool {
+        if lsn.is_promised() { !self.promised.borrow().contains(&lsn) } else { lsn <= self.upto.get() }
+    }
+
+    /// Entries up to `upto` are on disk, and of what was promised what `is_durable` says.
+    pub(super) fn advance(&self, upto: Lsn, is_durable: impl Fn(Lsn) -> bool) {
         self.upto.set(upto);
+        self.promised.borrow_mut().retain(|lsn| !is_durable(*lsn));
         let mut waiting = self.waiting.borrow_mut();
-        while waiting.front().is_some_and(|(lsn, ..)| *lsn <= upto) {
+        while waiting.front().is_some_and(|(lsn, ..)| self.has(*lsn)) {
             let (.., waker) = waiting.pop_front().expect("there is a first");
             waker.wake();
+        }
+        // What was promised does not come in order.
+        if waiting.front().is_some_and(|(lsn, ..)| *lsn <= upto) {
+            waiting.retain(|(lsn, _, waker)| {
+                let done = self.has(*lsn);
+                if done {
+                    waker.wake_by_ref();
+                }
+                !done
+            });
         }
     }
 
@@ -63,7 +86,7 @@ impl Future for Wait<'_> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let durable = self.durable;
         let Some(number) = self.number else {
-            if durable.upto.get() >= self.lsn {
+            if durable.has(self.lsn) {
                 return Poll::Ready(());
             }
             let number = durable.next.replace(durable.next.get() + 1);
@@ -105,10 +128,10 @@ mod tests {
     #[test]
     fn a_commit_wakes_whom_it_covers() {
         rt::block_on(async {
-            let durable = Rc::new(Durable::new(Lsn(10)));
-            durable.wait(Lsn(10)).await;
+            let durable = Rc::new(Durable::new(Lsn(8)));
+            durable.wait(Lsn(8)).await;
             let woken = Rc::new(RefCell::new(Vec::new()));
-            let tasks: Vec<_> = [30, 20, 20, 40]
+            let tasks: Vec<_> = [24, 16, 16, 32]
                 .into_iter()
                 .map(|lsn| {
                     let (durable, woken) = (durable.clone(), woken.clone());
@@ -120,7 +143,7 @@ mod tests {
                 .collect();
             rt::yield_now().await;
             let dropped = durable.clone();
-            let mut dropped = Box::pin(async move { dropped.wait(Lsn(25)).await });
+            let mut dropped = Box::pin(async move { dropped.wait(Lsn(24)).await });
             std::future::poll_fn(|cx| {
                 assert!(dropped.as_mut().poll(cx).is_pending());
                 assert!(dropped.as_mut().poll(cx).is_pending());
@@ -130,15 +153,54 @@ mod tests {
             assert_eq!(durable.waiting.borrow().len(), 5);
             drop(dropped);
             assert_eq!(durable.waiting.borrow().len(), 4);
-            durable.advance(Lsn(29));
+            durable.advance(Lsn(16), |_| false);
             assert_eq!(durable.waiting.borrow().len(), 2);
             rt::yield_now().await;
-            assert_eq!(*woken.borrow(), [20, 20]);
+            assert_eq!(*woken.borrow(), [16, 16]);
             durable.give_up();
             for task in tasks {
                 task.await;
             }
-            assert_eq!(*woken.borrow(), [20, 20, 30, 40]);
+            assert_eq!(*woken.borrow(), [16, 16, 24, 32]);
+        });
+    }
+
+    #[test]
+    fn what_was_promised_is_waited_for_by_itself() {
+        rt::block_on(async {
+            let durable = Rc::new(Durable::new(Lsn(8)));
+            for lsn in [9, 10, 11] {
+                assert!(durable.has(Lsn(lsn)), "nobody appended it");
+                durable.expect(Lsn(lsn));
+            }
+            let woken = Rc::new(RefCell::new(Vec::new()));
+            let tasks: Vec<_> = [9, 10, 10, 11]
+                .into_iter()
+                .map(|lsn| {
+                    let (durable, woken) = (durable.clone(), woken.clone());
+                    rt::spawn(async move {
+                        durable.wait(Lsn(lsn)).await;
+                        woken.borrow_mut().push(lsn);
+                    })
+                })
+                .collect();
+            rt::yield_now().await;
+            let mut left = Box::pin(durable.wait(Lsn(10)));
+            std::future::poll_fn(|cx| {
+                assert!(left.as_mut().poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            drop(left);
+            durable.advance(Lsn(64), |lsn| lsn == Lsn(10));
+            rt::yield_now().await;
+            assert_eq!(*woken.borrow(), [10, 10]);
+            assert!(durable.has(Lsn(10)) && !durable.has(Lsn(9)) && durable.has(Lsn(64)));
+            durable.give_up();
+            for task in tasks {
+                task.await;
+            }
+            assert_eq!(*woken.borrow(), [10, 10, 9, 11]);
         });
     }
 }

@@ -257,6 +257,7 @@ impl ShardMetrics {
             fetched_bytes: self.fetched_bytes.get(),
             zerocopy_bytes: self.zerocopy_bytes.get(),
             read_from_disk_bytes: 0,
+            bypass_bytes: 0,
             compaction: *self.compaction.borrow(),
             throttled: Kind::ALL.map(|kind| {
                 let throttled = &self.throttled[kind as usize];
@@ -338,6 +339,7 @@ pub struct MetricsSnapshot {
     pub zerocopy_bytes: u64,
     /// By the log for readers, as it counts them.
     pub read_from_disk_bytes: u64,
+    pub bypass_bytes: u64,
     pub compaction: CompactionSnapshot,
     /// By quota: responses that told a client to wait, and the milliseconds.
     pub throttled: [(&'static str, u64, u64); Kind::ALL.len()],

@@ -165,6 +165,9 @@ impl Shard {
         let replica = self.replica(partition).ok_or(ProduceError::UnknownPartition)?;
         let was_durable = !replica.is_undurable();
         let appended = append(&replica, &self.store)?;
+        if let Some(lsn) = appended.lsn {
+            self.durable.expect(lsn);
+        }
         if was_durable && replica.is_undurable() {
             self.undurable.borrow_mut().push(replica);
         }
@@ -174,8 +177,15 @@ impl Shard {
 
     /// Waits for the commit that covers all results; if the journal fails, they become errors.
     pub(super) async fn make_durable(&self, results: &mut [ProduceResult]) {
-        let Some(lsn) = results.iter().flatten().filter_map(|a| a.lsn).max() else { return };
-        let Err(reason) = self.durable(lsn).await else { return };
+        let lsns = || results.iter().flatten().filter_map(|appended| appended.lsn);
+        // Entries come in order; what was promised does not.
+        let last = lsns().filter(|lsn| !lsn.is_promised()).max();
+        let awaited: Vec<Lsn> = lsns().filter(|lsn| lsn.is_promised()).chain(last).collect();
+        let mut outcome = Ok(());
+        for lsn in awaited {
+            outcome = outcome.and(self.durable(lsn).await);
+        }
+        let Err(reason) = outcome else { return };
         for result in results {
             if matches!(result, Ok(Appended { lsn: Some(_), .. })) {
                 *result = Err(AppendError::JournalFailed(reason.clone()).into());
@@ -184,11 +194,11 @@ impl Shard {
     }
 
     pub(super) async fn durable(&self, lsn: Lsn) -> Result<(), std::sync::Arc<str>> {
-        if self.durable.upto() < lsn && self.store.journal().failed().is_none() {
+        if !self.durable.has(lsn) && self.store.journal().failed().is_none() {
             self.durable.wait(lsn).await;
         }
         match self.store.journal().failed() {
-            Some(reason) if self.durable.upto() < lsn => Err(reason),
+            Some(reason) if !self.durable.has(lsn) => Err(reason),
             _ => Ok(()),
         }
     }
@@ -196,25 +206,24 @@ impl Shard {
     /// Follows the journal: with each commit the high watermarks advance, then producers are answered, so that who
     /// has an ack can read what was acknowledged.
     pub(super) async fn follow_commits(self: Rc<Self>) {
+        let journal = self.store.journal();
         loop {
             rt::stall::running("commits");
-            let appended = self.appended.listen();
+            let (appended, advanced) = (self.appended.listen(), journal.advanced().listen());
+            self.undurable.borrow_mut().retain(|replica| {
+                replica.on_durable(|lsn| journal.is_durable(lsn));
+                replica.is_undurable()
+            });
+            self.durable.advance(journal.durable_entries(), |lsn| journal.is_durable(lsn));
             if self.undurable.borrow().is_empty() {
                 appended.await;
                 continue;
             }
-            let next = self.durable.upto().next();
-            let outcome = self.store.journal().wait_durable(next).await;
-            if let Err(failed) = outcome {
+            if let Some(failed) = journal.failed() {
                 self.durable.give_up();
                 return log::error!("shard {}: {failed}; nothing is acknowledged any more", self.index);
             }
-            let durable = self.store.journal().durable();
-            self.undurable.borrow_mut().retain(|replica| {
-                replica.on_durable(durable);
-                replica.is_undurable()
-            });
-            self.durable.advance(durable);
+            advanced.await;
         }
     }
 }

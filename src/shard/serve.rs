@@ -63,7 +63,7 @@ impl Shard {
             settings: start.settings.clone(),
             quotas: Quotas::new(start.image.quotas.clone(), start.count == 1),
             image: RefCell::new(start.image),
-            durable: Durable::new(store.journal().durable()),
+            durable: Durable::new(store.journal().durable_entries()),
             store,
             replicas: RefCell::new(HashMap::new()),
             intake: super::produce::Intake::default(),
@@ -98,6 +98,7 @@ impl Shard {
             journal_file_bytes: settings.journal_file_bytes as u64,
             journal_max_files: settings.journal_max_files,
             flush_chunk_bytes: settings.flush_chunk_bytes,
+            bypass_bytes: settings.journal_bypass_bytes,
             tail_bytes: settings.per_shard(settings.tail_bytes, shards),
             cache_bytes: settings.per_shard(settings.cache_bytes, shards),
             reserve_bytes: settings.disk_reserve_bytes as u64,
@@ -281,6 +282,7 @@ impl Shard {
             failed: journal.failed().map(|reason| reason.to_string()),
         };
         snapshot.read_from_disk_bytes = self.store.disk_reads();
+        snapshot.bypass_bytes = self.store.bypass_bytes();
         let (disk_full_refusals, disk_free_bytes) = self.store.space().figures();
         snapshot.gauges = Gauges {
             partitions: self.replicas.borrow().len() as u64,

@@ -52,6 +52,7 @@ fn settings() -> LogSettings {
         max_commit_bytes: 64 << 10,
         zero_ahead_bytes: 64 << 10,
         flush_chunk_bytes: 128 << 10,
+        bypass_bytes: 2000,
         tail_bytes: 16 << 20,
         cache_bytes: 64 << 10,
         retention_interval: Duration::from_secs(3600),
@@ -88,6 +89,10 @@ async fn fill(dir: &Path) -> Subject {
         replicas.push(Replica::new(id, topic.name.clone(), log, topic.config.clone(), 0));
         batches.insert(id, Vec::new());
     }
+    // What half of the partitions are given goes straight to segments.
+    let bypassing = opened.stores[0].clone();
+    rt::spawn(async move { bypassing.maintain(|_| None).await });
+    rt::yield_now().await;
     // Each round fits into the journal, which nobody empties meanwhile.
     for (count, flushed) in [(12, true), (12, true), (12, true), (8, true), (8, false)] {
         for _ in 0..count {
@@ -129,6 +134,7 @@ async fn fill(dir: &Path) -> Subject {
         let batch = drive::batch(99, 0, 1, 300, &mut random);
         unproven.insert(replica.id, append(store, replica, batch, &mut batches).await);
     }
+    assert!(opened.stores[0].bypass_bytes() > 0, "some went straight to segments");
     let metadata = Metadata::of(&image, &[]);
     let aborted = replicas.iter().map(|r| (r.id, r.aborted_in(0, r.log.end_offset()))).collect();
     opened.end().await;

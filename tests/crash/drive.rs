@@ -47,6 +47,7 @@ impl Scale {
             max_commit_bytes: (24 << 10) * unit as usize,
             zero_ahead_bytes: (16 << 10) * unit,
             flush_chunk_bytes: (8 << 10) * unit as usize,
+            bypass_bytes: (4 << 10) * unit as usize,
             tail_bytes: (192 << 10) * unit as usize,
             cache_bytes: 64 << 10,
             retention_interval: Duration::from_millis(7),
@@ -278,14 +279,15 @@ impl Drive<'_> {
         let stores = &self.opened.stores;
         let partitions = &mut self.world.partitions;
         self.waiting.retain(|(shard, lsn, id, place)| {
-            let durable = stores[*shard].journal().durable() >= *lsn;
+            let durable = stores[*shard].journal().is_durable(*lsn);
             if durable && let Some(partition) = partitions.get_mut(id) {
                 partition.entries[*place].acked = now;
             }
             !durable
         });
         for (id, replica) in &*self.replicas.borrow() {
-            replica.on_durable(stores[shard_of(*id, stores.len())].journal().durable());
+            let journal = stores[shard_of(*id, stores.len())].journal();
+            replica.on_durable(|lsn| journal.is_durable(lsn));
             let partition = partitions.entry(*id).or_default();
             let start = replica.log.start_offset();
             match partition.starts.last_mut() {

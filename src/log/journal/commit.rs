@@ -21,6 +21,7 @@ use crate::rt::{self, AlignedBuf, BLOCK, File, Notify, Ticks};
 use super::JournalSettings;
 use super::files::{self, Discard, Files, Slot};
 use super::gather::{Commit, Gather};
+use super::promises::Promises;
 use super::stats::JournalStats;
 
 /// Zeros written at once. Commits wait behind them at the disk, so they are few; the buffer stays.
@@ -36,6 +37,7 @@ pub struct Inner {
     pub gather: RefCell<Gather>,
     pub files: RefCell<Files>,
     pub durable: Cell<Lsn>,
+    pub promises: RefCell<Promises>,
     /// Entries below are not needed any more.
     pub released: Cell<Lsn>,
     pub in_flight: RefCell<Option<InFlight>>,
@@ -84,6 +86,7 @@ impl Inner {
             settings,
             salt,
             durable: Cell::new(gather.last()),
+            promises: RefCell::default(),
             released: Cell::new(Lsn::ZERO),
             gather: RefCell::new(gather),
             files: RefCell::new(files),

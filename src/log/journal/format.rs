@@ -9,7 +9,7 @@
 //!              capacity u64, crc u32                                        (all integers little-endian)
 //! commit:  0 magic u16 | 2 version u8 | 3 kind u8 = 2 | 4 generation u32 | 8 start u64 | 16 length u32
 //!         20 entries u32 | 24 first u64 | 32 previous_end u64 | 40 generation u64 | 48 capacity u64 | 56 gap u32 | 60 crc
-//! entry:   0 magic u16 | 2 version u8 | 3 kind u8 = 1 | 4 generation u32 | 8 lsn u64 | 16 topic id
+//! entry:   0 magic u16 | 2 version u8 | 3 kind u8 = 1 or 3 | 4 generation u32 | 8 lsn u64 | 16 topic id
 //!         32 partition i32 | 36 leader epoch i32 | 40 base offset i64 | 48 length u32 | 52 batch crc u32
 //!         56 0 | 60 crc of bytes 0..60
 //! ```
@@ -21,13 +21,16 @@
 //!   past it is a tear that an earlier recovery dropped.
 //! - `gap` is how far before a commit's start the last entry before it ended: where what a damaged commit held ends.
 //! - A commit header repeats the file header, so that a damaged header block loses nothing.
-//! - Version 1. A reader refuses a greater version; a later version must keep the first 16 bytes of the file header.
+//! - Version 2, which has entries of kind 3: in place of a batch, where in segments batches are (`log::placement`).
+//!   A reader refuses a greater version; a later version must keep the first 16 bytes of the file header. The version
+//!   in the headers of commits and entries is still 1.
 
 use crate::log::Lsn;
 use crate::model::{PartitionId, TopicId};
 use crate::rt::BLOCK;
 
-pub const VERSION: u8 = 1;
+/// Of the files; those of version 1 are read as well.
+pub const VERSION: u8 = 2;
 pub const COMMIT_HEADER: usize = 64;
 pub const ENTRY_HEADER: usize = 64;
 /// Entries begin at multiples of this.
@@ -37,7 +40,7 @@ pub const FIRST_POSITION: u64 = BLOCK as u64;
 
 const FILE_MAGIC: &[u8; 8] = b"WEIRJRNL";
 const MAGIC: u16 = 0x4a57;
-const KIND_ENTRY: u8 = 1;
+const HEADER_VERSION: u8 = 1;
 const KIND_COMMIT: u8 = 2;
 const CRC_AT: usize = 60;
 
@@ -109,8 +112,8 @@ pub fn decode_file_header(block: &[u8]) -> Result<(FileHeader, u32), BadHeader> 
         previous_end: get_u64(block, 32),
         capacity: get_u64(block, 40),
     };
-    if version != u32::from(VERSION) || seeded_crc(salt, &block[..48]) != get_u32(block, 48) || !sane(&header)
-    {
+    let known = (1..=u32::from(VERSION)).contains(&version);
+    if !known || seeded_crc(salt, &block[..48]) != get_u32(block, 48) || !sane(&header) {
         return Err(BadHeader::Damaged);
     }
     Ok((header, salt))
@@ -157,7 +160,10 @@ pub fn encode_commit(commit: &CommitHeader, salt: u32, out: &mut [u8]) {
 
 /// A commit header, if the bytes are one: of any generation, at any position.
 pub fn decode_commit(bytes: &[u8], salt: u32) -> Option<CommitHeader> {
-    let bytes = checked(bytes, KIND_COMMIT, salt)?;
+    let (bytes, kind) = checked(bytes, salt)?;
+    if kind != KIND_COMMIT {
+        return None;
+    }
     let file = FileHeader {
         generation: get_u64(bytes, 40),
         first: get_u64(bytes, 24),
@@ -182,9 +188,19 @@ pub fn decode_commit(bytes: &[u8], salt: u32) -> Option<CommitHeader> {
         .then_some(commit)
 }
 
+/// What an entry holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum EntryKind {
+    Batch = 1,
+    /// Where batches are that were written to their segment at once.
+    Placement = 3,
+}
+
 /// The header of one entry; `lsn` is the position of the entry's end, padding included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EntryHeader {
+    pub kind: EntryKind,
     pub generation: u32,
     pub lsn: Lsn,
     pub partition: PartitionId,
@@ -207,7 +223,7 @@ impl EntryHeader {
 
 pub fn encode_entry(entry: &EntryHeader, salt: u32) -> [u8; ENTRY_HEADER] {
     let mut out = [0; ENTRY_HEADER];
-    put_prefix(&mut out, KIND_ENTRY, u64::from(entry.generation));
+    put_prefix(&mut out, entry.kind as u8, u64::from(entry.generation));
     put_u64(&mut out, 8, entry.lsn.0);
     out[16..32].copy_from_slice(&entry.partition.topic.0);
     put_u32(&mut out, 32, entry.partition.index as u32);
@@ -222,10 +238,12 @@ pub fn encode_entry(entry: &EntryHeader, salt: u32) -> [u8; ENTRY_HEADER] {
 
 /// An entry header, if the bytes are one. Whether the batch behind it is whole is for [`batch_crc`] to say.
 pub fn decode_entry(bytes: &[u8], salt: u32) -> Option<EntryHeader> {
-    let bytes = checked(bytes, KIND_ENTRY, salt)?;
+    let (bytes, kind) = checked(bytes, salt)?;
+    let kind = [EntryKind::Batch, EntryKind::Placement].into_iter().find(|known| *known as u8 == kind)?;
     let mut topic = [0; 16];
     topic.copy_from_slice(&bytes[16..32]);
     Some(EntryHeader {
+        kind,
         generation: get_u32(bytes, 4),
         lsn: Lsn(get_u64(bytes, 8)),
         partition: PartitionId { topic: TopicId(topic), index: get_u32(bytes, 32) as i32 },
@@ -242,16 +260,16 @@ pub fn batch_crc(batch: &[u8]) -> u32 {
 
 fn put_prefix(out: &mut [u8], kind: u8, generation: u64) {
     out[..2].copy_from_slice(&MAGIC.to_le_bytes());
-    out[2] = VERSION;
+    out[2] = HEADER_VERSION;
     out[3] = kind;
     put_u32(out, 4, generation as u32);
 }
 
-/// The 64 header bytes if they begin with magic, version and `kind` and their crc holds.
-fn checked(bytes: &[u8], kind: u8, salt: u32) -> Option<&[u8; 64]> {
+/// The 64 header bytes and their kind, if they begin with magic and version and their crc holds.
+fn checked(bytes: &[u8], salt: u32) -> Option<(&[u8; 64], u8)> {
     let header: &[u8; 64] = bytes.first_chunk()?;
-    let begins = header[..2] == MAGIC.to_le_bytes() && header[2] == VERSION && header[3] == kind;
-    (begins && seeded_crc(salt, &header[..CRC_AT]) == get_u32(header, CRC_AT)).then_some(header)
+    let begins = header[..2] == MAGIC.to_le_bytes() && header[2] == HEADER_VERSION;
+    (begins && seeded_crc(salt, &header[..CRC_AT]) == get_u32(header, CRC_AT)).then_some((header, header[3]))
 }
 
 fn seeded_crc(salt: u32, bytes: &[u8]) -> u32 {
@@ -290,6 +308,7 @@ mod tests {
 
     fn entry() -> EntryHeader {
         EntryHeader {
+            kind: EntryKind::Batch,
             generation: 7,
             lsn: Lsn(8192 + 64 + 72),
             partition: PartitionId { topic: TopicId(*b"0123456789abcdef"), index: 3 },
@@ -332,19 +351,22 @@ mod tests {
         let mut block = vec![0; BLOCK];
         assert_eq!(decode_file_header(&block), Err(BadHeader::Empty));
         encode_file_header(&file(), 1, &mut block);
-        block[8] = 2;
-        assert_eq!(decode_file_header(&block), Err(BadHeader::Newer(2)));
+        block[8] = VERSION + 1;
+        assert_eq!(decode_file_header(&block), Err(BadHeader::Newer(3)));
         block[0] = 0;
         assert_eq!(decode_file_header(&block), Err(BadHeader::Damaged));
     }
 
-    /// The bytes on disk, as version 1 writes them. If this test fails, old journals became unreadable.
+    /// The bytes on disk, as each version writes them. If this test fails, old journals became unreadable.
     #[test]
     fn the_format_is_what_it_was() {
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         let mut block = vec![0; BLOCK];
         encode_file_header(&file(), 0x01020304, &mut block);
         assert_eq!(hex(&block[..52]), FIXTURE_FILE);
+        block[8] = 1;
+        block[48..52].copy_from_slice(&[0xba, 0x96, 0x34, 0xbb]);
+        assert_eq!(decode_file_header(&block), Ok((file(), 0x01020304)), "version 1");
         let mut commit = [0; COMMIT_HEADER];
         encode_commit(
             &CommitHeader { file: file(), start: 12288, length: 4096, entries: 1, gap: 9 },
@@ -353,10 +375,14 @@ mod tests {
         );
         assert_eq!(hex(&commit), FIXTURE_COMMIT);
         assert_eq!(hex(&encode_entry(&entry(), 0x01020304)), FIXTURE_ENTRY);
+        let placement = EntryHeader { kind: EntryKind::Placement, ..entry() };
+        let bytes = encode_entry(&placement, 0x01020304);
+        assert_eq!(decode_entry(&bytes, 0x01020304), Some(placement));
+        assert_eq!(hex(&bytes[..4]), "574a0103");
     }
 
-    const FIXTURE_FILE: &str = "574549524a524e4c010000000403020107000000000000000020000000000000401f0000000000000000010000000000\
-        ba9634bb";
+    const FIXTURE_FILE: &str = "574549524a524e4c020000000403020107000000000000000020000000000000401f0000000000000000010000000000\
+        32268891";
     const FIXTURE_COMMIT: &str = "574a010207000000003000000000000000100000010000000020000000000000401f0000000000000700000000000000\
         000001000000000009000000482a9ab9";
     const FIXTURE_ENTRY: &str = "574a01010700000088200000000000003031323334353637383961626364656603000000050000002a00000000000000\

@@ -10,7 +10,7 @@ use crate::log::Lsn;
 use crate::model::PartitionId;
 use crate::rt::{AlignedBuf, BLOCK, Notify};
 
-use super::format::{self, COMMIT_HEADER, CommitHeader, EntryHeader, FileHeader, entry_size};
+use super::format::{self, COMMIT_HEADER, CommitHeader, EntryHeader, EntryKind, FileHeader, entry_size};
 
 /// A commit's first buffer; it doubles when a commit gathers more.
 const SMALL_BUFFER: usize = 64 * 1024;
@@ -96,7 +96,10 @@ pub struct Gather {
     file: FileHeader,
     /// Where the next commit begins, if the queue is empty.
     position: u64,
+    /// The last entry's.
     last: Lsn,
+    /// The last that was given out, for an entry or for the promise of one.
+    given: Lsn,
     queue: VecDeque<Commit>,
     buffers: Vec<AlignedBuf>,
     notifies: Vec<Notify>,
@@ -108,12 +111,13 @@ impl Gather {
         assert!(position.is_multiple_of(BLOCK as u64) && position >= last.0);
         let file = FileHeader { generation, first: position, previous_end: last.0, capacity: 0 };
         let (queue, buffers, notifies) = (VecDeque::new(), Vec::new(), Vec::new());
-        Self { salt, limits, file, position, last, queue, buffers, notifies }
+        Self { salt, limits, file, position, last, given: last, queue, buffers, notifies }
     }
 
     /// Adds an entry to the commit that gathers, opening one if need be.
     pub fn append(
         &mut self,
+        kind: EntryKind,
         partition: PartitionId,
         base_offset: i64,
         leader_epoch: i32,
@@ -129,6 +133,7 @@ impl Gather {
         let at = commit.buf.len();
         let lsn = Lsn(commit.start + (at - commit.data_start() + need) as u64);
         let header = EntryHeader {
+            kind,
             generation: commit.file.generation as u32,
             lsn,
             partition,
@@ -143,8 +148,18 @@ impl Gather {
         commit.buf.as_mut_slice()[at + format::ENTRY_HEADER + batch.len()..].fill(0);
         commit.entries += 1;
         commit.last = lsn;
-        self.last = lsn;
+        (self.last, self.given) = (lsn, lsn);
         lsn
+    }
+
+    /// An lsn behind every entry so far and before every later one: for what a later entry will make durable. Each has
+    /// its own, unless there are too many for the gap between two entries.
+    pub fn promise(&mut self) -> Lsn {
+        let most = self.last.0 + format::ENTRY_HEADER as u64 - 1;
+        let next = self.given.next();
+        let next = if next.is_promised() { next } else { next.next() };
+        self.given = next.min(Lsn(most));
+        self.given
     }
 
     fn open(&mut self, need: usize) {
@@ -228,6 +243,10 @@ impl Gather {
 
     pub fn last(&self) -> Lsn {
         self.last
+    }
+
+    pub fn given(&self) -> Lsn {
+        self.given
     }
 
     /// The position just past everything gathered.

@@ -7,7 +7,7 @@ use crate::model::PartitionId;
 use crate::rt;
 
 use super::files;
-use super::format::{self, BadHeader, FileHeader};
+use super::format::{self, BadHeader, EntryKind, FileHeader};
 use super::scan::{self, Item, Source};
 use super::{Damage, Entry, Known, draw_salt};
 
@@ -20,6 +20,8 @@ pub struct Inspected {
     /// Whether a start would read it.
     pub needed: bool,
     pub entries: Vec<(Entry, u32)>,
+    /// Those of the entries that say where batches are, with what they say.
+    pub placements: Vec<(Entry, Vec<u8>)>,
     pub damage: Vec<Damage>,
     /// Where a commit that never completed was cut off.
     pub torn_at: Option<u64>,
@@ -94,6 +96,7 @@ pub fn inspect(dir: &Path, known: Known) -> Result<Vec<Inspected>, LogError> {
             generation: header.generation,
             needed: !dead,
             entries: Vec::new(),
+            placements: Vec::new(),
             damage: Vec::new(),
             torn_at: None,
         };
@@ -135,15 +138,12 @@ fn read(
 ) -> u64 {
     let source = Source { bytes, header, salt, limit, known_durable: known.durable.0 };
     let end = scan::scan(&source, &mut |item| match item {
-        Item::Entry(entry, batch) => file.entries.push((
-            Entry {
-                lsn: entry.lsn,
-                partition: entry.partition,
-                base_offset: entry.base_offset,
-                leader_epoch: entry.leader_epoch,
-            },
-            batch.len() as u32,
-        )),
+        Item::Entry(entry, bytes) => {
+            if entry.kind == EntryKind::Placement {
+                file.placements.push((entry.into(), bytes.to_vec()));
+            }
+            file.entries.push((entry.into(), bytes.len() as u32));
+        }
         Item::Damage { from, to, entry } if Lsn(to) >= known.floor => file.damage.push(Damage {
             path: file.path.clone(),
             offset: header.file_offset(from),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! append ──► gather (packs entries into aligned commits) ──► commit task: write + fdatasync ──► waiters
+//! promise ──► (written elsewhere) ──► append, keep ──► as above
 //!                                                            keeper task: zeroes files ahead of it
 //! open ──► recovery (reads headers, scans live files) ──► replay, then a journal that goes on in a new generation
 //! ```
@@ -19,7 +20,9 @@ mod files;
 mod format;
 mod gather;
 mod inspect;
+mod promises;
 mod recovery;
+mod replayed;
 mod scan;
 mod stats;
 #[cfg(test)]
@@ -39,8 +42,10 @@ use super::{JournalFailed, LogError, Lsn};
 
 use commit::Inner;
 pub use commit::{is_out_of_files, may_pass};
+pub use format::EntryKind;
 pub use inspect::{Inspected, inspect, survivors};
-pub use recovery::{Damage, Entry, Known, Recovery, Replayed, ReplayedFile, draw_salt};
+pub use recovery::{Known, Recovery, draw_salt};
+pub use replayed::{Damage, Entry, Replayed, ReplayedFile};
 pub use stats::JournalStats;
 
 #[derive(Clone, Debug)]
@@ -100,6 +105,7 @@ impl Journal {
                     Replayed::Entry(entry, batch) => {
                         entries.push((entry.lsn, entry.partition, entry.base_offset, batch.to_vec()));
                     }
+                    Replayed::Placement(..) => {}
                     Replayed::Damage(d) => {
                         return Err(LogError::corrupt(&d.path, d.offset, "unreadable entry"));
                     }
@@ -123,28 +129,80 @@ impl Journal {
         leader_epoch: i32,
         batch: &[u8],
     ) -> Result<Lsn, JournalFailed> {
+        self.append_as(EntryKind::Batch, partition, base_offset, leader_epoch, batch)
+    }
+
+    /// As [`append`](Self::append), with what `kind` says in place of a batch.
+    pub fn append_as(
+        &self,
+        kind: EntryKind,
+        partition: PartitionId,
+        base_offset: i64,
+        leader_epoch: i32,
+        bytes: &[u8],
+    ) -> Result<Lsn, JournalFailed> {
         self.inner.check()?;
-        let lsn = self.inner.gather.borrow_mut().append(partition, base_offset, leader_epoch, batch);
+        let lsn = self.inner.gather.borrow_mut().append(kind, partition, base_offset, leader_epoch, bytes);
         if self.inner.resting.get() {
             self.inner.wake.notify_all();
         }
         Ok(lsn)
     }
 
+    /// The lsn of something that is made durable elsewhere: it is once the entry is on disk that [`keep`](Self::keep)
+    /// names.
+    pub fn promise(&self) -> Result<Lsn, JournalFailed> {
+        self.inner.check()?;
+        let mut gather = self.inner.gather.borrow_mut();
+        let lsn = gather.promise();
+        self.inner.promises.borrow_mut().give(lsn, gather.last());
+        Ok(lsn)
+    }
+
+    /// What was promised at each of `promised` is durable when the entry at `entry` is.
+    pub fn keep(&self, promised: impl IntoIterator<Item = Lsn>, entry: Lsn) {
+        let mut promises = self.inner.promises.borrow_mut();
+        promised.into_iter().for_each(|lsn| promises.keep(lsn, entry));
+        drop(promises);
+        if entry <= self.inner.durable.get() {
+            self.inner.advanced.notify_all();
+        }
+    }
+
     /// Everything up to and including this lsn is on disk.
     pub fn durable(&self) -> Lsn {
+        self.inner.promises.borrow_mut().durable(self.inner.durable.get())
+    }
+
+    /// Every entry up to and including this lsn is on disk.
+    pub fn durable_entries(&self) -> Lsn {
         self.inner.durable.get()
+    }
+
+    /// Whether what has this lsn is on disk, whatever is before it.
+    pub fn is_durable(&self, lsn: Lsn) -> bool {
+        let entries = self.durable_entries();
+        if lsn.is_promised() { self.inner.promises.borrow().is_kept(lsn, entries) } else { lsn <= entries }
     }
 
     /// The last lsn given out.
     pub fn last(&self) -> Lsn {
+        self.inner.gather.borrow().given()
+    }
+
+    /// The last entry's lsn.
+    pub fn last_entry(&self) -> Lsn {
         self.inner.gather.borrow().last()
     }
 
     /// Returns once `lsn` is on disk. A waiter is woken once, by the commit that covers it.
     pub async fn wait_durable(&self, lsn: Lsn) -> Result<(), JournalFailed> {
+        self.wait(lsn, || self.durable()).await
+    }
+
+    async fn wait(&self, lsn: Lsn, durable: impl Fn() -> Lsn) -> Result<(), JournalFailed> {
         loop {
-            if self.durable() >= lsn {
+            if durable() >= lsn {
                 return Ok(());
             }
             self.inner.check()?;
@@ -282,7 +340,7 @@ impl Journal {
     /// Commits what gathered and ends the tasks.
     pub async fn close(&self) -> Result<(), JournalFailed> {
         self.stop();
-        let committed = self.wait_durable(self.last()).await;
+        let committed = self.wait(self.last_entry(), || self.inner.durable.get()).await;
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
         for task in tasks {
             task.await;

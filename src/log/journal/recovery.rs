@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::log::{LogError, Lsn};
-use crate::model::PartitionId;
 use crate::rt::{self, BLOCK};
 
 use super::commit::Inner;
 use super::files::{self, Files, Slot};
-use super::format::{self, BadHeader, FileHeader};
+use super::format::{self, BadHeader, EntryKind, FileHeader};
 use super::gather::{Gather, GatherLimits};
+use super::replayed::{Damage, Entry, Held, ReplayedFile};
 use super::scan::{self, Item, Source};
 use super::{Journal, JournalSettings};
 
@@ -60,52 +60,6 @@ impl Known {
             return Some(durable.max(last) + 1);
         }
         (durable > last && self.durable >= self.floor).then_some(durable)
-    }
-}
-
-/// Durable entries that cannot be read back.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Damage {
-    pub path: PathBuf,
-    pub offset: u64,
-    /// The lost positions: entries with `from < lsn <= to`.
-    pub from: Lsn,
-    pub to: Lsn,
-    /// Whose entry and at which base offset, where only the batch is damaged.
-    pub entry: Option<(PartitionId, i64)>,
-}
-
-/// An entry of the journal as it comes back.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry {
-    pub lsn: Lsn,
-    pub partition: PartitionId,
-    pub base_offset: i64,
-    pub leader_epoch: i32,
-}
-
-pub enum Replayed<'a> {
-    Entry(Entry, &'a [u8]),
-    Damage(&'a Damage),
-}
-
-/// What one file held at or past the floor, in order.
-pub struct ReplayedFile {
-    bytes: Bytes,
-    items: Vec<Held>,
-}
-
-enum Held {
-    Entry(Entry, std::ops::Range<usize>),
-    Damage(Damage),
-}
-
-impl ReplayedFile {
-    pub fn items(&self) -> impl Iterator<Item = Replayed<'_>> {
-        self.items.iter().map(|item| match item {
-            Held::Entry(entry, range) => Replayed::Entry(*entry, &self.bytes[range.clone()]),
-            Held::Damage(damage) => Replayed::Damage(damage),
-        })
     }
 }
 
@@ -248,6 +202,30 @@ impl Recovery {
         self.last = known.before_first();
     }
 
+    /// The placements in all files, in order. To be asked for before the first [`next`](Self::next): what they say of
+    /// segments has to be known when partitions are opened.
+    pub async fn placements(&self) -> Result<Vec<(Entry, Vec<u8>)>, LogError> {
+        let mut found = Vec::new();
+        for (i, slot) in self.pending.iter().enumerate() {
+            let limit = self.pending.get(i + 1).map(|next| next.header.previous_end);
+            let bytes = self.read(slot).await?;
+            let mut items = Vec::new();
+            self.scan(slot, &bytes, limit, &mut items);
+            for item in items {
+                if let Held::Entry(entry, range) = item
+                    && entry.kind == EntryKind::Placement
+                {
+                    found.push((entry, bytes[range].to_vec()));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn read(&self, slot: &Slot) -> Result<Bytes, LogError> {
+        slot.file.read(0, slot.bytes as usize).await.map_err(|e| LogError::io(&slot.path, e))
+    }
+
     /// The next file's entries; `None` when all were read.
     pub async fn next(&mut self) -> Result<Option<ReplayedFile>, LogError> {
         let Some(mut slot) = self.pending.pop_front() else { return Ok(self.missing_end()) };
@@ -257,7 +235,7 @@ impl Recovery {
             // What a killed process wrote without its fdatasync is about to count: it has to be durable first.
             slot.file.fdatasync().await.map_err(io)?;
         }
-        let bytes = slot.file.read(0, slot.bytes as usize).await.map_err(io)?;
+        let bytes = self.read(&slot).await?;
         let mut items = Vec::new();
         if slot.header.previous_end > self.last {
             items.push(Held::Damage(self.missing(slot.header.previous_end)));
@@ -277,13 +255,7 @@ impl Recovery {
         let end = scan::scan(&source, &mut |item| match item {
             Item::Entry(entry, batch) if entry.lsn >= floor => {
                 let at = batch.as_ptr() as usize - bytes.as_ptr() as usize;
-                let entry = Entry {
-                    lsn: entry.lsn,
-                    partition: entry.partition,
-                    base_offset: entry.base_offset,
-                    leader_epoch: entry.leader_epoch,
-                };
-                items.push(Held::Entry(entry, at..at + batch.len()));
+                items.push(Held::Entry(entry.into(), at..at + batch.len()));
             }
             Item::Damage { from, to, entry } if Lsn(to) >= floor => items.push(Held::Damage(Damage {
                 path: slot.path.clone(),

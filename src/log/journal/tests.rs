@@ -4,6 +4,7 @@ use crate::log::Lsn;
 use crate::model::{PartitionId, TopicId};
 use crate::rt::BLOCK;
 
+use super::format::EntryKind;
 use super::gather::{Gather, GatherLimits};
 use super::scan::{End, Item, Source, scan};
 
@@ -27,8 +28,10 @@ fn image(commits: usize) -> (Vec<u8>, Vec<u64>, Vec<(Lsn, i64)>) {
     for i in 0..commits {
         for j in 0..i % 4 + 1 {
             let offset = (i * 10 + j) as i64;
-            entries
-                .push((gather.append(partition(j as i32), offset, 0, &vec![i as u8; i * 300 + j]), offset));
+            entries.push((
+                gather.append(EntryKind::Batch, partition(j as i32), offset, 0, &vec![i as u8; i * 300 + j]),
+                offset,
+            ));
         }
         let commit = gather.take().expect("gathered");
         let at = commit.file_offset() as usize;
@@ -132,9 +135,9 @@ fn a_damaged_commit_header_alone_loses_nothing() {
 #[test]
 fn an_entry_larger_than_a_file_gets_a_file_of_its_own() {
     let mut gather = gather();
-    let small = gather.append(partition(0), 0, 0, b"small");
-    let large = gather.append(partition(0), 1, 0, &vec![1; CAPACITY as usize * 2 - 128]);
-    let after = gather.append(partition(0), 2, 0, b"after");
+    let small = gather.append(EntryKind::Batch, partition(0), 0, 0, b"small");
+    let large = gather.append(EntryKind::Batch, partition(0), 1, 0, &vec![1; CAPACITY as usize * 2 - 128]);
+    let after = gather.append(EntryKind::Batch, partition(0), 2, 0, b"after");
     assert!(small < large && large < after);
     let (a, b, c) = (gather.take().unwrap(), gather.take().unwrap(), gather.take().unwrap());
     assert!(gather.take().is_none());
@@ -148,7 +151,7 @@ fn an_entry_larger_than_a_file_gets_a_file_of_its_own() {
 fn commits_are_bounded_and_contiguous() {
     let mut gather = gather();
     for i in 0..500 {
-        gather.append(partition(0), i, 0, &[3; 1000]);
+        gather.append(EntryKind::Batch, partition(0), i, 0, &[3; 1000]);
     }
     let mut next = 4096;
     while let Some(commit) = gather.take() {

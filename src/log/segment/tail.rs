@@ -102,7 +102,7 @@ impl Tail {
     }
 
     /// The batches no segment file holds yet, oldest first.
-    pub fn pinned(&self) -> impl Iterator<Item = TailBatch<'_>> {
+    pub fn pinned(&self) -> impl DoubleEndedIterator<Item = TailBatch<'_>> {
         self.batches.range(self.first_pinned()..).map(|e| TailBatch {
             base_offset: e.base_offset,
             next_offset: e.next_offset,

@@ -126,6 +126,16 @@ impl PartitionLog {
         if self.state.borrow().unsynced.is_some() { self.sync().await } else { Ok(()) }
     }
 
+    /// Syncs what was written, and writes nothing.
+    pub async fn sync_written(&self) -> Result<(), LogError> {
+        let _turn = self.turn().await;
+        let nothing = {
+            let state = self.state.borrow();
+            state.removed || state.unsynced.is_none()
+        };
+        if nothing { Ok(()) } else { self.sync().await }
+    }
+
     /// As [`flush`](Self::flush) without the sync: frees the memory, but the journal still has to keep the entries.
     pub async fn write(&self, upto: Option<Lsn>) -> Result<(), LogError> {
         let _turn = self.turn().await;

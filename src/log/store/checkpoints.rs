@@ -29,14 +29,14 @@ impl ShardLog {
 
     async fn replace_checkpoint(&self, states: &States<'_>, closed: bool) -> Result<(), LogError> {
         self.note_damage();
-        let last = self.journal.last();
+        let (last, entry) = (self.journal.last(), self.journal.last_entry());
         let (salt, generation) = self.journal.identity();
         let changed = self.changed.replace(false);
         let mut checkpoint = Checkpoint {
             generation,
             lasting: self.journal.lasting_generation(),
-            floor: last.next(),
-            durable: last,
+            floor: entry.next(),
+            durable: entry,
             closed,
             ..Checkpoint::empty(self.shard, self.shards, salt)
         };
@@ -63,6 +63,11 @@ impl ShardLog {
                 self.checkpoint_lsn.set(last);
                 self.current.set(true);
                 self.journal.release(floor);
+                for state in &checkpoint.partitions {
+                    if let Some(log) = self.get(state.id) {
+                        log.note_checkpointed(&state.log);
+                    }
+                }
                 for (log, bases) in swaps {
                     log.forget_swaps(bases).await;
                 }

@@ -7,6 +7,8 @@
 //! | EIO | checkpoint | the last one stays, and the journal acknowledges nothing any more |
 //! | ENOSPC, EMFILE | checkpoint | the last one stays, it is tried again |
 //! | ENOSPC, EMFILE | a new journal file, a segment | waits, tries again, goes on |
+//! | ENOSPC, EMFILE | a segment that batches go straight to | the journal takes them |
+//! | EIO | the same | the journal acknowledges nothing any more |
 //! | short write | journal, segment | the rest is written, then it counts |
 //! | seconds a commit | journal | what gathers meanwhile shares the next one; what is durable can be read |
 //!
@@ -18,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::ShardLog;
-use super::tests::{Cluster, append, id, no_states, open, verify};
+use super::tests::{Cluster, append, bypassing_in, id, no_states, open, verify};
 use crate::log::{LogError, Lsn, PartitionLog};
 use crate::rt;
 use crate::rt::errors::{Kind, seen};
@@ -273,6 +275,47 @@ fn a_disk_that_refuses_a_checkpoint_ends_acknowledging() {
             assert!(f.store.journal().failed().is_some_and(|why| why.contains("checkpoint")), "{op:?}");
             assert!(f.fill(1, 1000).await.is_err(), "nothing is acknowledged after {op:?}");
             assert_eq!(f.reopened().await, end, "{op:?}");
+        });
+    }
+}
+
+/// A partition that goes straight to its segment, from the first batch on.
+async fn bypassing() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, log) = bypassing_in(dir.path(), &cluster()).await;
+    Fixture { dir, store, log }
+}
+
+#[test]
+fn without_room_or_descriptors_the_journal_takes_what_was_to_go_straight() {
+    let faults = [(Op::Open, libc::EMFILE, Kind::NoDescriptors), (Op::Write, libc::ENOSPC, Kind::NoSpace)];
+    for (op, number, kind) in faults {
+        rt::block_on(async move {
+            let (counted, f) = (Counted::begin(), bypassing().await);
+            let fault = inject(f.path(), SEGMENT, op, Fault::Error(number), 3);
+            let end = f.fill(40, 30_000).await.unwrap();
+            assert!(fault.met() > 0, "{op:?}");
+            counted.has(op, kind, fault.met());
+            drop(fault);
+            assert!(f.store.journal().failed().is_none(), "{:?}", f.store.journal().failed());
+            assert!(f.store.bypass_bytes() > 0, "{op:?}");
+            assert_eq!(f.reopened().await, end, "{op:?}");
+        });
+    }
+}
+
+#[test]
+fn an_error_of_the_disk_that_batches_go_straight_to_ends_acknowledging() {
+    for op in [Op::Write, Op::Sync] {
+        rt::block_on(async move {
+            let f = bypassing().await;
+            let acked = f.fill(10, 30_000).await.unwrap();
+            assert!(f.store.bypass_bytes() > 0);
+            let fault = inject(f.path(), SEGMENT, op, Fault::Error(libc::EIO), ALWAYS);
+            assert!(f.fill(10, 30_000).await.is_err(), "{op:?}");
+            assert!(fault.met() > 0 && f.store.journal().failed().is_some_and(|why| why.contains(".log")));
+            drop(fault);
+            assert!(f.reopened().await >= acked, "{op:?}");
         });
     }
 }

@@ -55,6 +55,7 @@ impl ShardLog {
         self.watch_space();
         self.start_scrubbing();
         self.spare_files();
+        self.start_placing();
         let mut last_retention = rt::now();
         let mut last_checkpoint = rt::now();
         let mut commits = 0;
@@ -291,6 +292,7 @@ impl ShardLog {
         while self.maintained.get() {
             self.maintenance_over.notified().await;
         }
+        self.await_placed().await;
         self.journal.stop();
         let logs =
             self.logs.borrow().values().filter(|h| h.frozen.is_none()).map(|h| h.log.clone()).collect();

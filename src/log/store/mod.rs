@@ -7,17 +7,20 @@
 //! - An append is in memory and on its way into the journal; the journal says when it is durable.
 //! - Memory that segments do not hold yet and journal space are bounded. Who appends asks for room first and waits
 //!   in line; maintenance makes room from half of each bound on.
+//! - What a partition is given faster than the disk could take it twice goes straight to its segment (`bypass`).
 //! - A journal entry is let go only after its partition's segment was synced and a checkpoint says so.
 //! - Nothing is deleted because nothing is known of it: it moves to `set-aside/` with a warning.
 //! - A partition of which durable data is missing is marked for repair, durably, and must not lead.
 
 mod aside;
+mod bypass;
 mod checkpoints;
 #[cfg(test)]
 mod fault_tests;
 mod maintain;
 mod open;
 mod removal;
+mod replay;
 mod room;
 mod scrub;
 pub mod space;
@@ -67,6 +70,8 @@ pub struct LogSettings {
     pub zero_ahead_bytes: u64,
     /// A partition's tail is written to its segment when it reaches this size.
     pub flush_chunk_bytes: usize,
+    /// A partition of which so much waits for the journal goes straight to its segment; zero for never.
+    pub bypass_bytes: usize,
     /// Bytes that no segment holds yet; a full bound makes producers wait.
     pub tail_bytes: usize,
     /// Flushed batches kept for readers.
@@ -90,6 +95,7 @@ impl Default for LogSettings {
             max_commit_bytes: journal.max_commit_bytes,
             zero_ahead_bytes: journal.zero_ahead_bytes,
             flush_chunk_bytes: 1 << 20,
+            bypass_bytes: 512 << 10,
             tail_bytes: 64 << 20,
             cache_bytes: 128 << 20,
             reserve_bytes: 0,
@@ -165,6 +171,12 @@ pub struct ShardLog {
     gate: Gate,
     /// Logs with a chunk's worth to write.
     ready: RefCell<(VecDeque<PartitionId>, HashSet<PartitionId>)>,
+    /// Logs with promised batches that no lane has taken, and how many lanes have one.
+    placing: RefCell<VecDeque<Rc<PartitionLog>>>,
+    lanes_busy: Cell<usize>,
+    place: Notify,
+    placed: Notify,
+    bypass: Cell<u64>,
     /// Wakes maintenance; `roused` until it has looked.
     work: Notify,
     roused: Cell<bool>,
@@ -256,6 +268,9 @@ impl ShardLog {
         header: &BatchHeader,
         batch: Bytes,
     ) -> Result<Lsn, JournalFailed> {
+        if self.bypasses(log, batch.len()) {
+            return self.append_bypassing(log, header, batch);
+        }
         let lsn = self.journal.append(log.id(), header.base_offset, header.leader_epoch, &batch)?;
         self.space.spend(batch.len());
         log.append(header, batch, lsn);

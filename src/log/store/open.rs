@@ -10,15 +10,14 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use bytes::Bytes;
-
 use crate::log::checkpoint::{self, Checkpoint, DamagedRange, Loaded, PartitionState};
-use crate::log::journal::{Damage, Entry, Known, Recovery, Replayed};
+use crate::log::journal::{Damage, Known, Recovery};
+use crate::log::placement::{self, Placements};
 use crate::log::{BatchCache, LogError, Lsn, PartitionCheckpoint, PartitionLog};
 use crate::model::PartitionId;
 use crate::rt::{self, Notify};
 use crate::wire::batch::BatchHeader;
-use crate::wire::control::{self, EndMarker};
+use crate::wire::control::EndMarker;
 
 use super::aside::Aside;
 use super::space::Space;
@@ -48,10 +47,12 @@ impl ShardLog {
             cache: BatchCache::new(settings.tail_bytes + settings.cache_bytes),
             floor_is_exact: checkpoint.closed && recovery.is_done(),
             checkpoint_durable: checkpoint.durable,
+            placed: Placements::new(),
             found: HashMap::new(),
             aside: Aside::new(data_dir.join(SET_ASIDE)),
             damage: Vec::new(),
         };
+        opening.placed = placement::by_partition(recovery.placements().await?);
         for state in &checkpoint.partitions {
             opening.open_known(state)?;
         }
@@ -91,16 +92,18 @@ fn load_checkpoint(dir: &Path, shard: usize, shards: usize) -> Result<Option<Loa
     Ok(Some(loaded))
 }
 
-struct Opening<'a> {
-    data_dir: PathBuf,
-    topics: &'a dyn Topics,
-    cache: Rc<BatchCache>,
+pub(super) struct Opening<'a> {
+    pub(super) data_dir: PathBuf,
+    pub(super) topics: &'a dyn Topics,
+    pub(super) cache: Rc<BatchCache>,
     /// Nothing was written since the clean close that the checkpoint is of.
-    floor_is_exact: bool,
-    checkpoint_durable: Lsn,
-    found: HashMap<PartitionId, Found>,
-    aside: Aside,
-    damage: Vec<Damage>,
+    pub(super) floor_is_exact: bool,
+    pub(super) checkpoint_durable: Lsn,
+    /// What the journal says of segments, of partitions that were not opened yet.
+    pub(super) placed: Placements,
+    pub(super) found: HashMap<PartitionId, Found>,
+    pub(super) aside: Aside,
+    pub(super) damage: Vec<Damage>,
 }
 
 fn place(damage: &Damage) -> String {
@@ -108,28 +111,30 @@ fn place(damage: &Damage) -> String {
 }
 
 /// What goes with a reason, if the journal has damage.
-fn last_place(damage: &[Damage]) -> String {
+pub(super) fn last_place(damage: &[Damage]) -> String {
     damage.last().map_or_else(String::new, |damage| format!("; {} is damaged", place(damage)))
 }
 
-struct Found {
-    log: Rc<PartitionLog>,
-    topic: String,
+pub(super) struct Found {
+    pub(super) log: Rc<PartitionLog>,
+    pub(super) topic: String,
     /// The log end that the checkpoint promises.
-    promised_end: i64,
-    producers: Option<(i64, Vec<u8>)>,
-    high_watermark: i64,
-    replayed: Vec<(BatchHeader, Option<EndMarker>)>,
+    pub(super) promised_end: i64,
+    pub(super) producers: Option<(i64, Vec<u8>)>,
+    pub(super) high_watermark: i64,
+    pub(super) replayed: Vec<(BatchHeader, Option<EndMarker>)>,
     /// The last entry that followed on.
-    last: Lsn,
-    repair: Option<String>,
-    newly_marked: bool,
-    damaged: Vec<DamagedRange>,
-    frozen: Option<Box<PartitionState>>,
+    pub(super) last: Lsn,
+    /// The offset up to which the checkpoint and the entries so far follow on each other.
+    pub(super) seen: i64,
+    pub(super) repair: Option<String>,
+    pub(super) newly_marked: bool,
+    pub(super) damaged: Vec<DamagedRange>,
+    pub(super) frozen: Option<Box<PartitionState>>,
 }
 
 impl Found {
-    fn new(log: Rc<PartitionLog>, topic: String) -> Self {
+    pub(super) fn new(log: Rc<PartitionLog>, topic: String, seen: i64) -> Self {
         Self {
             log,
             topic,
@@ -138,6 +143,7 @@ impl Found {
             high_watermark: 0,
             replayed: Vec::new(),
             last: Lsn::ZERO,
+            seen,
             repair: None,
             newly_marked: false,
             damaged: Vec::new(),
@@ -145,7 +151,7 @@ impl Found {
         }
     }
 
-    fn mark(&mut self, id: PartitionId, why: String) {
+    pub(super) fn mark(&mut self, id: PartitionId, why: String) {
         if self.repair.is_none() {
             log::error!("{}-{} needs repair: {why}", self.topic, id.index);
             self.repair = Some(why);
@@ -172,6 +178,7 @@ impl Opening<'_> {
         let dir = partition_dir(&self.data_dir, &topic, id.index);
         let mut log_state = state.log.clone();
         log_state.clean &= self.floor_is_exact;
+        self.apply_placed(id, &mut log_state);
         let (log, failure) = match PartitionLog::open(dir.clone(), id, &config, Some(log_state), &self.cache)
         {
             Ok(log) => (log, None),
@@ -187,88 +194,15 @@ impl Opening<'_> {
             high_watermark: state.high_watermark,
             repair: state.repair.clone(),
             damaged: state.damaged.clone(),
-            ..Found::new(log, topic)
+            ..Found::new(log, topic, state.log.segment_durable_offset)
         };
+        found.log.note_checkpointed(&state.log);
         if let Some(why) = failure {
             found.mark(id, why);
             found.frozen = Some(Box::new(PartitionState { repair: found.repair.clone(), ..state.clone() }));
         }
         self.found.insert(id, found);
         Ok(())
-    }
-
-    async fn replay(&mut self, recovery: &mut Recovery, tail_bytes: usize) -> Result<(), LogError> {
-        while let Some(file) = recovery.next().await? {
-            for item in file.items() {
-                match item {
-                    Replayed::Entry(entry, batch) => self.replay_entry(entry, batch)?,
-                    Replayed::Damage(damage) => {
-                        let (path, offset) = (damage.path.display(), damage.offset);
-                        let (from, to) = (damage.from.0, damage.to.0);
-                        log::error!("{path}: positions {from}..{to} at offset {offset} cannot be read");
-                        self.damage.push(damage.clone());
-                    }
-                }
-            }
-            drop(file);
-            self.aside.flush().await?;
-            if self.cache.pinned_bytes() > tail_bytes / 2 {
-                for found in self.found.values() {
-                    found.log.write(None).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn replay_entry(&mut self, entry: Entry, batch: &[u8]) -> Result<(), LogError> {
-        let id = entry.partition;
-        if !self.found.contains_key(&id) && !self.open_unlisted(&entry)? {
-            if !self.topics.was_deleted(id.topic) {
-                self.aside.push(id, entry.base_offset, batch);
-            }
-            return Ok(());
-        }
-        let Some(found) = self.found.get_mut(&id) else { return Ok(()) };
-        let header = match BatchHeader::parse(batch) {
-            Ok(header) if header.base_offset == entry.base_offset && header.size() == batch.len() => header,
-            _ => {
-                found.mark(id, format!("the journal's batch at offset {} is not a batch", entry.base_offset));
-                self.aside.push(id, entry.base_offset, batch);
-                return Ok(());
-            }
-        };
-        let end = found.log.end_offset();
-        if found.frozen.is_none() && header.base_offset == end {
-            found.log.append(&header, Bytes::copy_from_slice(batch), entry.lsn);
-        } else if found.frozen.is_some() || header.next_offset() > end {
-            if found.frozen.is_none() {
-                let gap =
-                    format!("the log ends at offset {end}, the journal goes on at {}", header.base_offset);
-                // What was damaged last is what is missing here.
-                found.mark(id, gap + &last_place(&self.damage));
-            }
-            self.aside.push(id, header.base_offset, batch);
-            return Ok(());
-        }
-        found.last = entry.lsn;
-        if found.producers.as_ref().is_none_or(|(covered, _)| header.base_offset >= *covered) {
-            found.replayed.push((header, control::decode(batch, &header)));
-        }
-        Ok(())
-    }
-
-    /// A partition that was created after the checkpoint: all that it has is in the journal.
-    fn open_unlisted(&mut self, entry: &Entry) -> Result<bool, LogError> {
-        let id = entry.partition;
-        let Some((topic, config)) = self.topics.partition(id) else { return Ok(false) };
-        let dir = partition_dir(&self.data_dir, &topic, id.index);
-        let (log, replayed) = match entry.base_offset {
-            0 => (PartitionLog::open(dir, id, &config, Some(nothing_on_disk()), &self.cache)?, Vec::new()),
-            _ => PartitionLog::open_unknown(dir, id, &config, &self.cache)?,
-        };
-        self.found.insert(id, Found { replayed, ..Found::new(log, topic) });
-        Ok(true)
     }
 
     /// Marks the partitions that lost something.
@@ -378,6 +312,11 @@ impl Opening<'_> {
             logs: RefCell::new(logs),
             gate: Gate::default(),
             ready: RefCell::default(),
+            placing: RefCell::default(),
+            lanes_busy: Cell::new(0),
+            place: Notify::new(),
+            placed: Notify::new(),
+            bypass: Cell::new(0),
             work: Notify::new(),
             roused: Cell::new(false),
             ticked: Cell::new(false),

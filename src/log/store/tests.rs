@@ -560,3 +560,98 @@ fn random_histories_lose_nothing() {
         });
     }
 }
+
+/// A store whose partition goes straight to its segment, from the first batch on.
+pub(super) async fn bypassing_in(dir: &Path, cluster: &Cluster) -> (Rc<ShardLog>, Rc<PartitionLog>) {
+    let (store, _, log) = bypassing_again(dir, cluster).await;
+    (store, log)
+}
+
+async fn bypassing_again(
+    dir: &Path,
+    cluster: &Cluster,
+) -> (Rc<ShardLog>, Vec<RecoveredPartition>, Rc<PartitionLog>) {
+    let settings = LogSettings { bypass_bytes: 1, ..settings() };
+    let (store, recovered) = ShardLog::open(dir, 0, 1, cluster, settings).await.unwrap();
+    let running = store.clone();
+    rt::spawn(async move { running.maintain(no_states).await });
+    rt::yield_now().await;
+    let log = store.create(id(1, 0), "orders", Arc::default());
+    store.checkpoint(no_states).await.unwrap();
+    (store, recovered, log)
+}
+
+#[test]
+fn what_went_straight_to_its_segment_is_there_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with(&[(1, "orders")]);
+    rt::block_on(async move {
+        let mut end = 0;
+        for round in 0..6 {
+            let (store, recovered, log) = bypassing_again(dir.path(), &cluster).await;
+            log.set_config(&TopicConfig { segment_bytes: 40_000, ..TopicConfig::default() });
+            assert_eq!((log.needs_repair(), verify(&log).await), (None, end), "round {round}");
+            let replayed = recovered.iter().flat_map(|p| &p.replayed).map(|(header, _)| header.base_offset);
+            let since_checkpoint: Vec<i64> = ((end - 60).max(0)..end).step_by(3).collect();
+            assert_eq!(replayed.collect::<Vec<_>>(), since_checkpoint, "every batch's producer is known");
+            let before = store.journal().stats().bytes;
+            let mut last = Lsn::ZERO;
+            for i in 0..20 {
+                last = append(&store, &log, 3000 + i);
+                if i % 7 == 0 {
+                    store.journal().wait_durable(last).await.unwrap();
+                }
+            }
+            store.journal().wait_durable(last).await.unwrap();
+            end = log.end_offset();
+            assert_eq!(log.segment_durable_offset(), end);
+            assert!(store.bypass_bytes() > 60_000 && store.journal().stats().bytes - before < 60_000);
+        }
+    });
+}
+
+#[test]
+fn nothing_counts_as_durable_before_what_went_straight_in_front_of_it() {
+    const SLOW: Duration = Duration::from_millis(300);
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with(&[(1, "orders")]);
+    let slow = inject(dir.path(), ".log", Op::Write, Fault::Slow(SLOW), 1);
+    rt::block_on(async move {
+        let (store, log) = bypassing_in(dir.path(), &cluster).await;
+        let other = store.create(id(1, 1), "orders", Arc::default());
+        let began = std::time::Instant::now();
+        let large = append(&store, &log, 3000);
+        let small = append(&store, &log, 10);
+        let elsewhere = append(&store, &other, 10);
+        assert!(large < small && small < elsewhere);
+        rt::sleep(SLOW / 4).await;
+        assert!(store.journal().durable() < large, "the segment is still being written");
+        store.checkpoint(no_states).await.unwrap();
+        assert!(began.elapsed() >= SLOW && slow.met() == 1, "a checkpoint says nothing that is not durable");
+        assert!(store.journal().durable() >= elsewhere);
+        store.remove(id(1, 0)).await;
+        let never = append(&store, &log, 3000);
+        store.journal().wait_durable(never).await.unwrap();
+        store.close(no_states).await.unwrap();
+    });
+}
+
+#[test]
+fn a_damaged_placement_marks_its_partition() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with(&[(1, "orders")]);
+    rt::block_on(async move {
+        let (store, log) = bypassing_in(dir.path(), &cluster).await;
+        log.set_config(&TopicConfig { segment_bytes: 4000, ..TopicConfig::default() });
+        for _ in 0..4 {
+            let lsn = append(&store, &log, 3000);
+            store.journal().wait_durable(lsn).await.unwrap();
+        }
+        drop((store, log));
+        // The second of four: what it said of the first segment is gone, and the later ones say nothing of it.
+        damage_journal(dir.path(), &batch(3, 3000)[..17]);
+        let (_, recovered) = open(dir.path(), &cluster).await;
+        let why = recovered[0].repair.clone().expect("durable records cannot be found");
+        assert!(why.contains("offset 3"), "{why}");
+    });
+}

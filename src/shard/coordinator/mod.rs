@@ -223,7 +223,7 @@ impl Shard {
             (Ok(lsn), _) => Ok(lsn),
         };
         let written = match written {
-            Ok(written) => written.filter(|lsn| *lsn > self.durable.upto()),
+            Ok(written) => written.filter(|lsn| !self.durable.has(*lsn)),
             Err(why) => return self.reload(get, partition, &why),
         };
         let mut settled = Vec::new();

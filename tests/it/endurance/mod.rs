@@ -17,7 +17,7 @@ use kafka_wire::DeleteRecordsRequest;
 use kafka_wire::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 
 use crate::compaction::removed_records;
-use crate::support::broker::needs_own_broker;
+use crate::support::broker::{metric_total, needs_own_broker};
 use crate::support::calls::{code, create, producer_id};
 use crate::support::{Broker, Options, Rng, Wire, msg, retrying, wire};
 use ledger::{Ledger, RETENTION_BYTES};
@@ -68,6 +68,7 @@ fn mixed_load_outlives_every_kill_9() {
     println!("seed {}", rng.0);
     let mut args = vec!["--journal-file-size", "1MiB", "--journal-max-files", "4", "--flush-chunk", "64KiB"];
     args.extend(["--compaction-interval", "100ms", "--retention-check-interval", "200ms"]);
+    args.extend(["--journal-bypass", "8KiB"]);
     let mut broker = Broker::start_with(Options { args, ..Options::default() });
     let addr = broker.kafka;
     let mut wire = Wire::connect(addr);
@@ -80,6 +81,7 @@ fn mixed_load_outlives_every_kill_9() {
     let table = Ledger::new(create(&mut wire, "table", 3, &compact), true, 3);
     let ledgers = [&events, &table];
     let (stop, removed, began) = (AtomicBool::new(false), AtomicU64::new(0), Instant::now());
+    let mut bypassed = 0.0;
     std::thread::scope(|scope| {
         let mut workers = Vec::new();
         for (number, ledger) in [&events, &events, &events, &table, &table].into_iter().enumerate() {
@@ -97,6 +99,7 @@ fn mixed_load_outlives_every_kill_9() {
             assert!(workers.iter().all(|worker| !worker.is_finished()), "a producer gave up");
             // A disk that stalls makes its broker late; that is no failure here.
             removed.fetch_add(removed_records(broker.admin).unwrap_or(0), Ordering::Relaxed);
+            bypassed += metric_total(broker.admin, "weir_journal_bypass_bytes_total").unwrap_or(0.0);
             broker.kill();
             while rng.below(5) == 0 {
                 broker.crash_while_starting(Duration::from_millis(rng.below(150)));
@@ -122,6 +125,7 @@ fn mixed_load_outlives_every_kill_9() {
     println!("{kills} kills, {acked} records acknowledged, none lost, none twice");
     assert!(acked > 5_000 * kills, "the load was real: {acked} acknowledged");
     assert!(removed.into_inner() > 0, "compaction was going on");
+    assert!(bypassed > 0.0, "some went straight to segments");
     check(addr, &ledgers, true);
     assert_eq!(broker.stop().code(), Some(0));
     broker.restart();

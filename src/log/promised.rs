@@ -1,0 +1,147 @@
+//! A partition's batches that are on their way straight to the segment: no entry of the journal has them.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::wire::batch::BatchHeader;
+
+use super::placement::{Placement, head};
+use super::{Lsn, PartitionCheckpoint, PartitionLog};
+
+/// One of them.
+pub struct Promised {
+    pub lsn: Lsn,
+    pub base_offset: i64,
+    next_offset: i64,
+    leader_epoch: i32,
+    head: Vec<u8>,
+}
+
+/// A batch that goes into the journal after all.
+pub struct Unplaced {
+    pub promised: Lsn,
+    pub base_offset: i64,
+    pub leader_epoch: i32,
+    pub batch: Bytes,
+}
+
+#[derive(Default)]
+pub(in crate::log) struct State {
+    /// Oldest first, without gaps up to the log's end.
+    promised: VecDeque<Promised>,
+    /// Segments from this base offset on are not as the checkpoint and the placements so far have them.
+    from: Cell<i64>,
+    /// A checkpoint on the disk knows of the partition, so that a start keeps its directory.
+    listed: Cell<bool>,
+}
+
+impl State {
+    /// Files that are as the checkpoint and the placements have them.
+    pub(in crate::log) fn known(active: Option<i64>, end_offset: i64) -> Self {
+        Self { from: Cell::new(active.unwrap_or(end_offset)), ..Self::default() }
+    }
+}
+
+impl PartitionLog {
+    pub(in crate::log) fn is_promised(&self) -> bool {
+        !self.bypass.borrow().promised.is_empty()
+    }
+
+    /// As [`append`](Self::append), of a batch that is not in the journal: `lsn` is before every entry to come.
+    pub(in crate::log) fn append_promised(
+        &self,
+        header: &BatchHeader,
+        batch: Bytes,
+        lsn: Lsn,
+        promised: Lsn,
+    ) {
+        self.bypass.borrow_mut().promised.push_back(Promised {
+            lsn: promised,
+            base_offset: header.base_offset,
+            next_offset: header.next_offset(),
+            leader_epoch: header.leader_epoch,
+            head: head(header, &batch),
+        });
+        self.append(header, batch, lsn);
+    }
+
+    /// What of the tail is past `durable`, as far as that is less than `enough`.
+    pub(in crate::log) fn waiting_bytes(&self, durable: Lsn, enough: usize) -> usize {
+        let tail = self.tail.borrow();
+        let mut bytes = 0;
+        for batch in tail.pinned().rev().take_while(|batch| batch.lsn > durable) {
+            bytes += batch.bytes.len();
+            if bytes >= enough {
+                break;
+            }
+        }
+        bytes
+    }
+
+    /// The promised batches that are in segments by now, and what the journal has to say of them; all of them and
+    /// nothing, if the log was removed.
+    pub(in crate::log) fn take_placed(&self) -> Option<(Vec<Promised>, Option<Placement>)> {
+        let removed = self.state.borrow().removed;
+        let durable = if removed { i64::MAX } else { self.segment_durable_offset() };
+        let mut state = self.bypass.borrow_mut();
+        let count = state.promised.partition_point(|promised| promised.next_offset <= durable);
+        if count == 0 {
+            return None;
+        }
+        let mut placed: Vec<Promised> = state.promised.drain(..count).collect();
+        if removed {
+            return Some((placed, None));
+        }
+        let mut log = self.checkpoint();
+        // What is being replaced may have had segments on either side.
+        let from = if self.compaction.swaps().is_empty() { state.from.get() } else { i64::MIN };
+        log.segments.retain(|segment| segment.base_offset >= from);
+        log.clean = false;
+        state.from.set(next_from(&log, from));
+        let batches = placed.iter_mut().map(|promised| std::mem::take(&mut promised.head)).collect();
+        Some((placed, Some(Placement { from, log, batches })))
+    }
+
+    /// The promised batches that are in no segment.
+    pub(in crate::log) fn take_unplaced(&self) -> Vec<Unplaced> {
+        let mut promised = std::mem::take(&mut self.bypass.borrow_mut().promised);
+        let tail = self.tail.borrow();
+        let first = promised.front().map_or(i64::MAX, |first| first.base_offset);
+        let batches = tail.pinned().filter(|batch| batch.base_offset >= first);
+        let unplaced: Vec<_> = batches
+            .zip(promised.drain(..))
+            .map(|(batch, promised)| {
+                assert_eq!(batch.base_offset, promised.base_offset, "what is not placed is in the tail");
+                Unplaced {
+                    promised: promised.lsn,
+                    base_offset: promised.base_offset,
+                    leader_epoch: promised.leader_epoch,
+                    batch: Bytes::copy_from_slice(batch.bytes),
+                }
+            })
+            .collect();
+        unplaced
+    }
+
+    /// Whether batches may go straight to segments: what only the journal knows of, a start takes for a leftover.
+    pub(in crate::log) fn is_listed(&self) -> bool {
+        self.bypass.borrow().listed.get()
+    }
+
+    /// The checkpoint on the disk has the files as they were in `log`.
+    pub(in crate::log) fn note_checkpointed(&self, log: &PartitionCheckpoint) {
+        let state = self.bypass.borrow();
+        state.listed.set(true);
+        state.from.set(state.from.get().max(next_from(log, i64::MIN)));
+    }
+}
+
+/// From which segment on things change after this.
+fn next_from(log: &PartitionCheckpoint, before: i64) -> i64 {
+    match log.segments.last().filter(|_| log.active) {
+        Some(active) => active.base_offset,
+        None => log.segment_durable_offset.max(before),
+    }
+}

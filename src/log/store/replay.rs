@@ -1,0 +1,159 @@
+//! What the journal holds past the checkpoint comes back: batches into their log's tail, and of batches that went straight
+//! to a segment what their producers' state needs.
+
+use bytes::Bytes;
+
+use crate::log::journal::{Damage, Entry, Recovery, Replayed};
+use crate::log::placement::Placement;
+use crate::log::{LogError, PartitionCheckpoint, PartitionLog};
+use crate::model::PartitionId;
+use crate::wire::batch::BatchHeader;
+use crate::wire::control;
+
+use super::open::{Found, Opening, last_place};
+use super::{nothing_on_disk, partition_dir};
+
+impl Opening<'_> {
+    pub(super) async fn replay(
+        &mut self,
+        recovery: &mut Recovery,
+        tail_bytes: usize,
+    ) -> Result<(), LogError> {
+        while let Some(file) = recovery.next().await? {
+            for item in file.items() {
+                match item {
+                    Replayed::Entry(entry, batch) => self.replay_entry(entry, batch)?,
+                    Replayed::Placement(entry, bytes) => self.replay_placement(entry, bytes)?,
+                    Replayed::Damage(damage) => {
+                        let (path, offset) = (damage.path.display(), damage.offset);
+                        let (from, to) = (damage.from.0, damage.to.0);
+                        log::error!("{path}: positions {from}..{to} at offset {offset} cannot be read");
+                        self.damage.push(damage.clone());
+                    }
+                }
+            }
+            drop(file);
+            self.aside.flush().await?;
+            if self.cache.pinned_bytes() > tail_bytes / 2 {
+                for found in self.found.values() {
+                    found.log.write(None).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn replay_entry(&mut self, entry: Entry, batch: &[u8]) -> Result<(), LogError> {
+        let id = entry.partition;
+        if !self.found.contains_key(&id) && !self.open_unlisted(&entry)? {
+            if !self.topics.was_deleted(id.topic) {
+                self.aside.push(id, entry.base_offset, batch);
+            }
+            return Ok(());
+        }
+        let Some(found) = self.found.get_mut(&id) else { return Ok(()) };
+        let header = match BatchHeader::parse(batch) {
+            Ok(header) if header.base_offset == entry.base_offset && header.size() == batch.len() => header,
+            _ => {
+                found.mark(id, format!("the journal's batch at offset {} is not a batch", entry.base_offset));
+                self.aside.push(id, entry.base_offset, batch);
+                return Ok(());
+            }
+        };
+        let end = found.log.end_offset();
+        found.follow(id, &header, &self.damage);
+        if found.frozen.is_none() && header.base_offset == end {
+            found.log.append(&header, Bytes::copy_from_slice(batch), entry.lsn);
+        } else if found.frozen.is_some() || header.next_offset() > end {
+            if found.frozen.is_none() {
+                let base = header.base_offset;
+                found.mark(id, format!("the log ends at offset {end}, the journal goes on at {base}"));
+            }
+            self.aside.push(id, header.base_offset, batch);
+            return Ok(());
+        }
+        found.last = entry.lsn;
+        found.note(header, batch);
+        Ok(())
+    }
+
+    /// Batches that are in segments: their files were opened with what the placement says.
+    fn replay_placement(&mut self, entry: Entry, bytes: &[u8]) -> Result<(), LogError> {
+        let id = entry.partition;
+        if !self.found.contains_key(&id) && !self.open_unlisted(&entry)? {
+            return Ok(());
+        }
+        let Some(found) = self.found.get_mut(&id).filter(|found| found.frozen.is_none()) else {
+            return Ok(());
+        };
+        let placement = match Placement::decode(bytes) {
+            Ok(placement) => placement,
+            Err(why) => {
+                found.mark(
+                    id,
+                    format!("what the journal says at offset {} of segments: {why}", entry.base_offset),
+                );
+                return Ok(());
+            }
+        };
+        found.last = entry.lsn;
+        for batch in &placement.batches {
+            let Ok(header) = BatchHeader::parse(batch) else {
+                found.mark(id, format!("a batch from offset {} on is not a batch", entry.base_offset));
+                return Ok(());
+            };
+            found.follow(id, &header, &self.damage);
+            if header.next_offset() > found.log.end_offset() {
+                let (next, end) = (header.next_offset(), found.log.end_offset());
+                found.mark(id, format!("segments had offsets up to {next} and end at {end}"));
+                return Ok(());
+            }
+            found.note(header, batch);
+        }
+        Ok(())
+    }
+
+    pub(super) fn apply_placed(&mut self, id: PartitionId, state: &mut PartitionCheckpoint) -> bool {
+        let placed = self.placed.remove(&id).unwrap_or_default();
+        let any = !placed.is_empty();
+        placed.into_iter().for_each(|placement| placement.apply(state));
+        any
+    }
+
+    /// A partition that was created after the checkpoint: all that it has is in the journal.
+    fn open_unlisted(&mut self, entry: &Entry) -> Result<bool, LogError> {
+        let id = entry.partition;
+        let Some((topic, config)) = self.topics.partition(id) else { return Ok(false) };
+        let dir = partition_dir(&self.data_dir, &topic, id.index);
+        let mut state = nothing_on_disk();
+        let is_placed = self.apply_placed(id, &mut state);
+        let (log, replayed) = match entry.base_offset {
+            _ if is_placed => (PartitionLog::open(dir, id, &config, Some(state), &self.cache)?, Vec::new()),
+            0 => (PartitionLog::open(dir, id, &config, Some(state), &self.cache)?, Vec::new()),
+            _ => PartitionLog::open_unknown(dir, id, &config, &self.cache)?,
+        };
+        let seen = if is_placed { 0 } else { log.end_offset() };
+        self.found.insert(id, Found { replayed, ..Found::new(log, topic, seen) });
+        Ok(true)
+    }
+}
+
+impl Found {
+    /// Marks the partition if something is missing before this batch.
+    fn follow(&mut self, id: PartitionId, header: &BatchHeader, damage: &[Damage]) {
+        if header.base_offset > self.seen && self.frozen.is_none() {
+            let (seen, base) = (self.seen, header.base_offset);
+            let gap = format!("the log ends at offset {seen}, the journal goes on at {base}");
+            // What was damaged last is what is missing here.
+            self.mark(id, gap + &last_place(damage));
+        }
+        self.seen = self.seen.max(header.next_offset());
+    }
+
+    /// Takes in what the batch says of its producer.
+    fn note(&mut self, header: BatchHeader, batch: &[u8]) {
+        if self.producers.as_ref().is_none_or(|(covered, _)| header.base_offset >= *covered) {
+            self.replayed.push((header, control::decode(batch, &header)));
+        }
+    }
+}
