@@ -147,7 +147,7 @@ impl Checkpoint {
             VERSION => read_body::<Self>(body),
             _ => return Err(corrupt(8, "the checkpoint has no version that there was")),
         };
-        decoded.map_err(|what| corrupt(FRAME as u64, &what))
+        decoded.map_err(|what| corrupt(FRAME as u64, &format!("the checkpoint {what}")))
     }
 
     /// The checkpoint in a journal's directory, if there is one.
@@ -186,11 +186,12 @@ impl Checkpoint {
     }
 }
 
-fn read_body<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+/// What was encoded into all of these bytes.
+pub(in crate::log) fn read_body<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     match bincode::serde::decode_from_slice(body, bincode::config::standard()) {
-        Ok((checkpoint, used)) if used == body.len() => Ok(checkpoint),
-        Ok(_) => Err("the checkpoint has bytes to spare".into()),
-        Err(e) => Err(format!("the checkpoint cannot be decoded: {e}")),
+        Ok((whole, used)) if used == body.len() => Ok(whole),
+        Ok(_) => Err("has bytes to spare".into()),
+        Err(e) => Err(format!("cannot be decoded: {e}")),
     }
 }
 

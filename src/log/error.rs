@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::journal::may_pass;
+
 /// The journal stopped for ever at its first failed write: which file, and why.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the journal stopped: {0}")]
@@ -30,6 +32,11 @@ pub enum LogError {
 impl LogError {
     pub fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
         Self::Io { path: path.as_ref().to_owned(), source }
+    }
+
+    /// An error of the disk that is there to stay.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if !may_pass(source))
     }
 
     pub fn corrupt(path: impl AsRef<Path>, offset: u64, what: impl Into<String>) -> Self {

@@ -13,6 +13,7 @@ use crate::model::PartitionId;
 use crate::wire::batch::{BatchHeader, HEADER_SIZE};
 
 use super::PartitionCheckpoint;
+use super::checkpoint::read_body;
 use super::journal::Entry;
 
 const VERSION: u8 = 1;
@@ -44,11 +45,7 @@ impl Placement {
         if *version != VERSION {
             return Err(format!("its version is {version}, not {VERSION}"));
         }
-        match bincode::serde::decode_from_slice(body, bincode::config::standard()) {
-            Ok((placement, used)) if used == body.len() => Ok(placement),
-            Ok(_) => Err("it has bytes to spare".into()),
-            Err(e) => Err(e.to_string()),
-        }
+        read_body(body).map_err(|what| format!("it {what}"))
     }
 
     /// Brings what was known of the partition's files up to date. What is older says nothing new.

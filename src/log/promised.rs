@@ -1,6 +1,5 @@
 //! A partition's batches that are on their way straight to the segment: no entry of the journal has them.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -13,18 +12,8 @@ use super::{Lsn, PartitionCheckpoint, PartitionLog};
 /// One of them.
 pub struct Promised {
     pub lsn: Lsn,
-    pub base_offset: i64,
-    next_offset: i64,
-    leader_epoch: i32,
+    pub header: BatchHeader,
     head: Vec<u8>,
-}
-
-/// A batch that goes into the journal after all.
-pub struct Unplaced {
-    pub promised: Lsn,
-    pub base_offset: i64,
-    pub leader_epoch: i32,
-    pub batch: Bytes,
 }
 
 #[derive(Default)]
@@ -32,15 +21,15 @@ pub(in crate::log) struct State {
     /// Oldest first, without gaps up to the log's end.
     promised: VecDeque<Promised>,
     /// Segments from this base offset on are not as the checkpoint and the placements so far have them.
-    from: Cell<i64>,
+    from: i64,
     /// A checkpoint on the disk knows of the partition, so that a start keeps its directory.
-    listed: Cell<bool>,
+    listed: bool,
 }
 
 impl State {
     /// Files that are as the checkpoint and the placements have them.
     pub(in crate::log) fn known(active: Option<i64>, end_offset: i64) -> Self {
-        Self { from: Cell::new(active.unwrap_or(end_offset)), ..Self::default() }
+        Self { from: active.unwrap_or(end_offset), ..Self::default() }
     }
 }
 
@@ -59,9 +48,7 @@ impl PartitionLog {
     ) {
         self.bypass.borrow_mut().promised.push_back(Promised {
             lsn: promised,
-            base_offset: header.base_offset,
-            next_offset: header.next_offset(),
-            leader_epoch: header.leader_epoch,
+            header: *header,
             head: head(header, &batch),
         });
         self.append(header, batch, lsn);
@@ -86,7 +73,7 @@ impl PartitionLog {
         let removed = self.state.borrow().removed;
         let durable = if removed { i64::MAX } else { self.segment_durable_offset() };
         let mut state = self.bypass.borrow_mut();
-        let count = state.promised.partition_point(|promised| promised.next_offset <= durable);
+        let count = state.promised.partition_point(|promised| promised.header.next_offset() <= durable);
         if count == 0 {
             return None;
         }
@@ -96,52 +83,44 @@ impl PartitionLog {
         }
         let mut log = self.checkpoint();
         // What is being replaced may have had segments on either side.
-        let from = if self.compaction.swaps().is_empty() { state.from.get() } else { i64::MIN };
+        let from = if self.compaction.swaps().is_empty() { state.from } else { i64::MIN };
         log.segments.retain(|segment| segment.base_offset >= from);
         log.clean = false;
-        state.from.set(next_from(&log, from));
+        state.from = next_from(&log);
         let batches = placed.iter_mut().map(|promised| std::mem::take(&mut promised.head)).collect();
         Some((placed, Some(Placement { from, log, batches })))
     }
 
     /// The promised batches that are in no segment.
-    pub(in crate::log) fn take_unplaced(&self) -> Vec<Unplaced> {
-        let mut promised = std::mem::take(&mut self.bypass.borrow_mut().promised);
+    pub(in crate::log) fn take_unplaced(&self) -> Vec<(Promised, Bytes)> {
+        let promised = std::mem::take(&mut self.bypass.borrow_mut().promised);
         let tail = self.tail.borrow();
-        let first = promised.front().map_or(i64::MAX, |first| first.base_offset);
+        let first = promised.front().map_or(i64::MAX, |first| first.header.base_offset);
         let batches = tail.pinned().filter(|batch| batch.base_offset >= first);
-        let unplaced: Vec<_> = batches
-            .zip(promised.drain(..))
-            .map(|(batch, promised)| {
-                assert_eq!(batch.base_offset, promised.base_offset, "what is not placed is in the tail");
-                Unplaced {
-                    promised: promised.lsn,
-                    base_offset: promised.base_offset,
-                    leader_epoch: promised.leader_epoch,
-                    batch: Bytes::copy_from_slice(batch.bytes),
-                }
-            })
-            .collect();
-        unplaced
+        let unplaced = promised.into_iter().zip(batches).map(|(promised, batch)| {
+            assert_eq!(batch.base_offset, promised.header.base_offset, "what is not placed is in the tail");
+            (promised, Bytes::copy_from_slice(batch.bytes))
+        });
+        unplaced.collect()
     }
 
     /// Whether batches may go straight to segments: what only the journal knows of, a start takes for a leftover.
     pub(in crate::log) fn is_listed(&self) -> bool {
-        self.bypass.borrow().listed.get()
+        self.bypass.borrow().listed
     }
 
     /// The checkpoint on the disk has the files as they were in `log`.
     pub(in crate::log) fn note_checkpointed(&self, log: &PartitionCheckpoint) {
-        let state = self.bypass.borrow();
-        state.listed.set(true);
-        state.from.set(state.from.get().max(next_from(log, i64::MIN)));
+        let mut state = self.bypass.borrow_mut();
+        state.listed = true;
+        state.from = state.from.max(next_from(log));
     }
 }
 
 /// From which segment on things change after this.
-fn next_from(log: &PartitionCheckpoint, before: i64) -> i64 {
+fn next_from(log: &PartitionCheckpoint) -> i64 {
     match log.segments.last().filter(|_| log.active) {
         Some(active) => active.base_offset,
-        None => log.segment_durable_offset.max(before),
+        None => log.segment_durable_offset,
     }
 }

@@ -125,23 +125,30 @@ mod tests {
     use super::*;
     use crate::rt;
 
+    /// A task for each, that waits and then says so in `woken`.
+    async fn wait_for_each(
+        durable: &Rc<Durable>,
+        woken: &Rc<RefCell<Vec<u64>>>,
+        lsns: [u64; 4],
+    ) -> Vec<rt::Task<()>> {
+        let tasks = lsns.map(|lsn| {
+            let (durable, woken) = (durable.clone(), woken.clone());
+            rt::spawn(async move {
+                durable.wait(Lsn(lsn)).await;
+                woken.borrow_mut().push(lsn);
+            })
+        });
+        rt::yield_now().await;
+        tasks.into()
+    }
+
     #[test]
     fn a_commit_wakes_whom_it_covers() {
         rt::block_on(async {
             let durable = Rc::new(Durable::new(Lsn(8)));
             durable.wait(Lsn(8)).await;
             let woken = Rc::new(RefCell::new(Vec::new()));
-            let tasks: Vec<_> = [24, 16, 16, 32]
-                .into_iter()
-                .map(|lsn| {
-                    let (durable, woken) = (durable.clone(), woken.clone());
-                    rt::spawn(async move {
-                        durable.wait(Lsn(lsn)).await;
-                        woken.borrow_mut().push(lsn);
-                    })
-                })
-                .collect();
-            rt::yield_now().await;
+            let tasks = wait_for_each(&durable, &woken, [24, 16, 16, 32]).await;
             let dropped = durable.clone();
             let mut dropped = Box::pin(async move { dropped.wait(Lsn(24)).await });
             std::future::poll_fn(|cx| {
@@ -174,17 +181,7 @@ mod tests {
                 durable.expect(Lsn(lsn));
             }
             let woken = Rc::new(RefCell::new(Vec::new()));
-            let tasks: Vec<_> = [9, 10, 10, 11]
-                .into_iter()
-                .map(|lsn| {
-                    let (durable, woken) = (durable.clone(), woken.clone());
-                    rt::spawn(async move {
-                        durable.wait(Lsn(lsn)).await;
-                        woken.borrow_mut().push(lsn);
-                    })
-                })
-                .collect();
-            rt::yield_now().await;
+            let tasks = wait_for_each(&durable, &woken, [9, 10, 10, 11]).await;
             let mut left = Box::pin(durable.wait(Lsn(10)));
             std::future::poll_fn(|cx| {
                 assert!(left.as_mut().poll(cx).is_pending());

@@ -180,9 +180,8 @@ impl Shard {
         let lsns = || results.iter().flatten().filter_map(|appended| appended.lsn);
         // Entries come in order; what was promised does not.
         let last = lsns().filter(|lsn| !lsn.is_promised()).max();
-        let awaited: Vec<Lsn> = lsns().filter(|lsn| lsn.is_promised()).chain(last).collect();
         let mut outcome = Ok(());
-        for lsn in awaited {
+        for lsn in lsns().filter(|lsn| lsn.is_promised()).chain(last) {
             outcome = outcome.and(self.durable(lsn).await);
         }
         let Err(reason) = outcome else { return };

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! append ──► gather (packs entries into aligned commits) ──► commit task: write + fdatasync ──► waiters
-//! promise ──► (written elsewhere) ──► append, keep ──► as above
 //!                                                            keeper task: zeroes files ahead of it
+//! promise ──► (written elsewhere) ──► append, keep ──► as above
 //! open ──► recovery (reads headers, scans live files) ──► replay, then a journal that goes on in a new generation
 //! ```
 //!

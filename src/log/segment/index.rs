@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::log::LogError;
 use crate::rt::{self, AlignedBuf, BLOCK, File, OpenOptions};
 
-use super::extents::{Extent, ExtentIndex, PER_BLOCK, decode_sidecar, encode_block};
+use super::extents::{Extent, ExtentIndex, PER_BLOCK, Sidecar, decode_sidecar, encode_block};
 use super::scan::{SCAN_BYTES, Scanner};
 use super::{Segment, SegmentMeta};
 
@@ -58,18 +58,16 @@ impl Segment {
         let meta = self.meta.get();
         let path = self.sidecar_path();
         let bytes = rt::blocking(move || rt::fs::read_all(path)).await;
-        let bytes = self.sidecar_bytes(bytes);
-        let mut index = self.adopt_sidecar(&bytes, meta.size);
-        let beyond =
-            decode_sidecar(meta.base_offset, &bytes).extents.last().is_some_and(|e| e.end() > meta.size);
-        if beyond && !self.sealed.get() {
+        let sidecar = decode_sidecar(meta.base_offset, &self.sidecar_bytes(bytes));
+        let mut index = self.adopt_sidecar(&sidecar, meta.size);
+        if !self.sealed.get() && sidecar.extents.last().is_some_and(|e| e.end() > meta.size) {
             self.cut_sidecar().await?;
         }
         let vouched = self.vouched.borrow().clone();
         if index.end() < meta.size
             && let Some(first) = vouched.first()
         {
-            index = self.adopt_sidecar(&bytes, first.position);
+            index = self.adopt_sidecar(&sidecar, first.position);
             if index.end() < first.position {
                 index = self.complete(meta, index, first.position).await?;
             }
@@ -95,12 +93,12 @@ impl Segment {
     }
 
     /// What a sidecar says about the first `size` bytes of the segment.
-    fn adopt_sidecar(&self, bytes: &[u8], size: u32) -> ExtentIndex {
-        let mut sidecar = decode_sidecar(self.base_offset(), bytes);
-        let mut index = ExtentIndex::from_extents(std::mem::take(&mut sidecar.extents));
+    fn adopt_sidecar(&self, sidecar: &Sidecar, size: u32) -> ExtentIndex {
+        let mut index = ExtentIndex::from_extents(sidecar.extents.clone());
         index.cut(size);
-        sidecar.blocks.truncate(final_blocks(&index));
-        *self.sidecar.borrow_mut() = SidecarState { blocks: sidecar.blocks, covered: index.end() };
+        let mut blocks = sidecar.blocks.clone();
+        blocks.truncate(final_blocks(&index));
+        *self.sidecar.borrow_mut() = SidecarState { blocks, covered: index.end() };
         index
     }
 

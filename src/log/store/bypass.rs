@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::log::journal::{EntryKind, may_pass};
+use crate::log::journal::EntryKind;
 use crate::log::{JournalFailed, LogError, Lsn, PartitionLog};
 use crate::rt;
 use crate::wire::batch::BatchHeader;
@@ -91,7 +91,7 @@ impl ShardLog {
         self.lanes_busy.set(self.lanes_busy.get() + 1);
         let done = match log.flush(None).await {
             Ok(()) => self.note_placed(&log),
-            Err(LogError::Io { path, source }) if !may_pass(&source) => Err(LogError::Io { path, source }),
+            Err(e) if e.is_lasting() => Err(e),
             Err(e) => {
                 log::warn!("shard {}: {e}; the journal takes what the segment does not", self.shard);
                 self.place_instead(&log).await
@@ -99,8 +99,7 @@ impl ShardLog {
         };
         match done {
             Ok(()) | Err(LogError::Journal(_)) => {}
-            // A disk that does not keep what it was given cannot be trusted with acknowledgements.
-            Err(LogError::Io { path, source }) if !may_pass(&source) => self.journal.poison(&path, &source),
+            Err(e) if self.distrusts(&e) => {}
             Err(_) => rt::sleep(AFTER_FAILURE).await,
         }
         if log.is_promised() && self.journal.failed().is_none() {
@@ -118,7 +117,7 @@ impl ShardLog {
             (Some(first), Some(placement)) => self.journal.append_as(
                 EntryKind::Placement,
                 log.id(),
-                first.base_offset,
+                first.header.base_offset,
                 log.latest_epoch().unwrap_or(-1),
                 &placement.encode(),
             )?,
@@ -132,9 +131,10 @@ impl ShardLog {
     async fn place_instead(&self, log: &PartitionLog) -> Result<(), LogError> {
         log.sync_written().await?;
         self.note_placed(log)?;
-        for batch in log.take_unplaced() {
-            let entry = self.journal.append(log.id(), batch.base_offset, batch.leader_epoch, &batch.batch)?;
-            self.journal.keep([batch.promised], entry);
+        for (promised, batch) in log.take_unplaced() {
+            let header = &promised.header;
+            let entry = self.journal.append(log.id(), header.base_offset, header.leader_epoch, &batch)?;
+            self.journal.keep([promised.lsn], entry);
         }
         Ok(())
     }

@@ -76,11 +76,7 @@ impl ShardLog {
             Err(e) => {
                 self.changed.set(changed || self.changed.get());
                 // Without checkpoints the journal fills, and producers would wait for ever instead of being told.
-                if let LogError::Io { path, source } = &e
-                    && !may_pass(source)
-                {
-                    self.journal.poison(path, source);
-                }
+                self.distrusts(&e);
                 Err(e)
             }
         }

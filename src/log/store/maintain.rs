@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::log::journal::{is_out_of_files, may_pass};
+use crate::log::journal::is_out_of_files;
 use crate::log::{LogError, Lsn, PartitionLog};
 use crate::model::PartitionId;
 use crate::rt::{self, AlignedBuf};
@@ -234,11 +234,7 @@ impl ShardLog {
             };
             match failure {
                 None => {}
-                Some(LogError::Io { path, source }) if !may_pass(&source) => {
-                    // A disk that does not keep what it was given cannot be trusted with acknowledgements.
-                    self.journal.poison(&path, &source);
-                    gravest = Some(LogError::Io { path, source });
-                }
+                Some(failure) if self.distrusts(&failure) => gravest = Some(failure),
                 Some(failure) => drop(gravest.get_or_insert(failure)),
             }
         }

@@ -40,7 +40,7 @@ use bytes::Bytes;
 use super::checkpoint::{DamagedRange, PartitionState};
 use super::journal::{Journal, JournalSettings};
 use super::partition_log::PartitionCheckpoint;
-use super::{BatchCache, JournalFailed, Lsn, PartitionLog};
+use super::{BatchCache, JournalFailed, LogError, Lsn, PartitionLog};
 use crate::model::topic_config::TopicConfig;
 use crate::model::{PartitionId, TopicId};
 use crate::rt::{self, Notify};
@@ -291,6 +291,16 @@ impl ShardLog {
         if !self.roused.replace(true) {
             self.work.notify_all();
         }
+    }
+
+    /// Whether the failure is the disk's, and there to stay. A disk that does not keep what it was given cannot be trusted
+    /// with acknowledgements from then on.
+    fn distrusts(&self, failure: &LogError) -> bool {
+        let lasting = failure.is_lasting();
+        if lasting && let LogError::Io { path, source } = failure {
+            self.journal.poison(path, source);
+        }
+        lasting
     }
 
     fn memory_is_short(&self) -> bool {

@@ -127,10 +127,10 @@ impl Opening<'_> {
         let dir = partition_dir(&self.data_dir, &topic, id.index);
         let mut state = nothing_on_disk();
         let is_placed = self.apply_placed(id, &mut state);
-        let (log, replayed) = match entry.base_offset {
-            _ if is_placed => (PartitionLog::open(dir, id, &config, Some(state), &self.cache)?, Vec::new()),
-            0 => (PartitionLog::open(dir, id, &config, Some(state), &self.cache)?, Vec::new()),
-            _ => PartitionLog::open_unknown(dir, id, &config, &self.cache)?,
+        let (log, replayed) = if is_placed || entry.base_offset == 0 {
+            (PartitionLog::open(dir, id, &config, Some(state), &self.cache)?, Vec::new())
+        } else {
+            PartitionLog::open_unknown(dir, id, &config, &self.cache)?
         };
         let seen = if is_placed { 0 } else { log.end_offset() };
         self.found.insert(id, Found { replayed, ..Found::new(log, topic, seen) });
