@@ -241,6 +241,7 @@ impl Driver {
         }
     }
 
+    /// Submits a file operation at once: the disk is slower than the tasks that may run before the next sleep.
     pub(super) fn submit_file(
         self: &Rc<Self>,
         fd: Rc<OwnedFd>,
@@ -250,6 +251,7 @@ impl Driver {
         let entry = build(Fd(fd.as_raw_fd()));
         let key = self.insert(Slot::File { waker: None, result: None, held, fd, orphan: false });
         self.push(entry.user_data(u64::from(key)));
+        self.enter(0, None);
         FileOp { driver: self.clone(), key: Some(key) }
     }
 }

@@ -34,6 +34,26 @@ fn a_file_returns_what_was_written_at_any_alignment() {
 }
 
 #[test]
+fn a_write_does_not_wait_for_a_busy_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f");
+    block_on(async move {
+        let file = File::open(&path, DIRECT).unwrap();
+        let mut buf = AlignedBuf::with_capacity(BLOCK);
+        buf.extend_from_slice(&[7; BLOCK]);
+        let mut write = Box::pin(file.write_durable(0, buf));
+        let _ = std::future::poll_fn(|cx| std::task::Poll::Ready(write.as_mut().poll(cx))).await;
+        // The thread never comes to its pump.
+        let began = Instant::now();
+        while std::fs::read(&path).unwrap() != [7; BLOCK] {
+            assert!(began.elapsed() < Duration::from_secs(20), "nobody has told the kernel");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        write.await.0.unwrap();
+    });
+}
+
+#[test]
 fn an_abandoned_operation_keeps_its_buffer_until_it_completes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f");
