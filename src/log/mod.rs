@@ -8,6 +8,7 @@
 pub mod cache;
 pub mod checkpoint;
 pub mod compact;
+mod discard;
 pub mod error;
 pub mod journal;
 mod lru;

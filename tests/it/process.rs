@@ -325,7 +325,8 @@ fn deleting_a_topic_frees_its_disk() {
     let topics = broker.data_dir().join("topics");
     let left = || {
         let names = std::fs::read_dir(&topics).into_iter().flatten().flatten().map(|e| e.file_name());
-        names.filter(|name| name.to_string_lossy().starts_with(&topic.name)).count()
+        let is_left = |name: &str| name.starts_with(&topic.name) || name.ends_with(".deleted");
+        names.filter(|name| is_left(&name.to_string_lossy())).count()
     };
     eventually("the topic's directories are gone", Duration::from_secs(20), || left() == 0);
     broker.kill();
@@ -333,6 +334,14 @@ fn deleting_a_topic_frees_its_disk() {
     let mut wire = Wire::connect(broker.kafka);
     assert_eq!(metadata_of(&mut wire, &topic.name, false).error_code, code::UNKNOWN_TOPIC_OR_PARTITION);
     assert_eq!(left(), 0);
+    // What a kill has left of a removal goes after the next start.
+    broker.kill();
+    let dead = topics.join("0-0.deleted");
+    std::fs::create_dir(&dead).expect("a directory");
+    let large = std::fs::File::create(dead.join("00000000000000000000.log")).expect("a file");
+    large.set_len(100 << 20).expect("it grows");
+    broker.restart();
+    eventually("the rest is gone", Duration::from_secs(20), || left() == 0);
 }
 
 #[test]

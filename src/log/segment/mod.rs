@@ -48,7 +48,7 @@ use crate::model::topic_config::TopicConfig;
 use crate::rt::{self, File, Notify, OpenOptions};
 
 pub use reader::Window;
-pub use retire::{Retired, is_removed_directory};
+pub use retire::{Retired, is_removed_directory, removed_directory};
 
 use extents::{Extent, ExtentIndex};
 

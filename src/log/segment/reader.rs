@@ -231,11 +231,16 @@ impl Segment {
                     let matches = |e: &Extent| e.matches(&bytes[at(e.position)..at(e.end())]);
                     let bad: Vec<u32> = extents.iter().filter(|e| !matches(e)).map(|e| e.position).collect();
                     if !bad.is_empty() {
+                        self.cache.drop_window(key);
+                        // What is deleted is cut before it goes.
+                        if self.is_deleted() {
+                            window.set(State::Failed(Failure::Removed));
+                            continue;
+                        }
                         log::error!(
                             "{}: extents at {bad:?} do not match their checksums",
                             self.path().display()
                         );
-                        self.cache.drop_window(key);
                     }
                     extents.iter().filter(|e| bad.contains(&e.position)).for_each(|e| self.note_damage(e));
                     window.set(State::Ready { bytes: bytes.slice(at(key.start)..), start: key.start, bad });

@@ -1,4 +1,4 @@
-//! Segments and logs on their way out: renamed first, unlinked later.
+//! Segments and logs on their way out: renamed first, unlinked later, large ones in pieces.
 //!
 //! A file that carries `.deleted` is dead, with every older segment, whatever a checkpoint from before its deletion
 //! says. So the newest one stays, emptied, until a newer one takes its place: a start finds by it that what the
@@ -11,7 +11,9 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use crate::log::LogError;
+use crate::log::discard;
 use crate::log::partition_log::PartitionLog;
+use crate::model::PartitionId;
 use crate::rt;
 
 use super::retention::{RetentionPlan, TailView, plan};
@@ -99,6 +101,9 @@ impl PartitionLog {
         drop(rt::spawn(async move {
             rt::sleep(delay).await;
             let Some(log) = log.upgrade() else { return };
+            if !log.state.borrow().removed {
+                log.shrink(&due).await;
+            }
             // Closing may have been first.
             let due: Vec<String> = {
                 let mut state = log.state.borrow_mut();
@@ -108,6 +113,15 @@ impl PartitionLog {
             };
             log.unlink(due).await;
         }));
+    }
+
+    /// Cuts what is to be unlinked until that is quick. Files that cannot be cut are unlinked as they are.
+    async fn shrink(&self, names: &[String]) {
+        let dir = self.dir.to_path_buf();
+        let synced = rt::blocking(move || rt::fs::sync_dir(dir)).await;
+        for name in names.iter().filter(|_| synced.is_ok()) {
+            let _ = discard::shrink(self.dir.join(name)).await;
+        }
     }
 
     pub(super) async fn unlink_doomed(&self) {
@@ -133,14 +147,14 @@ impl PartitionLog {
         .await;
     }
 
-    /// Deletes the log with its directory. What is under way ends first; everything later fails with
-    /// [`LogError::Removed`] or does nothing.
-    pub async fn remove(&self) -> Result<(), LogError> {
+    /// Takes the log away. What is under way ends first; everything later fails with [`LogError::Removed`] or does
+    /// nothing. Returns where the directory is, if there was one: nobody needs it once that name is durable.
+    pub async fn remove(&self) -> Result<Option<PathBuf>, LogError> {
         let _turn = self.turn().await;
         let segments = {
             let mut state = self.state.borrow_mut();
             if std::mem::replace(&mut state.removed, true) {
-                return Ok(());
+                return Ok(None);
             }
             state.active = None;
             state.unsynced = None;
@@ -153,20 +167,18 @@ impl PartitionLog {
         }
         let (pinned, cached) = self.tail.borrow_mut().clear();
         self.cache.forget(pinned, cached);
-        let dead = removed_directory(self);
+        let dead = removed_directory(&self.dir, self.id());
         match rt::fs::rename(&self.dir, &dead) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(LogError::io(&*self.dir, e)),
+            Ok(()) => Ok(Some(dead)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(LogError::io(&*self.dir, e)),
         }
-        let path = dead.clone();
-        rt::blocking(move || rt::fs::remove_dir_all(path)).await.map_err(|e| LogError::io(dead, e))
     }
 }
 
 /// Where a removed log's directory goes: a name that no topic has and that is not too long for any topic's.
-fn removed_directory(log: &PartitionLog) -> PathBuf {
-    log.dir.with_file_name(format!("{}.{DELETED}", log.id()))
+pub fn removed_directory(dir: &Path, id: PartitionId) -> PathBuf {
+    dir.with_file_name(format!("{id}.{DELETED}"))
 }
 
 /// Whether a name in the topics directory is what a removal left behind: it may be unlinked at any time.

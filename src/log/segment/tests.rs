@@ -12,6 +12,7 @@ use crate::model::{PartitionId, TopicConfig, TopicId};
 use crate::rt;
 use crate::wire::batch::BatchHeader;
 
+use super::reader::Wanted;
 use super::testing::{batch, records_at};
 
 const FOREVER: i64 = i64::MAX;
@@ -602,18 +603,43 @@ fn removal_ends_everything() {
         }
         f.log.write(None).await.unwrap();
         f.append(&[1], 10, Compression::None);
-        f.log.remove().await.unwrap();
+        let topics = f.root.path().join("topics");
+        let dead = f.log.remove().await.unwrap().expect("it had a directory");
         assert!(matches!(f.log.read(0, FOREVER, 1, true).await, Err(LogError::Removed)));
         f.log.flush(None).await.unwrap();
-        f.log.remove().await.unwrap();
+        assert_eq!(f.log.remove().await.unwrap(), None);
         assert_eq!((f.cache.pinned_bytes(), f.cache.cached_bytes()), (0, 0));
-        assert_eq!(rt::fs::read_dir_names(f.root.path().join("topics")).unwrap(), Vec::<String>::new());
+        let names = rt::fs::read_dir_names(&topics).unwrap();
+        assert!(names.len() == 1 && super::is_removed_directory(&names[0]), "{names:?}");
+        assert_eq!(topics.join(&names[0]), dead);
         // A topic of the same name starts afresh.
         f.batches.clear();
         f.reopen(None);
         f.append(&[1], 10, Compression::None);
         f.log.flush(None).await.unwrap();
         f.check_everything().await;
+    });
+}
+
+#[test]
+fn a_deleted_segment_that_is_cut_is_no_damage() {
+    rt::block_on(async {
+        let mut f = Fixture::new(small_segments(), 0);
+        for i in 0..200 {
+            f.append(&[i], 3_000, Compression::None);
+        }
+        f.log.flush(None).await.unwrap();
+        let segment = f.log.state.borrow().segments[0].clone();
+        segment.freeze().await.unwrap();
+        let wanted = || Wanted { offset: 0, limit: FOREVER, max_bytes: 1 << 20, at_least_one: true };
+        for deleted in [true, false] {
+            segment.deleted.set(deleted);
+            let file = std::fs::File::options().write(true).open(segment.path()).unwrap();
+            file.set_len(4096).unwrap();
+            let error = segment.read(wanted()).await.unwrap_err();
+            assert_eq!(matches!(error, LogError::Removed), deleted, "{error}");
+            assert_eq!(f.cache.take_damage().is_empty(), deleted);
+        }
     });
 }
 

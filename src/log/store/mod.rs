@@ -47,6 +47,7 @@ use crate::rt::{self, Notify};
 use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
 
+use removal::Refuse;
 use room::{Gate, either};
 pub use scrub::ScrubStats;
 use space::Space;
@@ -192,6 +193,7 @@ pub struct ShardLog {
     checkpoint_lsn: Cell<Lsn>,
     changed: Cell<bool>,
     removals_unsynced: Cell<bool>,
+    refuse: Rc<Refuse>,
     scrub: RefCell<ScrubStats>,
     /// Whether a checkpoint was written since the start.
     current: Cell<bool>,

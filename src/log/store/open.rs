@@ -329,11 +329,15 @@ impl Opening<'_> {
             checkpoint_lsn: Cell::new(checkpoint_lsn),
             changed: Cell::new(false),
             removals_unsynced: Cell::new(false),
+            refuse: Rc::default(),
             scrub: RefCell::default(),
             current: Cell::new(false),
         };
         // The checkpoint's marks may be of files that were replaced after it.
         store.note_damage();
+        if shard == 0 {
+            store.clear_refuse();
+        }
         (Rc::new(store), recovered)
     }
 }

@@ -1,11 +1,12 @@
-//! Directories under `topics/` that belong to no partition: finished off if their topic was deleted, else set aside.
+//! Directories under `topics/` that belong to no partition: renamed to what a removal leaves if their topic was deleted,
+//! else set aside.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use crate::log::LogError;
 use crate::log::checkpoint::Checkpoint;
-use crate::log::segment::is_removed_directory;
+use crate::log::segment::removed_directory;
 use crate::model::PartitionId;
 use crate::rt;
 
@@ -27,10 +28,6 @@ fn go_through(data_dir: &Path, topics: &dyn Topics, root: &Path, names: Vec<Stri
     let owners = owners(data_dir);
     for name in names {
         let dir = root.join(&name);
-        if is_removed_directory(&name) {
-            remove(&dir);
-            continue;
-        }
         let Some((topic, index)) = split_name(&name) else { continue };
         let Some(owners) = owners.get(&name) else {
             if !topics.has_name(topic, index) {
@@ -45,7 +42,7 @@ fn go_through(data_dir: &Path, topics: &dyn Topics, root: &Path, names: Vec<Stri
         }
         match (live, deleted) {
             (true, _) => {}
-            (false, true) => remove(&dir),
+            (false, true) => remove(&dir, owners[0]),
             (false, false) => set_directory_aside(data_dir, &dir, "its topic is not known any more"),
         }
     }
@@ -82,9 +79,10 @@ pub fn set_directory_aside(data_dir: &Path, dir: &Path, why: &str) {
     }
 }
 
-fn remove(dir: &Path) {
+/// The first shard gives the space back once it runs.
+fn remove(dir: &Path, id: PartitionId) {
     log::info!("{}: removed, its topic was deleted", dir.display());
-    if let Err(e) = rt::fs::remove_dir_all(dir) {
+    if let Err(e) = rt::fs::rename(dir, removed_directory(dir, id)) {
         log::warn!("{}: {e}", dir.display());
     }
 }
