@@ -13,7 +13,7 @@ use crate::rt::fs::BlockingFile;
 /// Freed at once; a file no larger than this is simply removed.
 const PIECE: u64 = 16 << 20;
 /// The rest after a piece, in times that it took.
-const REST: u32 = 2;
+const REST: u32 = 4;
 
 /// Cuts a file until no more than a piece is left, which is quick to remove. Its name must be durable as that of a file
 /// that nobody needs.

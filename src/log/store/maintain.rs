@@ -13,8 +13,10 @@ use crate::rt::{self, AlignedBuf};
 
 use super::{ShardLog, States};
 
-/// Files synced at a time.
-const PARALLEL: usize = 8;
+/// Files written at a time: commits wait behind them at the disk.
+const WRITES: usize = 1;
+/// Files synced at a time: the file system commits, and the disk flushes, for many at once.
+const SYNCS: usize = 32;
 /// How often old segments are looked for while the disk is short of room.
 const PRESSED_RETENTION: Duration = Duration::from_secs(2);
 /// How long maintenance rests after a failure before it tries again.
@@ -26,17 +28,25 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 /// What to do to a log.
 #[derive(Clone, Copy)]
 enum Step {
-    /// Write the tail, without a sync: frees memory.
-    Write,
+    /// Write the tail, or what is in it up to this lsn, without a sync: frees memory.
+    Write(Option<Lsn>),
     /// Write and sync up to this lsn: frees the journal.
     Flush(Lsn),
     Close,
 }
 
 impl Step {
+    /// How many logs take it at a time.
+    fn lanes(self) -> usize {
+        match self {
+            Step::Write(_) => WRITES,
+            Step::Flush(_) | Step::Close => SYNCS,
+        }
+    }
+
     async fn take(self, log: &PartitionLog) -> Result<(), LogError> {
         match self {
-            Step::Write => log.write(None).await,
+            Step::Write(upto) => log.write(upto).await,
             Step::Flush(upto) => log.flush(Some(upto)).await,
             Step::Close => log.close().await,
         }
@@ -170,7 +180,7 @@ impl ShardLog {
             return Ok(());
         }
         let logs = ids.into_iter().filter_map(|id| self.get(id)).collect();
-        self.each(logs, Step::Write).await
+        self.each(logs, Step::Write(None)).await
     }
 
     /// Writes the tails with the oldest batches until a quarter of the bound is left.
@@ -182,18 +192,20 @@ impl ShardLog {
             excess = excess.saturating_sub(if wanted { log.tail_bytes() } else { 0 });
             wanted
         });
-        self.each(logs, Step::Write).await
+        self.each(logs, Step::Write(None)).await
     }
 
     /// Moves the entries up to `target` into segments, then lets the journal reuse their files. A log that has such
-    /// entries is flushed with all that it holds by now: it is not come back to for as long as possible.
+    /// entries is flushed with all that it holds by now: it is not come back to for as long as possible. All are written
+    /// before the first is synced: the file system then commits once for all of them.
     async fn reclaim(&self, target: Lsn, states: &States<'_>) -> Result<(), LogError> {
         let now = self.journal.last();
         let mut logs = self.oldest_first();
         logs.retain(|log| log.oldest_tail_lsn().is_some_and(|oldest| oldest <= target));
         // Whatever fails, the entries of the others can go.
+        let written = self.each(logs.clone(), Step::Write(Some(now))).await;
         let flushed = self.each(logs, Step::Flush(now)).await;
-        self.write_checkpoint(states, false).await.and(flushed)
+        self.write_checkpoint(states, false).await.and(written).and(flushed)
     }
 
     /// The logs that the journal holds entries of, those with the oldest entry first.
@@ -208,7 +220,7 @@ impl ShardLog {
     /// Takes a step with each log, several at a time; goes on past a failure and returns the gravest. What fails for want
     /// of descriptors is done again, one at a time.
     async fn each(&self, logs: Vec<Rc<PartitionLog>>, step: Step) -> Result<(), LogError> {
-        let lanes = logs.len().min(PARALLEL);
+        let lanes = logs.len().min(step.lanes());
         let work = Rc::new((Cell::new(0), logs, RefCell::new(Vec::new())));
         let tasks: Vec<_> = (0..lanes)
             .map(|_| {
@@ -290,8 +302,10 @@ impl ShardLog {
         }
         self.await_placed().await;
         self.journal.stop();
-        let logs =
+        let logs: Vec<_> =
             self.logs.borrow().values().filter(|h| h.frozen.is_none()).map(|h| h.log.clone()).collect();
+        // Where this fails, closing does.
+        let _ = self.each(logs.clone(), Step::Write(None)).await;
         let closed = self.each(logs, Step::Close).await;
         let written = self.write_checkpoint(&states, closed.is_ok()).await;
         let ended = self.journal.close().await;
