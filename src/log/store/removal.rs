@@ -96,3 +96,78 @@ impl ShardLog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use super::super::tests::{Cluster, append, id, open};
+    use super::*;
+    use crate::model::topic_config::TopicConfig;
+    use crate::rt::record::{Event, Recording};
+
+    const LARGE: u64 = 40 << 20;
+
+    fn grow(file: &Path) {
+        std::fs::File::options().write(true).open(file).unwrap().set_len(LARGE).unwrap();
+    }
+
+    /// How many files were cut, each after a sync that made its last name durable.
+    fn cuts(events: &[Event]) -> usize {
+        let mut cuts = 0;
+        for (i, event) in events.iter().enumerate() {
+            let Event::Resize { handle: cut, .. } = event else { continue };
+            let opened = |e: &Event| match e {
+                Event::Open { handle, path, .. } if handle == cut => Some(path.clone()),
+                _ => None,
+            };
+            let path = events[..i].iter().rev().find_map(opened).expect("it was opened");
+            let renamed = |e: &Event| matches!(e, Event::Rename { to, .. } if path.starts_with(to));
+            let Some(at) = events[..i].iter().rposition(renamed) else { continue };
+            let Event::Rename { to, .. } = &events[at] else { unreachable!("found as one") };
+            let is_done =
+                |op: &u64| events[at..i].iter().any(|e| matches!(e, Event::Done { op: its } if its == op));
+            let synced = |e: &Event| matches!(e, Event::SyncDir { op, path } if to.parent() == Some(path) && is_done(op));
+            assert!(events[at..i].iter().any(synced), "{path:?} was cut, its name may be {:?}", events[at]);
+            cuts += 1;
+        }
+        cuts
+    }
+
+    #[test]
+    fn a_file_is_cut_once_its_new_name_is_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = Cluster::with(&[(1, "orders")]);
+        rt::block_on(async move {
+            let (store, _) = open(dir.path(), &cluster).await;
+            let config = TopicConfig {
+                segment_bytes: 4000,
+                retention_bytes: 5000,
+                file_delete_delay_ms: 100,
+                ..TopicConfig::default()
+            };
+            let log = store.create(id(1, 0), "orders", Arc::new(config));
+            for _ in 0..6 {
+                append(&store, &log, 3000);
+            }
+            log.flush(None).await.unwrap();
+            let recording = Recording::start(dir.path()).unwrap();
+            assert!(log.retention(0).await.unwrap().segments > 1);
+            let home = topics_dir(&store.data_dir).join("orders-0");
+            let names = rt::fs::read_dir_names(&home).unwrap();
+            names.iter().filter(|name| name.contains(".log")).for_each(|name| grow(&home.join(name)));
+            let kept = home.join(names.iter().find(|name| name.ends_with(".log")).unwrap());
+            assert_eq!(rt::fs::len(&kept).unwrap(), LARGE);
+            rt::sleep(Duration::from_millis(300)).await;
+            store.remove(id(1, 0)).await;
+            let (topics, began) = (topics_dir(&store.data_dir), Instant::now());
+            while !rt::fs::read_dir_names(&topics).unwrap().is_empty() {
+                assert!(began.elapsed() < Duration::from_secs(20), "it stays");
+                rt::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(cuts(&recording.finish()) >= 6, "each of three files in two steps or more");
+        });
+    }
+}
