@@ -9,6 +9,7 @@
 //!   in line; maintenance makes room from half of each bound on.
 //! - What a partition is given faster than the disk could take it twice goes straight to its segment (`bypass`).
 //! - A journal entry is let go only after its partition's segment was synced and a checkpoint says so.
+//! - What is deleted is renamed, which is what counts; its space comes back behind that, in pieces (`removal`).
 //! - Nothing is deleted because nothing is known of it: it moves to `set-aside/` with a warning.
 //! - A partition of which durable data is missing is marked for repair, durably, and must not lead.
 

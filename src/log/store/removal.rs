@@ -6,12 +6,17 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::{ShardLog, topics_dir};
 use crate::log::discard;
+use crate::log::journal::may_pass;
 use crate::log::segment::is_removed_directory;
 use crate::model::PartitionId;
 use crate::rt;
+
+/// How long to wait before trying again while there is no descriptor left.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Directories that are to go; one task works on them while there are any.
 #[derive(Default)]
@@ -43,7 +48,12 @@ impl Refuse {
             let root = topics.clone();
             rt::blocking(move || rt::fs::sync_dir(root)).await?;
             for dir in directories {
-                discard::remove_directory(dir).await?;
+                while let Err(e) = discard::remove_directory(dir.clone()).await {
+                    if !may_pass(&e) {
+                        return Err(e);
+                    }
+                    rt::sleep(RETRY).await;
+                }
             }
         }
     }
