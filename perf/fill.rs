@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::Outcome;
-use crate::load::batch::{Builder, Origin};
+use crate::load::batch::{Builder, Origin, Position};
 use crate::load::draw::{self, Draft, NO_KEY};
 use crate::load::payload::Filler;
 use crate::workload::Workload;
@@ -25,7 +25,7 @@ pub fn batch(workload: &Workload) -> Outcome<Bytes> {
         }
         drafts.push(Draft { intended: 0, key: NO_KEY, size: *size });
     }
-    let origin = Origin { run: 0, producer: 0, sequence: 0, producer_id: -1, epoch: -1 };
+    let origin = Origin { run: 0, producer: 0, position: Position::default(), producer_id: -1, epoch: -1 };
     let mut out = Vec::new();
     builder.append(&mut out, None, origin, drafts.into_iter())?;
     Ok(Bytes::from(out))

@@ -99,7 +99,10 @@ impl Broker {
     /// A producer id with its epoch.
     pub fn producer_id(&mut self) -> Outcome<(i64, i16)> {
         let mut connection = Connection::connect(&self.address, &options()).map_err(words)?;
-        let request = message::<InitProducerIdRequest>(|r| r.transaction_timeout_ms = 60_000);
+        let request = message::<InitProducerIdRequest>(|r| {
+            r.transactional_id = None;
+            r.transaction_timeout_ms = 60_000;
+        });
         let answer = connection.call(&request).map_err(words)?;
         KafkaError::check(answer.error_code, None).map_err(|e| format!("InitProducerId: {e}"))?;
         Ok((answer.producer_id, answer.producer_epoch))

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::plan::Plan;
 use crate::Outcome;
-use crate::load::batch::{Builder, RECORD_OVERHEAD};
+use crate::load::batch::{Builder, Position, RECORD_OVERHEAD};
 use crate::load::draw::{Draft, Drawer};
 use crate::net::frames;
 use crate::net::lane::{Frame, Lane};
@@ -13,7 +13,7 @@ use crate::net::lane::{Frame, Lane};
 pub struct Queue {
     pub drafts: VecDeque<Draft>,
     pub bytes: usize,
-    pub sequence: u64,
+    pub position: Position,
 }
 
 /// A request that waits for its answer.
@@ -120,11 +120,11 @@ impl Producer {
             out.extend_from_slice(&partition.to_be_bytes());
             let size_at = out.len();
             out.extend_from_slice(&[0; 4]);
-            let origin = plan.origin(self.index, queue.sequence);
-            builder.append(&mut out, drawer.keys(), origin, queue.drafts.range(..count).copied())?;
+            let origin = plan.origin(self.index, queue.position);
+            queue.position =
+                builder.append(&mut out, drawer.keys(), origin, queue.drafts.range(..count).copied())?;
             let size = (out.len() - size_at - 4) as i32;
             out[size_at..size_at + 4].copy_from_slice(&size.to_be_bytes());
-            queue.sequence += count as u64;
             queue.bytes -= bytes;
             sent.parts.push((partition, count as u32));
             sent.times.extend(queue.drafts.drain(..count).map(|d| d.intended));

@@ -11,7 +11,7 @@ use mio::{Events, Poll};
 use super::meter::{Meter, histogram};
 use super::plan::{Plan, Produced};
 use crate::Outcome;
-use crate::load::batch::Builder;
+use crate::load::batch::{Builder, Origin, Position, RECORD_OVERHEAD};
 use crate::load::draw::{Draft, Drawer};
 use crate::net::frames;
 use crate::net::lane::{Frame, HEAD, Lane, Piece};
@@ -37,8 +37,8 @@ struct Prepared {
 enum Source {
     /// By partition, its variants.
     Prepared(Vec<Vec<Prepared>>),
-    /// Drawn and built one by one; the sequences by producer and partition.
-    Fresh { builder: Box<Builder>, drawer: Box<Drawer>, sequences: Vec<Vec<u64>>, drafts: Vec<Draft> },
+    /// Drawn and built one by one; the positions by producer and partition.
+    Fresh { builder: Box<Builder>, drawer: Box<Drawer>, positions: Vec<Vec<Position>>, drafts: Vec<Draft> },
 }
 
 struct InFlight {
@@ -142,7 +142,7 @@ impl<'a> Thread<'a> {
             false => Source::Fresh {
                 builder: Box::new(plan.builder(3000 + thread as u64)),
                 drawer: Box::new(plan.drawer(4000 + thread as u64)),
-                sequences: vec![vec![0; plan.target.leader_of.len()]; spec.count],
+                positions: vec![vec![Position::default(); plan.target.leader_of.len()]; spec.count],
                 drafts: Vec::new(),
             },
         };
@@ -166,13 +166,12 @@ impl<'a> Thread<'a> {
                     Frame { head: p.head, middle: Piece::Shared(p.middle.clone()), body: p.batch.clone() };
                 (frame, u64::from(p.records), p.batch.len() as u64)
             }
-            Source::Fresh { builder, drawer, sequences, drafts } => {
+            Source::Fresh { builder, drawer, positions, drafts } => {
                 draw(self.plan, drawer, drafts, now);
-                let sequence = &mut sequences[connection.producer][partition as usize];
-                let origin = self.plan.origin(connection.producer as u32, *sequence);
-                *sequence += drafts.len() as u64;
+                let position = &mut positions[connection.producer][partition as usize];
+                let origin = self.plan.origin(connection.producer as u32, *position);
                 let mut batch = connection.lane.buffer();
-                builder.append(&mut batch, drawer.keys(), origin, drafts.iter().copied())?;
+                *position = builder.append(&mut batch, drawer.keys(), origin, drafts.iter().copied())?;
                 let bytes = batch.len();
                 let (head, middle) =
                     frames::produce_one(&self.plan.target.topic, self.acks, partition as i32, bytes);
@@ -246,7 +245,7 @@ fn draw(plan: &Plan, drawer: &mut Drawer, drafts: &mut Vec<Draft>, now: u64) {
     let mut bytes = 0;
     while drafts.len() < most {
         let draft = drawer.any(now);
-        bytes += draft.size as usize + key + crate::load::batch::RECORD_OVERHEAD;
+        bytes += draft.size as usize + key + RECORD_OVERHEAD;
         if bytes > spec.batch_size.usize() && !drafts.is_empty() && spec.batch_records == 0 {
             break;
         }
@@ -263,7 +262,7 @@ fn prepare(plan: &Plan) -> Outcome<Vec<Vec<Prepared>>> {
         draw(plan, &mut drawer, &mut drafts, 0);
         let mut out = Vec::new();
         // Run 0 is nobody's: these records repeat.
-        let origin = crate::load::batch::Origin { run: 0, ..plan.origin(0, 0) };
+        let origin = Origin { run: 0, ..plan.origin(0, Position::default()) };
         builder.append(&mut out, drawer.keys(), origin, drafts.iter().copied())?;
         batches.push((Bytes::from(out), drafts.len() as u32));
     }

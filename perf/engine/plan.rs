@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use weir::client::Connection;
 
 use crate::Outcome;
-use crate::load::batch::Builder;
+use crate::load::batch::{Builder, Origin, Position};
 use crate::load::draw::{self, Drawer};
 use crate::load::keys::Keys;
 use crate::load::payload::Filler;
@@ -101,9 +101,9 @@ impl Plan {
         Builder::new(filler, self.clock.wall_ms, self.workload.producer.codec)
     }
 
-    pub fn origin(&self, producer: u32, sequence: u64) -> crate::load::batch::Origin {
+    pub fn origin(&self, producer: u32, position: Position) -> Origin {
         let (producer_id, epoch) = self.ids.get(producer as usize).copied().unwrap_or((-1, -1));
-        crate::load::batch::Origin { run: self.run, producer, sequence, producer_id, epoch }
+        Origin { run: self.run, producer, position, producer_id, epoch }
     }
 
     /// The producers, or consumers, that a thread drives.

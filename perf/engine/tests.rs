@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::order::Partition;
-use crate::load::batch::{Builder, Origin};
+use crate::load::batch::{Builder, Origin, Position};
 use crate::load::draw::{Draft, NO_KEY};
 use crate::load::payload::Filler;
 use crate::run::{Place, Progress, run};
@@ -109,7 +109,8 @@ fn a_slow_broker_is_charged_for_what_waits() {
 
 fn batch(first: u64, count: u64, base: i64) -> Vec<u8> {
     let draft = |i| Draft { intended: i, key: NO_KEY, size: 64 };
-    let origin = Origin { run: 5, producer: 2, sequence: first, producer_id: -1, epoch: -1 };
+    let position = Position { records: first, marks: first };
+    let origin = Origin { run: 5, producer: 2, position, producer_id: -1, epoch: -1 };
     let mut out = Vec::new();
     let mut builder = Builder::new(Filler::new(0.0, 64, 1), 0, Codec::None);
     builder.append(&mut out, None, origin, (0..count).map(draft)).unwrap();
@@ -143,6 +144,28 @@ fn a_gap_a_repetition_and_damage_are_violations() {
     let mut damaged = batch(0, 3, 100);
     *damaged.last_mut().unwrap() ^= 1;
     fails(&[damaged], "checksum");
+}
+
+#[test]
+fn values_too_short_for_a_mark_leave_no_gap_between_those_that_have_one() {
+    let mut builder = Builder::new(Filler::new(0.0, 64, 1), 0, Codec::None);
+    let (mut at, mut batches) = (Position::default(), Vec::new());
+    for i in 0..10_u64 {
+        let draft = |n: u64| Draft { intended: n, key: NO_KEY, size: if n % 3 == 0 { 20 } else { 64 } };
+        let origin = Origin { run: 5, producer: 2, position: at, producer_id: -1, epoch: -1 };
+        let mut out = Vec::new();
+        at = builder.append(&mut out, None, origin, (i..i + 7).map(draft)).unwrap();
+        out[..8].copy_from_slice(&(100 + 7 * i as i64).to_be_bytes());
+        batches.push(out);
+    }
+    assert_eq!(at.records, 70);
+    assert_eq!(read(&batches), Ok((70, 170, at.marks as usize)));
+    batches.remove(4);
+    batches[4..].iter_mut().for_each(|b| {
+        let base = i64::from_be_bytes(b[..8].try_into().unwrap()) - 7;
+        b[..8].copy_from_slice(&base.to_be_bytes());
+    });
+    assert!(read(&batches).unwrap_err().contains("a gap"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use weir::client::{BatchOptions, Codec, OwnedRecord, encode_batch};
 
 use super::draw::{Draft, NO_KEY};
 use super::keys::Keys;
-use super::payload::{Filler, Mark, checksum};
+use super::payload::{Filler, MARK, Mark, checksum};
 use crate::Outcome;
 
 pub const HEADER: usize = 61;
@@ -15,13 +15,28 @@ const COVERED_FROM: usize = 21;
 /// What a record costs besides its key and value, at most, for sizing batches.
 pub const RECORD_OVERHEAD: usize = 16;
 
+/// What a producer has sent to a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    pub records: u64,
+    /// Those of them that are long enough to carry a mark.
+    pub marks: u64,
+}
+
+impl Position {
+    fn pass(&mut self, draft: Draft) {
+        self.records += 1;
+        self.marks += u64::from(draft.size as usize >= MARK);
+    }
+}
+
 /// Who a batch is from.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
     pub run: u32,
     pub producer: u32,
-    /// The sequence of its first record to this partition.
-    pub sequence: u64,
+    /// Where it begins.
+    pub position: Position,
     /// Kafka's producer id and epoch; −1 without idempotence.
     pub producer_id: i64,
     pub epoch: i16,
@@ -41,19 +56,18 @@ impl Builder {
         Builder { filler, wall_ms, codec, scratch: Vec::new() }
     }
 
-    /// Appends one batch of these records, of which there is at least one.
+    /// Appends one batch of these records, of which there is at least one. Returns where the next one begins.
     pub fn append(
         &mut self,
         out: &mut Vec<u8>,
         keys: Option<&Keys>,
         origin: Origin,
         drafts: impl Iterator<Item = Draft> + Clone,
-    ) -> Outcome<()> {
+    ) -> Outcome<Position> {
         match self.codec {
-            Codec::None => self.plain(out, keys, origin, drafts),
-            _ => self.compressed(out, keys, origin, drafts)?,
+            Codec::None => Ok(self.plain(out, keys, origin, drafts)),
+            _ => self.compressed(out, keys, origin, drafts),
         }
-        Ok(())
     }
 
     fn timestamp(&self, draft: Draft) -> i64 {
@@ -66,9 +80,10 @@ impl Builder {
         keys: Option<&Keys>,
         origin: Origin,
         drafts: impl Iterator<Item = Draft>,
-    ) {
+    ) -> Position {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER]);
+        let mut position = origin.position;
         let (mut count, mut first, mut last) = (0u32, 0, i64::MIN);
         for draft in drafts {
             let at = self.timestamp(draft);
@@ -76,7 +91,8 @@ impl Builder {
                 first = at;
             }
             last = last.max(at);
-            let mark = origin.mark(count, draft);
+            let mark = origin.mark(position, draft);
+            position.pass(draft);
             let size = draft.size as usize;
             let key = keys.filter(|_| draft.key != NO_KEY).map(|keys| keys.bytes(draft.key));
             let (delta, key_bytes) = (at - first, key.map_or(0, <[u8]>::len));
@@ -101,6 +117,7 @@ impl Builder {
             count += 1;
         }
         seal(&mut out[start..], origin, count, first, last);
+        position
     }
 
     /// The slow way, with the client's own encoder: compression costs more than building the records.
@@ -110,11 +127,12 @@ impl Builder {
         keys: Option<&Keys>,
         origin: Origin,
         drafts: impl Iterator<Item = Draft>,
-    ) -> Outcome<()> {
-        let mut records = Vec::new();
-        for (i, draft) in drafts.enumerate() {
+    ) -> Outcome<Position> {
+        let (mut records, mut position) = (Vec::new(), origin.position);
+        for draft in drafts {
             self.scratch.clear();
-            self.filler.value(&mut self.scratch, draft.size as usize, origin.mark(i as u32, draft));
+            self.filler.value(&mut self.scratch, draft.size as usize, origin.mark(position, draft));
+            position.pass(draft);
             let key = keys
                 .filter(|_| draft.key != NO_KEY)
                 .map(|keys| Bytes::copy_from_slice(keys.bytes(draft.key)));
@@ -133,19 +151,18 @@ impl Builder {
             base_sequence: origin.base_sequence(),
         };
         out.extend_from_slice(&encode_batch(&records, options).map_err(|e| e.to_string())?);
-        Ok(())
+        Ok(position)
     }
 }
 
 impl Origin {
-    fn mark(&self, nth: u32, draft: Draft) -> Mark {
-        let sequence = self.sequence + u64::from(nth);
-        Mark { run: self.run, producer: self.producer, sequence, intended: draft.intended }
+    fn mark(&self, at: Position, draft: Draft) -> Mark {
+        Mark { run: self.run, producer: self.producer, sequence: at.marks, intended: draft.intended }
     }
 
     fn base_sequence(&self) -> i32 {
         // Kafka's sequences wrap at 2^31.
-        if self.producer_id < 0 { -1 } else { (self.sequence & 0x7fff_ffff) as i32 }
+        if self.producer_id < 0 { -1 } else { (self.position.records & 0x7fff_ffff) as i32 }
     }
 }
 

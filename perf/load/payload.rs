@@ -3,7 +3,7 @@
 //! ```text
 //! magic u32 · crc32c of the rest u32 · run u32 · producer u32 · sequence u64 · intended time u64 · filler
 //! ```
-//! Little-endian. The sequence counts a producer's records to one partition from 0, so a reader of the
+//! Little-endian. The sequence counts a producer's marked records to one partition from 0, so a reader of the
 //! partition sees a gap, a repetition or a change of order at once. Values shorter than the mark are filler
 //! alone, and only their offsets can be checked.
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use weir::client::{Codec, decode_records};
 
-use super::batch::{Builder, Header, Origin, RECORD_OVERHEAD, Records};
+use super::batch::{Builder, Header, Origin, Position, RECORD_OVERHEAD, Records};
 use super::draw::{Draft, Drawer, NO_KEY, sizes};
 use super::keys::{Keys, partition};
 use super::payload::{Filler, MARK, Mark, Seen};
@@ -12,7 +12,8 @@ use super::schedule::Schedule;
 use crate::units::Size;
 use crate::workload::{Arrivals, Key, Sizes, Workload};
 
-const ORIGIN: Origin = Origin { run: 7, producer: 3, sequence: 40, producer_id: -1, epoch: -1 };
+const AT: Position = Position { records: 90, marks: 40 };
+const ORIGIN: Origin = Origin { run: 7, producer: 3, position: AT, producer_id: -1, epoch: -1 };
 
 fn drafts(count: usize) -> Vec<Draft> {
     let size = |i: usize| [0, 31, 32, 100, 70_000][i % 5];
@@ -38,15 +39,16 @@ fn what_is_built_is_what_the_client_decodes() {
             assert_eq!((header.size, header.records, header.next_offset()), (bytes.len(), 200, 200));
             assert!(header.intact(&bytes) && header.is_compressed() == (codec != Codec::None));
             let (got, _) = decode_records(Bytes::from(bytes), 0).unwrap();
-            for (i, (draft, record)) in drafts.iter().zip(&got).enumerate() {
+            let mut sequence = AT.marks;
+            for (draft, record) in drafts.iter().zip(&got) {
                 let value = record.value.as_deref().unwrap();
                 assert_eq!(value.len(), draft.size as usize);
                 assert_eq!(record.timestamp_ms, 1_000 + draft.intended as i64 / 1_000_000);
                 assert_eq!(record.key.as_deref(), keys.map(|k| k.bytes(draft.key)));
-                let sequence = ORIGIN.sequence + i as u64;
                 let mark = Mark { run: 7, producer: 3, sequence, intended: draft.intended };
                 let expected = if value.len() < MARK { Seen::Unmarked } else { Seen::Marked(mark) };
                 assert_eq!(Mark::read(value), expected);
+                sequence += u64::from(value.len() >= MARK);
             }
         }
     }

@@ -18,6 +18,7 @@ mod hostile;
 mod limits;
 mod network;
 mod offsets;
+mod perf;
 mod process;
 mod produce;
 mod quotas;
