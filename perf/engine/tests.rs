@@ -151,7 +151,8 @@ fn values_too_short_for_a_mark_leave_no_gap_between_those_that_have_one() {
     let mut builder = Builder::new(Filler::new(0.0, 64, 1), 0, Codec::None);
     let (mut at, mut batches) = (Position::default(), Vec::new());
     for i in 0..10_u64 {
-        let draft = |n: u64| Draft { intended: n, key: NO_KEY, size: if n % 3 == 0 { 20 } else { 64 } };
+        let draft =
+            |n: u64| Draft { intended: n, key: NO_KEY, size: if n.is_multiple_of(3) { 20 } else { 64 } };
         let origin = Origin { run: 5, producer: 2, position: at, producer_id: -1, epoch: -1 };
         let mut out = Vec::new();
         at = builder.append(&mut out, None, origin, (i..i + 7).map(draft)).unwrap();
