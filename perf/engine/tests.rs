@@ -108,14 +108,19 @@ fn a_slow_broker_is_charged_for_what_waits() {
 }
 
 fn batch(first: u64, count: u64, base: i64) -> Vec<u8> {
-    let draft = |i| Draft { intended: i, key: NO_KEY, size: 64 };
     let position = Position { records: first, marks: first };
+    batch_of(&vec![64; count as usize], position, base).0
+}
+
+/// A batch of values of these sizes, and where the next one begins.
+fn batch_of(sizes: &[u32], position: Position, base: i64) -> (Vec<u8>, Position) {
+    let draft = |size: &u32| Draft { intended: 0, key: NO_KEY, size: *size };
     let origin = Origin { run: 5, producer: 2, position, producer_id: -1, epoch: -1 };
     let mut out = Vec::new();
     let mut builder = Builder::new(Filler::new(0.0, 64, 1), 0, Codec::None);
-    builder.append(&mut out, None, origin, (0..count).map(draft)).unwrap();
+    let next = builder.append(&mut out, None, origin, sizes.iter().map(draft)).unwrap();
     out[..8].copy_from_slice(&base.to_be_bytes());
-    out
+    (out, next)
 }
 
 fn read(batches: &[Vec<u8>]) -> Result<(u64, i64, usize), String> {
@@ -148,16 +153,12 @@ fn a_gap_a_repetition_and_damage_are_violations() {
 
 #[test]
 fn values_too_short_for_a_mark_leave_no_gap_between_those_that_have_one() {
-    let mut builder = Builder::new(Filler::new(0.0, 64, 1), 0, Codec::None);
     let (mut at, mut batches) = (Position::default(), Vec::new());
-    for i in 0..10_u64 {
-        let draft =
-            |n: u64| Draft { intended: n, key: NO_KEY, size: if n.is_multiple_of(3) { 20 } else { 64 } };
-        let origin = Origin { run: 5, producer: 2, position: at, producer_id: -1, epoch: -1 };
-        let mut out = Vec::new();
-        at = builder.append(&mut out, None, origin, (i..i + 7).map(draft)).unwrap();
-        out[..8].copy_from_slice(&(100 + 7 * i as i64).to_be_bytes());
-        batches.push(out);
+    for i in 0..10 {
+        let sizes = [20, 64, 64, 20, 64, 64, 20, 64, 64];
+        let (batch, next) = batch_of(&sizes[i % 3..i % 3 + 7], at, 100 + 7 * i as i64);
+        batches.push(batch);
+        at = next;
     }
     assert_eq!(at.records, 70);
     assert_eq!(read(&batches), Ok((70, 170, at.marks as usize)));

@@ -30,8 +30,8 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 enum Step {
     /// Write the tail, or what is in it up to this lsn, without a sync: frees memory.
     Write(Option<Lsn>),
-    /// Write and sync up to this lsn: frees the journal.
-    Flush(Lsn),
+    /// Sync what was written: frees the journal.
+    Sync,
     Close,
 }
 
@@ -40,14 +40,14 @@ impl Step {
     fn lanes(self) -> usize {
         match self {
             Step::Write(_) => WRITES,
-            Step::Flush(_) | Step::Close => SYNCS,
+            Step::Sync | Step::Close => SYNCS,
         }
     }
 
     async fn take(self, log: &PartitionLog) -> Result<(), LogError> {
         match self {
             Step::Write(upto) => log.write(upto).await,
-            Step::Flush(upto) => log.flush(Some(upto)).await,
+            Step::Sync => log.sync_written().await,
             Step::Close => log.close().await,
         }
     }
@@ -204,8 +204,8 @@ impl ShardLog {
         logs.retain(|log| log.oldest_tail_lsn().is_some_and(|oldest| oldest <= target));
         // Whatever fails, the entries of the others can go.
         let written = self.each(logs.clone(), Step::Write(Some(now))).await;
-        let flushed = self.each(logs, Step::Flush(now)).await;
-        self.write_checkpoint(states, false).await.and(written).and(flushed)
+        let synced = self.each(logs, Step::Sync).await;
+        self.write_checkpoint(states, false).await.and(written).and(synced)
     }
 
     /// The logs that the journal holds entries of, those with the oldest entry first.
