@@ -19,7 +19,9 @@ use weir::model::{PartitionId, TopicId};
 use weir::partition::Replica;
 use weir::partition::read::Position;
 use weir::rt;
+use weir::wire::ProducedBatch;
 use weir::wire::batch::BatchHeader;
+use weir::wire::validate::{Effort, Sound};
 
 const ID: PartitionId = PartitionId { topic: TopicId([7; 16]), index: 0 };
 /// Appends between waits for the disk, so that buffers stay within their bounds.
@@ -78,7 +80,10 @@ async fn produce(store: &ShardLog, replica: &Replica, batch: &Bytes, count: u64)
         let start = Instant::now();
         let mut last = None;
         for copy in copies {
-            last = replica.append(store, copy, now, None).expect("an append").lsn;
+            let batch = ProducedBatch::parse(copy).expect("a batch");
+            let sound =
+                Sound::check(batch, &replica.rules(now), Effort::Light, &mut Vec::new()).expect("sound");
+            last = replica.append(store, sound, now, None).expect("an append").lsn;
         }
         spent += start.elapsed();
         let last = last.expect("a topic without write.caching has an lsn");

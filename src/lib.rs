@@ -33,7 +33,9 @@
 //!
 //! ```text
 //! socket ─ server::connection ─ api::produce ─┬─ same shard ────────── shard::produce ─ partition::Replica::append
-//!            (frame split, no copy)           └─ mesh ─ owner shard ─┘       │ ordered: offset given, in memory
+//!            (frame split, no copy)           └─ mesh ─ owner shard ─┘       │ every record read (wire::validate; what is
+//!                                                                           │ much work on the codec thread), then
+//!                                                                           │ ordered: offset given, in memory
 //!                                                                           ▼
 //!                                       log::ShardLog::append: journal buffer (one copy) + tail (the frame's bytes)
 //!                                                                           │ one synchronous write for all partitions; of
@@ -56,7 +58,9 @@
 //! - **One task owns a partition.** Nothing on the data path is shared between threads but [`bytes::Bytes`], the mesh's
 //!   lanes and connection counters. No borrow of a `RefCell` lives across an `.await`.
 //! - **Order.** Requests of a connection are started in order, and what they append is ordered before the next one is
-//!   looked at; their responses leave in order.
+//!   looked at, or in line for its partitions, where nothing passes it; their responses leave in order.
+//! - **What is acknowledged can be read**: no batch is appended but as [`wire::validate::Sound`], which only a check of every
+//!   record makes, unless its topic asks for less. What is decompressed is never whole in memory.
 //! - **A consumer reads below the high watermark**, which is the durable log end: what it saw survives a crash.
 //! - **A buffer lent to the kernel** stays owned by its operation until its completion, also when its future is dropped.
 //! - **Every length from outside is bounded** before anything is reserved for it; a frame's buffer grows as its bytes
@@ -73,14 +77,14 @@
 //! # Absences
 //!
 //! - `log` knows no topic configuration source, no connection and no Kafka error code; `partition` knows no request.
-//! - The broker never decodes records, except the one batch that holds a looked-up timestamp, whether a record for a
-//!   compacted topic has a key, what its own coordinators have stored, and compaction, which runs beside the data path.
+//! - The broker keeps nothing of a record: validation reads through a batch and judges ([`wire::scan`]). Records are opened
+//!   only for the one batch that holds a looked-up timestamp, for what its own coordinators have stored, and by
+//!   compaction, which runs beside the data path.
 //! - A coordinator never asks the log what it knows: it holds its partition's state in memory, and reads the log only
 //!   when it is loaded.
 //! - A start reads no segment that a checkpoint lists: only `weir log repair`, for a checkpoint that is lost, makes log ends, leader epochs,
 //!   producers and aborted transactions again of the batches.
 //! - Shards never block on a lock, and never on a file operation that can be slow outside of start-up.
-//! - No record count is checked inside a compressed batch: a broker that does not decompress takes the producer's word.
 
 pub mod config;
 pub mod model;

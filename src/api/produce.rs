@@ -15,9 +15,11 @@ use crate::partition::producer::ProducerError;
 use crate::security::quota::Kind;
 use crate::shard::message::{ProduceEntry, ProduceError, ProduceResult, Reply, Request, Transactional};
 use crate::shard::timing::Appending;
-use crate::wire::batch::BatchHeader;
+use crate::wire::ProducedBatch;
+use crate::wire::batch::Compression;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::produce::ProduceFrame;
+use crate::wire::validate::{RecordError, Refusal};
 
 const ACKS_NONE: i16 = 0;
 const ACKS_LEADER: i16 = 1;
@@ -27,6 +29,8 @@ const ACKS_ALL: i16 = -1;
 struct Answer {
     code: ErrorCode,
     message: Option<String>,
+    /// Records that the topic does not take (KIP-467).
+    records: Vec<RecordError>,
     base_offset: i64,
     log_append_time: i64,
     log_start_offset: i64,
@@ -34,7 +38,8 @@ struct Answer {
 
 impl Answer {
     fn error(code: ErrorCode, message: Option<String>) -> Self {
-        Self { code, message, base_offset: -1, log_append_time: -1, log_start_offset: -1 }
+        let records = Vec::new();
+        Self { code, message, records, base_offset: -1, log_append_time: -1, log_start_offset: -1 }
     }
 }
 
@@ -67,10 +72,19 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
         .transactional_id
         .as_ref()
         .map(|id| Transactional { id: id.as_str().into(), implicit: cx.version >= FIRST_IMPLICIT });
-    if let Some(code) = refuse_whole(&frame) {
-        return Box::pin(async move { answer_all(&cx, frame, code) });
+    let nameless = frame.transactional_id.as_ref().is_none_or(|id| id.is_empty());
+    let Routed { topics, groups, transactional } = route(&cx, frame);
+    let refused = match acks {
+        // Who writes in a transaction has to name it.
+        ACKS_NONE | ACKS_LEADER | ACKS_ALL if nameless && transactional => {
+            Some(ErrorCode::TransactionalIdAuthorizationFailed)
+        }
+        ACKS_NONE | ACKS_LEADER | ACKS_ALL => None,
+        _ => Some(ErrorCode::InvalidRequiredAcks),
+    };
+    if let Some(code) = refused {
+        return Box::pin(async move { answer_all(&cx, acks, topics, code) });
     }
-    let (topics, groups) = route(&cx, frame);
     let wait = acks != ACKS_NONE;
     match &groups[..] {
         [(owner, _)] => cx.affinity.lead_to(*owner),
@@ -106,26 +120,20 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
     })
 }
 
-fn refuse_whole(frame: &ProduceFrame) -> Option<ErrorCode> {
-    if !matches!(frame.acks, ACKS_NONE | ACKS_LEADER | ACKS_ALL) {
-        return Some(ErrorCode::InvalidRequiredAcks);
-    }
-    // Who writes in a transaction has to name it.
-    let mut batches = frame.topics.iter().flat_map(|t| &t.partitions).filter_map(|p| p.records.as_deref());
-    let nameless = frame.transactional_id.as_ref().is_none_or(|id| id.is_empty());
-    (nameless && batches.any(is_transactional)).then_some(ErrorCode::TransactionalIdAuthorizationFailed)
-}
-
-/// Whether the batch's header says that it is part of a transaction.
-fn is_transactional(batch: &[u8]) -> bool {
-    BatchHeader::parse(batch).is_ok_and(|header| header.is_transactional())
+/// A request's partitions as they are answered, and its batches by the shard that they go to.
+struct Routed {
+    topics: Vec<TopicAnswer>,
+    groups: Vec<(usize, Vec<ProduceEntry>)>,
+    /// Whether any batch says that it is part of a transaction.
+    transactional: bool,
 }
 
 /// Sorts the batches by owner; what cannot be sent is answered here.
-fn route(cx: &Cx, frame: ProduceFrame) -> (Vec<TopicAnswer>, Vec<(usize, Vec<ProduceEntry>)>) {
+fn route(cx: &Cx, frame: ProduceFrame) -> Routed {
     let image = cx.shard.image();
     let mut groups: Vec<(usize, Vec<ProduceEntry>)> = Vec::new();
     let mut topics = Vec::with_capacity(frame.topics.len());
+    let mut transactional = false;
     for produced in frame.topics {
         let by_id = cx.version >= 13;
         let topic = if by_id { image.topic_by_id(produced.id) } else { image.topic(&produced.name) };
@@ -133,7 +141,9 @@ fn route(cx: &Cx, frame: ProduceFrame) -> (Vec<TopicAnswer>, Vec<(usize, Vec<Pro
         let mut partitions = Vec::with_capacity(produced.partitions.len());
         for partition in produced.partitions {
             let known = topic.filter(|t| t.partition(partition.index).is_some());
-            let place = match (known, partition.records) {
+            let batch = partition.records.map(ProducedBatch::parse);
+            transactional |= matches!(&batch, Some(Ok(batch)) if batch.header.is_transactional());
+            let place = match (known, batch) {
                 (Some(topic), _) if topic.is_internal() && !is_admin(cx) => {
                     let message = format!("Cannot append to internal topic {}", topic.name);
                     Place::Answered(Answer::error(ErrorCode::InvalidTopicException, Some(message)))
@@ -146,30 +156,31 @@ fn route(cx: &Cx, frame: ProduceFrame) -> (Vec<TopicAnswer>, Vec<(usize, Vec<Pro
                     let message = "a partition without records".to_owned();
                     Place::Answered(Answer::error(ErrorCode::InvalidRecord, Some(message)))
                 }
-                (Some(_), Some(records)) if cx.version < FIRST_WITH_ZSTD && is_zstd(&records) => {
+                (Some(_), Some(Err(e))) => {
+                    Place::Answered(Answer::error(ErrorCode::from(&e), Some(e.to_string())))
+                }
+                // Consumers that negotiate older versions cannot read it.
+                (Some(_), Some(Ok(batch)))
+                    if cx.version < FIRST_WITH_ZSTD && batch.header.compression() == Compression::Zstd =>
+                {
                     let message = format!("zstd needs Produce {FIRST_WITH_ZSTD} or newer");
                     Place::Answered(Answer::error(ErrorCode::UnsupportedCompressionType, Some(message)))
                 }
-                (Some(topic), Some(records)) => {
+                (Some(topic), Some(Ok(batch))) => {
                     let id = PartitionId { topic: topic.id, index: partition.index };
-                    send_to(&mut groups, cx.shard.owner(id), ProduceEntry::new(id, records))
+                    send_to(&mut groups, cx.shard.owner(id), ProduceEntry::new(id, batch))
                 }
             };
             partitions.push((partition.index, place));
         }
         topics.push(TopicAnswer { name: produced.name, id: produced.id, partitions });
     }
-    (topics, groups)
+    Routed { topics, groups, transactional }
 }
 
 /// Kafka's own tools may write to internal topics under this name.
 fn is_admin(cx: &Cx) -> bool {
     cx.client_id.as_deref() == Some("__admin_client")
-}
-
-/// Whether the batch's header names zstd, which consumers that negotiate older versions cannot read.
-fn is_zstd(batch: &[u8]) -> bool {
-    batch.get(22).is_some_and(|attributes| attributes & 7 == 4)
 }
 
 fn send_to(groups: &mut Vec<(usize, Vec<ProduceEntry>)>, owner: usize, entry: ProduceEntry) -> Place {
@@ -230,16 +241,17 @@ fn partition_response(cx: &Cx, index: i32, answer: Answer) -> PartitionProduceRe
     if cx.version >= 5 {
         out.log_start_offset = answer.log_start_offset;
     }
-    if cx.version >= 8
-        && let Some(message) = answer.message
-    {
-        if answer.code == ErrorCode::InvalidRecord {
-            let mut record = BatchIndexAndErrorMessage::default();
-            record.batch_index_error_message = Some(message.as_str().into());
-            out.record_errors.push(record);
-        }
-        out.error_message = Some(message.into());
+    if cx.version >= 8 {
+        out.record_errors = answer.records.iter().map(record_error).collect();
+        out.error_message = answer.message.map(Into::into);
     }
+    out
+}
+
+fn record_error(error: &RecordError) -> BatchIndexAndErrorMessage {
+    let mut out = BatchIndexAndErrorMessage::default();
+    out.batch_index = error.index;
+    out.batch_index_error_message = Some(error.why.to_string().into());
     out
 }
 
@@ -248,6 +260,7 @@ fn answer(result: ProduceResult, version: i16) -> Answer {
         Ok(appended) => Answer {
             code: ErrorCode::None,
             message: None,
+            records: Vec::new(),
             base_offset: appended.base_offset,
             log_append_time: appended.log_append_time,
             log_start_offset: appended.log_start_offset,
@@ -260,15 +273,18 @@ fn answer(result: ProduceResult, version: i16) -> Answer {
                     transactions::not_in(*why, version >= FIRST_IMPLICIT, version >= FIRST_ABORTABLE)
                 }
             };
-            Answer::error(code, Some(e.to_string()))
+            let mut answer = Answer::error(code, Some(e.to_string()));
+            if let ProduceError::Append(AppendError::Refused(Refusal::Records(errors))) = e {
+                answer.records = errors.named;
+            }
+            answer
         }
     }
 }
 
 pub(super) fn append_error(e: &AppendError) -> ErrorCode {
     match e {
-        AppendError::Batch(e) => ErrorCode::from(e),
-        AppendError::MissingKey => ErrorCode::InvalidRecord,
+        AppendError::Refused(why) => ErrorCode::from(why),
         // Not PRODUCER_FENCED, which only transactions use (KIP-588).
         AppendError::Producer(ProducerError::StaleEpoch { .. }) => ErrorCode::InvalidProducerEpoch,
         AppendError::Producer(ProducerError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequenceNumber,
@@ -276,7 +292,6 @@ pub(super) fn append_error(e: &AppendError) -> ErrorCode {
         AppendError::Producer(ProducerError::StaleCoordinator { .. }) => {
             ErrorCode::TransactionCoordinatorFenced
         }
-        AppendError::Timestamp { .. } => ErrorCode::InvalidTimestamp,
         AppendError::NotVerified => ErrorCode::InvalidTxnState,
         // Clients try again: room may come back.
         AppendError::NeedsRepair(_) | AppendError::DiskFull(_) | AppendError::JournalFailed(_) => {
@@ -286,15 +301,9 @@ pub(super) fn append_error(e: &AppendError) -> ErrorCode {
 }
 
 /// The same error for every partition.
-fn answer_all(cx: &Cx, frame: ProduceFrame, code: ErrorCode) -> Outcome {
-    let topics = frame.topics.into_iter().map(|topic| TopicAnswer {
-        name: topic.name,
-        id: topic.id,
-        partitions: topic
-            .partitions
-            .into_iter()
-            .map(|p| (p.index, Place::Answered(Answer::error(code, None))))
-            .collect(),
-    });
-    finish(cx, frame.acks, topics.collect(), Vec::new(), 0)
+fn answer_all(cx: &Cx, acks: i16, mut topics: Vec<TopicAnswer>, code: ErrorCode) -> Outcome {
+    for (_, place) in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+        *place = Place::Answered(Answer::error(code, None));
+    }
+    finish(cx, acks, topics, Vec::new(), 0)
 }

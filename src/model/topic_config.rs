@@ -26,6 +26,8 @@ const fn def(
 
 /// Opts a topic out of waiting for the disk before an ack.
 pub const WRITE_CACHING: &str = "write.caching";
+/// How much of a produced batch is looked at before it is acknowledged.
+pub const RECORD_VALIDATION: &str = "record.validation";
 /// Kafka's own hidden name for a segment size below `segment.bytes`' minimum; for tests.
 pub const INTERNAL_SEGMENT_BYTES: &str = "internal.segment.bytes";
 
@@ -78,6 +80,8 @@ pub const TOPIC_CONFIGS: &[ConfigDef] = &[
         "Replicas that must have a record before acks=all is answered."),
     def("preallocate", Boolean, "false", Any, Some("log.preallocate"),
         "Whether a new segment's file is allocated at its full size."),
+    def(RECORD_VALIDATION, Str, "full", OneOf(&["full", "header"]), None,
+        "What is made sure of before a batch is acknowledged: \"full\", that every record of it can be read, as Kafka does; \"header\", that its checksum and header are right. Weir's own."),
     def("remote.log.copy.disable", Boolean, "false", Any, None,
         "Tiered storage: stop copying to remote storage."),
     def("remote.log.delete.on.disable", Boolean, "false", Any, None,
@@ -133,11 +137,23 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
+/// What is made sure of before a batch is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordValidation {
+    /// That every record can be read.
+    Full,
+    /// That the checksum and the header are right; records are the producer's word.
+    Header,
+}
+
 /// What a topic's partitions run with: defaults, then the broker's, then the topic's own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicConfig {
     pub cleanup_policy: CleanupPolicy,
+    pub compression_gzip_level: i32,
+    pub compression_lz4_level: i32,
     pub compression_type: CompressionType,
+    pub compression_zstd_level: i32,
     pub delete_retention_ms: i64,
     pub file_delete_delay_ms: i64,
     pub index_interval_bytes: u32,
@@ -150,6 +166,7 @@ pub struct TopicConfig {
     pub min_compaction_lag_ms: i64,
     pub min_insync_replicas: i32,
     pub preallocate: bool,
+    pub record_validation: RecordValidation,
     /// Negative for no limit.
     pub retention_bytes: i64,
     /// Negative for no limit.
@@ -177,7 +194,10 @@ impl Default for TopicConfig {
     fn default() -> Self {
         Self {
             cleanup_policy: CleanupPolicy { delete: true, compact: false },
+            compression_gzip_level: -1,
+            compression_lz4_level: 9,
             compression_type: CompressionType::Producer,
+            compression_zstd_level: 3,
             delete_retention_ms: 86_400_000,
             file_delete_delay_ms: 60_000,
             index_interval_bytes: 4096,
@@ -190,6 +210,7 @@ impl Default for TopicConfig {
             min_compaction_lag_ms: 0,
             min_insync_replicas: 1,
             preallocate: false,
+            record_validation: RecordValidation::Full,
             retention_bytes: -1,
             retention_ms: 604_800_000,
             segment_bytes: 1 << 30,
@@ -218,7 +239,10 @@ impl TopicConfig {
                 let has = |policy| list_items(value).any(|item| item == policy);
                 self.cleanup_policy = CleanupPolicy { delete: has("delete"), compact: has("compact") };
             }
+            "compression.gzip.level" => put(&mut self.compression_gzip_level, value),
+            "compression.lz4.level" => put(&mut self.compression_lz4_level, value),
             "compression.type" => self.compression_type = compression_type(value),
+            "compression.zstd.level" => put(&mut self.compression_zstd_level, value),
             "delete.retention.ms" => put(&mut self.delete_retention_ms, value),
             "file.delete.delay.ms" => put(&mut self.file_delete_delay_ms, value),
             "index.interval.bytes" => put(&mut self.index_interval_bytes, value),
@@ -236,6 +260,12 @@ impl TopicConfig {
             "min.compaction.lag.ms" => put(&mut self.min_compaction_lag_ms, value),
             "min.insync.replicas" => put(&mut self.min_insync_replicas, value),
             "preallocate" => put_bool(&mut self.preallocate, value),
+            RECORD_VALIDATION => {
+                self.record_validation = match value {
+                    "header" => RecordValidation::Header,
+                    _ => RecordValidation::Full,
+                }
+            }
             "retention.bytes" => put(&mut self.retention_bytes, value),
             "retention.ms" => put(&mut self.retention_ms, value),
             "segment.bytes" | INTERNAL_SEGMENT_BYTES => put(&mut self.segment_bytes, value),

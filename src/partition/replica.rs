@@ -16,28 +16,31 @@ use super::verification::{Guard, Verifications};
 use crate::log::{DiskFull, JournalFailed, Lsn, PartitionLog, ShardLog};
 use crate::model::PartitionId;
 use crate::model::topic_config::{TimestampType, TopicConfig};
-use crate::wire::batch::{self, BatchError, BatchHeader, Compression};
+use crate::wire::ProducedBatch;
+use crate::wire::batch::{self, BatchError};
 use crate::wire::control::{self, EndMarker};
-use crate::wire::record;
+use crate::wire::validate::{Refusal, Rules, Sound};
 
 #[derive(Debug, Error)]
 pub enum AppendError {
-    #[error("{0}")]
-    Batch(#[from] BatchError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     #[error("{0}")]
     Producer(#[from] ProducerError),
-    #[error("the timestamp {timestamp} is outside of the topic's bounds around {now}")]
-    Timestamp { timestamp: i64, now: i64 },
     #[error("no transaction is known of that the batch belongs to")]
     NotVerified,
-    #[error("a compacted topic takes no record without a key")]
-    MissingKey,
     #[error("the partition needs repair: {0}")]
     NeedsRepair(Arc<str>),
     #[error("{0}")]
     DiskFull(#[from] DiskFull),
     #[error("the journal has failed: {0}")]
     JournalFailed(Arc<str>),
+}
+
+impl From<BatchError> for AppendError {
+    fn from(e: BatchError) -> Self {
+        Self::Refused(e.into())
+    }
 }
 
 impl From<JournalFailed> for AppendError {
@@ -162,43 +165,44 @@ impl Replica {
         self.high_watermark.get()
     }
 
-    /// Checks a produced batch, gives it its place and queues it for the journal. On success it is in memory,
-    /// ordered, and acknowledged once `lsn` is durable.
+    /// What batches are checked by before they come here.
+    pub fn rules(&self, now_ms: i64) -> Rules {
+        Rules::new(&self.config.borrow(), now_ms)
+    }
+
+    /// Gives a produced batch its place and queues it for the journal. On success it is in memory, ordered, and
+    /// acknowledged once `lsn` is durable.
     ///
     /// The first batch of a transaction needs a guard, taken before its coordinator said that it knows of it.
     pub fn append(
         &self,
         store: &ShardLog,
-        records: BytesMut,
+        batch: Sound,
         now_ms: i64,
         guard: Option<Guard>,
     ) -> Result<Appended, AppendError> {
-        let config = self.config.borrow().clone();
-        let header = batch::check_produced(&records, config.max_message_bytes)?;
         self.check_writable(store)?;
-        if config.cleanup_policy.compact && has_null_key(&records, &header) {
-            return Err(AppendError::MissingKey);
-        }
-        let broker_time = config.message_timestamp_type == TimestampType::LogAppendTime;
-        if !broker_time {
-            check_timestamps(&config, &header, now_ms)?;
-        }
+        let header = *batch.header();
         if header.producer_id >= 0
             && let Verdict::Duplicate { base_offset, timestamp } =
                 self.producers.borrow().check(&header, Origin::Client)?
         {
-            return Ok(self.duplicate(base_offset, if broker_time { timestamp } else { -1 }));
+            return Ok(self.duplicate(base_offset, if self.has_broker_time() { timestamp } else { -1 }));
         }
         if self.needs_verification(&header) {
             let producer = (header.producer_id, header.producer_epoch);
             self.check_guard(producer, header.base_sequence, guard)?;
         }
         store.space().check()?;
-        let appended = self.place(store, records, now_ms, None)?;
+        let appended = self.place(store, batch.into_inner(), now_ms, None)?;
         if guard.is_some() {
             self.verifications.borrow_mut().void(header.producer_id);
         }
         Ok(appended)
+    }
+
+    fn has_broker_time(&self) -> bool {
+        self.config.borrow().message_timestamp_type == TimestampType::LogAppendTime
     }
 
     /// Appends a batch of this broker's own making, which a coordinator answers for.
@@ -213,7 +217,7 @@ impl Replica {
         if header.has_producer_id() {
             self.producers.borrow().check(&header, Origin::Coordinator)?;
         }
-        self.place(store, records, now_ms, None)
+        self.place(store, ProducedBatch { bytes: records, header }, now_ms, None)
     }
 
     /// Ends a producer's transaction here, if it has one, and fences its older epochs. May be repeated.
@@ -223,7 +227,7 @@ impl Replica {
         self.producers.borrow().check_end(producer_id, producer_epoch, marker, version)?;
         let records = control::encode(marker, producer_id, producer_epoch, now_ms);
         self.verifications.borrow_mut().void(producer_id);
-        self.place(store, records, now_ms, Some(marker))
+        self.place(store, ProducedBatch::parse(records)?, now_ms, Some(marker))
     }
 
     fn check_writable(&self, store: &ShardLog) -> Result<(), AppendError> {
@@ -240,19 +244,18 @@ impl Replica {
     fn place(
         &self,
         store: &ShardLog,
-        mut records: BytesMut,
+        mut batch: ProducedBatch,
         now_ms: i64,
         end: Option<EndMarker>,
     ) -> Result<Appended, AppendError> {
-        let config = self.config.borrow().clone();
-        let broker_time = config.message_timestamp_type == TimestampType::LogAppendTime;
+        let broker_time = self.has_broker_time();
         if broker_time {
-            batch::stamp_log_append_time(&mut records, now_ms);
+            batch.set_log_append_time(now_ms);
         }
         let base_offset = self.log.end_offset();
-        batch::stamp(&mut records, base_offset, self.leader_epoch.get());
-        let header = BatchHeader::parse(&records)?;
-        let lsn = store.append(&self.log, &header, records.freeze())?;
+        batch.place(base_offset, self.leader_epoch.get());
+        let ProducedBatch { bytes, header } = batch;
+        let lsn = store.append(&self.log, &header, bytes.freeze())?;
         match end {
             Some(marker) => self.producers.borrow_mut().record_end(&header, marker, now_ms),
             None => self.producers.borrow_mut().record(&header, now_ms),
@@ -261,7 +264,7 @@ impl Replica {
             base_offset,
             log_append_time: if broker_time { now_ms } else { -1 },
             log_start_offset: self.log.start_offset(),
-            lsn: self.note_appended(lsn, config.write_caching),
+            lsn: self.note_appended(lsn, self.config.borrow().write_caching),
         })
     }
 
@@ -337,24 +340,6 @@ impl Replica {
             watcher.waiting.fire();
         }
     }
-}
-
-/// Kafka's `message.timestamp.before.max.ms` and `after.max.ms`, on the batch's own bounds: records are not decoded,
-/// so a batch whose middle is out of bounds while its first and largest timestamps are not is let through.
-fn check_timestamps(config: &TopicConfig, header: &BatchHeader, now: i64) -> Result<(), AppendError> {
-    for timestamp in [header.base_timestamp, header.max_timestamp] {
-        let early = now.saturating_sub(timestamp) > config.message_timestamp_before_max_ms;
-        let late = timestamp.saturating_sub(now) > config.message_timestamp_after_max_ms;
-        if timestamp >= 0 && (early || late) {
-            return Err(AppendError::Timestamp { timestamp, now });
-        }
-    }
-    Ok(())
-}
-
-/// Whether an uncompressed batch has a record without a key. Compressed batches are not opened.
-fn has_null_key(records: &[u8], header: &BatchHeader) -> bool {
-    header.compression() == Compression::None && record::any_null_key(records)
 }
 
 #[cfg(test)]

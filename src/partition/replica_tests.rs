@@ -10,8 +10,9 @@ use crate::log::{LogSettings, Topics};
 use crate::model::TopicId;
 use crate::partition::Position;
 use crate::rt;
-use crate::wire::batch::BatchIter;
+use crate::wire::batch::{BatchHeader, BatchIter};
 use crate::wire::records::{BatchBuilder, BatchMark};
+use crate::wire::validate::Effort;
 
 const ID: PartitionId = PartitionId { topic: TopicId([1; 16]), index: 0 };
 
@@ -66,13 +67,19 @@ fn end(producer_id: i64, producer_epoch: i16, commit: bool) -> EndOfTxn {
     EndOfTxn { producer_id, producer_epoch, marker, version: 2 }
 }
 
+/// Checked as on the produce path.
+fn sound(replica: &Replica, records: BytesMut) -> Sound {
+    let batch = ProducedBatch::parse(records).unwrap();
+    Sound::check(batch, &replica.rules(rt::unix_ms()), Effort::Light, &mut Vec::new()).unwrap()
+}
+
 /// Appends as the produce path does, with the coordinator's consent where it is needed.
 fn append(store: &ShardLog, replica: &Replica, records: BytesMut) -> Result<Appended, AppendError> {
     let header = BatchHeader::parse(&records).unwrap();
     let guard = replica.needs_verification(&header).then(|| {
         replica.begin_verification(header.producer_id, header.producer_epoch, header.base_sequence).unwrap()
     });
-    let done = replica.append(store, records, rt::unix_ms(), guard);
+    let done = replica.append(store, sound(replica, records), rt::unix_ms(), guard);
     if let Some(guard) = guard {
         replica.end_verification(header.producer_id, guard);
     }
@@ -129,18 +136,18 @@ fn a_first_batch_needs_the_coordinators_word_from_after_the_last_end() {
     rt::block_on(async move {
         let (store, replica) = open(dir.path()).await;
         let now = rt::unix_ms();
-        let refused = replica.append(&store, record(1, 0, 0), now, None);
+        let refused = replica.append(&store, sound(&replica, record(1, 0, 0)), now, None);
         assert!(matches!(refused, Err(AppendError::NotVerified)));
         let header = BatchHeader::parse(&record(1, 0, 0)).unwrap();
         let guard = replica
             .begin_verification(header.producer_id, header.producer_epoch, header.base_sequence)
             .unwrap();
         replica.append_end(&store, end(1, 0, false), now).unwrap();
-        let late = replica.append(&store, record(1, 0, 0), now, Some(guard));
+        let late = replica.append(&store, sound(&replica, record(1, 0, 0)), now, Some(guard));
         assert!(matches!(late, Err(AppendError::NotVerified)), "it was said of a transaction that ended");
         append(&store, &replica, record(1, 0, 0)).unwrap();
-        replica.append(&store, record(1, 0, 1), now, None).unwrap();
-        let stray = replica.append(&store, record(-1, -1, -1), now, None);
+        replica.append(&store, sound(&replica, record(1, 0, 1)), now, None).unwrap();
+        let stray = replica.append(&store, sound(&replica, record(-1, -1, -1)), now, None);
         assert!(stray.is_ok(), "who has no producer id is in nobody's transaction");
     });
 }
@@ -154,7 +161,7 @@ fn a_batch_of_the_next_epoch_does_not_slip_into_a_transaction_that_is_being_ende
         let now = rt::unix_ms();
         append(&store, &replica, record(1, 0, 0)).unwrap();
         assert!(replica.is_open(1, 0) && !replica.is_open(1, 1));
-        let early = replica.append(&store, record(1, 1, 0), now, None);
+        let early = replica.append(&store, sound(&replica, record(1, 1, 0)), now, None);
         assert!(matches!(early, Err(AppendError::NotVerified)));
         replica.append_end(&store, end(1, 1, true), now).unwrap();
         let next = append(&store, &replica, record(1, 1, 0)).unwrap().base_offset;

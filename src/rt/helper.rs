@@ -1,4 +1,4 @@
-//! Calls that block: one thread of the shard's own runs them, in order.
+//! Calls that block, or compute for long: a thread of the shard's own runs those of a kind, in order.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
@@ -19,6 +19,7 @@ struct Thread {
 }
 
 pub(super) struct Helper {
+    name: &'static str,
     doorbell: Arc<Doorbell>,
     /// Made for the first call, which many a runtime of tests and tools never has.
     thread: OnceCell<Thread>,
@@ -28,9 +29,9 @@ pub(super) struct Helper {
 }
 
 impl Helper {
-    pub(super) fn new(doorbell: Arc<Doorbell>) -> Self {
+    pub(super) fn new(name: &'static str, doorbell: Arc<Doorbell>) -> Self {
         let (calls, running) = (Cell::new(0), Cell::new(0));
-        Self { doorbell, thread: OnceCell::new(), calls, running, waiting: RefCell::default() }
+        Self { name, doorbell, thread: OnceCell::new(), calls, running, waiting: RefCell::default() }
     }
 
     pub(super) async fn run<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> T {
@@ -38,7 +39,7 @@ impl Helper {
         let number = self.calls.replace(self.calls.get() + 1);
         self.running.set(self.running.get() + 1);
         let call: Call = Box::new(move || drop(done.send(f())));
-        let thread = self.thread.get_or_init(|| start(self.doorbell.clone()));
+        let thread = self.thread.get_or_init(|| start(self.name, self.doorbell.clone()));
         thread.calls.send((number, call)).expect("the helper thread runs as long as its shard");
         std::future::poll_fn(|cx| match result.try_recv() {
             Ok(out) => Poll::Ready(out),
@@ -73,7 +74,7 @@ impl Helper {
     }
 }
 
-fn start(doorbell: Arc<Doorbell>) -> Thread {
+fn start(name: &str, doorbell: Arc<Doorbell>) -> Thread {
     let (calls, queue) = flume::unbounded::<(u64, Call)>();
     let (tell, ended) = flume::unbounded();
     let run = move || {
@@ -87,7 +88,7 @@ fn start(doorbell: Arc<Doorbell>) -> Thread {
             doorbell.ring();
         }
     };
-    std::thread::Builder::new().name("helper".to_owned()).spawn(run).expect("a thread for calls that block");
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread for calls that block");
     Thread { calls, ended }
 }
 

@@ -33,7 +33,7 @@ pub use doorbell::Doorbell;
 pub use file::{File, OpenOptions};
 pub use notify::{Listen, Notify};
 pub use random::random;
-pub use runtime::{Shard, Task, block_on, blocking, now, on_mail, spawn, start, unix_ms, yield_now};
+pub use runtime::{Shard, Task, block_on, blocking, compute, now, on_mail, spawn, start, unix_ms, yield_now};
 pub use ticks::Ticks;
 pub use timer::{Sleep, sleep};
 

@@ -41,6 +41,7 @@ struct Pump {
     doorbell: Arc<Doorbell>,
     mail: RefCell<Option<Rc<dyn Fn() -> usize>>>,
     helper: Helper,
+    codec: Helper,
     /// Nothing that blocks is begun any more.
     ending: Cell<bool>,
 }
@@ -81,12 +82,21 @@ pub async fn yield_now() {
 /// Runs a closure that blocks on a helper thread. It runs to its end also where nobody waits for it any more, and the
 /// runtime does not end before.
 pub async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    started_pump().await.helper.run(f).await
+}
+
+/// As [`blocking`], for a closure that computes for long: on a thread of its own, so that neither kind waits for the other.
+pub async fn compute<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    started_pump().await.codec.run(f).await
+}
+
+/// What began something as the runtime ends, ends with it.
+async fn started_pump() -> Rc<Pump> {
     let pump = pump();
     if pump.ending.get() {
-        // What began it ends with the runtime.
         std::future::pending::<()>().await;
     }
-    pump.helper.run(f).await
+    pump
 }
 
 pub fn now() -> Instant {
@@ -165,7 +175,8 @@ async fn run<T, F: Future<Output = T>>(doorbell: Arc<Doorbell>, main: impl FnOnc
     let pump = Rc::new(Pump {
         driver: driver.clone(),
         mail: RefCell::default(),
-        helper: Helper::new(doorbell.clone()),
+        helper: Helper::new("helper", doorbell.clone()),
+        codec: Helper::new("codec", doorbell.clone()),
         ending: Cell::new(false),
         doorbell,
     });
@@ -180,7 +191,7 @@ async fn run<T, F: Future<Output = T>>(doorbell: Arc<Doorbell>, main: impl FnOnc
     // Counted by itself as well: the pump has had its first turn by now.
     let out = counted(main()).await;
     pump.ending.set(true);
-    while pump.helper.is_busy() {
+    while pump.helper.is_busy() || pump.codec.is_busy() {
         super::sleep(Duration::from_millis(1)).await;
     }
     // Nobody waits for it: the pump would not know that somebody does.
@@ -224,10 +235,14 @@ impl Pump {
         let handler = self.mail.borrow().clone();
         match handler {
             // What was sent before there is somebody to take it keeps ringing.
-            None => self.helper.collect(),
-            Some(take) if self.doorbell.answer() => take() + self.helper.collect(),
+            None => self.collect(),
+            Some(take) if self.doorbell.answer() => take() + self.collect(),
             Some(_) => 0,
         }
+    }
+
+    fn collect(&self) -> usize {
+        self.helper.collect() + self.codec.collect()
     }
 
     /// Sleeps on the ring until something completes, the next timer is due or another thread rings.

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use bytes::BytesMut;
-
 use super::coordinator::Unavailable;
 use super::metrics::MetricsSnapshot;
 use super::timing::Appending;
@@ -19,18 +17,19 @@ use crate::partition::{
 use crate::rt::mesh;
 use crate::rt::net::Socket;
 use crate::security::quota::Holder;
+use crate::wire::ProducedBatch;
 
 /// A batch for one partition.
 pub struct ProduceEntry {
     pub partition: PartitionId,
-    pub records: BytesMut,
+    pub batch: ProducedBatch,
     /// For the first batch of a transaction, once its coordinator knows of it.
     pub guard: Option<Guard>,
 }
 
 impl ProduceEntry {
-    pub fn new(partition: PartitionId, records: BytesMut) -> Self {
-        Self { partition, records, guard: None }
+    pub fn new(partition: PartitionId, batch: ProducedBatch) -> Self {
+        Self { partition, batch, guard: None }
     }
 }
 

@@ -6,6 +6,8 @@ mod compact;
 pub mod coordinator;
 mod durable;
 mod fetch;
+mod inspect;
+mod lanes;
 mod lookup;
 mod maintain;
 mod markers;
@@ -39,6 +41,7 @@ use crate::rt::Notify;
 use coordinator::Driver;
 use durable::Durable;
 pub use fetch::FetchLimits;
+use lanes::Lanes;
 use message::{Port, Reply, Request};
 use metrics::ShardMetrics;
 use sessions::Sessions;
@@ -57,7 +60,14 @@ pub struct Shard {
     image: RefCell<Arc<Image>>,
     store: Rc<ShardLog>,
     replicas: RefCell<HashMap<PartitionId, Rc<Replica>>>,
-    intake: produce::Intake,
+    /// Producers that wait for memory.
+    intake: Lanes<()>,
+    /// Partitions with batches that are looked into elsewhere, and with those behind.
+    inspecting: Lanes<PartitionId>,
+    /// Batches that wait for the codec thread.
+    codec: Lanes<()>,
+    /// Memory of what is looked into at once.
+    scratch: RefCell<Vec<u8>>,
     /// Replicas with batches that no commit covers yet.
     undurable: RefCell<Vec<Rc<Replica>>>,
     appended: Notify,
@@ -73,7 +83,8 @@ pub struct Shard {
     started: Instant,
     groups: Driver<Groups>,
     transactions: Driver<Transactions>,
-    lanes: transactional::Lanes,
+    /// Requests of producers that wait for an earlier one, by producer.
+    lanes: Lanes<i64>,
 }
 
 impl Shard {

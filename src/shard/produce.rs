@@ -1,95 +1,49 @@
 //! Appending on the owner shard: ordered at once, durable later.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
 
 use super::Shard;
+use super::inspect::{Inspected, Inspection};
+use super::lanes::Place;
 use super::message::{ProduceEntry, ProduceError, ProduceResult, Transactional};
 use super::timing::Appending;
 use crate::log::{Lsn, ShardLog};
 use crate::model::PartitionId;
 use crate::partition::{AppendError, Appended, Replica};
 use crate::rt::{self, Ticks};
-use crate::wire::batch::BatchHeader;
 
-/// Producers that wait for memory, in the order in which they came.
-#[derive(Default)]
-pub(super) struct Intake {
-    queue: RefCell<VecDeque<(u64, Option<Waker>)>>,
-    next: Cell<u64>,
-}
+/// What became of a request's entries, what that took, and when it was done.
+type Appends = (Vec<ProduceResult>, Appending, Ticks);
 
-struct Ticket {
-    shard: Rc<Shard>,
-    number: u64,
-}
-
-impl Intake {
-    fn is_open(&self) -> bool {
-        self.queue.borrow().is_empty()
-    }
-
-    fn enter(&self) -> u64 {
-        let number = self.next.replace(self.next.get() + 1);
-        self.queue.borrow_mut().push_back((number, None));
-        number
-    }
-}
-
-impl Ticket {
-    async fn turn(&self) {
-        std::future::poll_fn(|cx| {
-            let mut queue = self.shard.intake.queue.borrow_mut();
-            let Some(place) = queue.iter().position(|(number, _)| *number == self.number) else {
-                return Poll::Ready(());
-            };
-            if place == 0 {
-                return Poll::Ready(());
-            }
-            queue[place].1 = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let mut queue = self.shard.intake.queue.borrow_mut();
-        queue.retain(|(number, _)| *number != self.number);
-        if let Some((_, Some(waker))) = queue.front() {
-            waker.wake_by_ref();
-        }
-    }
+/// Entries whose turn has not come.
+struct Held {
+    inspections: Vec<Inspection>,
+    /// Behind earlier ones of their partitions, if any of these is looked into.
+    line: Option<Place<PartitionId>>,
+    /// Behind others who wait for memory.
+    intake: Option<Place<()>>,
+    came: Ticks,
 }
 
 impl Shard {
     /// Appends to partitions of this shard, in the order of calls. The ordered stage is over when this returns, unless
-    /// producers wait for memory; the future completes when everything is durable (or at once without `wait`).
+    /// batches are looked into elsewhere or producers wait for memory, and then whoever comes later is behind; the future
+    /// completes when everything is durable (or at once without `wait`).
     pub fn produce(
         self: &Rc<Self>,
         entries: Vec<ProduceEntry>,
         wait: bool,
     ) -> impl Future<Output = Vec<ProduceResult>> + use<> {
-        let bytes = entries.iter().map(|e| e.records.len()).sum();
+        let began = Ticks::now();
+        let now = rt::unix_ms();
+        let inspections: Vec<_> = entries.into_iter().map(|entry| self.inspect(entry, now)).collect();
+        let stage = self.append_or_hold(inspections, began);
         let shard = self.clone();
-        let stage = if self.intake.is_open() && self.store.has_room(bytes) {
-            Ok(self.append_timed(entries, 0))
-        } else {
-            Err((Ticket { shard: self.clone(), number: self.intake.enter() }, entries))
-        };
         async move {
             let (mut results, mut appending, appended) = match stage {
                 Ok(appended) => appended,
-                Err((ticket, entries)) => {
-                    let came = Ticks::now();
-                    ticket.turn().await;
-                    shard.store.room(bytes).await;
-                    shard.append_timed(entries, Ticks::now().since(came))
-                }
+                Err(held) => shard.append_held(held).await,
             };
             let waits = wait && results.iter().flatten().any(|a| a.lsn.is_some());
             if waits {
@@ -107,14 +61,52 @@ impl Shard {
         }
     }
 
-    /// Appends, after so long a wait for room.
+    /// Appends what may be appended at once; otherwise it has its places when this returns.
+    fn append_or_hold(&self, inspections: Vec<Inspection>, began: Ticks) -> Result<Appends, Held> {
+        let behind = |i: &Inspection| i.is_heavy() || !self.inspecting.is_free(i.partition());
+        if inspections.iter().any(behind) {
+            let line = self.inspecting.enter(inspections.iter().map(Inspection::partition).collect());
+            return Err(Held { inspections, line: Some(line), intake: None, came: began });
+        }
+        let bytes = inspections.iter().map(Inspection::size).sum();
+        if self.intake.is_free(()) && self.store.has_room(bytes) {
+            let inspected = inspections.into_iter().map(|inspection| match inspection {
+                Inspection::Done(inspected) => inspected,
+                Inspection::Heavy { .. } => unreachable!("held above"),
+            });
+            return Ok(self.append_timed(inspected, began, 0));
+        }
+        let intake = Some(self.intake.enter(vec![()]));
+        Err(Held { inspections, line: None, intake, came: began })
+    }
+
+    async fn append_held(self: &Rc<Self>, held: Held) -> Appends {
+        let Held { inspections, line, mut intake, came } = held;
+        let inspected = self.inspect_fully(inspections).await;
+        if let Some(line) = &line {
+            line.front().await;
+        }
+        let bytes = inspected.iter().map(Inspected::size).sum();
+        if intake.is_none() && !(self.intake.is_free(()) && self.store.has_room(bytes)) {
+            intake = Some(self.intake.enter(vec![()]));
+        }
+        if let Some(intake) = &intake {
+            intake.front().await;
+            self.store.room(bytes).await;
+        }
+        let now = Ticks::now();
+        self.append_timed(inspected.into_iter(), now, now.since(came))
+    }
+
+    /// Appends, after so long a wait.
     fn append_timed(
         &self,
-        entries: Vec<ProduceEntry>,
+        inspected: impl Iterator<Item = Inspected>,
+        began: Ticks,
         journal_wait_ns: u64,
-    ) -> (Vec<ProduceResult>, Appending, Ticks) {
-        let began = Ticks::now();
-        let results = self.append_all(entries);
+    ) -> Appends {
+        let now = rt::unix_ms();
+        let results = inspected.map(|entry| self.append(entry, now)).collect();
         let now = Ticks::now();
         let append_ns = now.since(began);
         self.metrics.timing.note_append(append_ns, now);
@@ -141,17 +133,11 @@ impl Shard {
         }
     }
 
-    fn append_all(&self, entries: Vec<ProduceEntry>) -> Vec<ProduceResult> {
-        let now = rt::unix_ms();
-        entries.into_iter().map(|entry| self.append(entry, now)).collect()
-    }
-
-    fn append(&self, entry: ProduceEntry, now: i64) -> ProduceResult {
-        let (bytes, records) =
-            (entry.records.len(), BatchHeader::parse(&entry.records).map_or(0, |h| h.record_count));
-        let appended = self.append_to(entry.partition, |replica, store| {
-            replica.append(store, entry.records, now, entry.guard)
-        })?;
+    fn append(&self, entry: Inspected, now: i64) -> ProduceResult {
+        let sound = entry.batch?;
+        let (bytes, records) = (sound.header().size(), sound.header().record_count);
+        let appended =
+            self.append_to(entry.partition, |replica, store| replica.append(store, sound, now, entry.guard))?;
         self.metrics.produced(records.max(0) as u64, bytes);
         Ok(appended)
     }

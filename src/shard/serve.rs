@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::Shard;
 use super::coordinator::Driver;
 use super::durable::Durable;
+use super::lanes::Lanes;
 use super::message::{End, Port, Reply, Request};
 use super::metrics::{Gauges, JournalSnapshot, ShardMetrics};
 use super::quotas::Quotas;
@@ -66,7 +67,10 @@ impl Shard {
             durable: Durable::new(store.journal().durable_entries()),
             store,
             replicas: RefCell::new(HashMap::new()),
-            intake: super::produce::Intake::default(),
+            intake: Lanes::default(),
+            inspecting: Lanes::default(),
+            codec: Lanes::default(),
+            scratch: RefCell::default(),
             undurable: RefCell::default(),
             appended: Notify::new(),
             memory: Cell::new(0),
@@ -83,7 +87,7 @@ impl Shard {
                 |shard| Transactions::new(shard.settings.transactions.clone()),
                 super::markers::perform,
             ),
-            lanes: super::transactional::Lanes::default(),
+            lanes: Lanes::default(),
         });
         for partition in recovered {
             shard.adopt(partition);

@@ -6,10 +6,7 @@
 //! While one request of a producer asks, its later ones wait in line behind it: what a producer pipelines stays in
 //! order. When nothing needs asking, which is all but the first batch in a partition, the request is appended at once.
 
-use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
-use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::Shard;
@@ -39,65 +36,6 @@ pub enum NotInTransaction {
     SeveralProducers,
     #[error("too many transactions begin at once")]
     TooMany,
-}
-
-/// Requests of one producer in the order in which they came, and who to wake when one is the first.
-type Lane = VecDeque<(u64, Option<Waker>)>;
-
-/// Requests of producers that wait for an earlier one, by producer.
-#[derive(Default)]
-pub(super) struct Lanes {
-    waiting: RefCell<HashMap<i64, Lane>>,
-}
-
-struct Place {
-    shard: Rc<Shard>,
-    producer_id: i64,
-    number: u64,
-}
-
-impl Lanes {
-    fn is_free(&self, producer_id: i64) -> bool {
-        !self.waiting.borrow().contains_key(&producer_id)
-    }
-
-    fn enter(&self, shard: &Rc<Shard>, producer_id: i64) -> Place {
-        let mut waiting = self.waiting.borrow_mut();
-        let lane = waiting.entry(producer_id).or_default();
-        let number = lane.back().map_or(0, |(number, _)| number + 1);
-        lane.push_back((number, None));
-        Place { shard: shard.clone(), producer_id, number }
-    }
-}
-
-impl Place {
-    async fn front(&self) {
-        std::future::poll_fn(|cx| {
-            let mut waiting = self.shard.lanes.waiting.borrow_mut();
-            let Some(lane) = waiting.get_mut(&self.producer_id) else { return Poll::Ready(()) };
-            if lane.front().is_none_or(|(number, _)| *number == self.number) {
-                return Poll::Ready(());
-            }
-            if let Some(entry) = lane.iter_mut().find(|(number, _)| *number == self.number) {
-                entry.1 = Some(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut waiting = self.shard.lanes.waiting.borrow_mut();
-        let Some(lane) = waiting.get_mut(&self.producer_id) else { return };
-        lane.retain(|(number, _)| *number != self.number);
-        match lane.front() {
-            Some((_, Some(waker))) => waker.wake_by_ref(),
-            Some(_) => {}
-            None => drop(waiting.remove(&self.producer_id)),
-        }
-    }
 }
 
 /// For how long a coordinator is asked again. Each question takes its own guard: the marker that is waited for voids
@@ -163,7 +101,7 @@ impl Shard {
         let shard = self.clone();
         let stage = match held {
             _ if several => Err((None, entries)),
-            Some(id) => Err((Some(self.lanes.enter(self, id)), entries)),
+            Some(id) => Err((Some(self.lanes.enter(vec![id])), entries)),
             None => Ok(self.produce(entries, wait)),
         };
         async move {
@@ -176,7 +114,7 @@ impl Shard {
                     place.front().await;
                     let asked = shard.ask(&transaction, entries).await;
                     let produced = shard.produce(asked.granted, wait);
-                    // It is appended, or in line for memory: the next one may come.
+                    // It is appended, or in line: the next one may come.
                     drop(place);
                     let mut results = produced.await.into_iter();
                     let refused = asked.refused.into_iter();
@@ -274,6 +212,6 @@ struct Asked {
 
 /// The header of a transactional batch.
 fn transactional(entry: &ProduceEntry) -> Option<BatchHeader> {
-    let header = BatchHeader::parse(&entry.records).ok()?;
+    let header = entry.batch.header;
     (header.is_transactional() && header.has_producer_id()).then_some(header)
 }

@@ -27,7 +27,7 @@ const BASE_SEQUENCE: usize = 53;
 const RECORD_COUNT: usize = 57;
 
 pub const CODEC_MASK: i16 = 0x07;
-const LOG_APPEND_TIME: i16 = 0x08;
+pub const LOG_APPEND_TIME: i16 = 0x08;
 pub const TRANSACTIONAL: i16 = 0x10;
 pub const CONTROL: i16 = 0x20;
 /// The base timestamp is the time from which the batch's tombstones may go (KIP-534).
@@ -75,6 +75,20 @@ pub enum Compression {
     Lz4,
     Zstd,
     Unknown(i16),
+}
+
+impl Compression {
+    /// As attributes name it.
+    pub fn id(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Gzip => 1,
+            Self::Snappy => 2,
+            Self::Lz4 => 3,
+            Self::Zstd => 4,
+            Self::Unknown(id) => id,
+        }
+    }
 }
 
 /// A copy of the header's fields.
@@ -204,11 +218,8 @@ pub fn check_stored(batch: &[u8]) -> Result<BatchHeader, BatchError> {
     Ok(header)
 }
 
-/// Checks what a producer sent for one partition: exactly one whole, sound batch of at most `max_bytes`.
-///
-/// What is not checked: the records themselves. They are neither decompressed nor decoded, so their inner
-/// deltas are the producer's word.
-pub fn check_produced(batch: &[u8], max_bytes: usize) -> Result<BatchHeader, BatchError> {
+/// Reads the header of what a producer sent for one partition: exactly one whole batch.
+pub fn parse_produced(batch: &[u8]) -> Result<BatchHeader, BatchError> {
     if batch.len() < HEADER_SIZE {
         // Length and magic lie at the same place in every batch format, so an old one can be told from a cut one.
         let length = batch.get(8..PREFIX_SIZE).and_then(|b| b.first_chunk()).map(|b| i32::from_be_bytes(*b));
@@ -221,13 +232,16 @@ pub fn check_produced(batch: &[u8], max_bytes: usize) -> Result<BatchHeader, Bat
         };
     }
     let header = BatchHeader::parse(batch)?;
-    let size = header.size();
-    if size > batch.len() {
-        return Err(BatchError::Truncated { have: batch.len(), need: size });
+    match header.size() {
+        size if size > batch.len() => Err(BatchError::Truncated { have: batch.len(), need: size }),
+        size if size < batch.len() => Err(BatchError::NotOne),
+        _ => Ok(header),
     }
-    if size < batch.len() {
-        return Err(BatchError::NotOne);
-    }
+}
+
+/// Checks a produced batch but for its records: its size, its checksum, and its header's fields against each other.
+pub fn check_parsed(batch: &[u8], header: &BatchHeader, max_bytes: usize) -> Result<(), BatchError> {
+    let size = batch.len();
     if size > max_bytes {
         return Err(BatchError::TooLarge { size, max: max_bytes });
     }
@@ -235,8 +249,7 @@ pub fn check_produced(batch: &[u8], max_bytes: usize) -> Result<BatchHeader, Bat
     if computed != header.crc {
         return Err(BatchError::Crc { stored: header.crc, computed });
     }
-    check_fields(&header)?;
-    Ok(header)
+    check_fields(header)
 }
 
 fn check_fields(header: &BatchHeader) -> Result<(), BatchError> {
@@ -272,16 +285,24 @@ pub fn stamp(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
 }
 
 /// Makes the broker's clock the batch's time, for every record in it, and renews the checksum.
-pub fn stamp_log_append_time(batch: &mut [u8], ms: i64) {
+pub fn stamp_log_append_time(batch: &mut [u8], ms: i64) -> u32 {
     batch[ATTRIBUTES + 1] |= LOG_APPEND_TIME as u8;
     batch[MAX_TIMESTAMP..MAX_TIMESTAMP + 8].copy_from_slice(&ms.to_be_bytes());
-    seal(batch);
+    seal(batch)
 }
 
-/// Writes the checksum of a batch that is otherwise whole.
-pub fn seal(batch: &mut [u8]) {
+/// Makes the records' own times the batch's, and renews the checksum.
+pub fn stamp_create_time(batch: &mut [u8], max_ms: i64) -> u32 {
+    batch[ATTRIBUTES + 1] &= !(LOG_APPEND_TIME as u8);
+    batch[MAX_TIMESTAMP..MAX_TIMESTAMP + 8].copy_from_slice(&max_ms.to_be_bytes());
+    seal(batch)
+}
+
+/// Writes the checksum of a batch that is otherwise whole, and returns it.
+pub fn seal(batch: &mut [u8]) -> u32 {
     let crc = checksum(batch);
     batch[CRC..CRC + 4].copy_from_slice(&crc.to_be_bytes());
+    crc
 }
 
 /// The fields in which a batch that lost records differs from what it was.
@@ -301,8 +322,7 @@ pub fn finish_rewritten(batch: &mut [u8], fields: &Rewrite) {
     batch[BASE_TIMESTAMP..BASE_TIMESTAMP + 8].copy_from_slice(&fields.base_timestamp.to_be_bytes());
     batch[MAX_TIMESTAMP..MAX_TIMESTAMP + 8].copy_from_slice(&fields.max_timestamp.to_be_bytes());
     batch[RECORD_COUNT..RECORD_COUNT + 4].copy_from_slice(&fields.record_count.to_be_bytes());
-    let crc = checksum(batch);
-    batch[CRC..CRC + 4].copy_from_slice(&crc.to_be_bytes());
+    seal(batch);
 }
 
 /// Walks batches that lie back to back. Ends after the last whole batch; a cut or malformed one is an

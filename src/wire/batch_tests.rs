@@ -34,6 +34,11 @@ fn batch(codec: Codec, records: i32) -> Vec<u8> {
     batch.encode_to_bytes(RecordEncodeLimits::default()).unwrap().to_vec()
 }
 
+fn check_produced(batch: &[u8], max_bytes: usize) -> Result<BatchHeader, BatchError> {
+    let header = parse_produced(batch)?;
+    check_parsed(batch, &header, max_bytes).map(|()| header)
+}
+
 fn reseal(batch: &mut [u8]) {
     let crc = checksum(batch);
     batch[CRC..CRC + 4].copy_from_slice(&crc.to_be_bytes());

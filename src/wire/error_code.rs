@@ -4,6 +4,8 @@
 use std::fmt;
 
 use super::batch::BatchError;
+use super::codec::CodecError;
+use super::validate::Refusal;
 
 macro_rules! error_codes {
     ($($variant:ident = $code:literal, $name:literal;)*) => {
@@ -65,6 +67,23 @@ impl From<&BatchError> for ErrorCode {
             | BatchError::Count { .. }
             | BatchError::Control
             | BatchError::Producer { .. } => Self::InvalidRecord,
+        }
+    }
+}
+
+impl From<&Refusal> for ErrorCode {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::Batch(e) => e.into(),
+            Refusal::Codec(CodecError::Unknown(_)) => Self::UnsupportedCompressionType,
+            // The Java producer then splits the batch.
+            Refusal::Codec(CodecError::TooLarge(_) | CodecError::NoRoom(_)) => Self::MessageTooLarge,
+            // Kafka has an internal error here, as nothing else says that trying again is no use.
+            Refusal::Codec(CodecError::Malformed(_)) => Self::InvalidRecord,
+            Refusal::Unreadable { .. } | Refusal::Rest(_) | Refusal::Offsets(_) => Self::InvalidRecord,
+            Refusal::Timestamp(_) => Self::InvalidTimestamp,
+            Refusal::Records(errors) if errors.untimely => Self::InvalidTimestamp,
+            Refusal::Records(_) => Self::InvalidRecord,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The little of a record that the broker looks at: where it starts and ends, its time and offset, its key, and
-//! whether it has a value.
+//! Records that the broker has stored, opened: where each starts and ends, its time and offset, its key, and whether it
+//! has a value. [`super::scan`] is what they went through before.
 //!
 //! ```text
 //! length varint │ attributes i8 │ timestamp delta varlong │ offset delta varint │ key length varint (-1: null) │ key
@@ -7,29 +7,6 @@
 //! ```
 
 use super::batch::HEADER_SIZE;
-
-/// Whether a record of an uncompressed batch has no key. What cannot be parsed counts as having none.
-pub fn any_null_key(batch: &[u8]) -> bool {
-    let mut rest = batch.get(HEADER_SIZE..).unwrap_or_default();
-    while !rest.is_empty() {
-        let Some(length) = varint(&mut rest).and_then(|n| usize::try_from(n).ok()) else { return true };
-        let Some((mut record, after)) = rest.split_at_checked(length) else { return true };
-        rest = after;
-        if !has_key(&mut record) {
-            return true;
-        }
-    }
-    false
-}
-
-fn has_key(record: &mut &[u8]) -> bool {
-    let key_length = record.split_off_first().and_then(|_| {
-        varint(record)?;
-        varint(record)?;
-        varint(record)
-    });
-    key_length.is_some_and(|length| length >= 0)
-}
 
 /// A record's key and value.
 pub type Fields<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
@@ -109,6 +86,19 @@ impl<'a> RecordView<'a> {
         put_varint(timestamp_delta, out);
         out.extend_from_slice(self.rest);
     }
+
+    /// Appends the record with another offset delta.
+    pub fn write_with_offset(&self, offset_delta: i32, out: &mut Vec<u8>) {
+        let mut fields = self.rest;
+        let _ = varint(&mut fields);
+        let offset_delta = i64::from(offset_delta);
+        let length = 1 + varint_size(self.timestamp_delta) + varint_size(offset_delta) + fields.len();
+        put_varint(length as i64, out);
+        out.push(self.attributes);
+        put_varint(self.timestamp_delta, out);
+        put_varint(offset_delta, out);
+        out.extend_from_slice(fields);
+    }
 }
 
 /// The records of a batch, decompressed. `None` for one that cannot be parsed, after which it ends.
@@ -177,16 +167,6 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_record_without_a_key() {
-        assert!(!any_null_key(&batch(&[Some("a"), Some(""), Some("c")])));
-        assert!(any_null_key(&batch(&[Some("a"), None, Some("c")])));
-        let whole = batch(&[Some("a")]);
-        for cut in HEADER_SIZE + 1..whole.len() {
-            assert!(any_null_key(&whole[..cut]), "cut at {cut}");
-        }
-    }
-
-    #[test]
     fn varints_return_in_the_size_they_claim() {
         for shift in 0..63 {
             for value in [1_i64 << shift, (1 << shift) - 1, -(1 << shift), !(1 << shift), i64::MAX, i64::MIN]
@@ -214,6 +194,13 @@ mod tests {
                 view.write_with_timestamp(delta, &mut moved);
                 let read = records(&moved).next().flatten().expect("a record");
                 assert_eq!((read.timestamp_delta, read.rest), (delta, view.rest));
+            }
+            for delta in [0, 63, 64, i32::MAX] {
+                let mut moved = Vec::new();
+                view.write_with_offset(delta, &mut moved);
+                let read = records(&moved).next().flatten().expect("a record");
+                assert_eq!((read.offset_delta, read.timestamp_delta), (delta, view.timestamp_delta));
+                assert_eq!((read.key, read.value), (view.key, view.value));
             }
         }
         for cut in HEADER_SIZE + 1..batch.len() {

@@ -163,7 +163,7 @@ pub fn read_batch(mut batch: Bytes) -> Result<Vec<StoredRecord>, RecordError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::batch::check_produced;
+    use crate::wire::produced::ProducedBatch;
 
     #[test]
     fn what_is_built_is_a_sound_batch_and_reads_back() {
@@ -177,8 +177,9 @@ mod tests {
             bound += BatchBuilder::cost(*key, *value);
             assert!(builder.len() <= bound);
         }
-        let batch = builder.finish();
-        let header = check_produced(&batch, batch.len()).unwrap();
+        let batch = ProducedBatch::parse(builder.finish()).unwrap();
+        batch.check(batch.bytes.len()).unwrap();
+        let (header, batch) = (batch.header, batch.bytes);
         assert_eq!((header.record_count, header.max_timestamp, header.producer_id), (200, 1234, -1));
         let back = read_batch(batch.freeze()).unwrap();
         for (i, (record, (key, value))) in back.iter().zip(&records).enumerate() {

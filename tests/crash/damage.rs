@@ -170,7 +170,9 @@ async fn append(
     batches: &mut Batches,
 ) -> i64 {
     store.room(batch.len()).await;
-    let appended = replica.append(store, batch.clone(), rt::unix_ms(), None).expect("a sound batch");
+    let appended = replica
+        .append(store, drive::sound(replica, batch.clone()), rt::unix_ms(), None)
+        .expect("a sound batch");
     keep(replica, batch, appended.base_offset, batches);
     appended.base_offset
 }

@@ -22,12 +22,21 @@ use weir::partition::replica::{Appended, EndOfTxn};
 use weir::rt;
 use weir::rt::record::Recording;
 use weir::shard::serve::recovered_producers;
+use weir::wire::ProducedBatch;
 use weir::wire::batch::BatchHeader;
 use weir::wire::control::{self, EndMarker};
+use weir::wire::validate::{Effort, Sound};
 
 use crate::check::{self, Opened};
 use crate::random::Random;
 use crate::world::{Entry, Metadata, MetadataState, NEVER, World};
+
+/// Checked as on the produce path.
+pub fn sound(replica: &Replica, bytes: BytesMut) -> Sound {
+    let batch = ProducedBatch::parse(bytes).expect("a batch");
+    Sound::check(batch, &replica.rules(rt::unix_ms()), Effort::Full { memory: 1 << 20 }, &mut Vec::new())
+        .expect("a sound batch")
+}
 
 const TOPICS: [&str; 4] = ["orders", "clicks", "audit", "mail"];
 
@@ -348,7 +357,7 @@ impl Drive<'_> {
         let replica = self.replicas.borrow()[&id].clone();
         let submitted = self.now();
         let appended = replica
-            .append(&store, batch.clone(), rt::unix_ms(), None)
+            .append(&store, sound(&replica, batch.clone()), rt::unix_ms(), None)
             .map_err(|e| format!("{id}: an append was refused: {e}"))?;
         self.note(id, batch, appended, submitted);
         Ok(())
@@ -418,7 +427,7 @@ impl Drive<'_> {
         let replica = self.replicas.borrow()[&id].clone();
         let end = replica.log.end_offset();
         let appended = replica
-            .append(&store, batch, rt::unix_ms(), None)
+            .append(&store, sound(&replica, batch), rt::unix_ms(), None)
             .map_err(|e| format!("{id}: a retry was refused: {e}"))?;
         let (producer, ..) = self.producers[&id];
         let mut entries = self.world.partitions[&id].entries.iter().rev();

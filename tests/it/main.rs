@@ -22,6 +22,7 @@ mod perf;
 mod process;
 mod produce;
 mod quotas;
+mod records;
 mod repair;
 mod restart;
 mod steady;

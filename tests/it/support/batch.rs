@@ -16,6 +16,11 @@ pub const AT_PRODUCER_EPOCH: usize = 51;
 pub const AT_BASE_SEQUENCE: usize = 53;
 pub const AT_COUNT: usize = 57;
 
+const HEADER_BYTES: usize = 61;
+/// By number.
+const CODECS: [Compression; 5] =
+    [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+
 pub fn now_ms() -> i64 {
     std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_millis() as i64
 }
@@ -86,6 +91,37 @@ pub fn patched(batch: &Bytes, at: usize, patch: &[u8]) -> Bytes {
     let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bytes[AT_ATTRIBUTES..]) as u32;
     bytes[AT_CRC..AT_CRC + 4].copy_from_slice(&crc.to_be_bytes());
     Bytes::from(bytes)
+}
+
+/// The batch's header over other records, which this codec is said to have compressed.
+pub fn with_records(batch: &Bytes, codec: Compression, records: &[u8]) -> Bytes {
+    let codec = CODECS.iter().position(|known| *known == codec).expect("a known codec") as i16;
+    let mut bytes = batch[..HEADER_BYTES].to_vec();
+    bytes.extend_from_slice(records);
+    let length = bytes.len() as i32 - 12;
+    bytes[AT_LENGTH..AT_LENGTH + 4].copy_from_slice(&length.to_be_bytes());
+    patched(&Bytes::from(bytes), AT_ATTRIBUTES, &codec.to_be_bytes())
+}
+
+/// Compressed as a producer does.
+pub fn packed(codec: Compression, plain: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    match codec {
+        Compression::None => plain.to_vec(),
+        Compression::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(plain).expect("memory");
+            encoder.finish().expect("memory")
+        }
+        Compression::Snappy => snap::raw::Encoder::new().compress_vec(plain).expect("memory"),
+        Compression::Lz4 => {
+            let block = lz4::block::compress(plain, None, false).expect("memory");
+            let size = (block.len() as u32).to_le_bytes();
+            // Magic, independent blocks of up to 64 KiB, the header's checksum; an end mark.
+            [&[4, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82], &size[..], &block, &[0; 4]].concat()
+        }
+        Compression::Zstd => zstd::encode_all(plain, 3).expect("memory"),
+    }
 }
 
 /// Every whole batch of a fetched record set; a cut-off last batch is left out, as clients do.

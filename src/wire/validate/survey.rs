@@ -1,0 +1,136 @@
+//! Reading a batch's records, and judging each by what its topic asks.
+
+use super::{Effort, LIGHT_DECODED, MAX_DECODED, NotTaken, RecordErrors, Refusal, Rules};
+use crate::wire::batch::{BatchHeader, Compression, NO_TIMESTAMP};
+use crate::wire::codec;
+use crate::wire::produced::ProducedBatch;
+use crate::wire::scan::{self, Scanned};
+
+/// What reading the records told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Survey {
+    pub max_timestamp: i64,
+    /// Offset deltas are not what they should be.
+    pub renumber: bool,
+    /// Bytes of the records, decompressed.
+    pub decoded: usize,
+}
+
+struct Judge<'r> {
+    rules: &'r Rules,
+    base_timestamp: i64,
+    /// The producer claims that the times are the broker's.
+    stamped: bool,
+    earliest: i64,
+    latest: i64,
+    max_timestamp: i64,
+    renumber: bool,
+    errors: RecordErrors,
+}
+
+impl<'r> Judge<'r> {
+    fn new(header: &BatchHeader, rules: &'r Rules) -> Self {
+        let stamped = header.is_log_append_time();
+        let (earliest, latest) = match (rules.broker_time, stamped) {
+            (false, _) => (rules.earliest, rules.latest),
+            (true, false) => (i64::MIN, i64::MAX),
+            // No time is right.
+            (true, true) => (i64::MAX, i64::MIN),
+        };
+        Self {
+            rules,
+            base_timestamp: header.base_timestamp,
+            stamped,
+            earliest,
+            latest,
+            max_timestamp: NO_TIMESTAMP,
+            renumber: false,
+            errors: RecordErrors::default(),
+        }
+    }
+
+    #[inline(always)]
+    fn look_at(&mut self, index: i32, record: Scanned) {
+        let timestamp = self.base_timestamp.wrapping_add(record.timestamp_delta);
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        self.renumber |= record.offset_delta != index;
+        let keyless = self.rules.keys && !record.has_key;
+        if keyless || timestamp < self.earliest || timestamp > self.latest {
+            self.object(index, keyless, timestamp);
+        }
+    }
+
+    #[cold]
+    fn object(&mut self, index: i32, keyless: bool, timestamp: i64) {
+        let (earliest, latest) = (self.earliest, self.latest);
+        match (keyless, self.rules.broker_time && self.stamped) {
+            (true, _) => self.errors.add(index, NotTaken::NoKey),
+            (false, true) => self.errors.add(index, NotTaken::BrokerTime),
+            (false, false) if timestamp == NO_TIMESTAMP => {}
+            (false, false) => self.errors.add(index, NotTaken::Timestamp { timestamp, earliest, latest }),
+        }
+    }
+
+    fn verdict(self, decoded: usize) -> Result<Survey, Refusal> {
+        if self.errors.total > 0 {
+            return Err(Refusal::Records(Box::new(self.errors)));
+        }
+        Ok(Survey { max_timestamp: self.max_timestamp, renumber: self.renumber, decoded })
+    }
+}
+
+pub(super) fn survey(
+    batch: &ProducedBatch,
+    rules: &Rules,
+    effort: Effort,
+    scratch: &mut Vec<u8>,
+) -> Result<Survey, Refusal> {
+    let (header, payload) = (&batch.header, batch.records());
+    let mut judge = Judge::new(header, rules);
+    if header.compression() != Compression::None {
+        return survey_packed(header, payload, judge, effort, scratch);
+    }
+    let mut rest = payload;
+    for index in 0..header.record_count {
+        let record = scan::take(&mut rest).map_err(|why| Refusal::Unreadable { index, why })?;
+        judge.look_at(index, record);
+    }
+    if !rest.is_empty() {
+        return Err(Refusal::Rest(header.record_count));
+    }
+    judge.verdict(payload.len())
+}
+
+fn survey_packed(
+    header: &BatchHeader,
+    payload: &[u8],
+    mut judge: Judge<'_>,
+    effort: Effort,
+    scratch: &mut Vec<u8>,
+) -> Result<Survey, Refusal> {
+    let codec = header.compression();
+    let limit = match effort {
+        Effort::Light => LIGHT_DECODED,
+        // A window that there is no memory for is not filled.
+        Effort::Full { memory } if codec::window(codec, payload) > memory => memory.min(MAX_DECODED),
+        Effort::Full { .. } => MAX_DECODED,
+    };
+    scratch.resize(scan::WINDOW, 0);
+    let mut stream = scan::stream(codec, payload, scratch, limit)?;
+    for index in 0..header.record_count {
+        match stream.take() {
+            Ok(record) => judge.look_at(index, record),
+            Err(why) => {
+                return Err(stream.failed().map_or(Refusal::Unreadable { index, why }, Refusal::Codec));
+            }
+        }
+    }
+    let is_over = stream.is_over();
+    if let Some(why) = stream.failed() {
+        return Err(why.into());
+    }
+    if !is_over {
+        return Err(Refusal::Rest(header.record_count));
+    }
+    judge.verdict(stream.read())
+}
