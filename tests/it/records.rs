@@ -69,7 +69,6 @@ fn records_that_nobody_can_read_are_refused() {
         ("a negative header count", 1, record(0, &[1, 2, b'v', 5]), &invalid),
         ("more headers than bytes", 1, record(0, &[1, 2, b'v', 100]), &odd),
         ("a length that is no number", 1, vec![0xff; 12], &odd),
-        ("a negative length", 1, [&[1][..], &one[1..]].concat(), &odd),
         ("a key longer than its record", 1, record(0, &[80, 2, b'v', 0]), &odd),
         ("bytes behind the records", 1, [&one[..], b"junk"].concat(), &odd),
         ("more records than are counted", 1, two.clone(), &odd),
@@ -205,15 +204,24 @@ fn the_largest_timestamp_is_the_records() {
 #[test]
 fn offset_deltas_are_made_right() {
     let mut wire = Wire::connect(shared());
-    let topic = create(&mut wire, "deltas", 1, &[]);
-    // Kafka leaves those of batches that are not compressed as they are, and consumers miss records.
-    let codecs = if needs_own_broker() { &PACKED[..] } else { &CODECS[..] };
-    for codec in codecs {
+    let rewriting = create(&mut wire, "deltas", 1, &[("compression.type", "gzip")]);
+    let keeping = create(&mut wire, "deltas", 1, &[]);
+    for codec in CODECS {
         for deltas in [[0, 0, 0], [2, 1, 0], [1, 2, 3]] {
             let records: Vec<u8> = deltas.iter().flat_map(|delta| record(*delta, GOOD)).collect();
-            let at = produce(&mut wire, &topic, raw(*codec, 3, &records));
-            let offsets: Vec<i64> = read_from(&mut wire, &topic, 0, at).into_iter().map(|(o, _)| o).collect();
-            assert_eq!(offsets, [at, at + 1, at + 2], "{} {deltas:?}", codec.name());
+            let mut check = |topic: &Topic| {
+                let at = produce(&mut wire, topic, raw(codec, 3, &records));
+                let offsets: Vec<i64> =
+                    read_from(&mut wire, topic, 0, at).into_iter().map(|(offset, _)| offset).collect();
+                assert_eq!(offsets, [at, at + 1, at + 2], "{} {deltas:?}", codec.name());
+            };
+            if codec != Compression::Gzip {
+                check(&rewriting);
+            }
+            // Where its codec stays, Kafka fails without a reason, or stores offsets by which consumers miss records.
+            if !needs_own_broker() {
+                check(&keeping);
+            }
         }
     }
 }
