@@ -9,7 +9,9 @@ use super::Cx;
 use super::common::{build, code, message, whole_error};
 use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
 use crate::cluster::{ConfigResource, ControlError, ControlErrorKind, ControlReply, ControlRequest};
+use crate::model::broker_config::broker_config;
 use crate::model::config_def::shorten;
+use crate::model::topic_config::topic_config;
 
 /// The resources of a request, each checked as far as the request alone allows.
 pub type Checked<T> = Vec<Result<(ConfigResource, T), ControlError>>;
@@ -18,7 +20,24 @@ pub async fn handle(cx: &Cx, request: AlterConfigsRequest) -> AlterConfigsRespon
     let validate_only = request.validate_only;
     let control = |resources| ControlRequest::AlterConfigs { resources, validate_only };
     let results = alter(cx, check(&request), control).await;
+    for (resource, _) in request.resources.iter().zip(&results).filter(|(_, r)| r.is_ok() && !validate_only) {
+        tell_idle(resource.resource_type, resource.configs.iter().map(|config| &*config.name));
+    }
     answer(&request, results)
+}
+
+/// Says of what was set that nothing follows from it, where it is so.
+pub fn tell_idle<'a>(resource_type: i8, names: impl Iterator<Item = &'a str>) {
+    let def = |name: &str| match resource_type {
+        TOPIC => topic_config(name).copied(),
+        BROKER => broker_config(name).map(|config| config.def),
+        _ => None,
+    };
+    for def in names.filter_map(def) {
+        if let Some(why) = def.idle {
+            log::warn!("{} is kept and shown, without effect here: {why}", def.name);
+        }
+    }
 }
 
 /// Asks the controller for the changes that pass; one result for each resource of the request.

@@ -96,7 +96,7 @@ fn created(
 fn config(entry: Entry) -> CreatableTopicConfigs {
     build(|c: &mut CreatableTopicConfigs| {
         c.name = entry.def.name.into();
-        c.value = Some(entry.value().into());
+        c.value = entry.value().map(Into::into);
         c.config_source = entry.source();
     })
 }

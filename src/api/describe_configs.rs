@@ -14,8 +14,10 @@ use super::common::build;
 use crate::cluster::records::Owner;
 use crate::cluster::{Image, Topic};
 use crate::model::BrokerSettings;
-use crate::model::broker_config::{BrokerConfig, broker_config, broker_configs, static_value};
-use crate::model::config_def::ConfigDef;
+use crate::model::broker_config::{
+    BrokerConfig, HIDDEN, Value, broker_config, broker_configs, static_value, synonyms,
+};
+use crate::model::config_def::{ConfigDef, shorten};
 use crate::model::resource_configs::{CLIENT_METRICS_CONFIGS, GROUP_CONFIGS};
 use crate::model::topic_config::{TOPIC_CONFIGS, topic_config};
 use crate::wire::ErrorCode;
@@ -59,8 +61,10 @@ struct Source {
 }
 
 impl Entry {
-    pub fn value(&self) -> &str {
-        self.sources.first().map_or(self.def.default, |source| &source.value)
+    /// `None` where nothing says otherwise and the default is not to be set, and for what nobody is shown.
+    pub fn value(&self) -> Option<&str> {
+        let value = self.sources.first().map(|source| source.value.as_str()).or(self.def.default);
+        value.filter(|_| !self.def.is_sensitive())
     }
 
     pub fn source(&self) -> i8 {
@@ -74,67 +78,79 @@ pub fn topic_entries(image: &Image, settings: &BrokerSettings, topic: &Topic) ->
     let hidden = hidden.filter(|def| !TOPIC_CONFIGS.iter().any(|known| known.name == def.name));
     let entry = |def: &ConfigDef| {
         let own = topic.overrides.get(def.name);
-        let mut sources: Vec<_> = own
-            .map(|value| Source { from: FROM_TOPIC, name: def.name, value: value.clone() })
-            .into_iter()
-            .collect();
-        match def.broker_name.and_then(broker_config) {
-            Some(config) => sources.extend(broker_sources(image, settings, config)),
-            None => {
-                let fixed = settings.topic_defaults.get(def.name);
-                sources.extend(fixed.map(|value| Source {
-                    from: FROM_STATIC,
-                    name: def.name,
-                    value: value.clone(),
-                }));
-            }
-        }
-        Entry { def: *def, read_only: false, sources }
+        let own = own.map(|value| Source { from: FROM_TOPIC, name: def.name, value: value.clone() });
+        let inherited = def.broker_name.into_iter().flat_map(|name| broker_sources(image, settings, name));
+        Entry { def: *def, read_only: false, sources: own.into_iter().chain(inherited).collect() }
     };
     TOPIC_CONFIGS.iter().chain(hidden).map(entry).collect()
 }
 
-fn broker_sources(image: &Image, settings: &BrokerSettings, config: &BrokerConfig) -> Vec<Source> {
-    let name = config.def.name;
-    let dynamic = |owner, from| {
-        let value = image.overrides.get(&owner)?.get(name)?;
-        Some(Source { from, name, value: value.clone() })
+/// What says anything about a broker config: itself or one that means the same, at each level.
+fn broker_sources(image: &Image, settings: &BrokerSettings, name: &'static str) -> Vec<Source> {
+    let alike = [synonyms(name), &[name][..]];
+    let names = if alike[0].is_empty() { alike[1] } else { alike[0] };
+    let dynamic = |owner: Owner, from| {
+        let overrides = image.overrides.get(&owner);
+        let of =
+            move |name: &&'static str| Some(Source { from, name, value: overrides?.get(*name)?.clone() });
+        names.iter().filter_map(of)
     };
-    let fixed = static_value(settings, config).map(|value| Source { from: FROM_STATIC, name, value });
-    let default = Source { from: FROM_DEFAULT, name, value: config.def.default.to_string() };
-    [
-        dynamic(Owner::Broker(settings.broker_id), FROM_BROKER),
-        dynamic(Owner::EveryBroker, FROM_EVERY_BROKER),
+    let configs = || names.iter().filter_map(|name| broker_config(name));
+    let fixed = configs().filter_map(|config| {
+        let value = static_value(settings, config)?;
         // What was not configured says so, even where the settings hold the default's own value.
-        fixed.filter(|fixed| fixed.value != default.value),
-        Some(default),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+        let said = matches!(config.value, Value::Topic(_)) || Some(value.as_str()) != config.def.default;
+        said.then_some(Source { from: FROM_STATIC, name: config.def.name, value })
+    });
+    let default = configs().filter_map(|config| {
+        let value = config.def.default?.to_owned();
+        Some(Source { from: FROM_DEFAULT, name: config.def.name, value })
+    });
+    let all = dynamic(Owner::Broker(settings.broker_id), FROM_BROKER)
+        .chain(dynamic(Owner::EveryBroker, FROM_EVERY_BROKER))
+        .chain(fixed)
+        .chain(default);
+    // As Kafka has it: where only one that means the same is set, nothing is said.
+    all.skip_while(|source| source.name != name).collect()
 }
 
 fn broker_entries(image: &Image, settings: &BrokerSettings) -> Vec<Entry> {
     let entry = |config: &BrokerConfig| Entry {
         def: config.def,
         read_only: !config.is_dynamic(),
-        sources: broker_sources(image, settings, config),
+        sources: broker_sources(image, settings, config.def.name),
     };
-    broker_configs().iter().map(entry).collect()
+    let all = broker_configs().iter().map(entry);
+    let is_set = |entry: &Entry| entry.source() != FROM_DEFAULT;
+    all.chain(HIDDEN.iter().map(entry).filter(is_set)).collect()
 }
 
-/// What was set on a group or a subscription, over the defaults.
-fn own_entries(image: &Image, owner: &Owner, defs: &[ConfigDef], from: i8) -> Vec<Entry> {
-    let overrides = image.overrides.get(owner);
+/// What was set on a group, over what the broker says of groups.
+fn group_entries(image: &Image, settings: &BrokerSettings, group: &str) -> Vec<Entry> {
+    let overrides = image.overrides.get(&Owner::Group(group.to_owned()));
     let entry = |def: &ConfigDef| {
         let own = overrides.and_then(|overrides| overrides.get(def.name));
-        let own = own.map(|value| Source { from, name: def.name, value: value.clone() });
-        // Kafka names the default of a group's config among its synonyms, that of a subscription's not.
-        let default = Source { from: FROM_DEFAULT, name: def.name, value: def.default.to_owned() };
-        let default = (from == FROM_GROUP).then_some(default);
-        Entry { def: *def, read_only: false, sources: own.into_iter().chain(default).collect() }
+        let own = own.map(|value| Source { from: FROM_GROUP, name: def.name, value: value.clone() });
+        let inherited = match broker_config(&format!("group.{}", def.name)) {
+            Some(config) => broker_sources(image, settings, config.def.name),
+            None => {
+                let default = def.default.unwrap_or_default().to_owned();
+                vec![Source { from: FROM_DEFAULT, name: def.name, value: default }]
+            }
+        };
+        Entry { def: *def, read_only: false, sources: own.into_iter().chain(inherited).collect() }
     };
-    defs.iter().map(entry).collect()
+    GROUP_CONFIGS.iter().map(entry).collect()
+}
+
+fn subscription_entries(image: &Image, name: &str) -> Vec<Entry> {
+    let overrides = image.overrides.get(&Owner::ClientMetrics(name.to_owned()));
+    let entry = |def: &ConfigDef| {
+        let own = overrides.and_then(|overrides| overrides.get(def.name));
+        let own = own.map(|value| Source { from: FROM_CLIENT_METRICS, name: def.name, value: value.clone() });
+        Entry { def: *def, read_only: false, sources: own.into_iter().collect() }
+    };
+    CLIENT_METRICS_CONFIGS.iter().map(entry).collect()
 }
 
 /// Only what was set for all brokers.
@@ -173,18 +189,15 @@ fn entries(
                 "Unexpected broker id, expected {} or empty string, but received {id}",
                 settings.broker_id
             )),
-            Err(_) => refuse("Broker id must be an integer.".into()),
+            Err(_) => refuse(format!("Broker id must be an integer, but it is: {}", shorten(name))),
         },
         BROKER_LOGGER => refuse("This broker has no loggers that a client could read or set.".into()),
         CLIENT_METRICS if name.is_empty() => {
             refuse("Client metrics subscription name must not be empty".into())
         }
-        CLIENT_METRICS => {
-            let owner = Owner::ClientMetrics(name.to_owned());
-            Ok(own_entries(image, &owner, CLIENT_METRICS_CONFIGS, FROM_CLIENT_METRICS))
-        }
+        CLIENT_METRICS => Ok(subscription_entries(image, name)),
         GROUP if name.is_empty() => refuse("Group name must not be empty".into()),
-        GROUP => Ok(own_entries(image, &Owner::Group(name.to_owned()), GROUP_CONFIGS, FROM_GROUP)),
+        GROUP => Ok(group_entries(image, settings, name)),
         other => refuse(format!("Unsupported resource type: {other}")),
     }
 }
@@ -229,25 +242,26 @@ fn answer(
 fn described(entry: Entry, request: &DescribeConfigsRequest, version: i16) -> DescribeConfigsResourceResult {
     build(|c: &mut DescribeConfigsResourceResult| {
         c.name = StrBytes::from(entry.def.name);
-        c.value = Some(StrBytes::from(entry.value()));
+        c.value = entry.value().map(StrBytes::from);
+        c.is_sensitive = entry.def.is_sensitive();
         c.read_only = entry.read_only;
         c.config_source = entry.source();
         if request.include_synonyms {
-            c.synonyms = entry.sources.iter().map(synonym).collect();
+            c.synonyms = entry.sources.iter().map(|source| synonym(&entry.def, source)).collect();
         }
         if version >= TYPES_FROM {
             c.config_type = entry.def.kind as i8;
             if request.include_documentation {
-                c.documentation = Some(StrBytes::from(entry.def.doc));
+                c.documentation = Some(StrBytes::from(entry.def.documentation().as_str()));
             }
         }
     })
 }
 
-fn synonym(source: &Source) -> DescribeConfigsSynonym {
+fn synonym(def: &ConfigDef, source: &Source) -> DescribeConfigsSynonym {
     build(|s: &mut DescribeConfigsSynonym| {
         s.name = StrBytes::from(source.name);
-        s.value = Some(StrBytes::from(source.value.as_str()));
+        s.value = (!def.is_sensitive()).then(|| StrBytes::from(source.value.as_str()));
         s.source = source.from;
     })
 }

@@ -5,7 +5,7 @@ use kafka_wire::incremental_alter_configs_response::AlterConfigsResourceResponse
 use kafka_wire::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
 use super::Cx;
-use super::alter_configs::{alter, no_nulls, target};
+use super::alter_configs::{alter, no_nulls, target, tell_idle};
 use super::common::{build, code, message};
 use crate::cluster::{ConfigChange, ConfigOp, ControlError, ControlErrorKind, ControlRequest};
 
@@ -18,6 +18,10 @@ pub async fn handle(cx: &Cx, request: IncrementalAlterConfigsRequest) -> Increme
     let validate_only = request.validate_only;
     let control = |resources| ControlRequest::IncrementalAlterConfigs { resources, validate_only };
     let results = alter(cx, request.resources.iter().map(check).collect(), control).await;
+    for (resource, _) in request.resources.iter().zip(&results).filter(|(_, r)| r.is_ok() && !validate_only) {
+        let set = resource.configs.iter().filter(|config| config.config_operation != DELETE);
+        tell_idle(resource.resource_type, set.map(|config| &*config.name));
+    }
     answer(&request, results)
 }
 

@@ -2,6 +2,7 @@
 //! with metadata, HTTP and signals.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -13,8 +14,8 @@ use super::control::{self, Control};
 use super::preflight::{Prepared, StartError};
 use crate::cluster::{Controller, Image};
 use crate::config::Config;
-use crate::log as storage;
-use crate::model::settings::{BrokerSettings, GroupSettings};
+use crate::log::{self as storage, LogSettings};
+use crate::model::BrokerSettings;
 use crate::rt::mesh::{self, Bell};
 use crate::rt::{self, Doorbell};
 use crate::server;
@@ -178,7 +179,7 @@ fn relayout(config: &Config, settings: &BrokerSettings, image: &Arc<Image>) -> R
     if !data_dir.join("journal").exists() && !data_dir.join("journal.old").exists() {
         return Ok(());
     }
-    let log_settings = Shard::log_settings(settings, 1);
+    let log_settings = LogSettings::of(settings, 1);
     let moved = rt::block_on(async move {
         storage::relayout(&data_dir, shards, &*image, &log_settings, recovered_snapshot).await?;
         storage::sweep(&data_dir, &*image)
@@ -186,43 +187,13 @@ fn relayout(config: &Config, settings: &BrokerSettings, image: &Arc<Image>) -> R
     moved.map_err(|e| cannot_recover(&e, "the log"))
 }
 
+/// With the directories as tools are told them.
 fn broker_settings(config: &Config, bound: std::net::SocketAddr) -> BrokerSettings {
-    let advertised = config.advertised(bound);
+    let absolute = |dir: PathBuf| std::path::absolute(&dir).unwrap_or(dir).display().to_string();
     BrokerSettings {
-        broker_id: config.broker_id,
-        advertised_host: advertised.host,
-        advertised_port: advertised.port,
-        log_dir: std::path::absolute(storage::topics_dir(&config.data_dir))
-            .map_or_else(|_| config.data_dir.display().to_string(), |dir| dir.display().to_string()),
-        auto_create_topics: config.auto_create_topics,
-        num_partitions: config.default_partitions,
-        max_frame_bytes: config.max_request_size,
-        send_buffer_bytes: config.send_buffer as usize,
-        send_zerocopy: config.send_zerocopy,
-        max_connections: config.max_connections,
-        idle_connection_ms: config.connection_idle_timeout.as_millis() as u64,
-        request_memory_bytes: config.request_memory as usize,
-        fetch_session_slots: config.fetch_sessions,
-        cache_bytes: config.cache_memory as usize,
-        tail_bytes: config.tail_memory as usize,
-        journal_file_bytes: config.journal_file_size as usize,
-        journal_max_files: config.journal_max_files,
-        flush_chunk_bytes: config.flush_chunk as usize,
-        journal_bypass_bytes: config.journal_bypass as usize,
-        groups: GroupSettings {
-            initial_rebalance_delay_ms: config.group_initial_rebalance_delay.as_millis() as i64,
-            max_size: config.group_max_size,
-            offsets_retention_ms: config.offsets_retention.as_millis() as i64,
-            ..GroupSettings::default()
-        },
-        compaction_bytes: config.compaction_memory as usize,
-        compaction_check_ms: config.compaction_interval.as_millis() as u64,
-        disk_reserve_bytes: config.disk_reserve as usize,
-        retention_check_ms: config.retention_check_interval.as_millis() as u64,
-        scrub_rate: config.scrub_rate as usize,
-        scrub_interval_ms: config.scrub_interval.as_millis() as u64,
-        shutdown_grace_ms: config.shutdown_timeout.as_millis() as u64,
-        ..BrokerSettings::default()
+        log_dir: absolute(storage::topics_dir(&config.data_dir)),
+        meta_dir: absolute(config.data_dir.join("meta")),
+        ..config.broker_settings(bound)
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use crate::boot;
-use crate::config::{ConfigError, Machine, SETTINGS, Sources};
+use crate::config::{ConfigError, Machine, Sources, settings};
 
 /// The flags that were given, not yet judged.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ impl Args for ServeArgs {
             .env("WEIR_CONFIG")
             .value_parser(value_parser!(PathBuf))
             .help("TOML file of settings, named as the flags are with _ for -");
-        let flags = SETTINGS.iter().map(|setting| {
+        let flags = settings().iter().map(|setting| {
             Arg::new(setting.name)
                 .long(setting.flag_name())
                 .value_name("VALUE")
@@ -53,7 +53,7 @@ impl FromArgMatches for ServeArgs {
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         self.config = matches.get_one::<PathBuf>("config").cloned();
-        for setting in SETTINGS {
+        for setting in settings() {
             if let Some(text) = matches.get_one::<String>(setting.name) {
                 self.flags.push((setting.name, text.clone()));
             }

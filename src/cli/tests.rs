@@ -57,7 +57,7 @@ fn invalid_lines_say_what_is_allowed() {
 fn every_setting_is_a_flag_of_serve() {
     let command = Cli::command();
     let serve = command.find_subcommand("serve").unwrap();
-    for setting in crate::config::SETTINGS {
+    for setting in crate::config::settings() {
         let flag = setting.flag_name();
         assert!(serve.get_arguments().any(|a| a.get_long() == Some(flag.as_str())), "{flag}");
     }

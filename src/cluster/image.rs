@@ -12,7 +12,7 @@ use kafka_wire_core::StrBytes;
 use super::internal;
 use super::records::{Owner, Record};
 use crate::model::topic_config::TOPIC_CONFIGS;
-use crate::model::{BrokerId, BrokerSettings, PartitionId, TopicConfig, TopicId};
+use crate::model::{BrokerId, BrokerSettings, Live, PartitionId, TopicConfig, TopicId};
 use crate::security::quota::Table;
 
 /// Deleted topics that are remembered. What a journal still holds of a topic deleted before that is set
@@ -80,10 +80,19 @@ pub struct Image {
     pub overrides: BTreeMap<Owner, Overrides>,
     pub quotas: Arc<Table>,
     pub next_producer_id: i64,
-    static_defaults: Arc<Overrides>,
+    /// The settings that can be changed while the broker runs, as they are now.
+    pub live: Arc<Live>,
+    started_with: Arc<StartedWith>,
     by_name: BTreeMap<Arc<str>, Arc<Topic>>,
     by_id: BTreeMap<TopicId, Arc<Topic>>,
     deleted: Arc<Deleted>,
+}
+
+/// What the broker's settings say of things that the metadata may say otherwise.
+#[derive(Debug)]
+struct StartedWith {
+    topic_defaults: Overrides,
+    live: Live,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -121,7 +130,11 @@ impl Image {
             overrides: BTreeMap::new(),
             quotas: Arc::default(),
             next_producer_id: 0,
-            static_defaults: Arc::new(settings.topic_defaults.clone()),
+            live: Arc::new(settings.live.clone()),
+            started_with: Arc::new(StartedWith {
+                topic_defaults: settings.topic_defaults.clone(),
+                live: settings.live.clone(),
+            }),
             by_name: BTreeMap::new(),
             by_id: BTreeMap::new(),
             deleted: Arc::default(),
@@ -171,7 +184,7 @@ impl Image {
     pub fn resolve(&self, overrides: &Overrides) -> TopicConfig {
         let broker = self.brokers.first().map_or(0, |broker| broker.id);
         let pair = |(name, value): (&'_ String, &'_ String)| (name.clone(), value.clone());
-        let fixed = self.static_defaults.iter().map(pair);
+        let fixed = self.started_with.topic_defaults.iter().map(pair);
         let dynamic = TOPIC_CONFIGS.iter().filter_map(|def| {
             let (_, value) = self.broker_override(broker, def.broker_name?)?;
             Some((def.name.to_string(), value.to_string()))
@@ -276,8 +289,16 @@ impl Image {
         if overrides.is_empty() {
             self.overrides.remove(owner);
         }
+        if !matches!(owner, Owner::Broker(_) | Owner::EveryBroker) {
+            return Ok(());
+        }
         if TOPIC_CONFIGS.iter().any(|def| def.broker_name == Some(name)) {
             self.resolve_all();
+        }
+        if Live::has(name) {
+            let broker = self.brokers.first().map_or(0, |broker| broker.id);
+            let now = |name| self.broker_override(broker, name).map(|(_, value)| value);
+            self.live = Arc::new(self.started_with.live.with(now));
         }
         Ok(())
     }

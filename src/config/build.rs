@@ -1,13 +1,19 @@
 //! Texts to a validated [`Config`]: every value parsed and bounded, then the rules between settings.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use super::table::Setting;
+use super::topic_defaults;
 use super::values::{parse_address, parse_bool, parse_duration, parse_size};
 use super::{Config, ConfigError, Machine, Problem, Sources};
+use crate::model::config_def::parse_address_counts;
+use crate::model::topic_config;
 
 /// A budget below this leaves no room for one default batch and its neighbours on every shard.
 const LEAST_BUDGET: u64 = 16 << 20;
+const INT_MAX: u64 = i32::MAX as u64;
 
 struct Builder<'a> {
     sources: &'a Sources,
@@ -36,6 +42,27 @@ impl Builder<'_> {
     fn size(&mut self, name: &str, range: RangeInclusive<u64>) -> u64 {
         let memory = self.machine.memory;
         self.read(name, |t| parse_size(t, memory).filter(|n| range.contains(n)))
+    }
+
+    /// A duration between two bounds, in milliseconds.
+    fn duration(&mut self, name: &str, range: RangeInclusive<u64>) -> Duration {
+        self.read(name, |t| parse_duration(t).filter(|d| range.contains(&(d.as_millis() as u64))))
+    }
+
+    /// What was set of the defaults of topic configs, by the topic configs' names.
+    fn topic_defaults(&mut self) -> BTreeMap<String, String> {
+        let mut set = BTreeMap::new();
+        for (setting, def) in topic_defaults::with_configs() {
+            let Some(text) = self.sources.text(setting.name) else { continue };
+            match topic_defaults::parse(def, text) {
+                Ok(value) => drop(set.insert(def.name.to_owned(), value)),
+                Err(why) => self.reject(setting, why),
+            }
+        }
+        if let Err(why) = topic_config::check_together(set.iter().map(|(name, value)| (&**name, &**value))) {
+            self.problems.push(Problem { setting: "the defaults of topics".to_owned(), message: why });
+        }
+        set
     }
 
     /// A memory budget: a default that comes out tiny on a tiny machine is raised, a user's is refused.
@@ -68,6 +95,21 @@ impl Builder<'_> {
                 config.listen
             );
             self.reject(setting("advertised"), message);
+        }
+        if let Some(advertised) = config.advertised.as_ref().filter(|a| a.is_wildcard()) {
+            let message = format!(
+                "{advertised} is every address, and no client can connect to that: \
+                 say a host name or an address that leads clients here"
+            );
+            self.reject(setting("advertised"), message);
+        }
+        if config.group_min_session_timeout > config.group_max_session_timeout {
+            let message = "must not be longer than group_max_session_timeout".to_owned();
+            self.reject(setting("group_min_session_timeout"), message);
+        }
+        if config.max_connections_per_ip == 0 && config.max_connections_per_ip_overrides.is_empty() {
+            let message = "can be 0 only where max_connections_per_ip_overrides is set".to_owned();
+            self.reject(setting("max_connections_per_ip"), message);
         }
         if config.admin.is_some_and(|a| a == config.listen && a.port() != 0) {
             self.reject(setting("admin"), format!("{} is the listen address too", config.listen));
@@ -113,20 +155,50 @@ pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, C
         flush_chunk: b.size("flush_chunk", 64 << 10..=64 << 20),
         journal_bypass: b.size("journal_bypass", 0..=64 << 20),
         auto_create_topics: b.read("auto_create_topics", parse_bool),
+        delete_topics: b.read("delete_topics", parse_bool),
+        topic_defaults: b.topic_defaults(),
+        rack: b.read("rack", |t| match t {
+            "none" => Some(None),
+            _ => (!t.is_empty() && t.len() <= 256).then(|| Some(t.to_owned())),
+        }),
         default_partitions: b.number("default_partitions", 1..=100_000) as i32,
         max_request_size: b.size("max_request_size", 1 << 20..=100 << 20) as usize,
         send_buffer: b.size("send_buffer", 0..=1 << 30),
         send_zerocopy: b.read("send_zerocopy", parse_bool),
         max_connections: b.number("max_connections", 1..=1_000_000) as usize,
+        max_connections_per_ip: b.number("max_connections_per_ip", 0..=INT_MAX) as usize,
+        max_connections_per_ip_overrides: b.read("max_connections_per_ip_overrides", |t| match t {
+            "none" => Some(Vec::new()),
+            _ => parse_address_counts(t).ok(),
+        }),
+        max_connection_rate: b.number("max_connection_rate", 1..=INT_MAX) as usize,
         connection_idle_timeout: b.read("connection_idle_timeout", parse_duration),
+        fetch_max_bytes: b.size("fetch_max_bytes", 1 << 10..=2047 << 20) as usize,
         fetch_sessions: b.number("fetch_sessions", 0..=100_000) as usize,
         group_initial_rebalance_delay: b.read("group_initial_rebalance_delay", parse_duration),
         group_max_size: b.number("group_max_size", 1..=i32::MAX as u64) as usize,
+        group_min_session_timeout: b.duration("group_min_session_timeout", 1..=INT_MAX),
+        group_max_session_timeout: b.duration("group_max_session_timeout", 1..=INT_MAX),
+        offset_metadata_max: b.number("offset_metadata_max", 0..=INT_MAX) as usize,
         offsets_retention: b.read("offsets_retention", parse_duration),
+        offsets_retention_check_interval: b.duration("offsets_retention_check_interval", 1..=INT_MAX),
+        offsets_topic_partitions: b.number("offsets_topic_partitions", 1..=10_000) as i32,
+        offsets_topic_segment_size: b.size("offsets_topic_segment_size", 1 << 20..=2047 << 20),
+        transaction_topic_partitions: b.number("transaction_topic_partitions", 1..=10_000) as i32,
+        transaction_topic_segment_size: b.size("transaction_topic_segment_size", 1 << 20..=2047 << 20),
+        transaction_max_timeout: b.duration("transaction_max_timeout", 1..=INT_MAX),
+        transaction_verification: b.read("transaction_verification", parse_bool),
+        transactional_id_expiration: b.duration("transactional_id_expiration", 1..=INT_MAX),
+        transactional_id_check_interval: b.duration("transactional_id_check_interval", 1..=INT_MAX),
+        producer_id_expiration: b.duration("producer_id_expiration", 1..=INT_MAX),
         disk_reserve: b.size("disk_reserve", 0..=1 << 50),
         retention_check_interval: b.read("retention_check_interval", parse_duration),
         compaction_memory: b.budget("compaction_memory"),
         compaction_interval: b.read("compaction_interval", parse_duration),
+        compaction_rate: b.read("compaction_rate", |t| match t {
+            "unlimited" => Some(u64::MAX),
+            _ => parse_size(t, 0).filter(|rate| *rate >= 1 << 10),
+        }),
         scrub_rate: b.size("scrub_rate", 0..=1 << 30),
         scrub_interval: b.read("scrub_interval", parse_duration),
         shutdown_timeout: b.read("shutdown_timeout", parse_duration),

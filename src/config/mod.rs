@@ -6,25 +6,32 @@
 //! validated [`Config`], which nothing changes afterwards. Every problem is reported, not only the first,
 //! and each names its setting, where it was set, and what is allowed.
 //!
-//! Never here: opening sockets or files other than the TOML file itself, and topic configuration, which
-//! keeps Kafka's names and lives in `model`.
+//! Defaults are here and nowhere else: [`crate::model::BrokerSettings`] is made of a [`Config`]. The defaults of topic
+//! configs are settings too, by Kafka's names with `_` for `.`.
+//!
+//! Never here: opening sockets or files other than the TOML file itself.
 
 mod build;
+#[cfg(test)]
+mod documented;
 mod machine;
+mod settings;
 mod sources;
 mod suggest;
 mod table;
+mod topic_defaults;
 mod values;
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use machine::Machine;
 pub use sources::{Source, Sources};
 pub use suggest::{closest, did_you_mean};
-pub use table::{SETTINGS, Setting};
+pub use table::{Setting, settings};
 pub use values::{HostPort, parse_duration, parse_size};
 
 /// What one broker process runs with. Memory and journal figures marked "all shards" are divided among
@@ -54,22 +61,48 @@ pub struct Config {
     /// A partition of which so much waits for the journal goes straight to its segment; zero for never.
     pub journal_bypass: u64,
     pub auto_create_topics: bool,
+    pub delete_topics: bool,
     pub default_partitions: i32,
+    /// What applies to topics that do not say otherwise, by the topic configs' names; only what was set.
+    pub topic_defaults: BTreeMap<String, String>,
+    pub rack: Option<String>,
     pub max_request_size: usize,
     pub send_buffer: u64,
     pub send_zerocopy: bool,
     pub max_connections: usize,
+    pub max_connections_per_ip: usize,
+    pub max_connections_per_ip_overrides: Vec<(IpAddr, usize)>,
+    /// Connections a second.
+    pub max_connection_rate: usize,
     pub connection_idle_timeout: Duration,
+    pub fetch_max_bytes: usize,
     pub fetch_sessions: usize,
     pub group_initial_rebalance_delay: Duration,
     pub group_max_size: usize,
+    pub group_min_session_timeout: Duration,
+    pub group_max_session_timeout: Duration,
+    /// In UTF-16 units.
+    pub offset_metadata_max: usize,
     /// Counted from when a group became empty.
     pub offsets_retention: Duration,
-    /// How often segments are held against their topic's retention.
+    pub offsets_retention_check_interval: Duration,
+    pub offsets_topic_partitions: i32,
+    pub offsets_topic_segment_size: u64,
+    pub transaction_topic_partitions: i32,
+    pub transaction_topic_segment_size: u64,
+    pub transaction_max_timeout: Duration,
+    pub transaction_verification: bool,
+    pub transactional_id_expiration: Duration,
+    pub transactional_id_check_interval: Duration,
+    pub producer_id_expiration: Duration,
+    /// Room on the disk that clients' records never take.
     pub disk_reserve: u64,
+    /// How often segments are held against their topic's retention.
     pub retention_check_interval: Duration,
     pub compaction_memory: u64,
     pub compaction_interval: Duration,
+    /// Bytes a second, all shards; `u64::MAX` for no limit.
+    pub compaction_rate: u64,
     /// Bytes a second that the scrubber reads; zero turns it off.
     pub scrub_rate: u64,
     pub scrub_interval: Duration,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::suggest::did_you_mean;
-use super::table::{SETTINGS, Setting};
+use super::table::{Setting, settings};
 use super::{Config, ConfigError, Machine, Problem};
 
 /// Where a text came from, in rising precedence.
@@ -42,10 +42,10 @@ impl Sources {
             if !variable.starts_with("WEIR_") || OTHER_VARIABLES.contains(&variable.as_str()) {
                 continue;
             }
-            match SETTINGS.iter().find(|s| s.variable() == variable) {
+            match settings().iter().find(|s| s.variable() == variable) {
                 Some(setting) => self.put(setting, Source::Environment, text),
                 None => {
-                    let known: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
+                    let known: Vec<String> = settings().iter().map(Setting::variable).collect();
                     let hint = did_you_mean(&variable, known.iter().map(String::as_str));
                     self.problem(variable, format!("is not a setting{hint}; unset it"));
                 }
@@ -71,7 +71,7 @@ impl Sources {
         for (key, value) in table {
             let place = format!("{key} in {}", self.file_name());
             let Some(setting) = Setting::find(&key) else {
-                let hint = did_you_mean(&key, SETTINGS.iter().map(|s| s.name));
+                let hint = did_you_mean(&key, settings().iter().map(|s| s.name));
                 self.problem(place, format!("is not a setting{hint}"));
                 continue;
             };

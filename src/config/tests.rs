@@ -96,6 +96,33 @@ fn problems_name_the_setting_and_what_is_allowed() {
             "--listen: \"9092\" must be an IP address and port such as 127.0.0.1:9092 or 0.0.0.0:9092",
         ),
         ("", &[][..], &["cache_memory=1k"][..], "--cache-memory: 1024 bytes is too little: at least 16MiB"),
+        (
+            "",
+            &[][..],
+            &["advertised=0.0.0.0:9092"][..],
+            "--advertised: 0.0.0.0:9092 is every address, and no client can connect to that: \
+             say a host name or an address that leads clients here",
+        ),
+        (
+            "",
+            &["WEIR_ADVERTISED=[::]:9092"][..],
+            &[][..],
+            "WEIR_ADVERTISED: [::]:9092 is every address, and no client can connect to that: \
+             say a host name or an address that leads clients here",
+        ),
+        (
+            "log_retention_ms = '-2h'",
+            &[][..],
+            &[][..],
+            "log_retention_ms in the config file: \"-2h\" must be a number from -1 of milliseconds, \
+             or a duration such as 36h or 7d",
+        ),
+        (
+            "",
+            &[][..],
+            &["group_min_session_timeout=31m"][..],
+            "--group-min-session-timeout: must not be longer than group_max_session_timeout",
+        ),
         ("", &[][..], &["admin=127.0.0.1:9092"][..], "--admin: 127.0.0.1:9092 is the listen address too"),
         (
             "",
@@ -107,6 +134,22 @@ fn problems_name_the_setting_and_what_is_allowed() {
     ] {
         assert_eq!(load(toml, variables, flags).unwrap_err(), expected);
     }
+}
+
+#[test]
+fn defaults_of_topics_are_settings() {
+    let config =
+        load("log_retention_ms = '36h'", &["WEIR_LOG_SEGMENT_BYTES=2MiB"], &["min_insync_replicas=2"]);
+    let set = config.unwrap().topic_defaults;
+    let pairs: Vec<_> = set.iter().map(|(name, value)| (&**name, &**value)).collect();
+    assert_eq!(
+        pairs,
+        [("min.insync.replicas", "2"), ("retention.ms", "129600000"), ("segment.bytes", "2097152")]
+    );
+    assert!(load("", &[], &[]).unwrap().topic_defaults.is_empty(), "what was not set is not there");
+    let error =
+        load("log_cleaner_max_compaction_lag_ms = 5\nlog_cleaner_min_compaction_lag_ms = 6", &[], &[]);
+    assert!(error.unwrap_err().contains("min.compaction.lag.ms (6) > max.compaction.lag.ms (5)"));
 }
 
 #[test]

@@ -13,6 +13,17 @@ pub struct HostPort {
     pub port: u16,
 }
 
+impl HostPort {
+    /// Whether it stands for every address, to which nobody can connect: also as C libraries read shorter forms.
+    pub fn is_wildcard(&self) -> bool {
+        let zeros = |c: char| c == '0' || c == '.';
+        match self.host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().is_unspecified(),
+            Err(_) => self.host.chars().all(zeros),
+        }
+    }
+}
+
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
@@ -82,7 +93,7 @@ pub fn parse_size(text: &str, whole: u64) -> Option<u64> {
     (bytes < u64::MAX as f64).then_some(bytes as u64)
 }
 
-/// `500ms`, `30s`, `10m`, `2h`.
+/// `500ms`, `30s`, `10m`, `2h`, `7d`.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let split = text.find(|c: char| !c.is_ascii_digit())?;
@@ -93,6 +104,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         "s" => 1_000,
         "m" | "min" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return None,
     };
     number.checked_mul(ms).filter(|ms| *ms <= i64::MAX as u64).map(Duration::from_millis)
@@ -141,10 +153,26 @@ mod tests {
             ("2 h", Some(7_200_000)),
             ("30", None),
             ("s", None),
-            ("1d", None),
+            ("1d", Some(86_400_000)),
+            ("1w", None),
             ("99999999999999999999s", None),
         ] {
             assert_eq!(parse_duration(text), expected.map(Duration::from_millis), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn wildcards() {
+        for (host, wildcard) in [
+            ("0.0.0.0", true),
+            ("0", true),
+            ("::", true),
+            ("::ffff:0.0.0.0", true),
+            ("::1", false),
+            ("10.0.0.0", false),
+            ("a0.example", false),
+        ] {
+            assert_eq!(HostPort { host: host.into(), port: 1 }.is_wildcard(), wildcard, "{host}");
         }
     }
 

@@ -4,11 +4,13 @@ pub mod broker_config;
 pub mod config_def;
 pub mod ids;
 pub mod limits;
+pub mod live;
 pub mod resource_configs;
 pub mod settings;
 pub mod topic_config;
 pub mod utc;
 
 pub use ids::{BrokerId, PartitionId, TopicId, shard_of};
+pub use live::Live;
 pub use settings::BrokerSettings;
 pub use topic_config::TopicConfig;

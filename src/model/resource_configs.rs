@@ -14,6 +14,8 @@ const INT_MAX: i64 = i32::MAX as i64;
 const METRICS_INTERVAL: &str = "interval.ms";
 const METRICS_MATCH: &str = "match";
 
+const UNSERVED: &str = "the protocol that it is for is not served.";
+
 const fn def(
     name: &'static str,
     kind: ConfigType,
@@ -21,7 +23,7 @@ const fn def(
     check: Check,
     doc: &'static str,
 ) -> ConfigDef {
-    ConfigDef { name, kind, default, check, broker_name: None, doc }
+    ConfigDef { name, kind, default: Some(default), check, broker_name: None, doc, idle: Some(UNSERVED) }
 }
 
 /// By name.
@@ -108,7 +110,7 @@ pub fn check_group(overrides: &BTreeMap<String, String>) -> Result<(), Refusal> 
         }
     }
     let number = |name: &str| -> i64 {
-        let default = find(GROUP_CONFIGS, name).map_or("", |def| def.default);
+        let default = find(GROUP_CONFIGS, name).and_then(|def| def.default).unwrap_or_default();
         overrides.get(name).map_or(default, |value| value.trim()).parse().unwrap_or_default()
     };
     for (name, least, most, broker_names) in GROUP_BOUNDS {
@@ -211,7 +213,9 @@ mod tests {
             assert!(defs.is_sorted_by(|a, b| a.name < b.name));
         }
         let all = |defs: &[ConfigDef]| {
-            defs.iter().map(|def| (def.name.to_string(), def.default.to_string())).collect::<BTreeMap<_, _>>()
+            defs.iter()
+                .map(|def| (def.name.to_string(), def.default.unwrap_or_default().to_string()))
+                .collect::<BTreeMap<_, _>>()
         };
         assert_eq!(check_group(&all(GROUP_CONFIGS)), Ok(()));
         assert_eq!(check_client_metrics(&all(CLIENT_METRICS_CONFIGS)), Ok(()));

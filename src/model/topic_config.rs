@@ -4,14 +4,14 @@
 //! Overrides travel and are stored as strings; they are checked with [`validate`] before they are stored, so
 //! resolving never fails: a value that no longer parses keeps the default.
 
-use super::config_def::{Check, ConfigDef, ConfigType, list_items, parse_bool};
+use super::config_def::{Check, ConfigDef, ConfigType, list_items, parse_bool, parse_double};
 
 use Check::{Any, Between, GzipLevel, ListOf, OneOf, Ratio, ThrottledReplicas};
 use ConfigType::{Boolean, Double, Int, List, Long, String as Str};
 
 const INT_MAX: i64 = i32::MAX as i64;
 const LONG_MAX: i64 = i64::MAX;
-const FOREVER: &str = "9223372036854775807";
+pub const FOREVER: &str = "9223372036854775807";
 
 const fn def(
     name: &'static str,
@@ -21,7 +21,17 @@ const fn def(
     broker_name: Option<&'static str>,
     doc: &'static str,
 ) -> ConfigDef {
-    ConfigDef { name, kind, default, check, broker_name, doc }
+    ConfigDef { name, kind, default: Some(default), check, broker_name, doc, idle: None }
+}
+
+const ON_DISK: &str = "every acknowledged record is on disk already.";
+const ONE_REPLICA: &str = "a partition has one replica, and needs no other.";
+const TIERED: &str = "tiered storage is not offered.";
+const OWN_INDEX: &str = "segments have an index of another form, which needs no bound.";
+
+/// Kept and shown only.
+const fn idle(def: ConfigDef, why: &'static str) -> ConfigDef {
+    ConfigDef { idle: Some(why), ..def }
 }
 
 /// Opts a topic out of waiting for the disk before an ack.
@@ -48,20 +58,20 @@ pub const TOPIC_CONFIGS: &[ConfigDef] = &[
         "How long a tombstone of a compacted topic stays readable."),
     def("file.delete.delay.ms", Long, "60000", Between(0, LONG_MAX), Some("log.segment.delete.delay.ms"),
         "How long a deleted segment's files stay on disk."),
-    def("flush.messages", Long, FOREVER, Between(1, LONG_MAX), Some("log.flush.interval.messages"),
-        "Accepted for compatibility: every acknowledged record is on disk already."),
-    def("flush.ms", Long, FOREVER, Between(0, LONG_MAX), Some("log.flush.interval.ms"),
-        "Accepted for compatibility: every acknowledged record is on disk already."),
-    def("follower.replication.throttled.replicas", List, "", ThrottledReplicas, None,
-        "Replicas, as partition:broker pairs or *, whose replication is throttled on the follower."),
-    def("index.interval.bytes", Int, "4096", Between(0, INT_MAX), Some("log.index.interval.bytes"),
-        "Bytes of records between two entries of the offset index."),
-    def("leader.replication.throttled.replicas", List, "", ThrottledReplicas, None,
-        "Replicas, as partition:broker pairs or *, whose replication is throttled on the leader."),
-    def("local.retention.bytes", Long, "-2", Between(-2, LONG_MAX), Some("log.local.retention.bytes"),
-        "Tiered storage: size kept locally; -2 follows retention.bytes."),
-    def("local.retention.ms", Long, "-2", Between(-2, LONG_MAX), Some("log.local.retention.ms"),
-        "Tiered storage: time kept locally; -2 follows retention.ms."),
+    idle(def("flush.messages", Long, FOREVER, Between(1, LONG_MAX), Some("log.flush.interval.messages"),
+        "After how many records the log is forced to disk."), ON_DISK),
+    idle(def("flush.ms", Long, FOREVER, Between(0, LONG_MAX), Some("log.flush.interval.ms"),
+        "After how long records are forced to disk."), ON_DISK),
+    idle(def("follower.replication.throttled.replicas", List, "", ThrottledReplicas, None,
+        "Replicas, as partition:broker pairs or *, whose replication is throttled on the follower."), ONE_REPLICA),
+    idle(def("index.interval.bytes", Int, "4096", Between(0, INT_MAX), Some("log.index.interval.bytes"),
+        "Bytes of records between two entries of the offset index."), OWN_INDEX),
+    idle(def("leader.replication.throttled.replicas", List, "", ThrottledReplicas, None,
+        "Replicas, as partition:broker pairs or *, whose replication is throttled on the leader."), ONE_REPLICA),
+    idle(def("local.retention.bytes", Long, "-2", Between(-2, LONG_MAX), Some("log.local.retention.bytes"),
+        "Tiered storage: size kept locally; -2 follows retention.bytes."), TIERED),
+    idle(def("local.retention.ms", Long, "-2", Between(-2, LONG_MAX), Some("log.local.retention.ms"),
+        "Tiered storage: time kept locally; -2 follows retention.ms."), TIERED),
     def("max.compaction.lag.ms", Long, FOREVER, Between(1, LONG_MAX), Some("log.cleaner.max.compaction.lag.ms"),
         "The longest a record may stay uncompacted."),
     def("max.message.bytes", Int, "1048588", Between(0, INT_MAX), Some("message.max.bytes"),
@@ -76,32 +86,32 @@ pub const TOPIC_CONFIGS: &[ConfigDef] = &[
         "The part of a compacted log that must be uncompacted before it is compacted again."),
     def("min.compaction.lag.ms", Long, "0", Between(0, LONG_MAX), Some("log.cleaner.min.compaction.lag.ms"),
         "The shortest a record stays uncompacted."),
-    def("min.insync.replicas", Int, "1", Between(1, INT_MAX), Some("min.insync.replicas"),
-        "Replicas that must have a record before acks=all is answered."),
-    def("preallocate", Boolean, "false", Any, Some("log.preallocate"),
-        "Whether a new segment's file is allocated at its full size."),
+    idle(def("min.insync.replicas", Int, "1", Between(1, INT_MAX), Some("min.insync.replicas"),
+        "Replicas that must have a record before acks=all is answered."), ONE_REPLICA),
+    idle(def("preallocate", Boolean, "false", Any, Some("log.preallocate"),
+        "Whether a new segment's file is allocated at its full size."), "segments are allocated in chunks as they are written."),
     def(RECORD_VALIDATION, Str, "full", OneOf(&["full", "header"]), None,
         "What is made sure of before a batch is acknowledged: \"full\", that every record of it can be read, as Kafka does; \"header\", that its checksum and header are right. Weir's own."),
-    def("remote.log.copy.disable", Boolean, "false", Any, None,
-        "Tiered storage: stop copying to remote storage."),
-    def("remote.log.delete.on.disable", Boolean, "false", Any, None,
-        "Tiered storage: delete remote data when it is turned off."),
-    def("remote.storage.enable", Boolean, "false", OneOf(&["false"]), None,
-        "Tiered storage, which this broker does not offer."),
+    idle(def("remote.log.copy.disable", Boolean, "false", Any, None,
+        "Tiered storage: stop copying to remote storage."), TIERED),
+    idle(def("remote.log.delete.on.disable", Boolean, "false", Any, None,
+        "Tiered storage: delete remote data when it is turned off."), TIERED),
+    idle(def("remote.storage.enable", Boolean, "false", OneOf(&["false"]), None,
+        "Whether segments go to remote storage."), TIERED),
     def("retention.bytes", Long, "-1", Between(i64::MIN, LONG_MAX), Some("log.retention.bytes"),
         "The size past which a partition's oldest segments are deleted; -1 for no limit."),
     def("retention.ms", Long, "604800000", Between(-1, LONG_MAX), Some("log.retention.ms"),
         "The age past which segments are deleted; -1 for no limit."),
     def("segment.bytes", Int, "1073741824", Between(1_048_576, INT_MAX), Some("log.segment.bytes"),
         "The size at which a new segment begins."),
-    def("segment.index.bytes", Int, "10485760", Between(4, INT_MAX), Some("log.index.size.max.bytes"),
-        "The largest size of a segment's offset index."),
+    idle(def("segment.index.bytes", Int, "10485760", Between(4, INT_MAX), Some("log.index.size.max.bytes"),
+        "The largest size of a segment's offset index."), OWN_INDEX),
     def("segment.jitter.ms", Long, "0", Between(0, LONG_MAX), Some("log.roll.jitter.ms"),
         "A random part taken off segment.ms so that segments do not all roll at once."),
     def("segment.ms", Long, "604800000", Between(1, LONG_MAX), Some("log.roll.ms"),
         "The age at which a new segment begins even if the old one is not full."),
-    def("unclean.leader.election.enable", Boolean, "false", Any, Some("unclean.leader.election.enable"),
-        "Whether a replica that may lack records can become leader."),
+    idle(def("unclean.leader.election.enable", Boolean, "false", Any, Some("unclean.leader.election.enable"),
+        "Whether a replica that may lack records can become leader."), ONE_REPLICA),
     def(WRITE_CACHING, Boolean, "false", Any, None,
         "Acknowledge from memory, before the record is on disk. Weir's own."),
 ];
@@ -122,6 +132,18 @@ pub fn validate(name: &str, value: &str) -> Result<(), String> {
     match topic_config(name) {
         Some(def) => def.validate(value),
         None => Err(format!("Unknown topic config name: {}", super::config_def::shorten(name))),
+    }
+}
+
+/// Checks overrides, each of which is right by itself, against each other.
+pub fn check_together<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<(), String> {
+    let config = TopicConfig::resolve(values);
+    let (min, max) = (config.min_compaction_lag_ms, config.max_compaction_lag_ms);
+    match min > max {
+        true => Err(format!(
+            "conflict topic config setting min.compaction.lag.ms ({min}) > max.compaction.lag.ms ({max})"
+        )),
+        false => Ok(()),
     }
 }
 
@@ -256,7 +278,10 @@ impl TopicConfig {
                     _ => TimestampType::CreateTime,
                 }
             }
-            "min.cleanable.dirty.ratio" => put(&mut self.min_cleanable_dirty_ratio, value),
+            "min.cleanable.dirty.ratio" => {
+                let ratio = parse_double(value);
+                self.min_cleanable_dirty_ratio = ratio.unwrap_or(self.min_cleanable_dirty_ratio);
+            }
             "min.compaction.lag.ms" => put(&mut self.min_compaction_lag_ms, value),
             "min.insync.replicas" => put(&mut self.min_insync_replicas, value),
             "preallocate" => put_bool(&mut self.preallocate, value),
@@ -310,10 +335,10 @@ mod tests {
     fn the_table_is_sorted_and_its_defaults_are_the_structs() {
         assert!(TOPIC_CONFIGS.is_sorted_by(|a, b| a.name < b.name));
         for def in TOPIC_CONFIGS {
-            assert_eq!(def.validate(def.default), Ok(()), "{}", def.name);
+            assert_eq!(def.default.map_or(Ok(()), |value| def.validate(value)), Ok(()), "{}", def.name);
             assert!(!def.doc.is_empty());
         }
-        let defaults = TOPIC_CONFIGS.iter().map(|def| (def.name, def.default));
+        let defaults = TOPIC_CONFIGS.iter().filter_map(|def| Some((def.name, def.default?)));
         assert_eq!(TopicConfig::resolve(defaults), TopicConfig::default());
     }
 
@@ -342,5 +367,6 @@ mod tests {
         assert!(validate("segment.bytes", "1024").is_err());
         assert!(validate("internal.segment.bytes", "65536").is_ok());
         assert!(validate("cleanup.policy", "delete,shred").is_err());
+        assert!(validate("cleanup.policy", "compact,compact").is_ok());
     }
 }

@@ -31,7 +31,7 @@ mod tests;
 pub use aligned::{AlignedBuf, BLOCK};
 pub use doorbell::Doorbell;
 pub use file::{File, OpenOptions};
-pub use notify::{Listen, Notify};
+pub use notify::{Listen, Notify, either};
 pub use random::random;
 pub use runtime::{Shard, Task, block_on, blocking, compute, now, on_mail, spawn, start, unix_ms, yield_now};
 pub use ticks::Ticks;

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -31,6 +32,8 @@ pub struct Socket {
     fd: OwnedFd,
     pub peer: SocketAddr,
     pub local: SocketAddr,
+    /// What whoever accepted it counts it by, for as long as it is open.
+    pub place: Option<Arc<()>>,
 }
 
 /// A connection watched by this shard.
@@ -38,6 +41,7 @@ pub struct Stream {
     watch: Rc<Watch>,
     driver: Rc<Driver>,
     moved: Cell<bool>,
+    place: Option<Arc<()>>,
     /// Whether large sends go without a copy, until the kernel says that it has to make one.
     zerocopy: Rc<Cell<bool>>,
 }
@@ -92,7 +96,7 @@ impl Listener {
         let stream = std::net::TcpStream::from(fd);
         stream.set_nodelay(true)?;
         let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
-        Ok(Socket { fd: stream.into(), peer, local })
+        Ok(Socket { fd: stream.into(), peer, local, place: None })
     }
 }
 
@@ -134,7 +138,7 @@ impl Stream {
         let driver = Driver::current();
         let zerocopy = zerocopy && zerocopy::is_remote(socket.peer.ip(), socket.local.ip());
         let (moved, zerocopy) = (Cell::new(false), Rc::new(Cell::new(zerocopy)));
-        Self { watch: driver.watch(socket.fd), driver, moved, zerocopy }
+        Self { watch: driver.watch(socket.fd), driver, moved, place: socket.place, zerocopy }
     }
 
     /// Whether a receive may find bytes.
@@ -215,10 +219,10 @@ impl Stream {
 
 impl Stream {
     /// Ends the watch, so that another shard can take the connection. What has arrived meanwhile is reported there.
-    pub fn into_socket(self, peer: SocketAddr, local: SocketAddr) -> io::Result<Socket> {
+    pub fn into_socket(mut self, peer: SocketAddr, local: SocketAddr) -> io::Result<Socket> {
         let fd = self.watch.fd.try_clone()?;
         self.moved.set(true);
-        Ok(Socket { fd, peer, local })
+        Ok(Socket { fd, peer, local, place: self.place.take() })
     }
 }
 

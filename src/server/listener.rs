@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::peers::{Pace, Peers};
 use crate::rt;
 use crate::rt::net::{Listener, Socket};
 use crate::shard::Shard;
@@ -19,9 +20,18 @@ pub async fn accept(shard: Rc<Shard>, listener: TcpListener) {
         Ok(listener) => listener,
         Err(e) => return log::error!("the listening socket cannot be used: {e}"),
     };
+    let mut peers = Peers::default();
+    let mut pace = Pace::default();
     while !shard.is_stopping() {
         match listener.accept().await {
-            Ok(socket) => hand_out(&shard, socket),
+            Ok(socket) => {
+                hand_out(&shard, &mut peers, socket);
+                let now = rt::now();
+                let next = pace.next(now, shard.live().max_connection_rate);
+                if next > now {
+                    rt::sleep(next - now).await;
+                }
+            }
             Err(e) => {
                 log::warn!("a connection was not accepted: {e}");
                 rt::sleep(BACK_OFF).await;
@@ -30,12 +40,19 @@ pub async fn accept(shard: Rc<Shard>, listener: TcpListener) {
     }
 }
 
-fn hand_out(shard: &Rc<Shard>, socket: Socket) {
+fn hand_out(shard: &Rc<Shard>, peers: &mut Peers, mut socket: Socket) {
     let open: Vec<usize> = shard.connections.iter().map(|n| n.load(Ordering::Relaxed)).collect();
-    if open.iter().sum::<usize>() >= shard.settings().max_connections {
+    let live = shard.live();
+    let peer = socket.peer;
+    if open.iter().sum::<usize>() >= live.max_connections {
         shard.metrics.connection_refused();
-        return log::warn!("connection from {} refused: max-connections are open", socket.peer);
+        return log::warn!("connection from {peer} refused: max.connections are open");
     }
+    let Some(place) = peers.take(peer.ip(), live.connections_of(peer.ip())) else {
+        shard.metrics.connection_refused();
+        return log::warn!("connection from {peer} refused: max.connections.per.ip are open");
+    };
+    socket.place = Some(place);
     let target = (0..open.len()).min_by_key(|i| open[*i]).unwrap_or(shard.index);
     shard.connections[target].fetch_add(1, Ordering::Relaxed);
     if target == shard.index {

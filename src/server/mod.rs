@@ -6,6 +6,7 @@ mod input;
 mod listener;
 mod moments;
 mod outbox;
+mod peers;
 
 pub use connection::serve;
 pub use listener::accept;

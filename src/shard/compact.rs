@@ -11,10 +11,12 @@ use super::Shard;
 use crate::log::LogError;
 use crate::log::compact::{Candidate, Passed, Policy, Work};
 use crate::partition::Replica;
-use crate::rt;
+use crate::rt::{self, either};
 
 /// Partitions of one round: what lies between two checkpoints.
 const MAX_ROUND: usize = 64;
+/// Looking for what is worth compacting is work, too.
+const LEAST_REST: Duration = Duration::from_millis(100);
 
 /// What compaction did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,10 +39,23 @@ impl CompactionSnapshot {
 
 impl Shard {
     pub(super) async fn compact(self: Rc<Self>) {
-        let every = Duration::from_millis(self.settings.compaction_check_ms);
         while !self.is_stopping() {
-            rt::sleep(every).await;
+            self.rest_between_compactions().await;
             while !self.is_stopping() && self.compact_round().await {}
+        }
+    }
+
+    /// A change of how long to rest holds for the rest under way.
+    async fn rest_between_compactions(&self) {
+        let began = rt::now();
+        loop {
+            let changed = self.live_changed.listen();
+            let every = Duration::from_millis(self.live().compaction_check_ms).max(LEAST_REST);
+            let left = every.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            either(rt::sleep(left), changed).await;
         }
     }
 
@@ -104,7 +119,11 @@ impl Shard {
         let policy = Policy::from(&*replica.config());
         let journal = self.store.journal();
         let work = Work {
-            map_bytes: self.settings.per_shard(self.settings.compaction_bytes, self.count),
+            map_bytes: self.settings.per_shard(self.live().compaction_bytes, self.count),
+            rate: &|| match self.live().compaction_rate {
+                u64::MAX => u64::MAX,
+                rate => (rate / self.count as u64).max(1),
+            },
             activity: &|| journal.commits().wrapping_add(self.metrics.fetched_bytes()),
             stop: &|| self.is_stopping(),
         };

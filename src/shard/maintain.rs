@@ -17,7 +17,7 @@ impl Shard {
         rt::spawn(async move { store.maintain(move |id| shard.producer_snapshot(id)).await });
         loop {
             rt::sleep(PRODUCER_CHECK).await;
-            let before = rt::unix_ms() - self.settings.producer_id_expiration_ms;
+            let before = rt::unix_ms() - self.live().producer_id_expiration_ms;
             let replicas: Vec<_> = self.replicas.borrow().values().cloned().collect();
             for replica in replicas {
                 replica.expire_producers(before);

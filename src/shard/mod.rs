@@ -34,7 +34,7 @@ use crate::coordinator::group::Groups;
 use crate::coordinator::txn::Transactions;
 use crate::log::ShardLog;
 use crate::model::settings::BrokerSettings;
-use crate::model::{PartitionId, shard_of};
+use crate::model::{Live, PartitionId, shard_of};
 use crate::partition::Replica;
 use crate::rt::Notify;
 
@@ -77,6 +77,8 @@ pub struct Shard {
     memory_freed: Notify,
     /// One connection may finish a large frame over the budget: otherwise halves of frames could fill it for good.
     overdraft: Cell<bool>,
+    /// Settings were changed that hold from now on.
+    live_changed: Notify,
     stopping: Cell<bool>,
     stop: Notify,
     /// Where the clock of deadlines begins.
@@ -90,6 +92,11 @@ pub struct Shard {
 impl Shard {
     pub fn settings(&self) -> &BrokerSettings {
         &self.settings
+    }
+
+    /// The settings that can be changed while the broker runs, as they are now.
+    pub fn live(&self) -> Arc<Live> {
+        self.image.borrow().live.clone()
     }
 
     pub fn image(&self) -> Arc<Image> {

@@ -46,7 +46,7 @@ impl Shard {
     /// Recovers the shard's log and takes up its partitions.
     pub async fn open(start: Start) -> Result<Rc<Self>, LogError> {
         let settings = &start.settings;
-        let log_settings = Self::log_settings(settings, start.count);
+        let log_settings = LogSettings::of(settings, start.count);
         let (store, recovered) =
             ShardLog::open(&start.data_dir, start.index, start.count, &*start.image, log_settings).await?;
         let shard = Rc::new(Self {
@@ -76,6 +76,7 @@ impl Shard {
             memory: Cell::new(0),
             memory_freed: Notify::new(),
             overdraft: Cell::new(false),
+            live_changed: Notify::new(),
             stopping: Cell::new(false),
             stop: Notify::new(),
             started: rt::now(),
@@ -94,24 +95,6 @@ impl Shard {
         }
         shard.apply_image(shard.image()).await;
         Ok(shard)
-    }
-
-    /// One shard's part of the budgets.
-    pub fn log_settings(settings: &BrokerSettings, shards: usize) -> LogSettings {
-        LogSettings {
-            journal_file_bytes: settings.journal_file_bytes as u64,
-            journal_max_files: settings.journal_max_files,
-            flush_chunk_bytes: settings.flush_chunk_bytes,
-            bypass_bytes: settings.journal_bypass_bytes,
-            tail_bytes: settings.per_shard(settings.tail_bytes, shards),
-            cache_bytes: settings.per_shard(settings.cache_bytes, shards),
-            reserve_bytes: settings.disk_reserve_bytes as u64,
-            retention_interval: Duration::from_millis(settings.retention_check_ms),
-            checkpoint_interval: Duration::from_millis(settings.checkpoint_ms),
-            scrub_rate: settings.per_shard(settings.scrub_rate, shards) as u64,
-            scrub_interval: Duration::from_millis(settings.scrub_interval_ms),
-            ..LogSettings::default()
-        }
     }
 
     fn adopt(&self, recovered: RecoveredPartition) {
@@ -228,6 +211,9 @@ impl Shard {
     async fn apply_image(self: &Rc<Self>, image: Arc<Image>) {
         let before = self.image.replace(image.clone());
         self.quotas.set_table(image.quotas.clone());
+        if before.live != image.live {
+            self.live_changed.notify_all();
+        }
         let gone = |id: &PartitionId| image.topic_by_id(id.topic).is_none();
         let dropped: Vec<PartitionId> = self.replicas.borrow().keys().copied().filter(gone).collect();
         for id in dropped {

@@ -96,7 +96,9 @@ impl Shard {
             entries.iter().filter_map(|entry| transactional(entry).map(|h| h.producer_id)).collect();
         let several = producers.iter().any(|id| *id != producers[0]);
         let held = producers.first().copied().filter(|id| {
-            !several && (!self.lanes.is_free(*id) || entries.iter().any(|entry| self.asks(entry).is_some()))
+            !several
+                && (!self.lanes.is_free(*id)
+                    || entries.iter().any(|entry| self.asks(&transaction, entry).is_some()))
         });
         let shard = self.clone();
         let stage = match held {
@@ -129,8 +131,12 @@ impl Shard {
     }
 
     /// The entry's replica and header, if its transaction's coordinator has to be asked.
-    fn asks(&self, entry: &ProduceEntry) -> Option<(Rc<Replica>, BatchHeader)> {
+    fn asks(&self, transaction: &Transactional, entry: &ProduceEntry) -> Option<(Rc<Replica>, BatchHeader)> {
         let header = transactional(entry)?;
+        // A client that relies on the broker to add partitions needs the coordinator in any case.
+        if !transaction.implicit && !self.image.borrow().live.verify_transactions {
+            return None;
+        }
         let replica = self.replica(entry.partition)?;
         replica.needs_verification(&header).then_some((replica, header))
     }
@@ -156,7 +162,7 @@ impl Shard {
         let mut questions: Vec<(usize, txn::Partition)> = Vec::new();
         let mut producer = txn::Producer::NONE;
         for (at, entry) in entries.iter_mut().enumerate() {
-            let Some((replica, header)) = self.asks(entry) else { continue };
+            let Some((replica, header)) = self.asks(transaction, entry) else { continue };
             producer = txn::Producer { id: header.producer_id, epoch: header.producer_epoch };
             match Asking::begin(&replica, producer, header.base_sequence) {
                 Ok(asking) => {

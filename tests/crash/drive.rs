@@ -198,7 +198,8 @@ async fn compact(store: Rc<ShardLog>, replicas: Replicas, closing: Rc<Cell<bool>
         }
         for (replica, candidate, policy) in found {
             // A small map, so that a pass is at times not enough.
-            let work = Work { map_bytes: 4 << 10, activity: &|| 0, stop: &|| closing.get() };
+            let work =
+                Work { map_bytes: 4 << 10, activity: &|| 0, rate: &|| u64::MAX, stop: &|| closing.get() };
             match replica.log.compact(candidate, replica.compaction_bounds(), &policy, &work).await {
                 Ok(passed) => {
                     replica.forget_aborted(&passed.outlived);

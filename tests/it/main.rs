@@ -8,6 +8,7 @@ mod admin;
 mod cli;
 mod clients;
 mod compaction;
+mod configs;
 mod crash;
 mod endurance;
 mod fetch;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::brokers;
 use crate::cluster::control::{
     ConfigChange, ConfigOp, ConfigResource, ControlError, ControlErrorKind as Kind,
 };
@@ -13,7 +14,7 @@ use crate::model::config_def::{ConfigDef, ConfigType, list_items, shorten};
 use crate::model::resource_configs::{
     CLIENT_METRICS_CONFIGS, GROUP_CONFIGS, Refusal, check_client_metrics, check_group, find as find_config,
 };
-use crate::model::topic_config::{TopicConfig, topic_config, validate};
+use crate::model::topic_config::{check_together, topic_config, validate};
 
 /// Groups and subscriptions that may have a configuration.
 const MAX_OWNERS: usize = 10_000;
@@ -35,17 +36,7 @@ pub fn check_topic_configs<'a>(
             return refuse(Kind::InvalidConfig, message);
         }
     }
-    let config = TopicConfig::resolve(values);
-    let (min, max) = (config.min_compaction_lag_ms, config.max_compaction_lag_ms);
-    if min > max {
-        return refuse(
-            Kind::InvalidConfig,
-            format!(
-                "conflict topic config setting min.compaction.lag.ms ({min}) > max.compaction.lag.ms ({max})"
-            ),
-        );
-    }
-    Ok(())
+    check_together(values).or_else(|why| refuse(Kind::InvalidConfig, why))
 }
 
 /// Replaces the overrides of each resource by those given.
@@ -171,7 +162,7 @@ impl Target<'_> {
             Owner::Group(_) | Owner::ClientMetrics(_) => None,
             Owner::Broker(_) | Owner::EveryBroker => Some(name),
         };
-        let fallback = || self.def(name).map(|def| def.default.to_string()).unwrap_or_default();
+        let fallback = || self.def(name).and_then(|def| def.default).unwrap_or_default().to_string();
         let Some(config) = broker_name.and_then(broker_config) else { return fallback() };
         match self.image.broker_override(broker, config.def.name) {
             Some((owner, value)) if *owner != self.owner => value.to_string(),
@@ -209,22 +200,21 @@ impl Target<'_> {
     }
 
     fn check_broker(&self, now: &Overrides, next: &Overrides) -> Result<(), ControlError> {
-        for (name, value) in next.iter().filter(|(name, value)| now.get(*name) != Some(value)) {
-            match broker_config(name) {
-                None => {
-                    let why = format!("Unknown broker config name: {}", shorten(name));
-                    return refuse(Kind::InvalidRequest, why);
-                }
-                Some(config) if !config.is_dynamic() => {
-                    let why = format!("Cannot update these configs dynamically: [{name}]");
-                    return refuse(Kind::InvalidRequest, why);
-                }
-                Some(config) => {
-                    config.def.validate(value).or_else(|message| refuse(Kind::InvalidRequest, message))?;
-                }
-            }
-        }
-        Ok(())
+        let changed: Overrides = next
+            .iter()
+            .filter(|(name, value)| now.get(*name) != Some(value))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let every = self.owner == Owner::EveryBroker;
+        let current = |name: &str| self.inherited_from_all(name);
+        brokers::check(&changed, next, every, &self.settings.log_dir, current)
+            .or_else(|message| refuse(Kind::InvalidRequest, message))
+    }
+
+    /// What holds now, of this owner or of those below it.
+    fn inherited_from_all(&self, name: &str) -> Option<String> {
+        let own = self.image.overrides.get(&self.owner).and_then(|overrides| overrides.get(name));
+        Some(own.cloned().unwrap_or_else(|| self.inherited(name))).filter(|value| !value.is_empty())
     }
 }
 
@@ -242,7 +232,16 @@ fn apply(target: &Target<'_>, next: &mut Overrides, change: &ConfigChange) -> Re
         ConfigOp::Append(items) => ("APPEND", items),
         ConfigOp::Subtract(items) => ("SUBTRACT", items),
     };
-    if target.def(&name).is_none_or(|def| def.kind != ConfigType::List) {
+    let of_broker = matches!(target.owner, Owner::Broker(_) | Owner::EveryBroker);
+    let Some(def) = target.def(&name) else {
+        return refuse(Kind::InvalidConfig, format!("Unknown config name: {}", shorten(&name)));
+    };
+    if def.kind != ConfigType::List && of_broker {
+        let verb = verb.to_lowercase();
+        let why = format!("Config value {verb} is not allowed for config key: {}", shorten(&name));
+        return refuse(Kind::InvalidConfig, why);
+    }
+    if def.kind != ConfigType::List {
         let why = format!("Can't {verb} to key {} because its type is not LIST.", shorten(&name));
         return refuse(Kind::InvalidConfig, why);
     }

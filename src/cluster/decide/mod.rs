@@ -2,6 +2,7 @@
 //!
 //! Each item of a request succeeds or fails by itself; what succeeds is committed together.
 
+mod brokers;
 mod configs;
 mod quotas;
 mod topics;

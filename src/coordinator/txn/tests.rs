@@ -262,7 +262,12 @@ struct World {
 }
 
 fn settings() -> TransactionSettings {
-    TransactionSettings { max_timeout_ms: 1000, id_expiration_ms: 3_000_000, id_check_ms: 100_000 }
+    TransactionSettings {
+        max_timeout_ms: 1000,
+        id_expiration_ms: 3_000_000,
+        id_check_ms: 100_000,
+        ..TransactionSettings::default()
+    }
 }
 
 impl World {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -21,6 +21,8 @@ use super::{AbortedTransaction, Bounds, Candidate, Policy, plan};
 
 /// The longest rest after a slice.
 const MAX_REST: Duration = Duration::from_millis(50);
+/// How often a pass that is held back by its rate looks whether it still is.
+const MAX_STEP: Duration = Duration::from_millis(500);
 
 /// What a pass may use, and how it knows when to hold back.
 pub struct Work<'a> {
@@ -28,6 +30,8 @@ pub struct Work<'a> {
     pub map_bytes: usize,
     /// A count that moves while the shard serves.
     pub activity: &'a dyn Fn() -> u64,
+    /// Bytes that may be read and written a second; `u64::MAX` for no limit.
+    pub rate: &'a dyn Fn() -> u64,
     pub stop: &'a dyn Fn() -> bool,
 }
 
@@ -308,6 +312,7 @@ impl Pass<'_> {
         }
         let (began, activity) = (rt::now(), (self.work.activity)());
         let position = slice.extents[0].position;
+        let bytes = slice.bytes.len();
         let (bench, problem) = rt::blocking(move || {
             let problem = slice.check().and_then(|()| job(&mut bench, &slice.bytes)).err();
             (bench, problem)
@@ -321,7 +326,28 @@ impl Pass<'_> {
             true => rt::yield_now().await,
             false => rt::sleep(began.elapsed().min(MAX_REST)).await,
         }
+        // Only filtering leaves something to be written.
+        self.keep_to_rate(began, bytes + bench.out.len()).await;
         Ok(bench)
+    }
+
+    /// Rests until so many bytes may have been read and written since then; a stop or another rate holds at once.
+    async fn keep_to_rate(&self, since: Instant, bytes: usize) {
+        while !(self.work.stop)() {
+            let left = time_of(bytes, (self.work.rate)()).saturating_sub(since.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            rt::sleep(left.min(MAX_STEP)).await;
+        }
+    }
+}
+
+/// How long so many bytes take at this rate.
+fn time_of(bytes: usize, rate: u64) -> Duration {
+    match rate {
+        u64::MAX => Duration::ZERO,
+        rate => Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64),
     }
 }
 

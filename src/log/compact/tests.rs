@@ -153,7 +153,7 @@ impl Fixture {
     async fn try_compact(&self, map_bytes: usize) -> Option<(i64, Result<Passed, LogError>)> {
         let policy = Policy { most_bytes: self.most_bytes, ..Policy::from(&self.config) };
         let candidate = self.log.compaction_candidate(self.bounds.limit, &policy, NOW).await?;
-        let work = Work { map_bytes, activity: &|| 0, stop: &|| false };
+        let work = Work { map_bytes, activity: &|| 0, rate: &|| u64::MAX, stop: &|| false };
         let passed = self.log.compact(candidate, self.bounds.clone(), &policy, &work).await;
         Some((candidate.end, passed))
     }
@@ -442,7 +442,7 @@ fn a_damaged_batch_ends_the_pass_and_nothing_is_replaced() {
         let before = names(&f.dir());
         let policy = Policy::from(&f.config);
         let candidate = f.log.compaction_candidate(f.bounds.limit, &policy, NOW).await.unwrap();
-        let work = Work { map_bytes: 0, activity: &|| 0, stop: &|| false };
+        let work = Work { map_bytes: 0, activity: &|| 0, rate: &|| u64::MAX, stop: &|| false };
         let done = f.log.compact(candidate, f.bounds.clone(), &policy, &work).await;
         assert!(matches!(done, Err(LogError::Corrupt { .. })), "{done:?}");
         assert_eq!(names(&f.dir()), before);
@@ -458,11 +458,11 @@ fn nothing_is_replaced_once_the_log_is_closed_or_the_work_is_stopped() {
         f.fill(80, 10).await;
         let policy = Policy::from(&f.config);
         let candidate = f.log.compaction_candidate(f.bounds.limit, &policy, NOW).await.unwrap();
-        let stopped = Work { map_bytes: 0, activity: &|| 0, stop: &|| true };
+        let stopped = Work { map_bytes: 0, activity: &|| 0, rate: &|| u64::MAX, stop: &|| true };
         let passed = f.log.compact(candidate, f.bounds.clone(), &policy, &stopped).await.unwrap();
         assert_eq!(passed, Passed::default());
         f.log.close().await.unwrap();
-        let work = Work { map_bytes: 0, activity: &|| 0, stop: &|| false };
+        let work = Work { map_bytes: 0, activity: &|| 0, rate: &|| u64::MAX, stop: &|| false };
         let before = names(&f.dir());
         let passed = f.log.compact(candidate, f.bounds.clone(), &policy, &work).await.unwrap();
         assert_eq!((passed, names(&f.dir())), (Passed::default(), before));
@@ -696,7 +696,7 @@ fn replaced_files_are_let_go_of() {
         };
         let policy = Policy::from(&f.config);
         let candidate = f.log.compaction_candidate(f.bounds.limit, &policy, NOW).await.unwrap();
-        let work = Work { map_bytes: 1 << 20, activity: &count, stop: &|| false };
+        let work = Work { map_bytes: 1 << 20, activity: &count, rate: &|| u64::MAX, stop: &|| false };
         let passed = f.log.compact(candidate, f.bounds.clone(), &policy, &work).await.unwrap();
         assert!(passed.segments_replaced > 15, "{passed:?}");
         assert!(most.get() <= 4, "{} files are gone and open", most.get());

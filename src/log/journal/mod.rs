@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::model::PartitionId;
+use crate::model::{BrokerSettings, PartitionId};
 use crate::rt::{self, Notify, Task};
 
 use super::{JournalFailed, LogError, Lsn};
@@ -66,9 +66,10 @@ pub struct JournalSettings {
 
 impl Default for JournalSettings {
     fn default() -> Self {
+        let broker = BrokerSettings::default();
         Self {
-            file_bytes: 64 << 20,
-            max_files: 8,
+            file_bytes: broker.journal_file_bytes as u64,
+            max_files: broker.journal_max_files as u32,
             max_commit_bytes: 2 << 20,
             max_backlog_bytes: 32 << 20,
             zero_ahead_bytes: 8 << 20,

@@ -43,13 +43,13 @@ use super::journal::{Journal, JournalSettings};
 use super::partition_log::PartitionCheckpoint;
 use super::{BatchCache, JournalFailed, LogError, Lsn, PartitionLog};
 use crate::model::topic_config::TopicConfig;
-use crate::model::{PartitionId, TopicId};
-use crate::rt::{self, Notify};
+use crate::model::{BrokerSettings, PartitionId, TopicId};
+use crate::rt::{self, Notify, either};
 use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
 
 use removal::Refuse;
-use room::{Gate, either};
+use room::Gate;
 pub use scrub::ScrubStats;
 use space::Space;
 pub use sweep::sweep;
@@ -88,28 +88,40 @@ pub struct LogSettings {
     pub scrub_interval: Duration,
 }
 
+/// For tools: what they read and write is theirs alone, so no room is left to others and nothing is scrubbed.
 impl Default for LogSettings {
     fn default() -> Self {
-        let journal = JournalSettings::default();
         Self {
-            journal_file_bytes: journal.file_bytes,
-            journal_max_files: journal.max_files as usize,
-            max_commit_bytes: journal.max_commit_bytes,
-            zero_ahead_bytes: journal.zero_ahead_bytes,
-            flush_chunk_bytes: 1 << 20,
-            bypass_bytes: 512 << 10,
             tail_bytes: 64 << 20,
             cache_bytes: 128 << 20,
             reserve_bytes: 0,
-            retention_interval: Duration::from_secs(60),
-            checkpoint_interval: Duration::from_secs(60),
             scrub_rate: 0,
-            scrub_interval: Duration::from_secs(86_400),
+            ..Self::of(&BrokerSettings::default(), 1)
         }
     }
 }
 
 impl LogSettings {
+    /// One shard's part of what the broker runs with.
+    pub fn of(settings: &BrokerSettings, shards: usize) -> Self {
+        let journal = JournalSettings::default();
+        Self {
+            journal_file_bytes: settings.journal_file_bytes as u64,
+            journal_max_files: settings.journal_max_files,
+            max_commit_bytes: journal.max_commit_bytes,
+            zero_ahead_bytes: journal.zero_ahead_bytes,
+            flush_chunk_bytes: settings.flush_chunk_bytes,
+            bypass_bytes: settings.journal_bypass_bytes,
+            tail_bytes: settings.per_shard(settings.tail_bytes, shards),
+            cache_bytes: settings.per_shard(settings.cache_bytes, shards),
+            reserve_bytes: settings.disk_reserve_bytes as u64,
+            retention_interval: Duration::from_millis(settings.retention_check_ms),
+            checkpoint_interval: Duration::from_millis(settings.checkpoint_ms),
+            scrub_rate: settings.per_shard(settings.scrub_rate, shards) as u64,
+            scrub_interval: Duration::from_millis(settings.scrub_interval_ms),
+        }
+    }
+
     fn journal(&self, data_dir: &Path) -> JournalSettings {
         JournalSettings {
             file_bytes: self.journal_file_bytes,

@@ -316,7 +316,7 @@ fn marks_of_damage_go_with_the_file_that_they_were_of() {
         let policy =
             Policy { compact: true, segment_bytes: 40_000, min_dirty_ratio: 0.0, ..Policy::from(&config) };
         let candidate = log.compaction_candidate(log.end_offset(), &policy, rt::unix_ms()).await.unwrap();
-        let work = Work { map_bytes: 0, activity: &|| 0, stop: &|| false };
+        let work = Work { map_bytes: 0, activity: &|| 0, rate: &|| u64::MAX, stop: &|| false };
         log.compact(candidate, Bounds::default(), &policy, &work).await.unwrap();
         // A start that finds the replacement behind the checkpoint drops the mark, too.
         let copy = tempfile::tempdir().unwrap();
