@@ -1,6 +1,7 @@
 //! Texts to a validated [`Config`]: every value parsed and bounded, then the rules between settings.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -9,10 +10,13 @@ use super::topic_defaults;
 use super::values::{parse_address, parse_bool, parse_duration, parse_size};
 use super::{Config, ConfigError, Machine, Problem, Sources};
 use crate::model::config_def::parse_address_counts;
+use crate::model::settings::{GroupSettings, TransactionSettings};
 use crate::model::topic_config;
 
 /// A budget below this leaves no room for one default batch and its neighbours on every shard.
 const LEAST_BUDGET: u64 = 16 << 20;
+/// How long a new member of a group may wait for its first generation; Kafka's, and no setting there either.
+const NEW_MEMBER_TIMEOUT_MS: i64 = 300_000;
 const INT_MAX: u64 = i32::MAX as u64;
 
 struct Builder<'a> {
@@ -47,6 +51,60 @@ impl Builder<'_> {
     /// A duration between two bounds, in milliseconds.
     fn duration(&mut self, name: &str, range: RangeInclusive<u64>) -> Duration {
         self.read(name, |t| parse_duration(t).filter(|d| range.contains(&(d.as_millis() as u64))))
+    }
+
+    fn rack(&mut self) -> Option<String> {
+        self.read("rack", |t| match t {
+            "none" => Some(None),
+            _ => (!t.is_empty() && t.len() <= 256).then(|| Some(t.to_owned())),
+        })
+    }
+
+    fn address_counts(&mut self, name: &str) -> Vec<(IpAddr, usize)> {
+        self.read(name, |t| match t {
+            "none" => Some(Vec::new()),
+            _ => parse_address_counts(t).ok(),
+        })
+    }
+
+    /// Bytes a second; `u64::MAX` for no limit.
+    fn rate(&mut self, name: &str) -> u64 {
+        self.read(name, |t| match t {
+            "unlimited" => Some(u64::MAX),
+            _ => parse_size(t, 0).filter(|rate| *rate >= 1 << 10),
+        })
+    }
+
+    /// A duration of at least a millisecond, as Kafka holds it in an integer.
+    fn millis(&mut self, name: &str) -> i32 {
+        self.duration(name, 1..=INT_MAX).as_millis() as i32
+    }
+
+    fn groups(&mut self) -> GroupSettings {
+        let delay = self.read("group_initial_rebalance_delay", parse_duration);
+        let retention = self.read("offsets_retention", parse_duration);
+        GroupSettings {
+            topic_partitions: self.number("offsets_topic_partitions", 1..=10_000) as i32,
+            topic_segment_bytes: self.size("offsets_topic_segment_size", 1 << 20..=2047 << 20) as i32,
+            initial_rebalance_delay_ms: delay.as_millis() as i64,
+            min_session_timeout_ms: self.millis("group_min_session_timeout"),
+            max_session_timeout_ms: self.millis("group_max_session_timeout"),
+            max_size: self.number("group_max_size", 1..=INT_MAX) as usize,
+            new_member_timeout_ms: NEW_MEMBER_TIMEOUT_MS,
+            offset_metadata_max: self.number("offset_metadata_max", 0..=INT_MAX) as usize,
+            offsets_retention_ms: retention.as_millis() as i64,
+            retention_check_ms: self.millis("offsets_retention_check_interval").into(),
+        }
+    }
+
+    fn transactions(&mut self) -> TransactionSettings {
+        TransactionSettings {
+            topic_partitions: self.number("transaction_topic_partitions", 1..=10_000) as i32,
+            topic_segment_bytes: self.size("transaction_topic_segment_size", 1 << 20..=2047 << 20) as i32,
+            max_timeout_ms: self.millis("transaction_max_timeout"),
+            id_expiration_ms: self.millis("transactional_id_expiration").into(),
+            id_check_ms: self.millis("transactional_id_check_interval").into(),
+        }
     }
 
     /// What was set of the defaults of topic configs, by the topic configs' names.
@@ -103,7 +161,7 @@ impl Builder<'_> {
             );
             self.reject(setting("advertised"), message);
         }
-        if config.group_min_session_timeout > config.group_max_session_timeout {
+        if config.groups.min_session_timeout_ms > config.groups.max_session_timeout_ms {
             let message = "must not be longer than group_max_session_timeout".to_owned();
             self.reject(setting("group_min_session_timeout"), message);
         }
@@ -157,48 +215,27 @@ pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, C
         auto_create_topics: b.read("auto_create_topics", parse_bool),
         delete_topics: b.read("delete_topics", parse_bool),
         topic_defaults: b.topic_defaults(),
-        rack: b.read("rack", |t| match t {
-            "none" => Some(None),
-            _ => (!t.is_empty() && t.len() <= 256).then(|| Some(t.to_owned())),
-        }),
+        rack: b.rack(),
         default_partitions: b.number("default_partitions", 1..=100_000) as i32,
         max_request_size: b.size("max_request_size", 1 << 20..=100 << 20) as usize,
         send_buffer: b.size("send_buffer", 0..=1 << 30),
         send_zerocopy: b.read("send_zerocopy", parse_bool),
         max_connections: b.number("max_connections", 1..=1_000_000) as usize,
         max_connections_per_ip: b.number("max_connections_per_ip", 0..=INT_MAX) as usize,
-        max_connections_per_ip_overrides: b.read("max_connections_per_ip_overrides", |t| match t {
-            "none" => Some(Vec::new()),
-            _ => parse_address_counts(t).ok(),
-        }),
+        max_connections_per_ip_overrides: b.address_counts("max_connections_per_ip_overrides"),
         max_connection_rate: b.number("max_connection_rate", 1..=INT_MAX) as usize,
         connection_idle_timeout: b.read("connection_idle_timeout", parse_duration),
         fetch_max_bytes: b.size("fetch_max_bytes", 1 << 10..=2047 << 20) as usize,
         fetch_sessions: b.number("fetch_sessions", 0..=100_000) as usize,
-        group_initial_rebalance_delay: b.read("group_initial_rebalance_delay", parse_duration),
-        group_max_size: b.number("group_max_size", 1..=i32::MAX as u64) as usize,
-        group_min_session_timeout: b.duration("group_min_session_timeout", 1..=INT_MAX),
-        group_max_session_timeout: b.duration("group_max_session_timeout", 1..=INT_MAX),
-        offset_metadata_max: b.number("offset_metadata_max", 0..=INT_MAX) as usize,
-        offsets_retention: b.read("offsets_retention", parse_duration),
-        offsets_retention_check_interval: b.duration("offsets_retention_check_interval", 1..=INT_MAX),
-        offsets_topic_partitions: b.number("offsets_topic_partitions", 1..=10_000) as i32,
-        offsets_topic_segment_size: b.size("offsets_topic_segment_size", 1 << 20..=2047 << 20),
-        transaction_topic_partitions: b.number("transaction_topic_partitions", 1..=10_000) as i32,
-        transaction_topic_segment_size: b.size("transaction_topic_segment_size", 1 << 20..=2047 << 20),
-        transaction_max_timeout: b.duration("transaction_max_timeout", 1..=INT_MAX),
+        groups: b.groups(),
+        transactions: b.transactions(),
         transaction_verification: b.read("transaction_verification", parse_bool),
-        transactional_id_expiration: b.duration("transactional_id_expiration", 1..=INT_MAX),
-        transactional_id_check_interval: b.duration("transactional_id_check_interval", 1..=INT_MAX),
         producer_id_expiration: b.duration("producer_id_expiration", 1..=INT_MAX),
         disk_reserve: b.size("disk_reserve", 0..=1 << 50),
         retention_check_interval: b.read("retention_check_interval", parse_duration),
         compaction_memory: b.budget("compaction_memory"),
         compaction_interval: b.read("compaction_interval", parse_duration),
-        compaction_rate: b.read("compaction_rate", |t| match t {
-            "unlimited" => Some(u64::MAX),
-            _ => parse_size(t, 0).filter(|rate| *rate >= 1 << 10),
-        }),
+        compaction_rate: b.rate("compaction_rate"),
         scrub_rate: b.size("scrub_rate", 0..=1 << 30),
         scrub_interval: b.read("scrub_interval", parse_duration),
         shutdown_timeout: b.read("shutdown_timeout", parse_duration),

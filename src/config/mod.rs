@@ -28,6 +28,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::model::settings::{GroupSettings, TransactionSettings};
+
 pub use machine::Machine;
 pub use sources::{Source, Sources};
 pub use suggest::{closest, did_you_mean};
@@ -77,23 +79,9 @@ pub struct Config {
     pub connection_idle_timeout: Duration,
     pub fetch_max_bytes: usize,
     pub fetch_sessions: usize,
-    pub group_initial_rebalance_delay: Duration,
-    pub group_max_size: usize,
-    pub group_min_session_timeout: Duration,
-    pub group_max_session_timeout: Duration,
-    /// In UTF-16 units.
-    pub offset_metadata_max: usize,
-    /// Counted from when a group became empty.
-    pub offsets_retention: Duration,
-    pub offsets_retention_check_interval: Duration,
-    pub offsets_topic_partitions: i32,
-    pub offsets_topic_segment_size: u64,
-    pub transaction_topic_partitions: i32,
-    pub transaction_topic_segment_size: u64,
-    pub transaction_max_timeout: Duration,
+    pub groups: GroupSettings,
+    pub transactions: TransactionSettings,
     pub transaction_verification: bool,
-    pub transactional_id_expiration: Duration,
-    pub transactional_id_check_interval: Duration,
     pub producer_id_expiration: Duration,
     /// Room on the disk that clients' records never take.
     pub disk_reserve: u64,

@@ -10,8 +10,6 @@ use crate::model::{Live, limits};
 
 /// How often a checkpoint is made where nothing asks for one sooner.
 const CHECKPOINT_MS: u64 = 5_000;
-/// How long a new member of a group may wait for its first generation; Kafka's, and no setting there either.
-const NEW_MEMBER_TIMEOUT_MS: i64 = 300_000;
 
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -19,10 +17,6 @@ fn ms(duration: Duration) -> u64 {
 
 fn signed_ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn int_ms(duration: Duration) -> i32 {
-    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
 
 impl Config {
@@ -55,39 +49,14 @@ impl Config {
             journal_max_files: self.journal_max_files,
             flush_chunk_bytes: self.flush_chunk as usize,
             journal_bypass_bytes: self.journal_bypass as usize,
-            groups: self.groups(),
-            transactions: self.transactions(),
+            groups: self.groups.clone(),
+            transactions: self.transactions.clone(),
             live: self.live(),
             disk_reserve_bytes: self.disk_reserve as usize,
             retention_check_ms: ms(self.retention_check_interval),
             checkpoint_ms: CHECKPOINT_MS,
             scrub_rate: self.scrub_rate as usize,
             scrub_interval_ms: ms(self.scrub_interval),
-        }
-    }
-
-    fn groups(&self) -> GroupSettings {
-        GroupSettings {
-            topic_partitions: self.offsets_topic_partitions,
-            topic_segment_bytes: self.offsets_topic_segment_size as i32,
-            initial_rebalance_delay_ms: signed_ms(self.group_initial_rebalance_delay),
-            min_session_timeout_ms: int_ms(self.group_min_session_timeout),
-            max_session_timeout_ms: int_ms(self.group_max_session_timeout),
-            max_size: self.group_max_size,
-            new_member_timeout_ms: NEW_MEMBER_TIMEOUT_MS,
-            offset_metadata_max: self.offset_metadata_max,
-            offsets_retention_ms: signed_ms(self.offsets_retention),
-            retention_check_ms: signed_ms(self.offsets_retention_check_interval),
-        }
-    }
-
-    fn transactions(&self) -> TransactionSettings {
-        TransactionSettings {
-            topic_partitions: self.transaction_topic_partitions,
-            topic_segment_bytes: self.transaction_topic_segment_size as i32,
-            max_timeout_ms: int_ms(self.transaction_max_timeout),
-            id_expiration_ms: signed_ms(self.transactional_id_expiration),
-            id_check_ms: signed_ms(self.transactional_id_check_interval),
         }
     }
 

@@ -7,7 +7,7 @@ use super::ids::BrokerId;
 use super::live::Live;
 
 /// Consumer groups, by Kafka's names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GroupSettings {
     /// Partitions of `__consumer_offsets` when it is created.
     pub topic_partitions: i32,
@@ -27,7 +27,7 @@ pub struct GroupSettings {
 }
 
 /// Transactions, by Kafka's names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TransactionSettings {
     /// Partitions of `__transaction_state` when it is created.
     pub topic_partitions: i32,

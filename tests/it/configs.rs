@@ -9,12 +9,13 @@ use kafka_wire::describe_configs_response::{DescribeConfigsResourceResult, Descr
 use kafka_wire::incremental_alter_configs_request as incremental;
 use kafka_wire::join_group_request::JoinGroupRequestProtocol;
 use kafka_wire::{
-    ApiVersionsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest, JoinGroupRequest,
+    ApiVersionsRequest, DescribeConfigsRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest,
+    JoinGroupRequest,
 };
 
 use crate::support::batch::encoded;
 use crate::support::broker::{external, free_port, metric_total, needs_own_broker, refused, serve};
-use crate::support::calls::{Topic, code, create, metadata_of, produce, produce_at};
+use crate::support::calls::{Topic, code, create, produce, produce_at};
 use crate::support::{Broker, Options, Wire, eventually, msg, shared, unique};
 
 const TOPIC: i8 = 2;
@@ -247,6 +248,7 @@ fn a_change_holds_at_once_and_after_a_restart() {
     let expected: Vec<_> = sources.map(|(source, value)| format!("{source}:{name}={value}")).collect();
     assert_eq!((told.value.as_deref(), synonyms(&told)), (Some("10000"), expected));
 
+    broker.kill();
     broker.restart();
     let mut wire = Wire::connect(broker.kafka);
     assert!(all(&mut wire, 5_000), "it was kept");
@@ -297,15 +299,18 @@ fn a_rest_between_compactions_ends_when_it_is_made_shorter() {
     let mut wire = Wire::connect(broker.kafka);
     let eager = [("cleanup.policy", "compact"), ("segment.ms", "100"), ("min.cleanable.dirty.ratio", "0.01")];
     let topic = create(&mut wire, "rest", 1, &eager);
-    let mut keyed = crate::support::batch::batch(["a", "b"]);
-    keyed.records.iter_mut().for_each(|record| record.key = Some("k".into()));
-    let keyed = crate::support::batch::bytes_of(&keyed);
-    produce(&mut wire, &topic, keyed.clone());
+    // A segment is rolled by its records' time.
+    let keyed = || {
+        let mut keyed = crate::support::batch::batch(["a", "b"]);
+        keyed.records.iter_mut().for_each(|record| record.key = Some("k".into()));
+        crate::support::batch::bytes_of(&keyed)
+    };
+    produce(&mut wire, &topic, keyed());
     let passes = || metric_total(broker.admin, "weir_compaction_passes_total").unwrap_or(0.0);
     assert_eq!(passes(), 0.0);
     set(&mut wire, "", "log.cleaner.backoff.ms", "100");
     eventually("a pass", SOON, || {
-        produce(&mut wire, &topic, keyed.clone());
+        produce(&mut wire, &topic, keyed());
         passes() > 0.0
     });
 }
@@ -322,6 +327,7 @@ fn configs_without_effect_are_kept_shown_and_told() {
     assert_eq!((shown.value.as_deref(), shown.config_source), (Some("2"), 3));
     assert!(shown.documentation.is_some_and(|doc| doc.contains("Without effect here")));
     eventually("the log says so", SOON, || broker.log().contains("num.replica.fetchers is kept and shown"));
+    broker.kill();
     broker.restart();
     let mut wire = Wire::connect(broker.kafka);
     assert_eq!(one(&mut wire, BROKER, "1", "num.replica.fetchers").value.as_deref(), Some("2"));
@@ -329,9 +335,13 @@ fn configs_without_effect_are_kept_shown_and_told() {
 
 /// A member that asks for this session timeout.
 fn join(wire: &mut Wire, session_timeout_ms: i32) -> i16 {
+    let group = unique("sessions");
+    if wire.call(1, &msg!(FindCoordinatorRequest { key: group.as_str().into() })).error_code != code::NONE {
+        return -1;
+    }
     let protocol = msg!(JoinGroupRequestProtocol { name: "range".into() });
     let request = msg!(JoinGroupRequest {
-        group_id: unique("sessions").as_str().into(),
+        group_id: group.as_str().into(),
         session_timeout_ms: session_timeout_ms,
         rebalance_timeout_ms: 1000,
         protocol_type: "consumer".into(),
@@ -344,7 +354,6 @@ fn join(wire: &mut Wire, session_timeout_ms: i32) -> i16 {
 fn a_session_is_as_short_as_the_broker_lets_it_be() {
     const INVALID_SESSION_TIMEOUT: i16 = 26;
     let mut wire = Wire::connect(shared());
-    metadata_of(&mut wire, "any", false);
     eventually("a coordinator", SOON, || join(&mut wire, 10_000) == code::NONE);
     assert_eq!(join(&mut wire, 5_000), INVALID_SESSION_TIMEOUT, "Kafka's least is six seconds");
     if needs_own_broker() {
