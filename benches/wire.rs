@@ -8,19 +8,35 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use kafka_wire::ProduceRequest;
 use kafka_wire::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_wire_core::{ApiVersion, KafkaEncode, StrBytes};
-use weir::client::{BatchOptions, OwnedRecord, encode_batch, message};
+use weir::client::{BatchOptions, Codec, OwnedRecord, encode_batch, message};
 use weir::model::TopicId;
+use weir::model::topic_config::TopicConfig;
 use weir::wire::ProducedBatch;
 use weir::wire::batch::{BatchHeader, stamp};
 use weir::wire::fetch::{FetchPartitionReply, FetchReply, FetchTopicReply, encode};
 use weir::wire::parse_header;
 use weir::wire::produce::ProduceFrame;
+use weir::wire::validate::{Effort, Rules, Sound};
 
 const SIZES: [(usize, usize); 3] = [(1, 100), (1000, 100), (900, 1024)];
 
 fn batch(records: usize, bytes: usize) -> Bytes {
-    let record = OwnedRecord { value: Some(Bytes::from(vec![7; bytes])), ..OwnedRecord::default() };
-    encode_batch(&vec![record; records], BatchOptions::default()).expect("a plain batch encodes")
+    compressed(records, bytes, Codec::None)
+}
+
+/// Values are random digits: they compress to about a half.
+fn compressed(records: usize, bytes: usize, codec: Codec) -> Bytes {
+    let mut seed = 1_u64;
+    let mut digit = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        b'0' + (seed >> 33) as u8 % 10
+    };
+    let mut record = || {
+        let value = (0..bytes).map(|_| digit()).collect::<Vec<u8>>();
+        OwnedRecord { value: Some(value.into()), ..OwnedRecord::default() }
+    };
+    let records: Vec<_> = (0..records).map(|_| record()).collect();
+    encode_batch(&records, BatchOptions { codec, ..BatchOptions::default() }).expect("a batch encodes")
 }
 
 fn batches(c: &mut Criterion) {
@@ -45,6 +61,27 @@ fn batches(c: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("check", &name), &parsed, |b, batch| {
             b.iter(|| black_box(batch).check(1 << 30).expect("valid"));
         });
+    }
+    group.finish();
+}
+
+/// Reading every record of a batch, which is what is paid beside its checksum.
+fn validate(c: &mut Criterion) {
+    let rules = Rules::new(&TopicConfig::default(), 0);
+    let mut scratch = Vec::new();
+    let mut group = c.benchmark_group("validate");
+    for (records, bytes) in SIZES {
+        for name in Codec::NAMES {
+            let codec = name.parse().expect("a codec");
+            let batch = compressed(records, bytes, codec);
+            let parsed = || ProducedBatch::parse(BytesMut::from(&batch[..])).expect("valid");
+            let mut check =
+                |batch| Sound::check(batch, &rules, Effort::Full { memory: 8 << 20 }, &mut scratch).is_ok();
+            assert!(check(parsed()));
+            group.bench_function(BenchmarkId::new(name, format!("{records}x{bytes}")), |b| {
+                b.iter_batched(parsed, &mut check, BatchSize::SmallInput);
+            });
+        }
     }
     group.finish();
 }
@@ -127,5 +164,5 @@ fn fetch(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, header, batches, produce, fetch);
+criterion_group!(benches, header, batches, validate, produce, fetch);
 criterion_main!(benches);

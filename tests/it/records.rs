@@ -323,6 +323,22 @@ fn order_is_kept_between_what_is_much_work_and_what_is_little() {
     }
 }
 
+/// Who leaves while its batch is looked into leaves no place in the line behind.
+#[test]
+fn a_client_that_leaves_holds_nobody_up() {
+    let topic = create(&mut Wire::connect(shared()), "left", 1, &[]);
+    let large = bytes_of(&RecordBatch { compression: Compression::Gzip, ..batch(["y".repeat(20 << 20)]) });
+    for _ in 0..10 {
+        let mut leaving = Wire::connect(shared());
+        for _ in 0..3 {
+            leaving.send(9, &produce_request(9, &topic, 0, -1, large.clone()));
+        }
+    }
+    let mut wire = Wire::connect(shared());
+    let at = produce(&mut wire, &topic, encoded(["z"]));
+    assert_eq!(read_from(&mut wire, &topic, 0, at).len(), 1);
+}
+
 #[test]
 fn a_topic_may_ask_for_less() {
     if needs_own_broker() {

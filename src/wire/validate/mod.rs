@@ -121,7 +121,7 @@ pub enum Refusal {
 
 /// The records that are not taken: the first of them, and how many there are.
 #[derive(Debug, Default, thiserror::Error)]
-#[error("{total} records are not taken, of which the first is record {}", self.first_index())]
+#[error("records that the topic does not take: {total}, the first of them {}", self.first())]
 pub struct RecordErrors {
     pub named: Vec<RecordError>,
     pub total: usize,
@@ -130,8 +130,8 @@ pub struct RecordErrors {
 }
 
 impl RecordErrors {
-    fn first_index(&self) -> i32 {
-        self.named.first().map_or(-1, |error| error.index)
+    fn first(&self) -> String {
+        self.named.first().map_or_else(String::new, |e| format!("record {}: {}", e.index, e.why))
     }
 
     #[cold]
