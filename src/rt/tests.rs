@@ -324,3 +324,14 @@ fn measure_commit() {
         std::fs::remove_file(&path).unwrap();
     });
 }
+
+#[test]
+fn what_computes_and_what_blocks_do_not_wait_for_each_other() {
+    block_on(async {
+        let (tell, told) = std::sync::mpsc::channel();
+        let computing = spawn(compute(move || told.recv()));
+        // Behind the other it would never come.
+        blocking(move || tell.send(7)).await.unwrap();
+        assert_eq!(computing.await, Ok(7));
+    });
+}

@@ -10,7 +10,7 @@
 
 use std::io::Read;
 
-use super::codec::{self, CodecError};
+use super::codec::CodecError;
 
 /// Decompressed records that are in memory at once.
 pub const WINDOW: usize = 64 << 10;
@@ -53,32 +53,31 @@ trait Input {
 }
 
 impl Input for &[u8] {
-    #[inline(always)]
+    #[inline]
     fn byte(&mut self) -> Result<u8, Fault> {
         self.split_off_first().copied().ok_or(Fault::Cut)
     }
 
-    #[inline(always)]
+    #[inline]
     fn skip(&mut self, bytes: usize) -> Result<(), Fault> {
         *self = self.get(bytes..).ok_or(Fault::Cut)?;
         Ok(())
     }
 
-    #[inline(always)]
+    #[inline]
     fn left(&self) -> usize {
         self.len()
     }
 }
 
-#[inline(always)]
+#[inline]
 fn varint(input: &mut impl Input) -> Result<i32, Fault> {
     let first = input.byte()?;
-    let raw = if first < 0x80 { u32::from(first) } else { long_varint(input, first)? };
-    Ok((raw >> 1) as i32 ^ -((raw & 1) as i32))
+    Ok(unzigzag(if first < 0x80 { u32::from(first) } else { long_varint(input, first)? }))
 }
 
 /// Kafka drops what does not fit into 32 bits; other clients keep it, or fail. No producer writes such a number.
-#[inline(always)]
+#[inline]
 fn long_varint(input: &mut impl Input, first: u8) -> Result<u32, Fault> {
     let mut raw = u32::from(first & 0x7f);
     for shift in [7, 14, 21] {
@@ -94,7 +93,7 @@ fn long_varint(input: &mut impl Input, first: u8) -> Result<u32, Fault> {
     }
 }
 
-#[inline(always)]
+#[inline]
 fn varlong(input: &mut impl Input) -> Result<i64, Fault> {
     let first = input.byte()?;
     let raw = if first < 0x80 { u64::from(first) } else { long_varlong(input, first)? };
@@ -118,7 +117,6 @@ fn long_varlong(input: &mut impl Input, first: u8) -> Result<u64, Fault> {
 }
 
 /// Steps over a field that its length precedes, and says whether there is one: any negative length is null.
-#[inline(always)]
 fn field(input: &mut impl Input) -> Result<bool, Fault> {
     match usize::try_from(varint(input)?) {
         Ok(length) => input.skip(length).map(|()| true),
@@ -127,7 +125,6 @@ fn field(input: &mut impl Input) -> Result<bool, Fault> {
 }
 
 /// All of a record but its length.
-#[inline(always)]
 fn body(input: &mut impl Input) -> Result<Scanned, Fault> {
     input.skip(1)?;
     let timestamp_delta = varlong(input)?;
@@ -157,20 +154,94 @@ fn headers(input: &mut impl Input, count: i32) -> Result<(), Fault> {
     Err(Fault::Headers(count))
 }
 
-/// The next record of `rest`, records that lie in memory.
+/// A number of up to three bytes, as it is written, and how many those are.
 #[inline(always)]
-pub fn take(rest: &mut &[u8]) -> Result<Scanned, Fault> {
-    if rest.is_empty() {
+fn short(word: u32) -> Option<(u32, usize)> {
+    let number = word & 0x7f;
+    if word & 0x80 == 0 {
+        return Some((number, 1));
+    }
+    let number = number | word >> 1 & 0x3f80;
+    if word & 0x8000 == 0 {
+        return Some((number, 2));
+    }
+    (word & 0x80_0000 == 0).then_some((number | word >> 2 & 0x1f_c000, 3))
+}
+
+/// Where the field at `at` ends, and whether there is one.
+#[inline(always)]
+fn short_field(bytes: &[u8], at: usize) -> Option<(bool, usize)> {
+    let (length, n) = short(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))?;
+    match length {
+        1 => Some((false, at + n)),
+        _ => (length & 1 == 0).then_some((true, at + n + (length >> 1) as usize)),
+    }
+}
+
+/// What comes before a record's key: room for each number to begin within the first sixteen bytes.
+type Front = [u8; 20];
+
+#[inline(always)]
+fn front_number(front: &Front, at: &mut usize) -> Option<u32> {
+    let i = *at & 15;
+    let (number, n) = short(u32::from_le_bytes([front[i], front[i + 1], front[i + 2], front[i + 3]]))?;
+    *at += n;
+    Some(number)
+}
+
+/// The record that begins `bytes` and where it ends, if it is like most: its numbers are short, and it is not among the
+/// last bytes. Nothing is said of others. Fields are read wherever they lead; as each only leads on, a record whose last
+/// one ends where the record does has all of them within.
+#[inline(always)]
+fn quick(bytes: &[u8]) -> Option<(Scanned, usize)> {
+    let front: &Front = bytes.first_chunk()?;
+    let mut at = 0;
+    let length = front_number(front, &mut at)?;
+    let start = at;
+    at += 1;
+    // No more than twelve bytes so far: the four numbers begin within sixteen.
+    let timestamp_delta = i64::from(unzigzag(front_number(front, &mut at)?));
+    let offset_delta = unzigzag(front_number(front, &mut at)?);
+    let key = front_number(front, &mut at)?;
+    let has_key = key != 1;
+    at += if has_key { (key >> 1) as usize } else { 0 };
+    let (_, at) = short_field(bytes, at)?;
+    let headers = *bytes.get(at)?;
+    let mut end = at + 1;
+    for _ in 0..headers >> 1 {
+        (_, end) = short_field(bytes, end).filter(|(has_key, _)| *has_key)?;
+        (_, end) = short_field(bytes, end)?;
+    }
+    let odd = length & 1 != 0 || has_key && key & 1 != 0 || headers & 0x81 != 0;
+    let whole = end == start + (length >> 1) as usize && end <= bytes.len();
+    (whole && !odd).then_some((Scanned { timestamp_delta, offset_delta, has_key }, end))
+}
+
+#[inline(always)]
+fn unzigzag(raw: u32) -> i32 {
+    (raw >> 1) as i32 ^ -((raw & 1) as i32)
+}
+
+/// The next of records that lie in memory, and what follows it.
+#[inline(always)]
+pub fn take(records: &[u8]) -> Result<(Scanned, &[u8]), Fault> {
+    match quick(records) {
+        Some((scanned, end)) => Ok((scanned, &records[end..])),
+        None => take_any(records),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn take_any(mut records: &[u8]) -> Result<(Scanned, &[u8]), Fault> {
+    if records.is_empty() {
         return Err(Fault::Missing);
     }
-    let length = varint(rest)?;
-    let Some((mut record, behind)) = usize::try_from(length).ok().and_then(|n| rest.split_at_checked(n))
-    else {
-        return Err(Fault::Length(length));
-    };
-    let scanned = body(&mut record)?;
-    *rest = behind;
-    Ok(scanned)
+    let length = varint(&mut records)?;
+    match usize::try_from(length).ok().and_then(|n| records.split_at_checked(n)) {
+        Some((mut record, behind)) => Ok((body(&mut record)?, behind)),
+        None => Err(Fault::Length(length)),
+    }
 }
 
 /// Records that are decompressed as they are read.
@@ -232,6 +303,14 @@ impl<'a> Stream<'a> {
 
     /// The next record.
     pub fn take(&mut self) -> Result<Scanned, Fault> {
+        if let Some((scanned, end)) = quick(&self.buffer[self.at..self.end]) {
+            self.at += end;
+            return Ok(scanned);
+        }
+        self.take_any()
+    }
+
+    fn take_any(&mut self) -> Result<Scanned, Fault> {
         if !self.fill(1) {
             return Err(Fault::Missing);
         }
@@ -291,16 +370,6 @@ impl Input for Part<'_, '_> {
     fn left(&self) -> usize {
         self.left
     }
-}
-
-/// A stream over a payload of this codec.
-pub fn stream<'a>(
-    codec: super::batch::Compression,
-    payload: &'a [u8],
-    buffer: &'a mut [u8],
-    limit: usize,
-) -> Result<Stream<'a>, CodecError> {
-    Ok(Stream::new(codec::reader(codec, payload, limit)?, buffer, limit))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use super::*;
 use crate::wire::batch::Compression;
+use crate::wire::codec;
 
 /// The format read plainly, as its description says, with all numbers wide.
 fn reference(mut bytes: &[u8], count: usize) -> Option<Vec<Scanned>> {
@@ -48,7 +49,12 @@ fn reference(mut bytes: &[u8], count: usize) -> Option<Vec<Scanned>> {
 }
 
 fn plain(mut bytes: &[u8], count: usize) -> Option<Vec<Scanned>> {
-    let all = (0..count).map(|_| take(&mut bytes)).collect::<Result<_, _>>().ok()?;
+    let mut all = Vec::new();
+    for _ in 0..count {
+        let (scanned, rest) = take(bytes).ok()?;
+        all.push(scanned);
+        bytes = rest;
+    }
     bytes.is_empty().then_some(all)
 }
 
@@ -174,7 +180,7 @@ fn records_larger_than_the_window_are_read_through_it() {
 
 #[test]
 fn faults_say_what_is_wrong() {
-    let fault = |mut bytes: &[u8]| take(&mut bytes).unwrap_err();
+    let fault = |bytes: &[u8]| take(bytes).unwrap_err();
     assert_eq!(fault(&[]), Fault::Missing);
     assert_eq!(fault(&[0x01]), Fault::Length(-1));
     assert_eq!(fault(&[40, 0, 0]), Fault::Length(20));
@@ -197,7 +203,8 @@ fn a_stream_ends_at_its_limit_and_says_so() {
     bomb.extend(&bytes);
     let mut packed = Vec::new();
     codec::compress(Compression::Zstd, &bomb, &mut packed).unwrap();
-    let mut stream = stream(Compression::Zstd, &packed, &mut buffer, 2 * WINDOW).unwrap();
+    let source = codec::reader(Compression::Zstd, &packed, 2 * WINDOW, codec::LARGEST_WINDOW).unwrap();
+    let mut stream = Stream::new(source, &mut buffer, 2 * WINDOW);
     assert_eq!(stream.take(), Err(Fault::Cut));
     assert!(stream.read() <= 2 * WINDOW);
     assert!(matches!(stream.failed(), Some(CodecError::TooLarge(_))));

@@ -49,19 +49,23 @@ impl From<CodecError> for io::Error {
 /// Inflating keeps the last 32 KiB and its tables.
 const GZIP_WINDOW: usize = 64 << 10;
 
-/// Decompresses `payload` as it is read. No block that is larger than `limit` is decompressed; what all blocks together
-/// come to is the caller's to bound.
+/// The largest window that any codec is given: what zstd's highest level asks for.
+pub const LARGEST_WINDOW: usize = zstd::LARGEST_WINDOW;
+
+/// Decompresses `payload` as it is read. No block that is larger than `limit` is decompressed, and nothing is that must
+/// look back on more than `memory` bytes; what all blocks together come to is the caller's to bound.
 pub fn reader<'a>(
     codec: Compression,
     payload: &'a [u8],
     limit: usize,
+    memory: usize,
 ) -> Result<Box<dyn Read + 'a>, CodecError> {
     Ok(match codec {
         Compression::None => Box::new(payload),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(payload)),
         Compression::Snappy => Box::new(snappy::Blocks::new(payload, limit)?),
         Compression::Lz4 => Box::new(lz4::Blocks::new(payload)?),
-        Compression::Zstd => Box::new(zstd::reader(payload)?),
+        Compression::Zstd => Box::new(zstd::reader(payload, memory)?),
         Compression::Unknown(codec) => return Err(CodecError::Unknown(codec)),
     })
 }
@@ -88,7 +92,7 @@ pub fn decompress(
     if codec == Compression::None && payload.len() > limit {
         return Err(CodecError::TooLarge(limit));
     }
-    let read = reader(codec, payload, limit)?.take(limit as u64 + 1).read_to_end(out)?;
+    let read = reader(codec, payload, limit, LARGEST_WINDOW)?.take(limit as u64 + 1).read_to_end(out)?;
     if read > limit { Err(CodecError::TooLarge(limit)) } else { Ok(()) }
 }
 

@@ -66,7 +66,7 @@ fn copy(
     if codec == Compression::None {
         return Ok(writer.write_all(payload)?);
     }
-    let mut source = codec::reader(codec, payload, decoded)?;
+    let mut source = codec::reader(codec, payload, decoded, codec::LARGEST_WINDOW)?;
     scratch.resize(scan::WINDOW, 0);
     loop {
         match source.read(scratch)? {

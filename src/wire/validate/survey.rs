@@ -4,7 +4,7 @@ use super::{Effort, LIGHT_DECODED, MAX_DECODED, NotTaken, RecordErrors, Refusal,
 use crate::wire::batch::{BatchHeader, Compression, NO_TIMESTAMP};
 use crate::wire::codec;
 use crate::wire::produced::ProducedBatch;
-use crate::wire::scan::{self, Scanned};
+use crate::wire::scan::{self, Scanned, Stream};
 
 /// What reading the records told.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ impl<'r> Judge<'r> {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn look_at(&mut self, index: i32, record: Scanned) {
         let timestamp = self.base_timestamp.wrapping_add(record.timestamp_delta);
         self.max_timestamp = self.max_timestamp.max(timestamp);
@@ -71,6 +71,24 @@ impl<'r> Judge<'r> {
         }
     }
 
+    /// The survey of records that lie in memory, if nothing is wrong with any. All that it needs stays in registers: most
+    /// batches are seen this way only.
+    fn glance(&self, payload: &[u8], count: i32) -> Option<Survey> {
+        let (base, earliest, latest, keys) =
+            (self.base_timestamp, self.earliest, self.latest, self.rules.keys);
+        let (mut rest, mut max_timestamp, mut doubts) = (payload, NO_TIMESTAMP, false);
+        for index in 0..count {
+            let (record, next) = scan::take(rest).ok()?;
+            let timestamp = base.wrapping_add(record.timestamp_delta);
+            max_timestamp = max_timestamp.max(timestamp);
+            doubts |= (timestamp < earliest) | (timestamp > latest);
+            doubts |= (record.offset_delta != index) | (keys & !record.has_key);
+            rest = next;
+        }
+        let sound = rest.is_empty() && !doubts;
+        sound.then_some(Survey { max_timestamp, renumber: false, decoded: payload.len() })
+    }
+
     fn verdict(self, decoded: usize) -> Result<Survey, Refusal> {
         if self.errors.total > 0 {
             return Err(Refusal::Records(Box::new(self.errors)));
@@ -90,10 +108,14 @@ pub(super) fn survey(
     if header.compression() != Compression::None {
         return survey_packed(header, payload, judge, effort, scratch);
     }
+    if let Some(survey) = judge.glance(payload, header.record_count) {
+        return Ok(survey);
+    }
     let mut rest = payload;
     for index in 0..header.record_count {
-        let record = scan::take(&mut rest).map_err(|why| Refusal::Unreadable { index, why })?;
+        let (record, next) = scan::take(rest).map_err(|why| Refusal::Unreadable { index, why })?;
         judge.look_at(index, record);
+        rest = next;
     }
     if !rest.is_empty() {
         return Err(Refusal::Rest(header.record_count));
@@ -109,14 +131,16 @@ fn survey_packed(
     scratch: &mut Vec<u8>,
 ) -> Result<Survey, Refusal> {
     let codec = header.compression();
-    let limit = match effort {
-        Effort::Light => LIGHT_DECODED,
+    let (limit, memory) = match effort {
+        Effort::Light => (LIGHT_DECODED, codec::LARGEST_WINDOW),
         // A window that there is no memory for is not filled.
-        Effort::Full { memory } if codec::window(codec, payload) > memory => memory.min(MAX_DECODED),
-        Effort::Full { .. } => MAX_DECODED,
+        Effort::Full { memory } if codec::window(codec, payload) > memory => {
+            (memory.min(MAX_DECODED), codec::LARGEST_WINDOW)
+        }
+        Effort::Full { memory } => (MAX_DECODED, memory),
     };
     scratch.resize(scan::WINDOW, 0);
-    let mut stream = scan::stream(codec, payload, scratch, limit)?;
+    let mut stream = Stream::new(codec::reader(codec, payload, limit, memory)?, scratch, limit);
     for index in 0..header.record_count {
         match stream.take() {
             Ok(record) => judge.look_at(index, record),

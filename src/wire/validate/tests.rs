@@ -129,8 +129,9 @@ fn a_damaged_batch_is_taken_only_if_it_still_reads() {
             let mut plain = Vec::new();
             let opens = codec::decompress(batch.header.compression(), &payload, MAX_DECODED, &mut plain);
             let reads = opens.is_ok() && {
-                let mut rest = &plain[..];
-                (0..4).all(|_| scan::take(&mut rest).is_ok()) && rest.is_empty()
+                let next = |rest: &[u8]| scan::take(rest).ok().map(|(_, rest)| rest.to_vec());
+                let all = (0..4).try_fold(plain, |rest, _| next(&rest));
+                all.is_some_and(|rest| rest.is_empty())
             };
             let outcome = check(with_payload(&batch, &payload), &rules);
             let timely = !matches!(outcome, Err(Refusal::Records(_)));
@@ -339,4 +340,10 @@ fn what_expands_is_bounded_in_passing_and_in_all() {
         "{small:?}"
     );
     assert!(Sound::check(batch(), &topic, Effort::Full { memory: 128 << 20 }, &mut Vec::new()).is_ok());
+    // Nor does a small first frame bring a large second one with it.
+    let first = ::zstd::bulk::compress(&[], 1).unwrap();
+    let two = with_payload(&batch(), &[&first[..], &payload].concat());
+    assert!(Sound::memory(&two, &topic, 8 << 20) < 1 << 20);
+    let second = Sound::check(two, &topic, Effort::Full { memory: 8 << 20 }, &mut Vec::new());
+    assert!(matches!(second, Err(Unsound::Refused(Refusal::Codec(CodecError::Malformed(_))))), "{second:?}");
 }
