@@ -65,7 +65,8 @@
 //! - **A buffer lent to the kernel** stays owned by its operation until its completion, also when its future is dropped.
 //! - **Every length from outside is bounded** before anything is reserved for it; a frame's buffer grows as its bytes
 //!   arrive. Requests and responses in memory have a budget; over it, sockets are not read.
-//! - **Data is never deleted because metadata is missing**: it is set aside.
+//! - **Metadata that is missing is not an empty cluster.** What does not belong together ([`log::belongs`]) is refused before
+//!   anything is changed; only metadata that says so deletes; directories that it does not know stay where they are.
 //! - **Every byte that a checkpoint or a placement covers has a checksum** in a segment's sidecar or in the checkpoint, and is held against
 //!   it before it is served. What can be made again (sidecars, either copy of a checkpoint, a journal file's header) is;
 //!   what cannot is an error that names file, place and offsets, and a durable mark; the rest is served. Who gives data up

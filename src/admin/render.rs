@@ -318,6 +318,9 @@ fn integrity(out: &mut Families, shards: &[MetricsSnapshot]) {
     each_shard(out, shards, ("weir_damaged_partitions", gauge, help), |s| s.gauges.damaged);
     let help = "Partitions that are not served until they are repaired.";
     each_shard(out, shards, ("weir_unrepaired_partitions", gauge, help), |s| s.gauges.unrepaired);
+    let help =
+        "Directories below topics/ that belonged to no topic at the start; they were left as they are.";
+    each_shard(out, shards, ("weir_unknown_directories", gauge, help), |s| s.gauges.strays);
 }
 
 fn coordinators(out: &mut Families, shards: &[MetricsSnapshot]) {

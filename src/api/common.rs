@@ -29,7 +29,7 @@ pub fn code(error: &ControlError) -> ErrorCode {
         Kind::InvalidReplicaAssignment => ErrorCode::InvalidReplicaAssignment,
         Kind::InvalidConfig => ErrorCode::InvalidConfig,
         Kind::InvalidRequest => ErrorCode::InvalidRequest,
-        Kind::TooManyPartitions | Kind::TooMany => ErrorCode::PolicyViolation,
+        Kind::TooManyPartitions | Kind::TooMany | Kind::Occupied => ErrorCode::PolicyViolation,
         Kind::Unavailable => ErrorCode::KafkaStorageError,
     }
 }

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
 
 use super::control::{self, Control};
+use super::directory::{cannot_recover, log_error, open_metadata};
 use super::preflight::{Prepared, StartError};
-use crate::cluster::{Controller, Image};
+use crate::cluster::Image;
 use crate::config::Config;
 use crate::log::{self as storage, LogSettings};
 use crate::model::BrokerSettings;
@@ -26,7 +27,7 @@ use crate::shard::serve::{Start, recovered_snapshot};
 struct Launch {
     start: Start,
     listener: Option<TcpListener>,
-    ready: flume::Sender<Result<(), String>>,
+    ready: flume::Sender<Result<(), StartError>>,
     grace: Duration,
 }
 
@@ -62,10 +63,9 @@ pub fn run(config: &Config, prepared: Prepared) -> Result<(), Failure> {
     let address = prepared.kafka.local_addr().unwrap_or(config.listen);
     let admin_address = prepared.admin.as_ref().and_then(|l| l.local_addr().ok());
     let settings = Arc::new(broker_settings(config, address));
-    let controller = Controller::open(&config.data_dir.join("meta"), &settings)
-        .map_err(|e| cannot_recover(&e, "metadata"))?;
+    let controller = open_metadata(&config.data_dir, &settings)?;
     let image = controller.image();
-    relayout(config, &settings, &image)?;
+    let strays = relayout(config, &settings, &image)?;
 
     let doorbells: Vec<Arc<Doorbell>> =
         (0..config.shards).map(|_| Doorbell::new().map(Arc::new)).collect::<Result<_, _>>().map_err(|e| {
@@ -93,6 +93,7 @@ pub fn run(config: &Config, prepared: Prepared) -> Result<(), Failure> {
             image: image.clone(),
             connections: connections.clone(),
             session_seed: seed,
+            strays: if index == 0 { strays } else { 0 },
         };
         let launch = Launch {
             start,
@@ -121,8 +122,8 @@ pub fn run(config: &Config, prepared: Prepared) -> Result<(), Failure> {
         for _ in 0..config.shards {
             match started.recv_async().await {
                 Ok(Ok(())) => {}
-                Ok(Err(reason)) => return Err(cannot_recover(&reason, "the log")),
-                Err(_) => return Err(cannot_recover(&"a shard ended", "the log")),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(cannot_recover(&"a shard ended", "the log", None)),
             }
         }
         let http = admin_address.map_or("off".to_owned(), |a| a.to_string());
@@ -157,7 +158,7 @@ async fn run_shard(launch: Launch) -> Result<(), String> {
     let shard = match Shard::open(launch.start).await {
         Ok(shard) => shard,
         Err(e) => {
-            let _ = launch.ready.send(Err(e.to_string()));
+            let _ = launch.ready.send(Err(log_error(&e)));
             return Ok(());
         }
     };
@@ -173,18 +174,15 @@ async fn run_shard(launch: Launch) -> Result<(), String> {
 }
 
 /// Moves partitions to their new owners if the number of shards has changed since the last start; clears away what
-/// belongs to none.
-fn relayout(config: &Config, settings: &BrokerSettings, image: &Arc<Image>) -> Result<(), StartError> {
+/// deleted topics have left. How many directories belong to no topic.
+fn relayout(config: &Config, settings: &BrokerSettings, image: &Arc<Image>) -> Result<usize, StartError> {
     let (data_dir, shards, image) = (config.data_dir.clone(), config.shards, image.clone());
-    if !data_dir.join("journal").exists() && !data_dir.join("journal.old").exists() {
-        return Ok(());
-    }
     let log_settings = LogSettings::of(settings, 1);
     let moved = rt::block_on(async move {
         storage::relayout(&data_dir, shards, &*image, &log_settings, recovered_snapshot).await?;
-        storage::sweep(&data_dir, &*image)
+        storage::sweep(&data_dir, &*image).map(|strays| strays.len())
     });
-    moved.map_err(|e| cannot_recover(&e, "the log"))
+    moved.map_err(|e| log_error(&e))
 }
 
 /// With the directories as tools are told them.
@@ -195,11 +193,4 @@ fn broker_settings(config: &Config, bound: std::net::SocketAddr) -> BrokerSettin
         meta_dir: absolute(config.data_dir.join("meta")),
         ..config.broker_settings(bound)
     }
-}
-
-fn cannot_recover(e: &dyn std::fmt::Display, what: &str) -> StartError {
-    StartError::new(
-        format!("{what} cannot be recovered: {e}"),
-        "Nothing was changed or deleted. Repair or restore the file named above, or start on another --data-dir.",
-    )
 }

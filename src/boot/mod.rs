@@ -2,13 +2,14 @@
 //! serves, in the order in which it can fail.
 //!
 //! `preflight` checks what the machine must grant (io_uring, locked memory, the data directory, the
-//! ports) and says what to do where it does not; `broker` starts the shards and joins them; `control` is the
-//! control thread; `logger` writes the log to stderr; `alloc` is the allocator, and `trim` gives memory back when work has
+//! ports) and says what to do where it does not; `broker` starts the shards and joins them; `directory`
+//! looks at what the data directory holds; `control` is the control thread; `logger` writes the log to stderr; `alloc` is the allocator, and `trim` gives memory back when work has
 //! stopped.
 
 mod alloc;
 mod broker;
 mod control;
+mod directory;
 pub mod logger;
 pub mod preflight;
 mod trim;

@@ -1,6 +1,6 @@
 //! `weir log`: looks at and mends a data directory that no broker uses.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 use super::dump;
 use super::failure::Failure;
 use super::output::{print, print_json};
+use super::recover::{self, RecoverArgs};
 use crate::boot::preflight::DataLock;
 use crate::cluster::{Controller, Image};
-use crate::log::survey::{Finding, Survey, shards, survey};
-use crate::log::{LogSettings, Mending};
+use crate::log::mend::Mended;
+use crate::log::survey::{Finding, Survey, survey};
+use crate::log::{LogSettings, Mending, Topics};
 use crate::model::{BrokerSettings, PartitionId};
 use crate::rt;
 use crate::shard::serve::recovered_snapshot;
@@ -25,16 +27,18 @@ pub enum LogCommand {
     Dump(dump::DumpArgs),
     /// Say what would make the data directory whole again, and do it with --apply
     Repair(RepairArgs),
+    /// Say what metadata could be made of a directory that lost its own, and make it with --apply
+    RecoverMetadata(RecoverArgs),
 }
 
 #[derive(Args, Debug)]
 pub struct Where {
     /// The data directory; no broker may be using it
     #[arg(env = "WEIR_DATA_DIR", default_value = "./weir-data")]
-    data_dir: PathBuf,
+    pub(super) data_dir: PathBuf,
     /// Print JSON, for programs
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -51,24 +55,41 @@ pub fn run(command: LogCommand) -> Result<(), Failure> {
         LogCommand::Verify(at) => verify(&at),
         LogCommand::Dump(args) => dump::run(&args),
         LogCommand::Repair(args) => repair(&args),
+        LogCommand::RecoverMetadata(args) => recover::run(&args),
     }
 }
 
-/// Takes the directory for this process and reads its metadata.
-fn take(at: &Where) -> Result<(DataLock, Image), Failure> {
-    if !at.data_dir.join("format").exists() {
-        return Err(Failure::Storage(format!("{} is not a data directory of Weir's", at.data_dir.display())));
+/// Takes the directory for this process.
+pub(super) fn take_lock(data_dir: &Path) -> Result<DataLock, Failure> {
+    if !data_dir.join("format").exists() {
+        return Err(Failure::Storage(format!("{} is not a data directory of Weir's", data_dir.display())));
     }
-    let lock = DataLock::acquire(&at.data_dir)
-        .map_err(|e| Failure::Storage(format!("{}\n  {}", e.problem, e.remedy)))?;
+    DataLock::acquire(data_dir).map_err(|e| Failure::Storage(format!("{}\n  {}", e.problem, e.remedy)))
+}
+
+/// A data directory of this process's, what its metadata says, and what is wrong with it.
+struct Taken {
+    _lock: DataLock,
+    image: Option<Image>,
+    survey: Survey,
+}
+
+fn take(at: &Where) -> Result<Taken, Failure> {
+    let lock = take_lock(&at.data_dir)?;
     let image = Controller::inspect(&at.data_dir.join("meta"), &BrokerSettings::default())
         .map_err(|e| Failure::Storage(e.to_string()))?;
-    Ok((lock, image))
+    let survey =
+        survey(&at.data_dir, image.as_ref().map(|image| image as &dyn Topics), &partitions(image.as_ref()))
+            .map_err(|e| Failure::Storage(e.to_string()))?;
+    Ok(Taken { _lock: lock, image, survey })
+}
+
+fn partitions(image: Option<&Image>) -> Vec<PartitionId> {
+    image.into_iter().flat_map(|image| image.topics().flat_map(|topic| topic.partition_ids())).collect()
 }
 
 fn verify(at: &Where) -> Result<(), Failure> {
-    let (_lock, image) = take(at)?;
-    let survey = survey(&at.data_dir, &image).map_err(|e| Failure::Storage(e.to_string()))?;
+    let Taken { survey, .. } = take(at)?;
     show(&survey, at.json, "")?;
     match survey.findings.is_empty() {
         true => Ok(()),
@@ -87,6 +108,7 @@ fn show(survey: &Survey, as_json: bool, prefix: &str) -> Result<(), Failure> {
             "segment_bytes": survey.segment_bytes,
             "journal_files": survey.journal_files,
             "journal_entries": survey.journal_entries,
+            "set_aside": survey.set_aside,
             "findings": survey.findings.iter().map(finding_json).collect::<Vec<Value>>(),
         }))
         .map_err(Failure::stdout);
@@ -99,6 +121,9 @@ fn show(survey: &Survey, as_json: bool, prefix: &str) -> Result<(), Failure> {
         survey.journal_files,
         survey.journal_entries
     );
+    if survey.set_aside > 0 {
+        text += &format!("set aside: {} files and directories\n", survey.set_aside);
+    }
     for finding in &survey.findings {
         text += &format!("{}\n  {prefix}{}\n", finding_text(finding), finding.remedy);
     }
@@ -137,41 +162,51 @@ fn finding_text(finding: &Finding) -> String {
 }
 
 fn repair(args: &RepairArgs) -> Result<(), Failure> {
-    let (_lock, image) = take(&args.at)?;
-    let found = survey(&args.at.data_dir, &image).map_err(|e| Failure::Storage(e.to_string()))?;
+    let Taken { _lock, image, survey: found } = take(&args.at)?;
     if !args.apply || found.findings.is_empty() {
         return show(&found, args.at.json, "would: ");
     }
+    let of_metadata = found.objections.iter().find(|objection| !objection.is_for_repair());
+    let (Some(image), None) = (image, of_metadata) else {
+        let (why, what) = of_metadata.map_or(("", ""), |o| (o.repair(), "the metadata comes first: "));
+        show(&found, args.at.json, "would: ")?;
+        return Err(Failure::Storage(format!("nothing was done; {what}{why}")));
+    };
     if !args.at.json {
         show(&found, false, "to do: ")?;
     }
-    let (data_dir, image) = (args.at.data_dir.clone(), Arc::new(image));
+    let (data_dir, image, objections) = (args.at.data_dir.clone(), Arc::new(image), found.objections);
+    let topics = image.clone();
     let done = rt::block_on(async move {
-        crate::log::sweep(&data_dir, &*image)?;
-        let partitions: Vec<PartitionId> = image.topics().flat_map(|topic| topic.partition_ids()).collect();
-        let settings = LogSettings::default();
+        crate::log::sweep(&data_dir, &*topics)?;
+        let (partitions, settings) = (partitions(Some(&topics)), LogSettings::default());
         let mending =
-            Mending { data_dir: &data_dir, topics: &*image, partitions: &partitions, settings: &settings };
-        let mut done = Vec::new();
-        let shards = shards(&data_dir)?;
-        for shard in &shards {
-            for mended in mending.shard(*shard, shards.len(), recovered_snapshot).await? {
-                let of = mended.id.and_then(|id| Some((id, image.topic_by_id(id.topic)?)));
-                done.push((of.map(|(id, topic)| format!("{}-{}", topic.name, id.index)), mended.what));
-            }
-        }
-        Ok::<_, crate::log::LogError>(done)
+            Mending { data_dir: &data_dir, topics: &*topics, partitions: &partitions, settings: &settings };
+        mending.all(&objections, recovered_snapshot).await
     });
     let done = done.map_err(|e| Failure::Storage(e.to_string()))?;
     if args.at.json {
-        let done: Vec<Value> = done.iter().map(|(p, what)| json!({"partition": p, "done": what})).collect();
+        let done: Vec<Value> = done
+            .iter()
+            .map(|mended| json!({"partition": name(mended, &image), "done": mended.what}))
+            .collect();
         let findings: Vec<Value> = found.findings.iter().map(finding_json).collect();
         return print_json(&json!({ "findings": findings, "repaired": done })).map_err(Failure::stdout);
     }
-    let line = |(partition, what): &(Option<String>, String)| match partition {
-        Some(partition) => format!("done: {partition}: {what}\n"),
-        None => format!("done: {what}\n"),
+    print(&format!("{}done\n", done_text(&done, &image))).map_err(Failure::stdout)
+}
+
+/// The topic and partition of what was done.
+fn name(mended: &Mended, image: &Image) -> Option<String> {
+    let id = mended.id?;
+    Some(format!("{}-{}", image.topic_by_id(id.topic)?.name, id.index))
+}
+
+/// A line for each thing that was done.
+pub(super) fn done_text(done: &[Mended], image: &Image) -> String {
+    let line = |mended: &Mended| match name(mended, image) {
+        Some(partition) => format!("done: {partition}: {}\n", mended.what),
+        None => format!("done: {}\n", mended.what),
     };
-    let lines: String = done.iter().map(line).collect();
-    print(&format!("{lines}done\n")).map_err(Failure::stdout)
+    done.iter().map(line).collect()
 }

@@ -17,6 +17,7 @@ mod log;
 mod output;
 mod partitioner;
 mod produce;
+mod recover;
 mod serve;
 mod topic;
 mod txn;

@@ -141,6 +141,8 @@ pub enum ControlErrorKind {
     TooManyPartitions,
     /// There are as many things of a kind as there may be.
     TooMany,
+    /// The place of a partition's files has files of something else.
+    Occupied,
     /// The metadata log failed or the broker stops: nothing is known to have happened.
     Unavailable,
 }

@@ -45,13 +45,22 @@ impl Controller {
         Ok(controller)
     }
 
-    /// The image that the metadata in `dir` makes, for tools: nothing is changed on disk.
-    pub fn inspect(dir: &Path, settings: &BrokerSettings) -> Result<Image, MetadataError> {
+    /// The image that the metadata in `dir` makes, if there is any: nothing is changed on disk.
+    pub fn inspect(dir: &Path, settings: &BrokerSettings) -> Result<Option<Image>, MetadataError> {
+        let Some((path, commits)) = MetadataLog::inspect(dir)? else { return Ok(None) };
         let mut image = Image::empty(settings);
-        if let Some((path, commits)) = MetadataLog::inspect(dir)? {
-            apply_all(&mut image, &path, &commits)?;
-        }
-        Ok(image)
+        apply_all(&mut image, &path, &commits)?;
+        Ok(Some(image))
+    }
+
+    /// Makes `image` the metadata in `dir`, where there is none.
+    pub fn write_anew(dir: &Path, image: &Image) -> Result<(), MetadataError> {
+        MetadataLog::create(dir, image.version, &image.snapshot()).map(drop)
+    }
+
+    /// An id that nothing has.
+    pub fn new_id() -> Result<TopicId, MetadataError> {
+        random_id()
     }
 
     pub fn image(&self) -> Arc<Image> {
@@ -60,7 +69,9 @@ impl Controller {
 
     /// Carries out one request. What it answers is durable, unless it answers an error.
     pub fn handle(&mut self, request: ControlRequest, _now_ms: i64) -> ControlReply {
-        let decided = decide::decide(&self.image, &self.settings, request, &mut random_id);
+        let home = Path::new(&self.settings.log_dir);
+        let occupied = |topic: &str, index| has_files(&home.join(format!("{topic}-{index}")));
+        let decided = decide::decide(&self.image, &self.settings, request, &mut random_id, &occupied);
         let Decision { records, outcome, validate_only } = match decided {
             Ok(decision) => decision,
             Err(error) => return failed(&error),
@@ -111,6 +122,10 @@ fn apply_all(image: &mut Image, path: &Path, commits: &[Commit]) -> Result<(), M
         image.version = *number;
     }
     Ok(())
+}
+
+fn has_files(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn failed(error: &MetadataError) -> ControlReply {

@@ -290,3 +290,27 @@ fn many_changes_keep_the_log_small() {
     let image = rig.controller.image();
     assert_eq!(image.topic("t").unwrap().overrides["leader.replication.throttled.replicas"], value(119));
 }
+
+#[test]
+fn nothing_is_created_where_other_files_are() {
+    let mut rig = Rig::new();
+    let home = rig.dir.path().join("topics");
+    rig.settings.log_dir = home.display().to_string();
+    rig.reopen();
+    rig.create(vec![topic("grown", 1)]).remove(0).unwrap();
+    for name in ["taken-2", "empty-0", "grown-1", "other-5"] {
+        fs::create_dir_all(home.join(name)).unwrap();
+    }
+    for name in ["taken-2", "grown-1", "other-5"] {
+        fs::write(home.join(name).join("file"), "x").unwrap();
+    }
+    let (kind, why) = rig.create_error(topic("taken", 3));
+    assert!(kind == Kind::Occupied && why.contains("taken-2 has files"), "{why}");
+    for free in [topic("taken", 2), topic("empty", 1), topic("other", 5)] {
+        rig.create(vec![free]).remove(0).unwrap();
+    }
+    let topics = vec![NewPartitions { topic: "grown".into(), total: 2, assignments: None }];
+    let reply = rig.ask(ControlRequest::CreatePartitions { topics, validate_only: false });
+    let ControlReply::CreatePartitions(results) = reply else { panic!("{reply:?}") };
+    assert_eq!(results[0].as_ref().unwrap_err().kind, Kind::Occupied);
+}

@@ -15,8 +15,8 @@ use crate::model::topic_config::TOPIC_CONFIGS;
 use crate::model::{BrokerId, BrokerSettings, Live, PartitionId, TopicConfig, TopicId};
 use crate::security::quota::Table;
 
-/// Deleted topics that are remembered. What a journal still holds of a topic deleted before that is set
-/// aside at recovery instead of being dropped.
+/// Deleted topics that are remembered. With so many, what a journal still holds of a topic that is not known may be of
+/// one deleted before them: recovery then sets it aside, and does not take the metadata for another's.
 const MAX_DELETED: usize = 10_000;
 
 pub type Overrides = BTreeMap<String, String>;
@@ -166,6 +166,11 @@ impl Image {
     /// Whether a topic of this id existed and was deleted; old deletions are forgotten.
     pub fn was_deleted(&self, id: TopicId) -> bool {
         self.deleted.set.contains(&id)
+    }
+
+    /// Whether deletions were forgotten.
+    pub fn forgets(&self) -> bool {
+        self.deleted.order.len() >= MAX_DELETED
     }
 
     pub fn broker(&self, id: BrokerId) -> Option<&Broker> {

@@ -16,6 +16,7 @@ pub mod image;
 pub mod internal;
 pub mod metadata_log;
 pub mod names;
+pub mod rebuild;
 pub mod records;
 
 pub use control::{

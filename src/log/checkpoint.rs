@@ -10,8 +10,13 @@
 //! - Journal files are reused only after the checkpoint that no longer needs them is in place.
 //! - The copy serves where the other cannot be read. Where they differ, the last store did not get to its end, and
 //!   either is good; a start makes them equal before anything relies on it.
-//! - Version 3; version 2 had no checksums of active segments and no lasting generation, version 1 no damaged ranges. Integers in the frame are little-endian. A new field means a new
-//!   version and a reader for the old one.
+//! - Says under which metadata it was made (version 4). Version 3 did not; version 2 had no checksums of active segments
+//!   and no lasting generation, version 1 no damaged ranges. Integers in the frame are little-endian. A new field means a
+//!   new version and a reader for the old one.
+
+mod old;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +29,7 @@ use crate::model::PartitionId;
 use crate::rt;
 
 const MAGIC: &[u8; 8] = b"WEIRCKPT";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const FRAME: usize = 24;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +50,21 @@ pub struct Checkpoint {
     /// Made at a clean close: everything is in segments.
     pub closed: bool,
     pub partitions: Vec<PartitionState>,
+    /// The metadata that it was made under; `None` from versions that did not say.
+    pub origin: Option<Origin>,
+    /// Rises with every checkpoint of the shard.
+    pub number: u64,
+    /// The number that topics' files are known to have, at least (`holdings`).
+    pub seen: u64,
+}
+
+/// Whose metadata, and how much of it there was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The id that the metadata gave itself when it began.
+    pub directory: String,
+    /// Changes of the metadata up to then.
+    pub version: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +81,15 @@ pub struct PartitionState {
     pub repair: Option<String>,
     /// What was found damaged in its segments. The rest is served.
     pub damaged: Vec<DamagedRange>,
+}
+
+impl PartitionState {
+    /// A partition that has nothing yet.
+    pub fn empty(id: PartitionId, topic: String) -> Self {
+        let log = super::store::nothing_on_disk();
+        let (producers, repair, damaged) = (None, None, Vec::new());
+        Self { id, topic, log, end_offset: 0, high_watermark: 0, producers, repair, damaged }
+    }
 }
 
 /// Records at rest that cannot be read back.
@@ -84,6 +113,13 @@ pub struct Loaded {
     pub twice: bool,
 }
 
+impl Loaded {
+    /// Written by a version of Weir that cannot read what this one writes.
+    pub fn is_of_old_format(&self) -> bool {
+        self.checkpoint.origin.is_none()
+    }
+}
+
 impl Checkpoint {
     /// The checkpoint of a shard that has nothing yet.
     pub fn empty(shard: usize, shards: usize, salt: u32) -> Self {
@@ -97,6 +133,9 @@ impl Checkpoint {
             durable: Lsn::ZERO,
             closed: false,
             partitions: Vec::new(),
+            origin: None,
+            number: 0,
+            seen: 0,
         }
     }
 
@@ -144,6 +183,7 @@ impl Checkpoint {
         let decoded = match word(8) {
             1 => read_body::<old::Checkpoint<old::Undamaged>>(body).map(Self::from),
             2 => read_body::<old::Checkpoint<old::PartitionState>>(body).map(Self::from),
+            3 => read_body::<old::Unstamped>(body).map(Self::from),
             VERSION => read_body::<Self>(body),
             _ => return Err(corrupt(8, "the checkpoint has no version that there was")),
         };
@@ -202,188 +242,4 @@ pub fn file_paths(journal_dir: &Path) -> [PathBuf; 2] {
 
 pub fn file_path(journal_dir: &Path) -> PathBuf {
     journal_dir.join("checkpoint")
-}
-
-/// Versions 1 and 2.
-mod old {
-    use serde::Deserialize;
-
-    use super::{DamagedRange, Lsn, PartitionId};
-    use crate::log::partition_log::PartitionCheckpoint as Log;
-    use crate::log::segment::SegmentMeta;
-    use crate::log::segment::epochs::EpochList;
-
-    #[derive(Deserialize)]
-    pub struct Checkpoint<P> {
-        shard: u32,
-        shards: u32,
-        salt: u32,
-        generation: u64,
-        floor: Lsn,
-        durable: Lsn,
-        closed: bool,
-        partitions: Vec<P>,
-    }
-
-    #[derive(Deserialize)]
-    struct PartitionCheckpoint {
-        segment_durable_offset: i64,
-        start_offset: i64,
-        epochs: EpochList,
-        segments: Vec<SegmentMeta>,
-        active: bool,
-        clean: bool,
-    }
-
-    /// A partition of version 1.
-    #[derive(Deserialize)]
-    pub struct Undamaged {
-        id: PartitionId,
-        topic: String,
-        log: PartitionCheckpoint,
-        end_offset: i64,
-        high_watermark: i64,
-        producers: Option<(i64, Vec<u8>)>,
-        repair: Option<String>,
-    }
-
-    /// A partition of version 2.
-    #[derive(Deserialize)]
-    pub struct PartitionState {
-        state: Undamaged,
-        damaged: Vec<DamagedRange>,
-    }
-
-    impl<P: Into<super::PartitionState>> From<Checkpoint<P>> for super::Checkpoint {
-        fn from(old: Checkpoint<P>) -> Self {
-            let Checkpoint { shard, shards, salt, generation, floor, durable, closed, partitions } = old;
-            let partitions = partitions.into_iter().map(Into::into).collect();
-            Self { shard, shards, salt, generation, lasting: 0, floor, durable, closed, partitions }
-        }
-    }
-
-    impl From<PartitionCheckpoint> for Log {
-        fn from(old: PartitionCheckpoint) -> Self {
-            let PartitionCheckpoint { segment_durable_offset, start_offset, epochs, segments, active, clean } =
-                old;
-            let extents = Vec::new();
-            Self { segment_durable_offset, start_offset, epochs, segments, active, extents, clean }
-        }
-    }
-
-    impl From<Undamaged> for super::PartitionState {
-        fn from(old: Undamaged) -> Self {
-            let Undamaged { id, topic, log, end_offset, high_watermark, producers, repair } = old;
-            let (log, damaged) = (log.into(), Vec::new());
-            Self { id, topic, log, end_offset, high_watermark, producers, repair, damaged }
-        }
-    }
-
-    impl From<PartitionState> for super::PartitionState {
-        fn from(old: PartitionState) -> Self {
-            Self { damaged: old.damaged, ..old.state.into() }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::log::segment::extents::Extent;
-    use crate::model::TopicId;
-
-    fn checkpoint() -> Checkpoint {
-        let partition = PartitionState {
-            id: PartitionId { topic: TopicId(*b"0123456789abcdef"), index: 3 },
-            topic: "orders".into(),
-            log: PartitionCheckpoint {
-                segment_durable_offset: 40,
-                start_offset: 10,
-                epochs: Default::default(),
-                segments: Vec::new(),
-                active: false,
-                extents: vec![Extent {
-                    position: 0,
-                    length: 70_000,
-                    relative_offset: 0,
-                    crc: 0x0a0b0c0d,
-                    max_timestamp: 1_700_000_000_000,
-                }],
-                clean: false,
-            },
-            end_offset: 50,
-            high_watermark: 50,
-            producers: Some((50, vec![1, 2, 3])),
-            repair: Some("why".into()),
-            damaged: vec![DamagedRange { segment: 10, position: 4096, length: 100, from: 12, until: 15 }],
-        };
-        Checkpoint {
-            generation: 7,
-            lasting: 6,
-            floor: Lsn(4096),
-            durable: Lsn(8000),
-            closed: true,
-            partitions: vec![partition],
-            ..Checkpoint::empty(1, 2, 0x01020304)
-        }
-    }
-
-    #[test]
-    fn round_trips_and_notices_every_changed_byte() {
-        let (path, bytes) = (Path::new("checkpoint"), checkpoint().encode());
-        assert_eq!(Checkpoint::decode(path, &bytes).unwrap(), checkpoint());
-        for at in 0..bytes.len() {
-            let mut bad = bytes.clone();
-            bad[at] ^= 0x10;
-            assert!(Checkpoint::decode(path, &bad).is_err(), "byte {at}");
-            assert!(Checkpoint::decode(path, &bytes[..at]).is_err(), "cut at {at}");
-        }
-    }
-
-    /// The bytes on disk, as each version writes them. If this test fails, old data directories became unreadable.
-    #[test]
-    fn the_format_is_what_it_was() {
-        let hex: String = checkpoint().encode().iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, VERSION_3);
-        let decode = |hex: &str| {
-            let digits = (0..hex.len()).step_by(2);
-            let bytes: Vec<u8> = digits.map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
-            Checkpoint::decode(Path::new("checkpoint"), &bytes).unwrap()
-        };
-        let mut old = checkpoint();
-        old.lasting = 0;
-        old.partitions[0].log.extents.clear();
-        assert_eq!(decode(VERSION_2), old);
-        old.partitions[0].damaged.clear();
-        assert_eq!(decode(VERSION_1), old);
-    }
-
-    #[test]
-    fn either_of_the_two_files_will_do() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().to_owned();
-        crate::rt::block_on(async move { checkpoint().store(&path).await.unwrap() });
-        let bytes = checkpoint().encode();
-        for (i, path) in file_paths(dir.path()).into_iter().enumerate() {
-            assert!(Checkpoint::load(dir.path()).unwrap().unwrap().twice);
-            for bad in [&bytes[..20], b"" as &[u8]] {
-                std::fs::write(&path, bad).unwrap();
-                let loaded = Checkpoint::load(dir.path()).unwrap().unwrap();
-                assert_eq!((loaded.checkpoint, loaded.twice), (checkpoint(), false), "without file {i}");
-            }
-            std::fs::remove_file(&path).unwrap();
-            assert!(!Checkpoint::load(dir.path()).unwrap().unwrap().twice);
-            std::fs::write(&path, &bytes).unwrap();
-        }
-    }
-
-    const VERSION_1: &str = "57454952434b5054010000008e76974c3b000000000000000102fc0403020107fb0010fb401f0101\
-        3031323334353637383961626364656606066f726465727350140000000064640164030102030103\
-        776879";
-    const VERSION_2: &str = "57454952434b505402000000e3fef67643000000000000000102fc0403020107fb0010fb401f0101\
-        3031323334353637383961626364656606066f726465727350140000000064640164030102030103\
-        7768790114fb001064181e";
-    const VERSION_3: &str = "57454952434b5054030000001b1d1f485a000000000000000102fc040302010706fb0010fb401f01\
-        013031323334353637383961626364656606066f726465727350140000000100fc7011010000fc0d\
-        0c0b0afd00d0ca9f1703000000646401640301020301037768790114fb001064181e";
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::journal::may_pass;
+use crate::model::PartitionId;
 
 /// The journal stopped for ever at its first failed write: which file, and why.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -20,6 +21,12 @@ pub enum LogError {
     Corrupt { path: PathBuf, offset: u64, what: String },
     #[error("{} has format version {version}, which is newer than this program", path.display())]
     Newer { path: PathBuf, version: u32 },
+    /// The metadata is not that of this journal.
+    #[error(
+        "{} has records of partition {id}, and the metadata neither has nor deleted its topic: put back the newest \
+         meta/, or let `weir log recover-metadata` add the topic", dir.display()
+    )]
+    UnknownTopic { dir: PathBuf, id: PartitionId },
     #[error(transparent)]
     Journal(#[from] JournalFailed),
     #[error("offset {offset} is outside {start}..{end}")]

@@ -1,6 +1,8 @@
 //! Making a shard's log whole again by an operator's word: what is lost is given up, so that the rest is served.
 //!
-//! 0. A checkpoint that cannot be read is made of what the segments and the journal say.
+//! 0. Journals that do not belong here go to `set-aside/`. A checkpoint that cannot be read, or is not there, is made of
+//!    what the segments and the journal say. Directories in a partition's way go to `set-aside/`; a partition that has
+//!    nothing takes in the segments in its directory, or the directory of it that was set aside.
 //! 1. The real recovery runs: what cannot follow on goes to `set-aside/`, what lost something is marked.
 //! 2. Of a marked partition, what is set aside comes back behind an empty batch for what is missing; so does an end that
 //!    was promised. No offset is given out twice.
@@ -9,14 +11,20 @@
 //!
 //! What is taken away is kept in `set-aside/`.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::belongs::Objection;
 use super::checkpoint::{Checkpoint, PartitionState};
-use super::journal::survivors;
+use super::holdings::{holdings, seen};
+use super::journal::{inspect, is_journal_file, survivors};
+use super::relayout::finish_interrupted;
+use super::segment::is_log_name;
+use super::segment::owner::{Owner, foreign, make_directory, owner};
+use super::set_aside::{end_of, set_aside};
 use super::store::{
     LogSettings, RecoveredPartition, SET_ASIDE, ShardLog, Topics, journal_dir, partition_dir,
 };
@@ -44,6 +52,57 @@ pub struct Mending<'a> {
 }
 
 impl Mending<'_> {
+    /// Mends every shard, after what does not belong together was put right.
+    pub async fn all(
+        &self,
+        objections: &[Objection],
+        producers: impl Fn(&RecoveredPartition) -> Option<Vec<u8>>,
+    ) -> Result<Vec<Mended>, LogError> {
+        let (shards, mut mended) = self.prepare(objections)?;
+        for shard in 0..shards {
+            mended.extend(self.shard(shard, shards, &producers).await?);
+        }
+        Ok(mended)
+    }
+
+    /// Moves journals away that do not belong here. How many shards there are.
+    fn prepare(&self, objections: &[Objection]) -> Result<(usize, Vec<Mended>), LogError> {
+        finish_interrupted(self.data_dir)?;
+        let held = holdings(self.data_dir)?;
+        let mut mended = Vec::new();
+        for objection in objections {
+            use Objection::*;
+            if let ForeignJournal { shard, .. } | MisplacedJournal { shard, .. } | OldJournal { shard, .. } =
+                objection
+            {
+                let dir = journal_dir(self.data_dir, *shard);
+                if !rt::fs::exists(&dir) {
+                    continue;
+                }
+                let to = self.put_away(&dir, &format!("journal-{shard}-"))?;
+                mended.push(Mended { id: None, what: format!("journal/{shard} is {} now", to.display()) });
+            }
+        }
+        let known = held.shards().unwrap_or(held.journals.len().max(held.seen.len()));
+        Ok((known.max(1), mended))
+    }
+
+    /// Moves a directory to `set-aside/`, under the time and, if `prefix` is empty, its own name.
+    fn put_away(&self, dir: &Path, prefix: &str) -> Result<PathBuf, LogError> {
+        let io = |e| LogError::io(dir, e);
+        let mut to = self.data_dir.join(SET_ASIDE);
+        match prefix {
+            "" => to.extend([rt::unix_ms().to_string().as_ref(), dir.file_name().unwrap_or_default()]),
+            prefix => to.push(format!("{prefix}{}", rt::unix_ms())),
+        }
+        rt::fs::create_dir_all_durable(to.parent().unwrap_or(&to)).map_err(io)?;
+        rt::fs::rename(dir, &to).map_err(io)?;
+        for parent in [dir.parent(), to.parent()].into_iter().flatten() {
+            rt::fs::sync_dir(parent).map_err(io)?;
+        }
+        Ok(to)
+    }
+
     /// Mends one of `shards` shards. `producers` is as for [`super::relayout()`].
     pub async fn shard(
         &self,
@@ -53,10 +112,11 @@ impl Mending<'_> {
     ) -> Result<Vec<Mended>, LogError> {
         let dir = journal_dir(self.data_dir, shard);
         let mut mended = Vec::new();
-        let checkpoint = match Checkpoint::load(&dir) {
+        let mut checkpoint = match Checkpoint::load(&dir) {
             Ok(Some(loaded)) => loaded.checkpoint,
             Ok(None) | Err(LogError::Corrupt { .. }) => {
                 let made = self.make_checkpoint(shard, shards, &producers)?;
+                rt::fs::create_dir_all_durable(&dir).map_err(|e| LogError::io(&dir, e))?;
                 made.store(&dir).await?;
                 let what =
                     format!("shard {shard}: the checkpoint was made again of the segments and the journal");
@@ -65,6 +125,11 @@ impl Mending<'_> {
             }
             Err(e) => return Err(e),
         };
+        let settled = self.settle(&mut checkpoint, &producers)?;
+        if !settled.is_empty() {
+            checkpoint.store(&dir).await?;
+            mended.extend(settled);
+        }
         let promised: HashMap<PartitionId, i64> =
             checkpoint.partitions.iter().map(|state| (state.id, state.end_offset)).collect();
         let shards = checkpoint.shards as usize;
@@ -73,13 +138,20 @@ impl Mending<'_> {
         let aside = self.data_dir.join(SET_ASIDE);
         for partition in &mut recovered {
             let id = partition.id;
-            let Some(why) = partition.repair.clone() else { continue };
+            let from = aside.join(id.to_string());
+            let Some(why) = partition.repair.clone() else {
+                let end = partition.log.end_offset();
+                if end_of(&from)? > end {
+                    let what = bring_back(partition, end, &from, store.journal().last()).await?;
+                    mended.push(Mended { id: Some(id), what });
+                }
+                continue;
+            };
             if store.is_frozen(id) {
                 mended.push(Mended { id: Some(id), what: format!("cannot be mended: {why}") });
                 continue;
             }
             let promised = promised.get(&id).copied().unwrap_or(0);
-            let from = aside.join(id.to_string());
             let what = bring_back(partition, promised, &from, store.journal().last()).await?;
             mended.push(Mended { id: Some(id), what: format!("{what} ({why})") });
         }
@@ -105,37 +177,113 @@ impl Mending<'_> {
         let mut checkpoint = Checkpoint {
             floor: known.floor,
             generation: known.generation,
+            origin: Some(self.topics.origin()),
+            number: seen(self.data_dir)?.get(&shard).map_or(1, |seen| seen + 1),
             ..Checkpoint::empty(shard, shards, known.salt.unwrap_or_default())
         };
         let cache = BatchCache::new(self.settings.cache_bytes);
         for id in self.partitions.iter().copied().filter(|id| shard_of(*id, shards) == shard) {
-            let Some((topic, config)) = self.topics.partition(id) else { continue };
-            let dir = partition_dir(self.data_dir, &topic, id.index);
-            if !rt::fs::exists(&dir) {
-                continue;
-            }
-            let (log, replayed) = PartitionLog::open_unknown(dir, id, &config, &cache)?;
-            let (state, end) = (log.checkpoint(), log.end_offset());
-            let found = RecoveredPartition {
-                id,
-                log,
-                producer_state: None,
-                replayed,
-                high_watermark: end,
-                repair: None,
-            };
-            checkpoint.partitions.push(PartitionState {
-                id,
-                topic,
-                log: state,
-                end_offset: end,
-                high_watermark: end,
-                producers: producers(&found).map(|state| (end, state)),
-                repair: None,
-                damaged: Vec::new(),
-            });
+            checkpoint.partitions.extend(self.scan(id, &cache, producers)?);
         }
         Ok(checkpoint)
+    }
+
+    /// What a partition's segments say, if it has a directory of its own.
+    fn scan(
+        &self,
+        id: PartitionId,
+        cache: &Rc<BatchCache>,
+        producers: &impl Fn(&RecoveredPartition) -> Option<Vec<u8>>,
+    ) -> Result<Option<PartitionState>, LogError> {
+        let Some((topic, config)) = self.topics.partition(id) else { return Ok(None) };
+        let dir = partition_dir(self.data_dir, &topic, id.index);
+        if !rt::fs::exists(&dir) || foreign(&dir, id.topic).map_err(|e| LogError::io(&dir, e))?.is_some() {
+            return Ok(None);
+        }
+        let (log, replayed) = PartitionLog::open_unknown(dir, id, &config, cache)?;
+        let (state, end) = (log.checkpoint(), log.end_offset());
+        let found =
+            RecoveredPartition { id, log, producer_state: None, replayed, high_watermark: end, repair: None };
+        Ok(Some(PartitionState {
+            log: state,
+            end_offset: end,
+            high_watermark: end,
+            producers: producers(&found).map(|state| (end, state)),
+            ..PartitionState::empty(id, topic)
+        }))
+    }
+
+    /// Brings the shard's directories and its checkpoint together, where they are of different things.
+    fn settle(
+        &self,
+        checkpoint: &mut Checkpoint,
+        producers: &impl Fn(&RecoveredPartition) -> Option<Vec<u8>>,
+    ) -> Result<Vec<Mended>, LogError> {
+        let (shard, shards) = (checkpoint.shard as usize, checkpoint.shards as usize);
+        let (aside, journaled) = (set_aside(self.data_dir)?, self.journaled(checkpoint)?);
+        let (cache, mut mended) = (BatchCache::new(self.settings.cache_bytes), Vec::new());
+        for id in self.partitions.iter().copied().filter(|id| shard_of(*id, shards) == shard) {
+            let Some((topic, _)) = self.topics.partition(id) else { continue };
+            let dir = partition_dir(self.data_dir, &topic, id.index);
+            let at = checkpoint.partitions.iter().position(|state| state.id == id);
+            let is_empty = at.is_none_or(|at| {
+                let state = &checkpoint.partitions[at];
+                state.log.segments.is_empty() && state.end_offset == 0
+            }) && !journaled.contains(&id);
+            let mut say = |what| mended.push(Mended { id: Some(id), what });
+            let io = |e| LogError::io(&dir, e);
+            let in_the_way = match owner(&dir).map_err(io)? {
+                Owner::Nobody => false,
+                Owner::Topic(topic) => topic != id.topic,
+                Owner::Unnamed => {
+                    at.is_none_or(|at| checkpoint.partitions[at].log.segments.is_empty()) && !is_empty
+                }
+            };
+            if in_the_way {
+                let to = self.put_away(&dir, "")?;
+                say(format!("the files in its directory are not its own; they are in {}", to.display()));
+            }
+            let has_logs = |dir: &Path| Ok(rt::fs::read_dir_names(dir)?.iter().any(|name| is_log_name(name)));
+            if !is_empty {
+                continue;
+            }
+            if !has_logs(&dir).map_err(io)?
+                && let Some(back) = aside.directory_of(&topic, id.index)
+            {
+                if rt::fs::exists(&dir) {
+                    self.put_away(&dir, "")?;
+                }
+                rt::fs::rename(&back.dir, &dir).and_then(|()| make_directory(&dir, id)).map_err(io)?;
+                say(format!("its directory is back from {}", back.dir.display()));
+            }
+            if !has_logs(&dir).map_err(io)? {
+                continue;
+            }
+            if let Some(state) = self.scan(id, &cache, producers)? {
+                make_directory(&dir, id).map_err(io)?;
+                say(format!(
+                    "offsets {}..{} of its segments are served",
+                    state.log.start_offset, state.end_offset
+                ));
+                match at {
+                    Some(at) => checkpoint.partitions[at] = state,
+                    None => checkpoint.partitions.push(state),
+                }
+            }
+        }
+        Ok(mended)
+    }
+
+    /// The partitions that the journal has entries of.
+    fn journaled(&self, checkpoint: &Checkpoint) -> Result<HashSet<PartitionId>, LogError> {
+        let dir = journal_dir(self.data_dir, checkpoint.shard as usize);
+        let names = rt::fs::read_dir_names(&dir).map_err(|e| LogError::io(&dir, e))?;
+        if !names.iter().any(|name| is_journal_file(name)) {
+            return Ok(HashSet::new());
+        }
+        let needed = inspect(&dir, checkpoint.known())?.into_iter().filter(|file| file.needed);
+        let entries = needed.flat_map(|file| file.entries).filter(|(entry, _)| entry.lsn >= checkpoint.floor);
+        Ok(entries.map(|(entry, _)| entry.partition).collect())
     }
 }
 

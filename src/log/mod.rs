@@ -5,25 +5,33 @@
 //! - `checkpoint floor ≤ oldest un-segmented lsn ≤ durable lsn ≤ last appended lsn`.
 //! - Everything is owned by one shard; nothing here is `Send`, knows Kafka's error codes, or opens a socket.
 
+pub mod belongs;
 pub mod cache;
 pub mod checkpoint;
 pub mod compact;
 mod discard;
 pub mod error;
+pub mod evidence;
+pub mod holdings;
 pub mod journal;
 mod lru;
 pub mod lsn;
 pub mod mend;
+mod objection;
 pub mod partition_log;
 pub mod placement;
 mod promised;
 pub mod relayout;
 pub mod segment;
+pub mod set_aside;
 pub mod store;
 pub mod survey;
 
+pub use belongs::{Holdings, Objection};
 pub use cache::BatchCache;
+pub use checkpoint::Origin;
 pub use error::{JournalFailed, LogError};
+pub use holdings::holdings;
 pub use journal::Journal;
 pub use lsn::Lsn;
 pub use mend::Mending;

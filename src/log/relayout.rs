@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Checkpoint, PartitionState};
+use super::holdings::seen;
 use super::store::{LogSettings, RecoveredPartition, SET_ASIDE, ShardLog, Topics, journal_dir, sweep};
 use super::{LogError, Lsn};
 use crate::model::shard_of;
@@ -33,6 +34,8 @@ pub async fn relayout(
     sweep(data_dir, topics)?;
     let mut states = Vec::new();
     let mut durable = Lsn::ZERO;
+    // Above what topics' files have seen of any shard.
+    let mut number = seen(data_dir)?.into_values().max().unwrap_or(0);
     let mut marked = false;
     for shard in 0..old {
         let dir = journal_dir(data_dir, shard);
@@ -42,11 +45,20 @@ pub async fn relayout(
         settle(data_dir, shard, old, topics, settings, &producers).await?;
         let Some(checkpoint) = Checkpoint::load(&dir)?.map(|loaded| loaded.checkpoint) else { continue };
         durable = durable.max(checkpoint.durable);
+        number = number.max(checkpoint.number);
         marked |=
             checkpoint.partitions.iter().any(|state| state.repair.is_some() || !state.damaged.is_empty());
         states.extend(checkpoint.partitions);
     }
-    write_new(&paths, states, shards, durable).await?;
+    let like = Checkpoint {
+        floor: durable.next(),
+        durable,
+        closed: true,
+        origin: Some(topics.origin()),
+        number: number + 1,
+        ..Checkpoint::empty(0, shards, 0)
+    };
+    write_new(&paths, states, like).await?;
     paths.switch(marked)?;
     Ok(true)
 }
@@ -66,6 +78,21 @@ async fn settle(
     store.close(|id| states.get(&id).cloned()).await
 }
 
+/// Where the journals are, also after a change of layout that did not get to its end.
+pub fn journals_dir(data_dir: &Path) -> PathBuf {
+    let paths = Paths::of(data_dir);
+    match rt::fs::exists(&paths.current) || !rt::fs::exists(&paths.old) {
+        true => paths.current,
+        false if rt::fs::exists(&paths.new) => paths.new,
+        false => paths.old,
+    }
+}
+
+/// Finishes a change of layout that did not get to its end.
+pub fn finish_interrupted(data_dir: &Path) -> Result<(), LogError> {
+    Paths::of(data_dir).finish_interrupted()
+}
+
 /// The number of shards that the journals were made by.
 fn old_shards(journal: &Path) -> Result<Option<usize>, LogError> {
     let names = rt::fs::read_dir_names(journal).map_err(|e| LogError::io(journal, e))?;
@@ -77,22 +104,13 @@ fn old_shards(journal: &Path) -> Result<Option<usize>, LogError> {
     Ok(None)
 }
 
-async fn write_new(
-    paths: &Paths,
-    states: Vec<PartitionState>,
-    shards: usize,
-    durable: Lsn,
-) -> Result<(), LogError> {
+async fn write_new(paths: &Paths, states: Vec<PartitionState>, like: Checkpoint) -> Result<(), LogError> {
+    let shards = like.shards as usize;
     if rt::fs::exists(&paths.new) {
         rt::fs::remove_dir_all(&paths.new).map_err(|e| LogError::io(&paths.new, e))?;
     }
     let mut checkpoints: Vec<Checkpoint> = (0..shards)
-        .map(|shard| Checkpoint {
-            floor: durable.next(),
-            durable,
-            closed: true,
-            ..Checkpoint::empty(shard, shards, super::journal::draw_salt())
-        })
+        .map(|shard| Checkpoint { shard: shard as u32, salt: super::journal::draw_salt(), ..like.clone() })
         .collect();
     for state in states {
         checkpoints[shard_of(state.id, shards)].partitions.push(state);

@@ -1,16 +1,23 @@
 //! Looking through a data directory while no broker uses it: what is whole, what is damaged, what a repair would do.
 //! Reads only.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::LogError;
+use super::belongs::{Objection, is_unknown};
 use super::checkpoint::{Checkpoint, DamagedRange, PartitionState, file_paths};
+use super::holdings::holdings;
 use super::journal::{Known, inspect, survivors};
 use super::placement::{Placements, by_partition};
+use super::relayout::journals_dir;
 use super::segment::offline::check_segment;
-use super::segment::{LOG, file_name};
-use super::store::{Topics, journal_dir, partition_dir};
-use crate::model::PartitionId;
+use super::segment::{LOG, file_name, parse_log_name};
+use super::set_aside::set_aside;
+use super::store::{Topics, partition_dir, strays, topics_dir};
+use crate::model::topic_config::TopicConfig;
+use crate::model::{PartitionId, TopicId};
 use crate::rt;
 
 /// Something that is not as it should be.
@@ -38,39 +45,75 @@ pub struct Survey {
     pub segment_bytes: u64,
     pub journal_files: u64,
     pub journal_entries: u64,
+    /// Files and directories in `set-aside/`.
+    pub set_aside: usize,
+    /// What does not belong together; each is among the findings, too.
+    pub objections: Vec<Objection>,
 }
 
-/// The numbers of the shards that have journals.
-pub fn shards(data_dir: &Path) -> Result<Vec<usize>, LogError> {
-    let root = data_dir.join("journal");
-    let names = rt::fs::read_dir_names(&root).map_err(|e| LogError::io(&root, e))?;
-    let mut shards: Vec<usize> = names.iter().filter_map(|name| name.parse().ok()).collect();
-    shards.sort_unstable();
-    match shards.is_empty() {
-        true => Err(LogError::corrupt(root, 0, "there are no journals; restore the directory from a backup")),
-        false => Ok(shards),
+impl Finding {
+    /// Of a whole file or directory.
+    fn of(path: PathBuf, what: String, remedy: &str, loses: bool) -> Self {
+        let (offset, length, partition, offsets, remedy) = (0, 0, None, None, remedy.into());
+        Self { path, offset, length, partition, offsets, what, remedy, loses }
     }
 }
 
-/// Looks through everything.
-pub fn survey(data_dir: &Path, topics: &dyn Topics) -> Result<Survey, LogError> {
-    let mut survey = Survey::default();
-    for shard in shards(data_dir)? {
-        let dir = journal_dir(data_dir, shard);
+/// Metadata that is not there: nothing is known, and nothing was deleted.
+struct NoTopics;
+
+impl Topics for NoTopics {
+    fn partition(&self, _: PartitionId) -> Option<(String, Arc<TopicConfig>)> {
+        None
+    }
+
+    fn was_deleted(&self, _: TopicId) -> bool {
+        false
+    }
+
+    fn has_name(&self, _: &str, _: i32) -> bool {
+        false
+    }
+}
+
+/// Looks through everything. `partitions` are those that the metadata has, if there is any.
+pub fn survey(
+    data_dir: &Path,
+    metadata: Option<&dyn Topics>,
+    partitions: &[PartitionId],
+) -> Result<Survey, LogError> {
+    let topics = metadata.unwrap_or(&NoTopics);
+    let held = holdings(data_dir)?;
+    let mut survey = Survey { objections: held.judge(metadata), ..Survey::default() };
+    survey.object(data_dir);
+    let mut ends = HashMap::new();
+    for (shard, journal) in &held.journals {
+        let dir = journals_dir(data_dir).join(shard.to_string());
         let checkpoint = survey.checkpoint(&dir)?;
         let known = match &checkpoint {
             Some(checkpoint) => checkpoint.known(),
             None => survivors(&dir)?,
         };
-        let mut placed = survey.journal(&dir, known, topics)?;
+        // Without files there is an objection already.
+        let mut placed = match journal.files {
+            0 => Placements::new(),
+            _ => survey.journal(&dir, known, topics, &mut ends)?,
+        };
+        let closed = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.closed);
         for mut state in checkpoint.into_iter().flat_map(|c| c.partitions) {
             placed
                 .remove(&state.id)
                 .into_iter()
                 .flatten()
                 .for_each(|placement| placement.apply(&mut state.log));
-            survey.partition(data_dir, &state, topics)?;
+            let end: &mut i64 = ends.entry(state.id).or_default();
+            *end = state.end_offset.max(*end);
+            survey.partition(data_dir, &state, closed, topics)?;
         }
+    }
+    if metadata.is_some() {
+        survey.strays(data_dir, topics)?;
+        survey.set_aside(data_dir, topics, partitions, &ends)?;
     }
     Ok(survey)
 }
@@ -96,27 +139,79 @@ impl Survey {
                     "make it again of the segments and the journal; where DeleteRecords had cut a segment is forgotten"
                 }
             };
-            self.findings.push(Finding {
-                path,
-                offset: 0,
-                length: 0,
-                partition: None,
-                offsets: None,
-                what,
-                remedy: remedy.into(),
-                loses: whole.is_none(),
-            });
+            self.findings.push(Finding::of(path, what, remedy, whole.is_none()));
         }
         Ok(whole)
     }
 
-    /// Looks through the journal; what it says of segments.
-    fn journal(&mut self, dir: &Path, known: Known, topics: &dyn Topics) -> Result<Placements, LogError> {
+    fn object(&mut self, data_dir: &Path) {
+        let finding = |o: &Objection| Finding::of(data_dir.join(o.place()), o.to_string(), o.repair(), true);
+        self.findings.extend(self.objections.iter().map(finding));
+    }
+
+    fn strays(&mut self, data_dir: &Path, topics: &dyn Topics) -> Result<(), LogError> {
+        for name in strays(data_dir, topics)? {
+            let what = "no topic has this directory; it is not served".into();
+            let remedy = "nothing: move it away, or let `weir log recover-metadata` make a topic of it";
+            self.findings.push(Finding::of(topics_dir(data_dir).join(name), what, remedy, false));
+        }
+        Ok(())
+    }
+
+    /// What was set aside and could come back. `ends` are those of the partitions' logs, as far as they are known.
+    fn set_aside(
+        &mut self,
+        data_dir: &Path,
+        topics: &dyn Topics,
+        partitions: &[PartitionId],
+        ends: &HashMap<PartitionId, i64>,
+    ) -> Result<(), LogError> {
+        let aside = set_aside(data_dir)?;
+        self.set_aside = aside.count;
+        for id in partitions {
+            let Some((topic, _)) = topics.partition(*id) else { continue };
+            let (name, end) = (format!("{topic}-{}", id.index), ends.get(id).copied().unwrap_or(0));
+            let entries =
+                aside.entries.iter().filter(|entries| entries.id == *id && entries.end_offset > end);
+            let mut found: Vec<Finding> = entries
+                .map(|entries| {
+                    let what = format!("records up to offset {} were set aside", entries.end_offset);
+                    Finding::of(
+                        entries.dir.clone(),
+                        what,
+                        "serve them again, behind a gap if one is left",
+                        true,
+                    )
+                })
+                .collect();
+            if let Some(dir) = aside.directory_of(&topic, id.index).filter(|_| end == 0) {
+                let what =
+                    format!("{} bytes of segments were set aside, and the partition is empty", dir.log_bytes);
+                found.push(Finding::of(dir.dir.clone(), what, "take them back as the partition's", true));
+            }
+            found.iter_mut().for_each(|finding| finding.partition = Some(name.clone()));
+            self.findings.extend(found);
+        }
+        Ok(())
+    }
+
+    /// Looks through the journal; what it says of segments. Where its entries end goes to `ends`.
+    fn journal(
+        &mut self,
+        dir: &Path,
+        known: Known,
+        topics: &dyn Topics,
+        ends: &mut HashMap<PartitionId, i64>,
+    ) -> Result<Placements, LogError> {
         let mut placed = Vec::new();
         for file in inspect(dir, known)? {
             self.journal_files += 1;
             if !file.needed {
                 continue;
+            }
+            for (entry, _) in &file.entries {
+                let end = ends.entry(entry.partition).or_default();
+                *end = (entry.base_offset + 1).max(*end);
             }
             placed.extend(file.placements.iter().filter(|(entry, _)| entry.lsn >= known.floor).cloned());
             self.journal_entries +=
@@ -144,12 +239,16 @@ impl Survey {
         &mut self,
         data_dir: &Path,
         state: &PartitionState,
+        closed: bool,
         topics: &dyn Topics,
     ) -> Result<(), LogError> {
-        let Some((topic, _)) = topics.partition(state.id) else { return Ok(()) };
+        let known = topics.partition(state.id).map(|(topic, _)| topic);
+        let unknown = is_unknown(topics, state.id.topic).then(|| state.topic.clone());
+        let Some(topic) = known.or(unknown) else { return Ok(()) };
         let name = format!("{topic}-{}", state.id.index);
         let dir = partition_dir(data_dir, &topic, state.id.index);
         self.partitions += 1;
+        self.unlisted(&dir, &name, state, closed)?;
         if let Some(why) = &state.repair {
             self.findings.push(Finding {
                 path: dir.clone(),
@@ -195,6 +294,33 @@ impl Survey {
                 remedy: "take the mark away".into(),
                 loses: false,
             }));
+        }
+        Ok(())
+    }
+}
+
+impl Survey {
+    /// Segments that the checkpoint does not list and no journal brings back.
+    fn unlisted(
+        &mut self,
+        dir: &Path,
+        name: &str,
+        state: &PartitionState,
+        closed: bool,
+    ) -> Result<(), LogError> {
+        let names = rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e))?;
+        let is_listed = |base: i64| state.log.segments.iter().any(|segment| segment.base_offset == base);
+        let bases = names.iter().filter_map(|name| parse_log_name(name)).filter(|base| !is_listed(*base));
+        // A partition that has none by its checkpoint is another matter.
+        if state.log.segments.is_empty() {
+            return Ok(());
+        }
+        for base in bases.filter(|base| closed || *base < state.log.segment_durable_offset) {
+            let what = "no checkpoint lists this segment; it is not served".into();
+            let remedy = "nothing: `weir log dump` shows what it holds; move it away";
+            let mut finding = Finding::of(file_name(dir, base, LOG), what, remedy, false);
+            finding.partition = Some(name.to_owned());
+            self.findings.push(finding);
         }
         Ok(())
     }

@@ -32,6 +32,35 @@ impl fmt::Display for TopicId {
     }
 }
 
+/// Not an id as [`TopicId`] prints it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadId;
+
+impl std::str::FromStr for TopicId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let mut bits = 0u128;
+        for (i, byte) in text.bytes().enumerate() {
+            let digit = match byte {
+                b'A'..=b'Z' => byte - b'A',
+                b'a'..=b'z' => byte - b'a' + 26,
+                b'0'..=b'9' => byte - b'0' + 52,
+                b'-' => 62,
+                b'_' => 63,
+                _ => return Err(BadId),
+            };
+            // The last digit holds two bits.
+            bits = match i {
+                0..=20 => bits << 6 | u128::from(digit),
+                21 if digit & 15 == 0 => bits << 2 | u128::from(digit >> 4),
+                _ => return Err(BadId),
+            };
+        }
+        if text.len() == 22 { Ok(Self(bits.to_be_bytes())) } else { Err(BadId) }
+    }
+}
+
 impl fmt::Debug for TopicId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -66,6 +95,18 @@ mod tests {
     fn topic_id_prints_as_kafka_does() {
         assert_eq!(TopicId([0; 16]).to_string(), "AAAAAAAAAAAAAAAAAAAAAA");
         assert_eq!(TopicId([0xff; 16]).to_string(), "_____________________w");
+        for id in [[0; 16], [0xff; 16], *b"0123456789abcdef"].map(TopicId) {
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        for bad in [
+            "",
+            "AAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAAAB",
+            "+AAAAAAAAAAAAAAAAAAAAA",
+        ] {
+            assert_eq!(bad.parse::<TopicId>(), Err(BadId), "{bad}");
+        }
     }
 
     #[test]

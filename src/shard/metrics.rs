@@ -318,6 +318,8 @@ pub struct Gauges {
     pub damaged: u64,
     /// Partitions that are not served because durable records of theirs are missing.
     pub unrepaired: u64,
+    /// Directories of topics that the metadata does not know, at the start.
+    pub strays: u64,
     /// Coordinators of groups, then of transactions: loading, serving, failed.
     pub coordinators: [[usize; 3]; 2],
 }

@@ -83,6 +83,8 @@ pub struct Shard {
     stop: Notify,
     /// Where the clock of deadlines begins.
     started: Instant,
+    /// Directories that the start left alone because no topic has them; the first shard's.
+    strays: usize,
     groups: Driver<Groups>,
     transactions: Driver<Transactions>,
     /// Requests of producers that wait for an earlier one, by producer.

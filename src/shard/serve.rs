@@ -37,6 +37,8 @@ pub struct Start {
     pub image: Arc<Image>,
     pub connections: Arc<[AtomicUsize]>,
     pub session_seed: u32,
+    /// Directories below `topics/` that belong to no topic.
+    pub strays: usize,
 }
 
 /// How a shard serves a connection: the server's business, given to the shard so that it need not know it.
@@ -80,6 +82,7 @@ impl Shard {
             stopping: Cell::new(false),
             stop: Notify::new(),
             started: rt::now(),
+            strays: start.strays,
             groups: Driver::new(
                 |shard| Groups::new(shard.settings.groups.clone()),
                 |_, _, none| match none {},
@@ -210,6 +213,7 @@ impl Shard {
     /// Takes up new partitions, drops deleted ones, hands out new configs.
     async fn apply_image(self: &Rc<Self>, image: Arc<Image>) {
         let before = self.image.replace(image.clone());
+        self.store.follow_metadata(image.version);
         self.quotas.set_table(image.quotas.clone());
         if before.live != image.live {
             self.live_changed.notify_all();
@@ -286,6 +290,7 @@ impl Shard {
             scrub: self.store.scrub_stats(),
             damaged: self.store.damaged().len() as u64,
             unrepaired: self.store.unrepaired() as u64,
+            strays: self.strays as u64,
             coordinators: [self.groups().counts(), self.transactions().counts()],
         };
         snapshot

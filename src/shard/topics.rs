@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::cluster::Image;
-use crate::log::Topics;
+use crate::log::{Origin, Topics};
 use crate::model::topic_config::TopicConfig;
 use crate::model::{PartitionId, TopicId};
 
@@ -16,6 +16,18 @@ impl Topics for Image {
 
     fn was_deleted(&self, topic: TopicId) -> bool {
         Image::was_deleted(self, topic)
+    }
+
+    fn origin(&self) -> Origin {
+        Origin { directory: self.cluster_id.clone(), version: self.version }
+    }
+
+    fn forgets(&self) -> bool {
+        Image::forgets(self)
+    }
+
+    fn partition_count(&self) -> usize {
+        Image::partition_count(self)
     }
 
     fn has_name(&self, topic: &str, partition: i32) -> bool {

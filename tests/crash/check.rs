@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use weir::cluster::{Controller, Image};
-use weir::log::{LogSettings, PartitionLog, RecoveredPartition, ShardLog, relayout};
+use weir::log::{LogSettings, PartitionLog, RecoveredPartition, ShardLog, Topics, holdings, relayout};
 use weir::model::{BrokerSettings, PartitionId, shard_of};
 use weir::partition::producer::{Origin, Producers, Verdict};
 use weir::partition::transactions::Aborted;
@@ -25,15 +25,24 @@ pub struct Opened {
 
 /// What the start of a broker does, up to where it serves.
 pub async fn open(dir: &Path, shards: usize, settings: &LogSettings) -> Result<Opened, String> {
-    let controller = Controller::open(&dir.join("meta"), &BrokerSettings::default())
-        .map_err(|e| format!("the metadata does not open: {e}"))?;
+    let (meta, settings_of) = (dir.join("meta"), BrokerSettings::default());
+    let image = Controller::inspect(&meta, &settings_of).map_err(|e| format!("the metadata: {e}"))?;
+    let held = holdings(dir).map_err(|e| format!("what there is: {e}"))?;
+    if let Some(objection) = held.judge(image.as_ref().map(|image| image as &dyn Topics)).first() {
+        return Err(format!("refused: {objection}"));
+    }
+    let controller =
+        Controller::open(&meta, &settings_of).map_err(|e| format!("the metadata does not open: {e}"))?;
     let image = controller.image();
     let producers = |p: &RecoveredPartition| {
         let producers = recovered_producers(p);
         (!producers.is_empty()).then(|| producers.snapshot())
     };
     relayout(dir, shards, &*image, settings, producers).await.map_err(|e| format!("relayout: {e}"))?;
-    weir::log::sweep(dir, &*image).map_err(|e| format!("sweep: {e}"))?;
+    let strays = weir::log::sweep(dir, &*image).map_err(|e| format!("sweep: {e}"))?;
+    if !strays.is_empty() {
+        return Err(format!("directories that nobody knows: {strays:?}"));
+    }
     let mut opened = Opened { controller, stores: Vec::new(), recovered: BTreeMap::new() };
     for shard in 0..shards {
         let (store, recovered) = ShardLog::open(dir, shard, shards, &*image, settings.clone())

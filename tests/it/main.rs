@@ -10,6 +10,7 @@ mod clients;
 mod compaction;
 mod configs;
 mod crash;
+mod directory;
 mod endurance;
 mod fetch;
 mod fills;

@@ -169,6 +169,54 @@ fn damaged_records_are_reported_and_taken_out() {
     }
 }
 
+/// Kafka's longest name leaves no room in a file name for anything else.
+#[test]
+fn the_longest_topic_name_can_be_repaired_and_deleted() {
+    if needs_own_broker() {
+        return;
+    }
+    let mut broker = Broker::start_with(Options { shards: 1, ..Options::default() });
+    let name = format!("{:M<249}", crate::support::unique("long"));
+    let address = broker.kafka.to_string();
+    let output = run(weir().args([
+        "topic",
+        "create",
+        &name,
+        "-c",
+        "internal.segment.bytes=100000",
+        "--broker",
+        &address,
+    ]));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let mut wire = Wire::connect(broker.kafka);
+    let topic = crate::support::calls::metadata_of(&mut wire, &name, false);
+    let topic = Topic { name: name.clone(), id: topic.topic_id };
+    for i in 0..40 {
+        produce(&mut wire, &topic, encoded([format!("mark-{i}-{}", "x".repeat(10_000))]));
+    }
+    assert_eq!(broker.stop().code(), Some(0));
+    let data = broker.data_dir();
+    let path = data.join("topics").join(format!("{name}-0/00000000000000000000.log"));
+    harm(&path, |bytes| bytes[50_000] ^= 1);
+    let done = repaired(&data);
+    assert!(done.contains("taken out of segment"), "{done}");
+    let kept = fs::read_dir(data.join("set-aside")).expect("set-aside").flatten();
+    let kept: Vec<String> = kept.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    assert!(kept.len() == 1 && kept[0].len() < 100, "{kept:?}");
+    broker.restart();
+    let mut wire = Wire::connect(broker.kafka);
+    assert!(consumed(&broker, &topic).len() > 30);
+    assert_eq!(produce(&mut wire, &topic, encoded(["next"])), 40);
+    // What a removal and a compaction make of the name fits, too.
+    let output = run(weir().args(["topic", "delete", &name, "--broker", &broker.kafka.to_string()]));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    eventually("its directory is gone", Duration::from_secs(20), || {
+        let names = fs::read_dir(data.join("topics")).expect("topics").flatten();
+        names.filter(|entry| entry.file_name() != "checkpoints").count() == 0
+    });
+    broker.assert_healthy();
+}
+
 #[test]
 fn what_the_journal_lost_is_given_up_and_the_rest_comes_back() {
     if needs_own_broker() {

@@ -34,16 +34,20 @@ pub enum Outcome {
 
 pub type NewId<'a> = dyn FnMut() -> Result<TopicId, MetadataError> + 'a;
 
+/// Whether the place of a partition, by its topic's name, has files already.
+pub type Occupied<'a> = dyn Fn(&str, i32) -> bool + 'a;
+
 /// Fails only where no id can be made.
 pub fn decide(
     image: &Image,
     settings: &BrokerSettings,
     request: ControlRequest,
     new_id: &mut NewId<'_>,
+    occupied: &Occupied<'_>,
 ) -> Result<Decision, MetadataError> {
     Ok(match request {
         ControlRequest::CreateTopics { topics, validate_only } => {
-            let (records, results) = topics::create(image, settings, &topics, new_id)?;
+            let (records, results) = topics::create(image, settings, &topics, new_id, occupied)?;
             Decision { records, outcome: Outcome::Created(results), validate_only }
         }
         ControlRequest::DeleteTopics { topics } => {
@@ -51,7 +55,7 @@ pub fn decide(
             Decision { records, outcome: Outcome::Deleted(results), validate_only: false }
         }
         ControlRequest::CreatePartitions { topics, validate_only } => {
-            let (records, results) = topics::grow(image, settings, &topics);
+            let (records, results) = topics::grow(image, settings, &topics, occupied);
             Decision { records, outcome: Outcome::Partitions(results), validate_only }
         }
         ControlRequest::AlterConfigs { resources, validate_only } => {

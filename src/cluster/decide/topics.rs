@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::NewId;
+use super::{NewId, Occupied};
 use crate::cluster::control::{ControlError, ControlErrorKind as Kind, NewPartitions, NewTopic, TopicRef};
 use crate::cluster::image::{Image, Topic};
 use crate::cluster::metadata_log::MetadataError;
@@ -24,6 +24,7 @@ pub fn create(
     settings: &BrokerSettings,
     topics: &[NewTopic],
     new_id: &mut NewId<'_>,
+    occupied: &Occupied<'_>,
 ) -> Result<(Vec<Record>, Results<TopicId>), MetadataError> {
     let repeated = repeated(topics.iter().map(|topic| topic.name.as_str()));
     let mut collisions = existing_keys(image, topics);
@@ -37,6 +38,7 @@ pub fn create(
             check_name(image, &collisions, &topic.name)
                 .and_then(|()| check_configs(topic))
                 .and_then(|()| placement(settings, topic, budget))
+                .and_then(|replicas| free(&topic.name, 0, replicas, occupied))
         };
         let replicas = match checked {
             Ok(replicas) => replicas,
@@ -86,6 +88,21 @@ fn check_name(image: &Image, keys: &BTreeMap<String, String>, name: &str) -> Res
             refuse(Kind::InvalidTopic, format!("Topic '{name}' collides with existing topic: {other}"))
         }
         None => Ok(()),
+    }
+}
+
+/// The replicas of new partitions from `first` on, if nothing is where their files would go.
+fn free(name: &str, first: usize, new: Replicas, occupied: &Occupied<'_>) -> Result<Replicas, ControlError> {
+    let taken = (first..first + new.len()).find(|index| occupied(name, *index as i32));
+    match taken {
+        None => Ok(new),
+        Some(index) => refuse(
+            Kind::Occupied,
+            format!(
+                "The directory {name}-{index} has files that belong to no topic, and they are not to be lost: \
+                 `weir log verify` tells what they are."
+            ),
+        ),
     }
 }
 
@@ -236,6 +253,7 @@ pub fn grow(
     image: &Image,
     settings: &BrokerSettings,
     topics: &[NewPartitions],
+    occupied: &Occupied<'_>,
 ) -> (Vec<Record>, Results<()>) {
     let repeated = repeated(topics.iter().map(|topic| topic.topic.as_str()));
     let mut budget = MAX_PARTITIONS_PER_REQUEST;
@@ -248,6 +266,7 @@ pub fn grow(
             return refuse(Kind::UnknownTopic, "This server does not host this topic-partition.");
         };
         let replicas = added(settings, topic, wanted, budget)?;
+        let replicas = free(&topic.name, topic.partitions.len(), replicas, occupied)?;
         budget -= replicas.len();
         records.push(Record::Partitions { topic: topic.id, replicas });
         Ok(())

@@ -55,6 +55,11 @@ pub fn number_of(name: &str) -> Option<u32> {
     name.strip_suffix(SUFFIX)?.parse().ok()
 }
 
+/// Whether a name is that of a journal's file.
+pub fn is_journal_file(name: &str) -> bool {
+    number_of(name).is_some()
+}
+
 /// Opens for direct I/O, or without where the file system has none.
 pub fn open_file(path: &Path, create: bool) -> io::Result<File> {
     let options = OpenOptions { write: true, create, truncate: false, direct: true };

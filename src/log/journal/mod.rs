@@ -42,6 +42,7 @@ use super::{JournalFailed, LogError, Lsn};
 
 use commit::Inner;
 pub use commit::{is_out_of_files, may_pass};
+pub use files::is_journal_file;
 pub use format::EntryKind;
 pub use inspect::{Inspected, inspect, survivors};
 pub use recovery::{Known, Recovery, draw_salt};

@@ -71,6 +71,8 @@ pub struct Recovery {
     /// Live files not read yet, oldest first.
     pending: VecDeque<Slot>,
     files: Files,
+    /// Files that go once the checkpoint does not count on them.
+    dead: Vec<PathBuf>,
     generation: u64,
     /// No position below this may be given out again.
     position: u64,
@@ -103,6 +105,7 @@ impl Recovery {
             salt: known.salt.unwrap_or_default(),
             pending: VecDeque::new(),
             files,
+            dead: Vec::new(),
             generation: known.generation,
             position: format::FIRST_POSITION.max(known.durable.0),
             last: 0,
@@ -116,6 +119,11 @@ impl Recovery {
     /// The journal's salt: found, known, or drawn just now.
     pub fn salt(&self) -> u32 {
         self.salt
+    }
+
+    /// Whether there is any file that stays.
+    pub fn has_files(&self) -> bool {
+        !(self.pending.is_empty() && self.files.free.is_empty() && self.files.used.is_empty())
     }
 
     /// Whether nothing is left to replay.
@@ -195,8 +203,8 @@ impl Recovery {
                 self.pending.push_back(slot);
             } else if slot.bytes == self.files.regular_bytes {
                 self.files.free.push(slot);
-            } else if let Err(e) = rt::fs::remove_file(&slot.path) {
-                log::warn!("{}: {e}", slot.path.display());
+            } else {
+                self.dead.push(slot.path);
             }
         }
         self.last = known.before_first();
@@ -292,6 +300,11 @@ impl Recovery {
     /// The journal, which goes on in a new generation.
     pub fn finish(self) -> Journal {
         assert!(self.pending.is_empty(), "a journal is replayed before it is written to");
+        for path in &self.dead {
+            if let Err(e) = rt::fs::remove_file(path) {
+                log::warn!("{}: {e}", path.display());
+            }
+        }
         let last = self.last.max(self.known.durable.0);
         let position = self.position.max(last).next_multiple_of(BLOCK as u64);
         let limits = GatherLimits {

@@ -6,6 +6,7 @@
 //!   00000000000000000000.extents    index and checksums (see `extents`); disposable
 //!   00000000000000812345.log        the active segment: its last block is padded (see `writer`)
 //!   00000000000000000000.log.deleted   on its way out (see `retention`)
+//!   <topic id>.topic                whose directory it is (see `owner`); empty
 //! ```
 //! A segment is *active* while the writer appends to it, then *sealed* and never written again. At most the last
 //! segment of a log is active. Files are created when the first batch is written, so an empty partition has none.
@@ -18,6 +19,7 @@ pub mod epochs;
 pub mod extents;
 pub mod index;
 pub mod offline;
+pub mod owner;
 pub mod reader;
 pub mod recover;
 mod repair;
@@ -148,6 +150,8 @@ pub struct Segment {
     meta: Cell<SegmentMeta>,
     sealed: Cell<bool>,
     deleted: Cell<bool>,
+    /// Its file was not there: said once.
+    missed: Cell<bool>,
     /// Another file has its place: only readers that were in it still are.
     superseded: Cell<bool>,
     /// Its name is gone or another's: who reads it goes on with this.
@@ -171,6 +175,7 @@ impl Segment {
             meta: Cell::new(meta),
             sealed: Cell::new(sealed),
             deleted: Cell::new(false),
+            missed: Cell::new(false),
             superseded: Cell::new(false),
             held: RefCell::new(None),
             index: RefCell::new(index),
@@ -236,6 +241,9 @@ impl Segment {
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound && self.deleted.get() => Err(LogError::Removed),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                if !self.missed.replace(true) {
+                    log::error!("{}: the file is missing, its records cannot be read", path.display());
+                }
                 Err(LogError::corrupt(path, 0, "the file is missing"))
             }
             Err(e) => Err(LogError::io(path, e)),
@@ -301,8 +309,12 @@ pub(in crate::log) async fn with_files<T: Send + 'static>(
     }
 }
 
+pub(in crate::log) fn is_log_name(name: &str) -> bool {
+    parse_log_name(name).is_some()
+}
+
 /// The base offset in a segment file's name.
-fn parse_log_name(name: &str) -> Option<i64> {
+pub(in crate::log) fn parse_log_name(name: &str) -> Option<i64> {
     let digits = name.strip_suffix(".log")?;
     (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
 }

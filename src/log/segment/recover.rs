@@ -1,7 +1,7 @@
 //! Finding a log's segments at start.
 //!
 //! With a checkpoint only the active segment is touched: what lies past its valid position is cut, the journal has it.
-//! After an orderly close not even the directory is listed. Without a checkpoint nothing is known, so every batch is
+//! After an orderly close not even the directory is listed; the active segment has to be as long as it was. Without a checkpoint nothing is known, so every batch is
 //! read and checked, and what cannot be used is set aside, not deleted.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -102,7 +102,11 @@ pub fn recover(
     checkpoint: Option<PartitionCheckpoint>,
 ) -> Result<Recovered, LogError> {
     match checkpoint {
-        Some(checkpoint) if checkpoint.clean => Ok(adopt(dir, cache, checkpoint)),
+        Some(checkpoint) if checkpoint.clean => {
+            let mut found = adopt(dir, cache, checkpoint);
+            check_active(&mut found)?;
+            Ok(found)
+        }
         Some(checkpoint) => {
             let (checkpoint, settled) = tidy(dir, checkpoint)?;
             let mut found = adopt(dir, cache, checkpoint);
@@ -194,9 +198,8 @@ fn settle_unlisted(dir: &Path, base: i64, checkpoint: &PartitionCheckpoint) -> R
         unlink(&sidecar)?;
         return unlink(&path);
     }
-    log::error!("{}: no checkpoint knows this segment; it is set aside", path.display());
-    unlink(&sidecar)?;
-    set_aside(&path)
+    log::error!("{}: no checkpoint knows this segment; it is left as it is and not served", path.display());
+    Ok(())
 }
 
 fn set_aside(path: &Path) -> Result<(), LogError> {
@@ -211,6 +214,25 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 fn unlink(path: &Path) -> Result<(), LogError> {
     rt::fs::unlink(path).map_err(|e| LogError::io(path, e))
+}
+
+/// As [`cut_active`] after an orderly close, when the file is exactly as long as was written. Nothing is cut.
+fn check_active(found: &mut Recovered) -> Result<(), LogError> {
+    let Some(active) = &found.active else { return Ok(()) };
+    let segment = active.segment.clone();
+    let (path, size) = (segment.path(), u64::from(segment.meta().size));
+    let options = OpenOptions { write: true, ..OpenOptions::default() };
+    let length = match File::open(&path, options).and_then(|file| file.len()) {
+        Ok(length) => length,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+        Err(e) => return Err(LogError::io(path, e)),
+    };
+    if length != size {
+        log::error!("{} is corrupt: it has {length} bytes where {size} were written", path.display());
+        segment.sealed.set(true);
+        found.active = None;
+    }
+    Ok(())
 }
 
 /// Cuts the active segment to its valid length. One that lost bytes is left as it is, sealed: readers of what is

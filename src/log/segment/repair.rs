@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::log::{LogError, PartitionLog};
+use crate::model::PartitionId;
 use crate::rt;
 use crate::wire::batch::{BatchHeader, BatchIter};
 use crate::wire::records::empty_batch;
 
 use super::extents::Extent;
+use super::owner::make_directory;
 use super::{Segment, SegmentMeta};
 
 /// What a repair took out of one segment.
@@ -56,7 +58,7 @@ impl PartitionLog {
         let mut taken = Vec::new();
         for segment in self.every_segment() {
             let epoch = self.state.borrow().epochs.below(segment.base_offset() + 1).latest();
-            taken.extend(segment.take_out_damage(aside, epoch.unwrap_or(0)).await?);
+            taken.extend(segment.take_out_damage(aside, self.id(), epoch.unwrap_or(0)).await?);
         }
         Ok(taken)
     }
@@ -91,6 +93,7 @@ impl Segment {
     async fn take_out_damage(
         self: &Rc<Self>,
         aside: &Path,
+        id: PartitionId,
         epoch: i32,
     ) -> Result<Option<TakenOut>, LogError> {
         let (path, old) = (self.path(), self.meta());
@@ -106,11 +109,12 @@ impl Segment {
         rt::fs::create_dir_all_durable(aside).map_err(io)?;
         let mut kept = None;
         if rt::fs::exists(&path) {
-            let dir = self.dir.file_name().unwrap_or_default().to_string_lossy();
-            let to = aside.join(format!("{dir}.{:020}.log.{}", old.base_offset, rt::unix_ms()));
+            // The topic's name may leave no room for more.
+            let to = aside.join(format!("{id}.{:020}.log.{}", old.base_offset, rt::unix_ms()));
             rt::fs::write_atomic(&to, &rt::fs::read_all(&path).map_err(io)?).map_err(io)?;
             kept = Some(to);
         }
+        make_directory(&self.dir, id).map_err(io)?;
         rt::fs::unlink(self.sidecar_path()).map_err(io)?;
         rt::fs::write_atomic(&path, &batches).map_err(io)?;
         self.cache.forget_segment(self.uid());

@@ -16,6 +16,7 @@ use crate::log::partition_log::PartitionLog;
 use crate::model::PartitionId;
 use crate::rt;
 
+use super::owner::{Owner, foreign, owner};
 use super::retention::{RetentionPlan, TailView, plan};
 use super::{DELETED, Segment, SegmentMeta, parse_log_name};
 
@@ -161,12 +162,17 @@ impl PartitionLog {
             state.doomed.clear();
             std::mem::take(&mut state.segments)
         };
+        let had_segments = !segments.is_empty();
         for segment in segments {
             segment.deleted.set(true);
             self.cache.close_file(segment.uid());
         }
         let (pinned, cached) = self.tail.borrow_mut().clear();
         self.cache.forget(pinned, cached);
+        if may_be_anothers(&self.dir, self.id(), had_segments).map_err(|e| LogError::io(&*self.dir, e))? {
+            log::warn!("{}: its files are not the topic's that was deleted; they stay", self.dir.display());
+            return Ok(None);
+        }
         let dead = removed_directory(&self.dir, self.id());
         match rt::fs::rename(&self.dir, &dead) {
             Ok(()) => Ok(Some(dead)),
@@ -174,6 +180,15 @@ impl PartitionLog {
             Err(e) => Err(LogError::io(&*self.dir, e)),
         }
     }
+}
+
+/// Whether a directory has files that are not of the log that was opened there.
+fn may_be_anothers(dir: &Path, id: PartitionId, had_segments: bool) -> io::Result<bool> {
+    if foreign(dir, id.topic)?.is_some() {
+        return Ok(true);
+    }
+    // A directory of an earlier version names no topic.
+    Ok(!had_segments && owner(dir)? == Owner::Unnamed)
 }
 
 /// Where a removed log's directory goes: a name that no topic has and that is not too long for any topic's.

@@ -21,6 +21,7 @@ use crate::log::{LogError, Lsn};
 use crate::rt::{self, AlignedBuf, BLOCK};
 
 use super::extents::{Extent, ExtentIndex};
+use super::owner::make_directory;
 use super::roll::{NextBatch, must_roll, next_batch};
 use super::tail::TailBatch;
 use super::{Segment, SegmentMeta, with_files};
@@ -299,7 +300,7 @@ impl PartitionLog {
             self.seal().await?;
         }
         if !self.state.borrow().directory_made {
-            rt::fs::create_dir_all(&self.dir).map_err(|e| LogError::io(&self.dir, e))?;
+            make_directory(&self.dir, self.id()).map_err(|e| LogError::io(&self.dir, e))?;
         }
         let meta = SegmentMeta::new(base_offset, rt::unix_ms());
         let segment = Segment::new(self.dir.clone(), self.cache.clone(), meta, false);

@@ -2,10 +2,12 @@
 
 use crate::log::LogError;
 use crate::log::checkpoint::Checkpoint;
+use crate::log::holdings::note_seen;
 use crate::log::journal::{is_out_of_files, may_pass};
 use crate::model::PartitionId;
+use crate::rt;
 
-use super::{ShardLog, States, journal_dir};
+use super::{ShardLog, States, journal_dir, topics_dir};
 
 impl ShardLog {
     /// Replaces the checkpoint and lets the journal reuse what no longer is needed. `states` gives each partition's
@@ -38,6 +40,9 @@ impl ShardLog {
             floor: entry.next(),
             durable: entry,
             closed,
+            origin: Some(self.origin.borrow().clone()),
+            number: self.number.get() + 1,
+            seen: self.seen,
             ..Checkpoint::empty(self.shard, self.shards, salt)
         };
         let mut swaps = Vec::new();
@@ -60,6 +65,8 @@ impl ShardLog {
         };
         match stored {
             Ok(()) => {
+                self.number.set(checkpoint.number);
+                self.note_seen(checkpoint.number).await;
                 self.checkpoint_lsn.set(last);
                 self.current.set(true);
                 self.journal.release(floor);
@@ -79,6 +86,17 @@ impl ShardLog {
                 self.distrusts(&e);
                 Err(e)
             }
+        }
+    }
+
+    /// Topics' files know of the checkpoint, too. May fail: they then know less.
+    async fn note_seen(&self, number: u64) {
+        let (data_dir, shard) = (self.data_dir.clone(), self.shard);
+        if let Err(e) = rt::blocking(move || note_seen(&data_dir, shard, number)).await {
+            log::warn!(
+                "{}: checkpoint {number} of shard {shard} is not noted: {e}",
+                topics_dir(&self.data_dir).display()
+            );
         }
     }
 

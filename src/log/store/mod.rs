@@ -10,14 +10,16 @@
 //! - What a partition is given faster than the disk could take it twice goes straight to its segment (`bypass`).
 //! - A journal entry is let go only after its partition's segment was synced and a checkpoint says so.
 //! - What is deleted is renamed, which is what counts; its space comes back behind that, in pieces (`removal`).
-//! - Nothing is deleted because nothing is known of it: it moves to `set-aside/` with a warning.
+//! - Nothing is deleted or moved because nothing is known of it: only metadata that says so deletes (`belongs`).
 //! - A partition of which durable data is missing is marked for repair, durably, and must not lead.
 
 mod aside;
 mod bypass;
 mod checkpoints;
+mod create;
 #[cfg(test)]
 mod fault_tests;
+mod found;
 mod maintain;
 mod open;
 mod removal;
@@ -38,13 +40,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::checkpoint::{DamagedRange, PartitionState};
+use super::checkpoint::{DamagedRange, Origin, PartitionState};
 use super::journal::{Journal, JournalSettings};
 use super::partition_log::PartitionCheckpoint;
 use super::{BatchCache, JournalFailed, LogError, Lsn, PartitionLog};
 use crate::model::topic_config::TopicConfig;
 use crate::model::{BrokerSettings, PartitionId, TopicId};
-use crate::rt::{self, Notify, either};
+use crate::rt::{Notify, either};
 use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
 
@@ -52,7 +54,7 @@ use removal::Refuse;
 use room::Gate;
 pub use scrub::ScrubStats;
 use space::Space;
-pub use sweep::sweep;
+pub use sweep::{strays, sweep};
 
 /// What recovery has to know of the cluster's metadata.
 pub trait Topics {
@@ -62,6 +64,18 @@ pub trait Topics {
     fn was_deleted(&self, topic: TopicId) -> bool;
     /// Whether a topic of this name exists now and has a partition of this number.
     fn has_name(&self, topic: &str, partition: i32) -> bool;
+    /// Whose metadata it is, and how many changes it has seen.
+    fn origin(&self) -> Origin {
+        Origin::default()
+    }
+    /// Whether deletions were forgotten, so that an id that is not known may be a deleted topic's.
+    fn forgets(&self) -> bool {
+        false
+    }
+    /// How many partitions there are.
+    fn partition_count(&self) -> usize {
+        0
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -210,6 +224,13 @@ pub struct ShardLog {
     scrub: RefCell<ScrubStats>,
     /// Whether a checkpoint was written since the start.
     current: Cell<bool>,
+    /// The metadata that is applied, and the number of the last checkpoint.
+    origin: RefCell<Origin>,
+    number: Cell<u64>,
+    /// The number that topics' files are known to have.
+    seen: u64,
+    /// The last run's version of Weir did not put topics' names into their directories.
+    trusts_unnamed: bool,
 }
 
 impl ShardLog {
@@ -223,6 +244,11 @@ impl ShardLog {
 
     pub fn cache(&self) -> &Rc<BatchCache> {
         &self.cache
+    }
+
+    /// Checkpoints are made under this version of the metadata from now on; it is durable.
+    pub fn follow_metadata(&self, version: u64) {
+        self.origin.borrow_mut().version = version;
     }
 
     pub fn get(&self, id: PartitionId) -> Option<Rc<PartitionLog>> {
@@ -247,33 +273,6 @@ impl ShardLog {
     /// Bytes that readers had read from disk.
     pub fn disk_reads(&self) -> u64 {
         self.cache.disk_reads()
-    }
-
-    /// A new partition's log. A directory of its name that exists already is of another time and moves aside.
-    pub fn create(&self, id: PartitionId, topic: &str, config: Arc<TopicConfig>) -> Rc<PartitionLog> {
-        if let Some(log) = self.get(id) {
-            return log;
-        }
-        let dir = partition_dir(&self.data_dir, topic, id.index);
-        if rt::fs::exists(&dir) {
-            sweep::set_directory_aside(&self.data_dir, &dir, "it was there before its partition");
-            self.removals_unsynced.set(true);
-        }
-        self.sync_removals();
-        let nothing = PartitionCheckpoint { clean: true, ..nothing_on_disk() };
-        let log = PartitionLog::open(dir, id, &config, Some(nothing), &self.cache)
-            .expect("opening a log without files touches no disk");
-        let held = Held {
-            log: log.clone(),
-            topic: topic.to_owned(),
-            repair: None,
-            promised_end: 0,
-            damaged: RefCell::default(),
-            frozen: None,
-        };
-        self.logs.borrow_mut().insert(id, held);
-        self.changed.set(true);
-        log
     }
 
     /// Puts a stamped batch into the journal and the log; neither, when the journal has failed.
@@ -376,7 +375,7 @@ impl Held {
 }
 
 /// A log that has no files.
-fn nothing_on_disk() -> PartitionCheckpoint {
+pub(in crate::log) fn nothing_on_disk() -> PartitionCheckpoint {
     PartitionCheckpoint {
         segment_durable_offset: 0,
         start_offset: 0,

@@ -10,18 +10,21 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::log::checkpoint::{self, Checkpoint, DamagedRange, Loaded, PartitionState};
-use crate::log::journal::{Damage, Known, Recovery};
+use crate::log::checkpoint::{self, Checkpoint, Loaded, PartitionState};
+use crate::log::holdings::note_seen_durably;
+use crate::log::journal::{Damage, Known, Recovery, may_pass};
 use crate::log::placement::{self, Placements};
+use crate::log::segment::owner::foreign;
 use crate::log::{BatchCache, LogError, Lsn, PartitionCheckpoint, PartitionLog};
 use crate::model::PartitionId;
+use crate::model::topic_config::TopicConfig;
 use crate::rt::{self, Notify};
-use crate::wire::batch::BatchHeader;
-use crate::wire::control::EndMarker;
 
 use super::aside::Aside;
+use super::create::in_the_way;
+use super::found::Found;
 use super::space::Space;
-use super::{Held, LogSettings, RecoveredPartition, SET_ASIDE, ShardLog, Topics, room::Gate};
+use super::{LogSettings, RecoveredPartition, SET_ASIDE, ShardLog, Topics, room::Gate};
 use super::{journal_dir, nothing_on_disk, partition_dir, topics_dir};
 
 impl ShardLog {
@@ -39,14 +42,20 @@ impl ShardLog {
         let known = loaded.as_ref().map_or_else(Known::default, |loaded| loaded.checkpoint.known());
         let mut recovery = Recovery::open(&dir, settings.journal(data_dir), known).await?;
         let is_behind = loaded.as_ref().is_none_or(|loaded| !loaded.twice);
+        let old_format = loaded.as_ref().is_some_and(Loaded::is_of_old_format);
         let empty = || Checkpoint::empty(shard, shards, recovery.salt());
-        let checkpoint = loaded.map_or_else(empty, |loaded| loaded.checkpoint);
+        let mut checkpoint = loaded.map_or_else(empty, |loaded| loaded.checkpoint);
+        // Files of another size that nobody needs went: that there is none is no loss from here on.
+        let emptied = checkpoint.lasting > 0 && !recovery.has_files();
+        checkpoint.lasting = if emptied { 0 } else { checkpoint.lasting };
         let mut opening = Opening {
             data_dir: data_dir.to_owned(),
+            journal: dir.clone(),
             topics,
             cache: BatchCache::new(settings.tail_bytes + settings.cache_bytes),
             floor_is_exact: checkpoint.closed && recovery.is_done(),
             checkpoint_durable: checkpoint.durable,
+            trusts_unnamed: old_format && !checkpoint.closed,
             placed: Placements::new(),
             found: HashMap::new(),
             aside: Aside::new(data_dir.join(SET_ASIDE)),
@@ -58,8 +67,27 @@ impl ShardLog {
         }
         opening.replay(&mut recovery, settings.tail_bytes).await?;
         opening.judge();
-        opening.record_marks(checkpoint, is_behind, &dir).await?;
-        Ok(opening.finish(recovery, shard, shards, settings, known.durable))
+        let number = opening.record_marks(checkpoint, is_behind, old_format || emptied, &dir).await?;
+        if old_format {
+            log::warn!(
+                "{}: of an earlier format; from now on checkpoints are of one that earlier versions of Weir cannot read",
+                checkpoint::file_path(&dir).display()
+            );
+        }
+        let seen = note_start(data_dir, shard, number).await;
+        Ok(opening.finish(recovery, (shard, shards), settings, known.durable, (number, seen)))
+    }
+}
+
+/// Makes topics' files know the checkpoint that a start goes on from; the number that they are sure to know.
+async fn note_start(data_dir: &Path, shard: usize, number: u64) -> u64 {
+    let root = data_dir.to_owned();
+    match rt::blocking(move || note_seen_durably(&root, shard, number)).await {
+        Ok(()) => number,
+        Err(e) => {
+            log::warn!("{}: checkpoint {number} is not noted: {e}", topics_dir(data_dir).display());
+            0
+        }
     }
 }
 
@@ -94,6 +122,7 @@ fn load_checkpoint(dir: &Path, shard: usize, shards: usize) -> Result<Option<Loa
 
 pub(super) struct Opening<'a> {
     pub(super) data_dir: PathBuf,
+    pub(super) journal: PathBuf,
     pub(super) topics: &'a dyn Topics,
     pub(super) cache: Rc<BatchCache>,
     /// Nothing was written since the clean close that the checkpoint is of.
@@ -104,6 +133,8 @@ pub(super) struct Opening<'a> {
     pub(super) found: HashMap<PartitionId, Found>,
     pub(super) aside: Aside,
     pub(super) damage: Vec<Damage>,
+    /// A directory that names no topic may be of a partition that no checkpoint lists yet.
+    pub(super) trusts_unnamed: bool,
 }
 
 fn place(damage: &Damage) -> String {
@@ -113,51 +144,6 @@ fn place(damage: &Damage) -> String {
 /// What goes with a reason, if the journal has damage.
 pub(super) fn last_place(damage: &[Damage]) -> String {
     damage.last().map_or_else(String::new, |damage| format!("; {} is damaged", place(damage)))
-}
-
-pub(super) struct Found {
-    pub(super) log: Rc<PartitionLog>,
-    pub(super) topic: String,
-    /// The log end that the checkpoint promises.
-    pub(super) promised_end: i64,
-    pub(super) producers: Option<(i64, Vec<u8>)>,
-    pub(super) high_watermark: i64,
-    pub(super) replayed: Vec<(BatchHeader, Option<EndMarker>)>,
-    /// The last entry that followed on.
-    pub(super) last: Lsn,
-    /// The offset up to which the checkpoint and the entries so far follow on each other.
-    pub(super) seen: i64,
-    pub(super) repair: Option<String>,
-    pub(super) newly_marked: bool,
-    pub(super) damaged: Vec<DamagedRange>,
-    pub(super) frozen: Option<Box<PartitionState>>,
-}
-
-impl Found {
-    pub(super) fn new(log: Rc<PartitionLog>, topic: String, seen: i64) -> Self {
-        Self {
-            log,
-            topic,
-            promised_end: 0,
-            producers: None,
-            high_watermark: 0,
-            replayed: Vec::new(),
-            last: Lsn::ZERO,
-            seen,
-            repair: None,
-            newly_marked: false,
-            damaged: Vec::new(),
-            frozen: None,
-        }
-    }
-
-    pub(super) fn mark(&mut self, id: PartitionId, why: String) {
-        if self.repair.is_none() {
-            log::error!("{}-{} needs repair: {why}", self.topic, id.index);
-            self.repair = Some(why);
-            self.newly_marked = true;
-        }
-    }
 }
 
 impl Opening<'_> {
@@ -179,12 +165,21 @@ impl Opening<'_> {
         let mut log_state = state.log.clone();
         log_state.clean &= self.floor_is_exact;
         self.apply_placed(id, &mut log_state);
-        let (log, failure) = match PartitionLog::open(dir.clone(), id, &config, Some(log_state), &self.cache)
-        {
-            Ok(log) => (log, None),
+        let foreign = match (log_state.clean, log_state.segments.is_empty()) {
+            (true, _) => None,
+            (false, true) => in_the_way(&dir, id, self.trusts_unnamed)?,
+            (false, false) => foreign(&dir, id.topic)
+                .map_err(|e| LogError::io(&dir, e))?
+                .map(|topic| format!("{} holds files of topic {topic}", dir.display())),
+        };
+        let opened = match &foreign {
+            None => PartitionLog::open(dir.clone(), id, &config, Some(log_state), &self.cache),
+            Some(_) => self.stand_in(dir.clone(), id, &config),
+        };
+        let (log, failure) = match opened {
+            Ok(log) => (log, foreign),
             Err(e @ (LogError::Corrupt { .. } | LogError::Newer { .. })) => {
-                let stand_in = PartitionCheckpoint { clean: true, ..nothing_on_disk() };
-                (PartitionLog::open(dir, id, &config, Some(stand_in), &self.cache)?, Some(e.to_string()))
+                (self.stand_in(dir, id, &config)?, Some(e.to_string()))
             }
             Err(e) => return Err(e),
         };
@@ -203,6 +198,17 @@ impl Opening<'_> {
         }
         self.found.insert(id, found);
         Ok(())
+    }
+
+    /// A log in the place of one whose files are not to be touched.
+    pub(super) fn stand_in(
+        &self,
+        dir: PathBuf,
+        id: PartitionId,
+        config: &TopicConfig,
+    ) -> Result<Rc<PartitionLog>, LogError> {
+        let nothing = PartitionCheckpoint { clean: true, ..nothing_on_disk() };
+        PartitionLog::open(dir, id, config, Some(nothing), &self.cache)
     }
 
     /// Marks the partitions that lost something.
@@ -240,13 +246,14 @@ impl Opening<'_> {
         }
     }
 
-    /// Makes new marks durable without changing anything else that the checkpoint says.
+    /// Makes new marks durable without changing anything else that the checkpoint says; its number.
     async fn record_marks(
         &mut self,
         mut checkpoint: Checkpoint,
         is_behind: bool,
+        differs: bool,
         dir: &Path,
-    ) -> Result<(), LogError> {
+    ) -> Result<u64, LogError> {
         let mut marked = false;
         for (id, found) in &mut self.found {
             if !found.newly_marked {
@@ -258,46 +265,38 @@ impl Opening<'_> {
                 continue;
             }
             checkpoint.partitions.push(PartitionState {
-                id: *id,
-                topic: found.topic.clone(),
-                log: nothing_on_disk(),
-                end_offset: 0,
-                high_watermark: 0,
-                producers: None,
                 repair: found.repair.clone(),
-                damaged: Vec::new(),
+                ..PartitionState::empty(*id, found.topic.clone())
             });
         }
-        if marked || is_behind { checkpoint.store(dir).await } else { Ok(()) }
+        if !marked && !is_behind && !differs {
+            return Ok(checkpoint.number);
+        }
+        let number = checkpoint.number;
+        checkpoint.origin = Some(self.topics.origin());
+        checkpoint.number += 1;
+        match checkpoint.store(dir).await {
+            Ok(()) => Ok(checkpoint.number),
+            // A full disk: what is there says all that is needed.
+            Err(LogError::Io { source, .. }) if !marked && !is_behind && may_pass(&source) => Ok(number),
+            Err(e) => Err(e),
+        }
     }
 
     fn finish(
         self,
         recovery: Recovery,
-        shard: usize,
-        shards: usize,
+        (shard, shards): (usize, usize),
         settings: LogSettings,
         checkpoint_lsn: Lsn,
+        (number, seen): (u64, u64),
     ) -> (Rc<ShardLog>, Vec<RecoveredPartition>) {
         let mut logs = HashMap::new();
         let mut recovered = Vec::new();
         for (id, found) in self.found {
-            let repair: Option<std::sync::Arc<str>> = found.repair.map(Into::into);
-            if let Some(why) = &repair {
-                found.log.mark_for_repair(why.clone());
-            }
-            recovered.push(RecoveredPartition {
-                id,
-                log: found.log.clone(),
-                producer_state: found.producers,
-                replayed: found.replayed,
-                high_watermark: found.high_watermark.max(found.log.end_offset()),
-                repair: repair.clone(),
-            });
-            let (topic, damaged) = (found.topic, found.damaged.into());
-            let promised_end = if repair.is_some() { found.promised_end } else { 0 };
-            let log = found.log;
-            logs.insert(id, Held { log, topic, repair, promised_end, damaged, frozen: found.frozen });
+            let (held, partition) = found.settle(id);
+            logs.insert(id, held);
+            recovered.push(partition);
         }
         recovered.sort_by_key(|partition| partition.id);
         let space = Space::new(journal_dir(&self.data_dir, shard), settings.reserve_bytes, shards);
@@ -332,6 +331,10 @@ impl Opening<'_> {
             refuse: Rc::default(),
             scrub: RefCell::default(),
             current: Cell::new(false),
+            origin: RefCell::new(self.topics.origin()),
+            number: Cell::new(number),
+            seen,
+            trusts_unnamed: self.trusts_unnamed,
         };
         // The checkpoint's marks may be of files that were replaced after it.
         store.note_damage();

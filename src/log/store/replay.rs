@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 
+use crate::log::belongs::is_unknown;
+use crate::log::checkpoint::PartitionState;
 use crate::log::journal::{Damage, Entry, Recovery, Replayed};
 use crate::log::placement::Placement;
 use crate::log::{LogError, PartitionCheckpoint, PartitionLog};
@@ -10,7 +12,9 @@ use crate::model::PartitionId;
 use crate::wire::batch::BatchHeader;
 use crate::wire::control;
 
-use super::open::{Found, Opening, last_place};
+use super::create::in_the_way;
+use super::found::Found;
+use super::open::{Opening, last_place};
 use super::{nothing_on_disk, partition_dir};
 
 impl Opening<'_> {
@@ -46,10 +50,7 @@ impl Opening<'_> {
     fn replay_entry(&mut self, entry: Entry, batch: &[u8]) -> Result<(), LogError> {
         let id = entry.partition;
         if !self.found.contains_key(&id) && !self.open_unlisted(&entry)? {
-            if !self.topics.was_deleted(id.topic) {
-                self.aside.push(id, entry.base_offset, batch);
-            }
-            return Ok(());
+            return self.leave_out(id, entry.base_offset, batch);
         }
         let Some(found) = self.found.get_mut(&id) else { return Ok(()) };
         let header = match BatchHeader::parse(batch) {
@@ -74,6 +75,18 @@ impl Opening<'_> {
         }
         found.last = entry.lsn;
         found.note(header, batch);
+        Ok(())
+    }
+
+    /// An entry of a partition that does not exist: of a deleted topic, or the metadata is not that of this journal.
+    fn leave_out(&mut self, id: PartitionId, base_offset: i64, batch: &[u8]) -> Result<(), LogError> {
+        if !is_unknown(self.topics, id.topic) {
+            return Ok(());
+        }
+        if !self.topics.forgets() {
+            return Err(LogError::UnknownTopic { dir: self.journal.clone(), id });
+        }
+        self.aside.push(id, base_offset, batch);
         Ok(())
     }
 
@@ -125,6 +138,14 @@ impl Opening<'_> {
         let id = entry.partition;
         let Some((topic, config)) = self.topics.partition(id) else { return Ok(false) };
         let dir = partition_dir(&self.data_dir, &topic, id.index);
+        if let Some(why) = in_the_way(&dir, id, self.trusts_unnamed)? {
+            let mut found = Found::new(self.stand_in(dir, id, &config)?, topic.clone(), 0);
+            found.mark(id, why);
+            let frozen = PartitionState { repair: found.repair.clone(), ..PartitionState::empty(id, topic) };
+            found.frozen = Some(Box::new(frozen));
+            self.found.insert(id, found);
+            return Ok(true);
+        }
         let mut state = nothing_on_disk();
         let is_placed = self.apply_placed(id, &mut state);
         let (log, replayed) = if is_placed || entry.base_offset == 0 {

@@ -31,7 +31,7 @@ impl Cluster {
         Self { topics, deleted: HashSet::new() }
     }
 
-    fn delete(&mut self, n: u8) {
+    pub(super) fn delete(&mut self, n: u8) {
         self.topics.remove(&TopicId([n; 16]));
         self.deleted.insert(TopicId([n; 16]));
     }
@@ -332,37 +332,71 @@ fn marks_of_damage_go_with_the_file_that_they_were_of() {
 }
 
 #[test]
-fn deleted_topics_go_and_unknown_ones_are_set_aside() {
+fn deleted_topics_go_and_unknown_ones_stay() {
     let dir = tempfile::tempdir().unwrap();
-    let mut cluster = Cluster::with(&[(1, "kept"), (2, "deleted"), (3, "forgotten"), (4, "unflushed")]);
+    let mut cluster = Cluster::with(&[(1, "kept"), (2, "deleted"), (3, "forgotten")]);
     rt::block_on(async move {
         let (store, _) = open(dir.path(), &cluster).await;
-        for (n, name) in [(1, "kept"), (2, "deleted"), (3, "forgotten"), (4, "unflushed")] {
+        for (n, name) in [(1, "kept"), (2, "deleted"), (3, "forgotten")] {
             let log = store.create(id(n, 0), name, Arc::default());
             append(&store, &log, 1000);
-            if n != 4 {
-                log.flush(None).await.unwrap();
-            }
+            log.flush(None).await.unwrap();
         }
         store.checkpoint(no_states).await.unwrap();
         drop(store);
-        std::fs::create_dir(dir.path().join("topics/stranger-0")).unwrap();
+        let stranger = dir.path().join("topics/stranger-0");
+        std::fs::create_dir(&stranger).unwrap();
+        std::fs::write(stranger.join("00000000000000000000.log"), "records").unwrap();
         cluster.delete(2);
         cluster.topics.remove(&TopicId([3; 16]));
-        cluster.topics.remove(&TopicId([4; 16]));
+        assert_eq!(super::sweep(dir.path(), &cluster).unwrap(), ["forgotten-0", "stranger-0"]);
         let (store, recovered) = open(dir.path(), &cluster).await;
         assert_eq!(recovered.iter().map(|p| p.id).collect::<Vec<_>>(), [id(1, 0)]);
         assert_eq!(verify(&recovered[0].log).await, 3);
         let exists = |name| partition_dir(dir.path(), name, 0).exists();
-        assert!(exists("kept") && !exists("deleted") && !exists("forgotten") && !exists("stranger"));
-        let aside: Vec<_> = std::fs::read_dir(dir.path().join("set-aside"))
-            .unwrap()
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect();
-        assert!(aside.iter().any(|name| name.starts_with("forgotten-0.")), "{aside:?}");
-        assert!(aside.iter().any(|name| name.starts_with("stranger-0.")), "{aside:?}");
-        assert!(aside.contains(&id(4, 0).to_string()), "{aside:?}");
+        assert!(exists("kept") && !exists("deleted") && exists("forgotten") && exists("stranger"));
+        assert!(!dir.path().join("set-aside").exists());
+        // Topics of their names do not get what is theirs, and do not serve.
+        for (n, name) in [(5, "forgotten"), (6, "stranger")] {
+            let log = store.create(id(n, 0), name, Arc::default());
+            let why = log.needs_repair().expect("it is in the way");
+            assert!(why.contains(&format!("{name}-0 is in the way")), "{why}");
+            assert_eq!(log.end_offset(), 0);
+        }
+        // Neither after a crash, nor when they are deleted.
+        store.checkpoint(no_states).await.unwrap();
+        drop(store);
+        for (n, name) in [(5, "forgotten"), (6, "stranger")] {
+            cluster.topics.insert(TopicId([n; 16]), name.into());
+        }
+        let (store, _) = open(dir.path(), &cluster).await;
+        for n in [5, 6] {
+            assert!(store.needs_repair(id(n, 0)).is_some());
+            store.remove(id(n, 0)).await;
+        }
         store.close(no_states).await.unwrap();
+        assert_eq!(std::fs::read(stranger.join("00000000000000000000.log")).unwrap(), b"records");
+        let kept = std::fs::read_dir(partition_dir(dir.path(), "forgotten", 0)).unwrap().count();
+        assert!(kept >= 2, "a segment and the mark");
+    });
+}
+
+#[test]
+fn a_journal_with_records_of_an_unknown_topic_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::with(&[(1, "orders")]);
+    rt::block_on(async move {
+        let (store, _) = open(dir.path(), &cluster).await;
+        let log = store.create(id(1, 0), "orders", Arc::default());
+        let last = append(&store, &log, 1000);
+        store.journal().wait_durable(last).await.unwrap();
+        drop((store, log));
+        let name = cluster.topics.remove(&TopicId([1; 16])).unwrap();
+        let error = ShardLog::open(dir.path(), 0, 1, &cluster, settings()).await.err().unwrap();
+        assert!(error.to_string().contains("recover-metadata"), "{error}");
+        cluster.topics.insert(TopicId([1; 16]), name);
+        let (_, recovered) = open(dir.path(), &cluster).await;
+        assert_eq!(verify(&recovered[0].log).await, 3);
     });
 }
 
