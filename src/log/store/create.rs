@@ -48,6 +48,7 @@ impl ShardLog {
         };
         self.logs.borrow_mut().insert(id, held);
         self.changed.set(true);
+        self.created.notify_all();
         log
     }
 }

@@ -21,6 +21,8 @@ const SYNCS: usize = 32;
 const PRESSED_RETENTION: Duration = Duration::from_secs(2);
 /// How long maintenance rests after a failure before it tries again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// How long a new partition waits for its checkpoint at least, for others that are created with it.
+const SOONEST_CHECKPOINT: Duration = Duration::from_millis(100);
 /// How often, and after what rest, a step is taken again in a row while there is no descriptor for it.
 const MOST_TRIES: u32 = 20;
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
@@ -66,6 +68,7 @@ impl ShardLog {
         self.start_scrubbing();
         self.spare_files();
         self.start_placing();
+        self.watch_created();
         let mut last_retention = rt::now();
         let mut last_checkpoint = rt::now();
         let mut commits = 0;
@@ -77,6 +80,10 @@ impl ShardLog {
             if pressed {
                 last_retention = rt::now();
                 done = done.and(self.apply_retention(&states).await);
+            }
+            if self.unnamed.replace(false) && done.is_ok() {
+                last_checkpoint = rt::now();
+                done = self.checkpoint_if_behind(&states).await;
             }
             if self.ticked.replace(false) {
                 self.note_damage();
@@ -143,6 +150,24 @@ impl ShardLog {
                 }
                 drop(store);
                 space.until_due().await;
+            }
+        });
+    }
+
+    /// Has a checkpoint made soon after partitions were created, one for all of a while.
+    fn watch_created(self: &Rc<Self>) {
+        let (store, created) = (Rc::downgrade(self), self.created.clone());
+        let soon = (self.settings.checkpoint_interval / 60).max(SOONEST_CHECKPOINT);
+        rt::spawn(async move {
+            loop {
+                let listen = created.listen();
+                if store.upgrade().is_none_or(|store| !store.changed.get()) {
+                    listen.await;
+                }
+                rt::sleep(soon).await;
+                let Some(store) = store.upgrade().filter(|store| !store.closing.get()) else { return };
+                store.unnamed.set(true);
+                store.rouse();
             }
         });
     }

@@ -10,6 +10,7 @@
 //! - What a partition is given faster than the disk could take it twice goes straight to its segment (`bypass`).
 //! - A journal entry is let go only after its partition's segment was synced and a checkpoint says so.
 //! - What is deleted is renamed, which is what counts; its space comes back behind that, in pieces (`removal`).
+//! - A new partition's name is in a checkpoint soon: without metadata nothing else may tell it.
 //! - Nothing is deleted or moved because nothing is known of it: only metadata that says so deletes (`belongs`).
 //! - A partition of which durable data is missing is marked for repair, durably, and must not lead.
 
@@ -222,6 +223,9 @@ pub struct ShardLog {
     removals_unsynced: Cell<bool>,
     refuse: Rc<Refuse>,
     scrub: RefCell<ScrubStats>,
+    /// A partition was created; `unnamed` once it is time for the checkpoint that tells its name.
+    created: Rc<Notify>,
+    unnamed: Cell<bool>,
     /// Whether a checkpoint was written since the start.
     current: Cell<bool>,
     /// The metadata that is applied, and the number of the last checkpoint.

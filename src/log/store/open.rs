@@ -330,6 +330,8 @@ impl Opening<'_> {
             removals_unsynced: Cell::new(false),
             refuse: Rc::default(),
             scrub: RefCell::default(),
+            created: Rc::default(),
+            unnamed: Cell::new(false),
             current: Cell::new(false),
             origin: RefCell::new(self.topics.origin()),
             number: Cell::new(number),
