@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -17,7 +18,7 @@ use crate::support::broker::{free_port, metric_total, needs_own_broker, run, ser
 use crate::support::calls::{
     Fetch, Topic, create, list_offset, metadata_of, produce_at, producer_id, read_from,
 };
-use crate::support::{Broker, Options, Wire};
+use crate::support::{Broker, Options, Wire, eventually};
 
 const PARTITIONS: i32 = 4;
 /// Nobody: who may read and write only what is given to it.
@@ -499,6 +500,32 @@ fn directories_that_no_topic_has_stay_and_are_in_nobodys_way() {
     broker.assert_healthy();
 }
 
+/// What a group has committed, as the command line shows it.
+fn committed(broker: &Broker, group: &str, topic: &str) -> Vec<String> {
+    let mut rows = Vec::new();
+    eventually("the group is described", Duration::from_secs(30), || {
+        let output = run(weir().args(["group", "describe", group, "--broker", &broker.kafka.to_string()]));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        rows = text.lines().filter(|line| line.starts_with(topic)).map(str::to_owned).collect();
+        output.status.code() == Some(0)
+    });
+    rows
+}
+
+/// Reads all of the topic as a group, and waits until checkpoints know the topic that has the group's offsets.
+fn consume(broker: &Broker, group: &str, topic: &str) {
+    let address = broker.kafka.to_string();
+    let output =
+        run(weir().args(["consume", topic, "-g", group, "-e", "-o", "beginning", "--broker", &address]));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    eventually("checkpoints list the internal topic", Duration::from_secs(30), || {
+        (0..2).all(|shard| {
+            let checkpoint = broker.data_dir().join(format!("journal/{shard}/checkpoint"));
+            log(&["dump"], &checkpoint).1.contains("__consumer_offsets-")
+        })
+    });
+}
+
 #[test]
 fn metadata_is_made_again_of_what_is_there() {
     if needs_own_broker() {
@@ -514,6 +541,9 @@ fn metadata_is_made_again_of_what_is_there() {
         let mut broker = Broker::start_with(options(&data));
         let last = producer_id(&mut Wire::connect(broker.kafka)).0;
         fill(&mut Wire::connect(broker.kafka), &dirs.kept, 1, 65, 66);
+        consume(&broker, "readers", &dirs.later.name);
+        let read = committed(&broker, "readers", &dirs.later.name);
+        assert_eq!(read.len(), 2, "{read:?}");
         broker.kill();
         remove(&data.join("meta"));
         if !from.is_empty() {
@@ -537,6 +567,7 @@ fn metadata_is_made_again_of_what_is_there() {
         assert_eq!(read_from(&mut wire, &dirs.kept, 0, 65).len(), 1);
         assert_eq!(read_from(&mut wire, &dirs.kept, 1, 0).len(), 65);
         assert_eq!(read_from(&mut wire, &dirs.later, 1, 0).len(), 10);
+        assert_eq!(committed(&broker, "readers", &dirs.later.name), read, "the group's offsets");
         assert!(producer_id(&mut wire).0 > last, "producer ids are not given out again");
         let args = ["topic", "describe", &dirs.later.name, "--json", "--broker", &broker.kafka.to_string()];
         let output = run(weir().args(args));
