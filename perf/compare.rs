@@ -124,7 +124,7 @@ pub fn run(args: &CompareArgs) -> Outcome<()> {
     let probe = probe::measure(&args.probe_dir, 2000)?;
     let mut rows = Vec::new();
     for workload in &workloads {
-        eprintln!("{}: {}", workload.name, workload.about);
+        note!("{}: {}", workload.name, workload.about);
         rows.push(compare(args, workload)?);
     }
     let (a, b) = (args.a.clone(), args.b.clone());
@@ -139,7 +139,7 @@ pub fn run(args: &CompareArgs) -> Outcome<()> {
         let dir = directory(parent, &all.started, "compare")?;
         write(&dir.join("run.json"), json.as_bytes())?;
         write(&dir.join("report.html"), page(&all).as_bytes())?;
-        eprintln!("recorded in {}", dir.display());
+        note!("recorded in {}", dir.display());
     }
     Ok(())
 }
@@ -181,7 +181,7 @@ fn compare(args: &CompareArgs, workload: &Workload) -> Outcome<Row> {
             let last = |v: &[f64]| v.last().copied().unwrap_or(f64::NAN);
             let figures = [&s.figure, &s.cpu, &s.p50_us, &s.p99_us].map(|v| last(v));
             let [figure, cpu, p50, p99] = figures;
-            eprintln!("  {letter} {figure:.1} {unit}, {cpu:.3} {cpu_unit}, p50 {p50:.0} µs, p99 {p99:.0} µs");
+            note!("  {letter} {figure:.1} {unit}, {cpu:.3} {cpu_unit}, p50 {p50:.0} µs, p99 {p99:.0} µs");
         }
     }
     notes.sort();

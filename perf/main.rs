@@ -18,6 +18,19 @@
 //! `workload` is what to send, `load` makes it, `net` moves it, `engine` drives it in threads, `run` watches
 //! one run, `report` says what was found; the commands are on top.
 
+/// Tells the user something beside the answer. Where it cannot be told, it is not.
+macro_rules! note_part {
+    ($($part:tt)*) => {{
+        use std::io::Write as _;
+        let _ = write!(std::io::stderr(), $($part)*);
+    }};
+}
+
+/// The same, as a line.
+macro_rules! note {
+    ($($part:tt)*) => { note_part!("{}\n", format_args!($($part)*)) };
+}
+
 mod compare;
 mod engine;
 mod fill;
@@ -103,7 +116,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("weir-perf: {message}");
+            note!("weir-perf: {message}");
             ExitCode::from(1)
         }
     }

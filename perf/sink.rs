@@ -43,7 +43,7 @@ pub struct SinkArgs {
 
 pub fn run(args: &SinkArgs) -> Outcome<()> {
     let listener = TcpListener::bind(&args.listen).map_err(|e| format!("{}: {e}", args.listen))?;
-    eprintln!("swallowing on {}", args.listen);
+    note!("swallowing on {}", args.listen);
     serve(&listener, args.partitions)
 }
 

@@ -68,7 +68,7 @@ pub fn run(args: &SweepArgs) -> Outcome<()> {
         let report = run::run(&place, &workload)?.report;
         let violated = report.problems.iter().any(|p| p.contains("VIOLATION"));
         let step = Step::of(rate, &report);
-        eprintln!("{}", step.line());
+        note!("{}", step.line());
         let served = step.served >= SERVED * rate;
         let slow = args.ceiling_ms.is_some_and(|ms| step.latency_us.p99 > ms * 1e3);
         // Beyond its own limit the generator says nothing about the broker.
@@ -96,7 +96,7 @@ pub fn run(args: &SweepArgs) -> Outcome<()> {
         let dir = directory(parent, &sweep.last.started, &format!("sweep-{}", workload.name))?;
         write(&dir.join("run.json"), json.as_bytes())?;
         write(&dir.join("report.html"), page(&sweep).as_bytes())?;
-        eprintln!("recorded in {}", dir.display());
+        note!("recorded in {}", dir.display());
     }
     match sweep.last.problems.iter().find(|p| p.contains("VIOLATION")) {
         Some(violation) => Err(violation.clone()),

@@ -15,7 +15,7 @@
 //! |---|---|---|
 //! | [`config`] | settings from flags, `WEIR_*` and TOML, validated once | start-up |
 //! | [`model`] | ids, limits, topic configs: the words of the domain | anywhere |
-//! | [`rt`] | tasks, timers, files, sockets, the mesh; the only importer of glommio and io_uring | shards |
+//! | [`rt`] | tasks, timers, files, sockets, the mesh; the only importer of async_task and io_uring | shards |
 //! | [`wire`] | frames, batch headers, Produce and Fetch without copies; Kafka's error codes | anywhere |
 //! | [`security`] | quotas: whose limit applies, how long to wait; pure | anywhere |
 //! | [`log`] | one shard's journal, segments, cache, checkpoint, recovery, compaction | shards |
@@ -86,6 +86,11 @@
 //! - A start reads no segment that a checkpoint lists: only `weir log repair`, for a checkpoint that is lost, makes log ends, leader epochs,
 //!   producers and aborted transactions again of the batches.
 //! - Shards never block on a lock, and never on a file operation that can be slow outside of start-up.
+
+#![cfg_attr(
+    not(test),
+    deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic where nobody reads")
+)]
 
 pub mod config;
 pub mod model;

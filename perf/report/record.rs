@@ -21,7 +21,7 @@ pub fn deliver(run: &Run, output: &OutputArgs) -> Outcome<()> {
     }
     if let Some(dir) = &output.record {
         let dir = record(run, dir)?;
-        eprintln!("recorded in {}", dir.display());
+        note!("recorded in {}", dir.display());
     }
     run.report.verdict()
 }

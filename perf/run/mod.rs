@@ -249,7 +249,7 @@ impl Running {
         self.edges[1] = Usage::now(place.pid);
         self.stages[1] = place.admin.as_deref().and_then(|a| stages::scrape(a).ok());
         if place.progress == Progress::Live && std::io::stderr().is_terminal() {
-            eprint!("\r\x1b[K");
+            note_part!("\r\x1b[K");
         }
         self.conclude(place)
     }
@@ -284,8 +284,8 @@ impl Running {
             line += &format!(" | {broker}own {:.2}{resident}", second.own_cores);
         }
         match live {
-            true => eprint!("\r\x1b[K{line}"),
-            false => eprintln!("{line}"),
+            true => note_part!("\r\x1b[K{line}"),
+            false => note!("{line}"),
         }
     }
 

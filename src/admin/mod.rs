@@ -8,6 +8,7 @@
 //! - `/metrics`: for Prometheus, as text or, where the scraper asks for it, as protobuf with native histograms.
 //! - `/debug/slow`: the slowest recent requests, with where their time went, as JSON.
 
+mod door;
 pub mod process;
 mod prometheus;
 mod render;
@@ -27,6 +28,7 @@ use axum::routing::get;
 use serde_json::json;
 
 use crate::shard::metrics::MetricsSnapshot;
+pub use door::Door;
 use prometheus::Format;
 
 /// A shard that takes longer than this to answer is stuck.
@@ -74,7 +76,7 @@ struct Server<F> {
 /// Serves until `stop` completes. `source` returns a snapshot of each of `shards` shards; one that is
 /// missing counts as not answering.
 pub async fn serve<F, Fut>(
-    listener: std::net::TcpListener,
+    door: Door,
     shards: usize,
     health: Health,
     source: F,
@@ -84,9 +86,7 @@ where
     F: Fn() -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Vec<MetricsSnapshot>> + Send + 'static,
 {
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    axum::serve(listener, router(shards, health, source)).with_graceful_shutdown(stop).await
+    axum::serve(door, router(shards, health, source)).with_graceful_shutdown(stop).await
 }
 
 fn router<F, Fut>(shards: usize, health: Health, source: F) -> Router

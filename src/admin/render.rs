@@ -6,7 +6,9 @@ use super::process::Process;
 use super::prometheus::{Families, Kind};
 use crate::rt::errors;
 use crate::shard::metrics::{ApiSnapshot, JournalSnapshot, MetricsSnapshot};
+use crate::shard::strangers::{Door, seen};
 use crate::wire::error_code::ErrorCode;
+use crate::wire::stranger::Speaks;
 
 /// Bucket bounds of durations, in microseconds.
 const DURATIONS: &[u64] = &[
@@ -23,6 +25,7 @@ pub fn metrics(shards: &[MetricsSnapshot], process: &Process) -> Families {
     out.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
     requests(&mut out, shards);
     errors(&mut out, shards);
+    misdirected(&mut out);
     durations(&mut out, shards);
     connections(&mut out, shards);
     records(&mut out, shards);
@@ -121,6 +124,17 @@ fn errors(out: &mut Families, shards: &[MetricsSnapshot]) {
     for shard in shards {
         for (reason, count) in shard.protocol_errors {
             out.sample(&[("shard", &shard.shard.to_string()), ("reason", reason)], count as f64);
+        }
+    }
+}
+
+/// What came to a port that speaks something else.
+fn misdirected(out: &mut Families) {
+    let help = "Connections given up because what came was no request, by the port and by what they spoke.";
+    out.family("weir_misdirected_connections_total", Kind::Counter, help);
+    for door in Door::ALL {
+        for speaks in Speaks::ALL {
+            out.sample(&[("port", door.name()), ("speaks", speaks.name())], seen(door, speaks) as f64);
         }
     }
 }

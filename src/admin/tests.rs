@@ -14,7 +14,9 @@ fn start(shards: usize, health: Health, snapshots: Vec<MetricsSnapshot>) -> Sock
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let source = move || std::future::ready(snapshots.clone());
-        runtime.block_on(serve(listener, shards, health, source, std::future::pending())).unwrap();
+        let served =
+            async { serve(Door::new(listener)?, shards, health, source, std::future::pending()).await };
+        runtime.block_on(served).unwrap();
     });
     address
 }

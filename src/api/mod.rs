@@ -69,8 +69,10 @@ use crate::partition::ReadError;
 use crate::rt;
 use crate::shard::Shard;
 use crate::shard::affinity::Affinity;
+use crate::shard::strangers::{self, Door};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::frame::{self, RequestHeader};
+use crate::wire::stranger::Speaks;
 
 /// The isolation level of who reads committed data only (KIP-98).
 const READ_COMMITTED: i8 = 1;
@@ -139,7 +141,29 @@ pub fn start(
         // A client that asks in a version of tomorrow is told in the version that everybody reads (KIP-511).
         Some(api) if api.key == table::API_VERSIONS => api_versions::start_unsupported(cx),
         Some(api) => close(format!("{} version {} is not served", api.name, cx.version)),
-        None => close(format!("API key {} is not served", cx.api_key)),
+        None => {
+            if let Some(speaks) = stranger(&cx, &body) {
+                strangers::note(Door::Kafka, cx.peer, cx.local, speaks, rt::unix_ms());
+            }
+            close(format!("API key {} is not served", cx.api_key))
+        }
+    }
+}
+
+/// What a request for an API that is not served says about its client, if it is not one of another version.
+#[cold]
+fn stranger(cx: &Cx, body: &[u8]) -> Option<Speaks> {
+    const SASL: [i16; 2] = [17, 36];
+    let known = || kafka_wire::API_DESCRIPTORS.iter().any(|api| api.api_key.value() == cx.api_key);
+    match cx.api_key {
+        key if SASL.contains(&key) => Some(Speaks::Sasl),
+        _ if known() => None,
+        // What was taken for a header is the beginning of what came.
+        key => {
+            let header =
+                [&key.to_be_bytes()[..], &cx.version.to_be_bytes(), &cx.correlation_id.to_be_bytes()];
+            Some(Speaks::by_frame(&[&header.concat(), body].concat()))
+        }
     }
 }
 

@@ -12,13 +12,18 @@ use tokio::task::LocalSet;
 
 use super::control::{self, Control};
 use super::directory::{cannot_recover, log_error, open_metadata};
+use super::logger;
+use super::needs::Share;
 use super::preflight::{Prepared, StartError};
+use super::signals::{Reload, Signals};
+use crate::admin::Door;
 use crate::cluster::Image;
 use crate::config::Config;
 use crate::log::{self as storage, LogSettings};
 use crate::model::BrokerSettings;
 use crate::rt::mesh::{self, Bell};
-use crate::rt::{self, Doorbell};
+use crate::rt::net::Listener;
+use crate::rt::{self, Doorbell, Refused};
 use crate::server;
 use crate::shard::Shard;
 use crate::shard::serve::{Start, recovered_snapshot};
@@ -57,20 +62,46 @@ impl std::fmt::Display for Failure {
     }
 }
 
+/// Shard threads that have what they need of the kernel, and wait to be told what to do.
+struct Crew {
+    doorbells: Vec<Arc<Doorbell>>,
+    work: Vec<flume::Sender<Launch>>,
+    threads: Vec<rt::Shard<Result<(), String>>>,
+}
+
+impl Crew {
+    fn hire(shards: usize) -> Result<Self, Refused> {
+        let cores = control::cores();
+        let mut crew = Self { doorbells: Vec::new(), work: Vec::new(), threads: Vec::new() };
+        for index in 0..shards {
+            let doorbell = Arc::new(Doorbell::new().map_err(Refused::named("eventfd"))?);
+            let (work, told) = flume::bounded::<Launch>(1);
+            // More shards than cores are for tests; pinning two to one core would only make one wait for the other.
+            let core = (shards <= cores.len()).then(|| cores[index]);
+            let body = async move || match told.recv_async().await {
+                Ok(launch) => run_shard(launch).await,
+                Err(_) => Ok(()),
+            };
+            crew.threads.push(rt::start(core, &format!("shard-{index}"), doorbell.clone(), body)?);
+            crew.doorbells.push(doorbell);
+            crew.work.push(work);
+        }
+        Ok(crew)
+    }
+}
+
 /// Runs until a signal has stopped the broker.
-pub fn run(config: &Config, prepared: Prepared) -> Result<(), Failure> {
+pub fn run(config: &Config, prepared: Prepared, reload: Reload) -> Result<(), Failure> {
     let began = Instant::now();
+    let refused = |refused: Refused| prepared.needs.explain(&refused, &prepared.limits);
+    let Crew { doorbells, work, threads } = Crew::hire(config.shards).map_err(refused)?;
     let address = prepared.kafka.local_addr().unwrap_or(config.listen);
     let admin_address = prepared.admin.as_ref().and_then(|l| l.local_addr().ok());
-    let settings = Arc::new(broker_settings(config, address));
+    let settings = Arc::new(broker_settings(config, prepared.share, address));
     let controller = open_metadata(&config.data_dir, &settings)?;
     let image = controller.image();
-    let strays = relayout(config, &settings, &image)?;
+    let strays = relayout(config, &settings, &image).map_err(refused)??;
 
-    let doorbells: Vec<Arc<Doorbell>> =
-        (0..config.shards).map(|_| Doorbell::new().map(Arc::new)).collect::<Result<_, _>>().map_err(|e| {
-            StartError::new(format!("no eventfd: {e}"), "Raise the limit of open files (ulimit -n).")
-        })?;
     let (token, tokens) = flume::bounded(1);
     let mut bells: Vec<Bell> = doorbells.iter().cloned().map(Bell::Shard).collect();
     bells.push(Bell::Control(token));
@@ -81,9 +112,7 @@ pub fn run(config: &Config, prepared: Prepared) -> Result<(), Failure> {
     let seed = rt::unix_ms() as u32 ^ std::process::id();
     let (ready, started) = flume::unbounded();
     let mut kafka = Some(prepared.kafka);
-    let cores = control::cores();
-    let mut shards = Vec::new();
-    for (index, end) in ends.into_iter().enumerate() {
+    for ((index, end), work) in ends.into_iter().enumerate().zip(work) {
         let start = Start {
             index,
             count: config.shards,
@@ -101,21 +130,13 @@ pub fn run(config: &Config, prepared: Prepared) -> Result<(), Failure> {
             ready: ready.clone(),
             grace: config.shutdown_timeout / 2,
         };
-        // More shards than cores are for tests; pinning two to one core would only make one wait for the other.
-        let core = (config.shards <= cores.len()).then(|| cores[index]);
-        let name = format!("shard-{index}");
-        let shard = rt::start(core, &name, doorbells[index].clone(), move || run_shard(launch));
-        shards.push(shard.map_err(|e| {
-            let problem = format!("shard {index} does not start: {e}");
-            StartError::new(problem, "io_uring must be allowed, and `ulimit -l` at least 512 KiB a shard.")
-        })?);
+        // A shard that has ended says so by not being ready.
+        drop(work.send(launch));
     }
     drop(ready);
 
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| StartError::new(format!("no control thread: {e}"), "Raise the limit of open files."))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Refused::named("epoll")).map_err(refused)?;
     let control = Rc::new(Control::new(control_end, config.shards, controller));
     let outcome = LocalSet::new().block_on(&runtime, async {
         control.clone().start(tokens);
@@ -126,22 +147,34 @@ pub fn run(config: &Config, prepared: Prepared) -> Result<(), Failure> {
                 Err(_) => return Err(cannot_recover(&"a shard ended", "the log", None)),
             }
         }
+        let signals = Signals::heed().map_err(Refused::named("sigaction")).map_err(refused)?;
+        let door = prepared.admin.map(Door::new).transpose();
+        let door = door.map_err(Refused::named("epoll_ctl")).map_err(refused)?;
+        if settings.connections_possible < config.max_connections {
+            log::warn!(
+                "max_connections is {}, not {}: there are {} descriptors (ulimit -n), and journals, segments and \
+                 health keep theirs",
+                settings.connections_possible,
+                config.max_connections,
+                prepared.limits.descriptors,
+            );
+        }
         let http = admin_address.map_or("off".to_owned(), |a| a.to_string());
-        println!(
-            "weir {} serves Kafka on {address}, HTTP on {http}; data in {}, {} shards, recovered in {} ms",
+        logger::say(&format!(
+            "weir {} serves Kafka on {address}, HTTP on {http}; data in {}, {} shards, recovered in {} ms\n",
             env!("CARGO_PKG_VERSION"),
             config.data_dir.display(),
             config.shards,
             began.elapsed().as_millis(),
-        );
-        control.run_until_stopped(prepared.admin, config.shutdown_timeout).await;
+        ));
+        control.run_until_stopped(door, signals, &reload, config.shutdown_timeout).await;
         Ok(())
     });
     // On an error the other shards wait for a start that will not come; nothing of theirs needs saving.
     outcome?;
     let mut failures = Vec::new();
-    for shard in shards {
-        match shard.join() {
+    for thread in threads {
+        match thread.join() {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => failures.push(reason),
             Err(e) => failures.push(e.to_string()),
@@ -165,7 +198,15 @@ async fn run_shard(launch: Launch) -> Result<(), String> {
     shard.start(server::serve);
     let stop = shard.stop_signal().listen();
     if let Some(listener) = launch.listener {
-        rt::spawn(server::accept(shard.clone(), listener));
+        match Listener::new(listener, shard.settings().send_buffer_bytes) {
+            Ok(listener) => drop(rt::spawn(server::accept(shard.clone(), listener))),
+            Err(e) => {
+                let problem = format!("the listening socket cannot be used: {e}");
+                let error = StartError::new(problem, "`weir doctor` examines this machine.");
+                let _ = launch.ready.send(Err(error));
+                return Ok(());
+            }
+        }
     }
     let _ = launch.ready.send(Ok(()));
     drop(launch.ready);
@@ -175,22 +216,28 @@ async fn run_shard(launch: Launch) -> Result<(), String> {
 
 /// Moves partitions to their new owners if the number of shards has changed since the last start; clears away what
 /// deleted topics have left. How many directories belong to no topic.
-fn relayout(config: &Config, settings: &BrokerSettings, image: &Arc<Image>) -> Result<usize, StartError> {
+fn relayout(
+    config: &Config,
+    settings: &BrokerSettings,
+    image: &Arc<Image>,
+) -> Result<Result<usize, StartError>, Refused> {
     let (data_dir, shards, image) = (config.data_dir.clone(), config.shards, image.clone());
     let log_settings = LogSettings::of(settings, 1);
-    let moved = rt::block_on(async move {
+    let moved = rt::try_block_on(async move {
         storage::relayout(&data_dir, shards, &*image, &log_settings, recovered_snapshot).await?;
         storage::sweep(&data_dir, &*image).map(|strays| strays.len())
     });
-    moved.map_err(|e| log_error(&e))
+    Ok(moved?.map_err(|e| log_error(&e)))
 }
 
 /// With the directories as tools are told them.
-fn broker_settings(config: &Config, bound: std::net::SocketAddr) -> BrokerSettings {
+fn broker_settings(config: &Config, share: Share, bound: std::net::SocketAddr) -> BrokerSettings {
     let absolute = |dir: PathBuf| std::path::absolute(&dir).unwrap_or(dir).display().to_string();
     BrokerSettings {
         log_dir: absolute(storage::topics_dir(&config.data_dir)),
         meta_dir: absolute(config.data_dir.join("meta")),
+        connections_possible: share.connections,
+        open_segments: share.segments,
         ..config.broker_settings(bound)
     }
 }

@@ -1,17 +1,16 @@
-//! The control thread: commits metadata, tells the shards, answers HTTP, heeds signals.
+//! The control thread: commits metadata, tells the shards, answers HTTP, does what signals ask.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flume::Receiver;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::admin::{self, Health, Phase};
+use super::signals::{self, Asked, Reload, Signals};
+use crate::admin::{self, Door, Health, Phase};
 use crate::cluster::{ControlRequest, Controller};
 use crate::rt::{self, mesh};
 use crate::shard::message::{End, Port, Reply, Request};
@@ -100,41 +99,45 @@ impl Control {
 
     /// Serves HTTP until SIGTERM or SIGINT, then stops the shards. A second signal ends the process at once, as does
     /// a stop that takes longer than `limit`.
-    pub(super) async fn run_until_stopped(self: &Rc<Self>, http: Option<TcpListener>, limit: Duration) {
-        let (mut terminate, mut interrupt) =
-            match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-                (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-                (Err(e), _) | (_, Err(e)) => return log::error!("signals cannot be handled: {e}"),
-            };
-        if let Some(listener) = http {
-            self.clone().serve_http(listener);
+    pub(super) async fn run_until_stopped(
+        self: &Rc<Self>,
+        http: Option<Door>,
+        mut signals: Signals,
+        again: &Reload,
+        limit: Duration,
+    ) {
+        if let Some(door) = http {
+            self.clone().serve_http(door);
         }
         self.health.set(Phase::Serving);
-        tokio::select! {
-            _ = terminate.recv() => log::info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => log::info!("SIGINT: stopping"),
+        loop {
+            match signals.next().await {
+                Asked::Reload => signals::reload(again),
+                Asked::End(name) => break log::info!("{name}: stopping"),
+            }
         }
         self.health.set(Phase::Stopping);
         tokio::task::spawn_local(async move {
-            tokio::select! {
-                _ = terminate.recv() => log::warn!("second signal: ending at once"),
-                _ = interrupt.recv() => log::warn!("second signal: ending at once"),
-            }
+            while signals.next().await == Asked::Reload {}
+            log::warn!("second signal: ending at once");
             end_now();
         });
         // The shards end their threads after this; whoever joins them is bounded by this watchdog.
-        std::thread::spawn(move || {
+        let watchdog = std::thread::Builder::new().spawn(move || {
             std::thread::sleep(limit);
             log::error!(
                 "the stop took longer than {limit:?}: ending; the next start recovers from the journal"
             );
             end_now();
         });
+        if let Err(error) = watchdog {
+            log::warn!("the stop takes as long as it takes: no thread to watch it: {error}");
+        }
         self.broadcast(|| Request::Stop).await;
     }
 
     /// HTTP handlers must be `Send`, and what they ask lives on this thread: they ask by message.
-    fn serve_http(self: Rc<Self>, listener: TcpListener) {
+    fn serve_http(self: Rc<Self>, door: Door) {
         let (questions, mut asked) = mpsc::channel::<oneshot::Sender<Vec<MetricsSnapshot>>>(16);
         let (shards, health) = (self.shards, self.health.clone());
         tokio::task::spawn_local(async move {
@@ -154,7 +157,7 @@ impl Control {
             }
         };
         tokio::task::spawn_local(async move {
-            if let Err(e) = admin::serve(listener, shards, health, source, std::future::pending()).await {
+            if let Err(e) = admin::serve(door, shards, health, source, std::future::pending()).await {
                 log::error!("HTTP ended: {e}");
             }
         });

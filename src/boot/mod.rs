@@ -1,32 +1,43 @@
 //! Starting and stopping the broker process: everything between a validated `Config` and a shard that
 //! serves, in the order in which it can fail.
 //!
-//! `preflight` checks what the machine must grant (io_uring, locked memory, the data directory, the
-//! ports) and says what to do where it does not; `broker` starts the shards and joins them; `directory`
-//! looks at what the data directory holds; `control` is the control thread; `logger` writes the log to stderr; `alloc` is the allocator, and `trim` gives memory back when work has
-//! stopped.
+//! `preflight` checks what the machine must grant (io_uring, the data directory, the ports) and says what to do where
+//! it does not; `needs` holds the figures, and the words for what the kernel refuses; `rehearsal` makes each system call
+//! once; `directory` looks at what the data directory holds; `broker` starts the shards and joins them; `control` is the
+//! control thread, and `signals` what it heeds; `logger` writes the log to stderr; `alloc` is the allocator, and `trim`
+//! gives memory back when work has stopped.
 
 mod alloc;
 mod broker;
 mod control;
 mod directory;
 pub mod logger;
+pub mod needs;
 pub mod preflight;
+mod rehearsal;
+mod signals;
 mod trim;
+
+pub use signals::{Reload, Reloaded};
 
 use std::process::ExitCode;
 
 use crate::config::Config;
 
-/// Runs a broker until a signal stops it. 0 after a graceful stop, 1 when it cannot start or go on.
-pub fn serve(config: Config) -> ExitCode {
+/// Runs a broker until a signal stops it. 0 after a graceful stop, 1 when it cannot start or go on. `reload` gathers
+/// the settings again when a SIGHUP asks for it.
+pub fn serve(config: Config, reload: Reload) -> ExitCode {
     logger::init(config.log_level);
-    trim::start();
+    signals::survive();
     let prepared = preflight::run(&config).map_err(broker::Failure::from);
-    match prepared.and_then(|prepared| broker::run(&config, prepared)) {
+    let outcome = prepared.and_then(|prepared| {
+        trim::start();
+        broker::run(&config, prepared, reload)
+    });
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("weir: {error}");
+            logger::complain(&format!("weir: {error}\n"));
             ExitCode::from(1)
         }
     }

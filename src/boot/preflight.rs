@@ -16,13 +16,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::needs::{Limits, Needs, Share};
+use super::rehearsal;
 use crate::config::Config;
 use crate::rt;
 
 /// The layout that this build writes, and the newest that it reads.
 const FORMAT: u32 = 1;
-/// Locked memory that one shard's rings may need.
-const MEMLOCK_PER_SHARD: u64 = 512 << 10;
 
 /// Why the broker cannot start, and what to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,18 +51,24 @@ pub struct Prepared {
     pub lock: DataLock,
     pub kafka: TcpListener,
     pub admin: Option<TcpListener>,
+    pub needs: Needs,
+    pub limits: Limits,
+    pub share: Share,
 }
 
 /// Every check, cheapest and least invasive first.
 pub fn run(config: &Config) -> Result<Prepared, StartError> {
-    check_io_uring()?;
-    check_memlock(config.shards)?;
-    raise_open_files();
+    let (needs, limits) = (Needs::of(config), Limits::raised());
+    let share = needs.share(limits.descriptors)?;
+    needs.file_size(limits.file_size)?;
+    needs.address_space(limits.address_space)?;
+    rt::rings_available(1).map_err(|refused| needs.explain(&refused, &limits))?;
     let lock = DataLock::acquire(&config.data_dir)?;
     check_direct_io(&config.data_dir)?;
+    rehearsal::run(&config.data_dir).map_err(|refused| needs.explain(&refused, &limits))?;
     let kafka = bind(config.listen, "--listen")?;
     let admin = config.admin.map(|address| bind(address, "--admin")).transpose()?;
-    Ok(Prepared { lock, kafka, admin })
+    Ok(Prepared { lock, kafka, admin, needs, limits, share })
 }
 
 /// The data directory, held by this process alone.
@@ -190,78 +196,6 @@ fn check_direct_io(data_dir: &Path) -> Result<(), StartError> {
     }
 }
 
-fn check_io_uring() -> Result<(), StartError> {
-    let Err(error) = rt::io_uring_available() else { return Ok(()) };
-    let switched_off = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
-    Err(explain_io_uring(&error, switched_off.ok().as_deref().map(str::trim)))
-}
-
-fn explain_io_uring(error: &io::Error, disabled: Option<&str>) -> StartError {
-    let problem = format!("the kernel does not give this process io_uring: {error}");
-    let remedy = match (error.raw_os_error(), disabled) {
-        (_, Some("1" | "2")) => {
-            "Allow it with `sysctl kernel.io_uring_disabled=0` (as root, on the host of a container)."
-        }
-        (Some(libc::EPERM | libc::EACCES), _) => {
-            "A container's seccomp profile forbids it: run with `--security-opt seccomp=unconfined`, \
-             or a profile that allows io_uring_setup, io_uring_enter and io_uring_register."
-        }
-        (Some(libc::ENOMEM), _) => "Raise the locked-memory limit: `ulimit -l unlimited`.",
-        (Some(libc::ENOSYS), _) => "Linux 5.15 or newer, built with io_uring, is needed.",
-        _ => "Linux 5.15 or newer, with io_uring allowed, is needed.",
-    };
-    StartError::new(problem, remedy)
-}
-
-fn check_memlock(shards: usize) -> Result<(), StartError> {
-    let needed = MEMLOCK_PER_SHARD * shards as u64;
-    let limit = raise_limit(libc::RLIMIT_MEMLOCK);
-    match limit {
-        Some(limit) if limit < needed && !may_lock_any_memory() => Err(StartError::new(
-            format!(
-                "{shards} shards need {} KiB of locked memory and the limit is {} KiB",
-                needed >> 10,
-                limit >> 10
-            ),
-            format!(
-                "Raise it with `ulimit -l {}`, LimitMEMLOCK= in a systemd unit or `--ulimit memlock=-1` for docker, \
-                 or run fewer shards with --shards.",
-                needed >> 10
-            ),
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// The kernel does not count for a process with CAP_IPC_LOCK.
-fn may_lock_any_memory() -> bool {
-    const CAP_IPC_LOCK: u64 = 1 << 14;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
-    effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|c| c & CAP_IPC_LOCK != 0)
-}
-
-/// Every connection and open segment is a descriptor; the soft limit is often 1,024.
-fn raise_open_files() {
-    raise_limit(libc::RLIMIT_NOFILE);
-}
-
-/// Raises a soft limit to its hard limit and returns what now holds; `None` when it cannot be read.
-fn raise_limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls only read or write the struct that outlives them.
-    unsafe {
-        if libc::getrlimit(resource, &mut limit) != 0 {
-            return None;
-        }
-        let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
-        if limit.rlim_cur < limit.rlim_max && libc::setrlimit(resource, &raised) == 0 {
-            limit = raised;
-        }
-    }
-    Some(limit.rlim_cur)
-}
-
 /// How long the kernel may take to close the sockets of a broker that has just ended: its ring holds them.
 const CLOSING: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -334,13 +268,5 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let error = bind(taken.local_addr().unwrap(), "--listen").unwrap_err();
         assert!(error.remedy.contains("--listen") && error.problem.contains("in use"), "{error}");
-    }
-
-    #[test]
-    fn a_forbidden_io_uring_says_who_forbids_it() {
-        let explain = |code, disabled| explain_io_uring(&io::Error::from_raw_os_error(code), disabled).remedy;
-        assert!(explain(libc::EPERM, Some("2")).contains("sysctl"));
-        assert!(explain(libc::EPERM, Some("0")).contains("seccomp"));
-        assert!(explain(libc::ENOSYS, None).contains("5.15"));
     }
 }

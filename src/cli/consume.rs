@@ -9,6 +9,7 @@ use super::Remote;
 use super::consume_group;
 use super::failure::Failure;
 use super::format::{self, Format};
+use super::output;
 use super::when::Start;
 use crate::client::{Client, ClientError, FetchQuery, Isolation, OffsetAt, TopicInfo, decode_records};
 
@@ -175,9 +176,8 @@ impl Consumer<'_> {
             let (topic, partition) = (&self.topic.name, cursor.partition);
             match self.args.remote.json {
                 true => {
-                    self.out
-                        .extend_from_slice(format::to_json(topic, partition, record).to_string().as_bytes());
-                    self.out.push(b'\n');
+                    let line = format!("{}\n", format::to_json(topic, partition, record));
+                    self.out.extend_from_slice(output::quiet_json(&line).as_bytes());
                 }
                 false => self.args.format.render(topic, partition, record, &mut self.out),
             }

@@ -3,8 +3,10 @@
 use std::io;
 use std::process::ExitCode;
 
+use super::output::complain;
 use crate::client::{Client, ClientError};
 use crate::config::closest;
+use crate::model::printable::printable;
 
 #[derive(Debug)]
 pub enum Failure {
@@ -55,17 +57,19 @@ impl Failure {
     pub fn report(self) -> ExitCode {
         match self {
             Failure::Usage(message) => {
-                eprintln!("weir: {message}");
+                complain(&format!("weir: {message}"));
                 return ExitCode::from(2);
             }
             // The reader has gone, as in `weir consume … | head`: it saw what it wanted.
             Failure::Io { error, .. } if error.kind() == io::ErrorKind::BrokenPipe => {
                 return ExitCode::SUCCESS;
             }
-            Failure::Storage(message) => eprintln!("weir: {message}"),
-            Failure::Client(error) => eprintln!("weir: {error}"),
-            Failure::Advised { error, advice } => eprintln!("weir: {error}\n  {advice}"),
-            Failure::Io { what, error } => eprintln!("weir: {what}: {error}"),
+            Failure::Storage(message) => complain(&format!("weir: {message}")),
+            Failure::Client(error) => complain(&format!("weir: {}", printable(&error.to_string()))),
+            Failure::Advised { error, advice } => {
+                complain(&format!("weir: {}\n  {}", printable(&error.to_string()), printable(&advice)));
+            }
+            Failure::Io { what, error } => complain(&format!("weir: {what}: {error}")),
         }
         ExitCode::from(1)
     }

@@ -13,6 +13,7 @@ use crate::client::{
     Client, ClientError, Committer, GroupInfo, GroupOffset, Isolation, OffsetAt, TopicInfo, TopicPartition,
 };
 use crate::config::closest;
+use crate::model::printable::printable;
 
 #[derive(Subcommand, Debug)]
 pub enum GroupCommand {
@@ -152,7 +153,8 @@ fn heading(info: &GroupInfo, lag: i64) -> String {
         n => format!("{n} members"),
     };
     let protocol = if info.protocol.is_empty() { String::new() } else { format!(", {}", info.protocol) };
-    format!("{}: {}, {members}{protocol}, lag {lag}\n", info.group, info.state)
+    let line = format!("{}: {}, {members}{protocol}, lag {lag}", info.group, info.state);
+    printable(&line).into_owned() + "\n"
 }
 
 /// What a person would call a member: its instance, or what its client calls itself.
@@ -222,7 +224,8 @@ fn reset(args: ResetArgs) -> Result<(), Failure> {
     if let Some(info) = info.filter(|info| !info.members.is_empty()) {
         return Err(Failure::Usage(format!(
             "group {} has members ({}): stop them first, or they would go on from where they are",
-            info.group, info.state
+            printable(&info.group),
+            printable(&info.state)
         )));
     }
     let committed: BTreeMap<TopicPartition, i64> =
@@ -325,7 +328,7 @@ fn delete(args: DeleteArgs) -> Result<(), Failure> {
             Err(error) => return Err(error.into()),
         }
     }
-    let text: String = deleted.iter().map(|name| format!("Deleted group {name}.\n")).collect();
+    let text: String = deleted.iter().map(|name| format!("Deleted group {}.\n", printable(name))).collect();
     say(&args.remote, &text, &json!({"deleted": deleted}))
 }
 

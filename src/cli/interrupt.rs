@@ -23,7 +23,7 @@ impl Interrupt {
             both.map_err(failed)?
         };
         let seen = asked.clone();
-        std::thread::spawn(move || {
+        let watch = move || {
             runtime.block_on(async move {
                 loop {
                     tokio::select! {
@@ -35,7 +35,8 @@ impl Interrupt {
                     }
                 }
             });
-        });
+        };
+        std::thread::Builder::new().spawn(watch).map_err(failed)?;
         Ok(Self(asked))
     }
 

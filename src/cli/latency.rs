@@ -52,7 +52,8 @@ pub fn run(args: &LatencyArgs) -> Result<(), Failure> {
             false => table(&stages, args.every),
         };
         let clear = if live { "\x1b[H\x1b[2J" } else { "" };
-        output::print(&format!("{clear}{text}")).map_err(Failure::stdout)?;
+        let text = if args.json { output::quiet_json(&text) } else { output::lines(&text) };
+        output::print_raw(format!("{clear}{text}").as_bytes()).map_err(Failure::stdout)?;
         (before, shown) = (after, shown + 1);
     }
     Ok(())

@@ -177,14 +177,15 @@ fn repair(args: &RepairArgs) -> Result<(), Failure> {
     }
     let (data_dir, image, objections) = (args.at.data_dir.clone(), Arc::new(image), found.objections);
     let topics = image.clone();
-    let done = rt::block_on(async move {
+    let done = rt::try_block_on(async move {
         crate::log::sweep(&data_dir, &*topics)?;
         let (partitions, settings) = (partitions(Some(&topics)), LogSettings::default());
         let mending =
             Mending { data_dir: &data_dir, topics: &*topics, partitions: &partitions, settings: &settings };
         mending.all(&objections, recovered_snapshot).await
     });
-    let done = done.map_err(|e| Failure::Storage(e.to_string()))?;
+    let done =
+        done.map_err(|e| Failure::Storage(e.to_string()))?.map_err(|e| Failure::Storage(e.to_string()))?;
     if args.at.json {
         let done: Vec<Value> = done
             .iter()

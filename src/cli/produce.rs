@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Remote;
 use super::failure::Failure;
-use super::output::print_json;
+use super::output::{complain, print_json};
 use super::partitioner::partition_of_key;
 use crate::client::{BatchOptions, Client, ClientError, Codec, OwnedRecord, TopicInfo, encode_batch};
 
@@ -63,7 +63,7 @@ pub fn run(args: ProduceArgs) -> Result<(), Failure> {
         return print_json(&json!({"topic": args.topic, "records": sent})).map_err(Failure::stdout);
     }
     let plural = if sent == 1 { "" } else { "s" };
-    eprintln!("Produced {sent} record{plural} to {}.", args.topic);
+    complain(&format!("Produced {sent} record{plural} to {}.", args.topic));
     Ok(())
 }
 

@@ -160,14 +160,14 @@ impl Recovery {
 fn apply(data_dir: &Path, recovery: Recovery) -> Result<Vec<Mended>, Failure> {
     let objections = recovery.held.judge(Some(&recovery.image));
     let (dir, image) = (data_dir.to_owned(), recovery.image.clone());
-    let done = rt::block_on(async move {
+    let done = rt::try_block_on(async move {
         let partitions: Vec<PartitionId> = image.topics().flat_map(|topic| topic.partition_ids()).collect();
         let settings = LogSettings::default();
         let mending =
             Mending { data_dir: &dir, topics: &image, partitions: &partitions, settings: &settings };
         mending.all(&objections, recovered_snapshot).await
     });
-    let done = done.map_err(storage)?;
+    let done = done.map_err(|e| Failure::Storage(e.to_string()))?.map_err(storage)?;
     let held = holdings(data_dir).map_err(storage)?;
     let (epoch, producer_id) = highest(&held);
     let image = recovery.image.raised(epoch, producer_id + PRODUCER_ID_MARGIN).map_err(storage)?;

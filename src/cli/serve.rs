@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
-use crate::boot;
+use super::output::complain;
+use crate::boot::{self, Reloaded};
 use crate::config::{ConfigError, Machine, Sources, settings};
+use crate::model::printable::printable;
 
 /// The flags that were given, not yet judged.
 #[derive(Debug, Default)]
@@ -68,10 +70,10 @@ fn capitalized(text: &str) -> String {
 }
 
 impl ServeArgs {
-    fn sources(self) -> Sources {
+    fn sources(&self) -> Sources {
         let mut sources = Sources::default();
-        for (name, text) in self.flags {
-            sources.flag(name, text);
+        for (name, text) in &self.flags {
+            sources.flag(name, text.clone());
         }
         let variables = std::env::vars_os()
             .filter_map(|(name, text)| Some((name.into_string().ok()?, text.to_string_lossy().into_owned())));
@@ -84,16 +86,23 @@ impl ServeArgs {
 }
 
 pub fn run(args: ServeArgs) -> ExitCode {
-    match args.sources().build(&Machine::here()) {
-        Ok(config) => boot::serve(config),
-        Err(error) => report(&error),
-    }
+    let started = args.sources();
+    let config = match started.clone().build(&Machine::here()) {
+        Ok(config) => config,
+        Err(error) => return report(&error),
+    };
+    let reload = move || {
+        let now = args.sources();
+        let changed = started.differences(&now);
+        Ok(Reloaded { config: now.build(&Machine::here())?, changed })
+    };
+    boot::serve(config, Box::new(reload))
 }
 
 fn report(error: &ConfigError) -> ExitCode {
     for problem in &error.problems {
-        eprintln!("weir: {}: {}", problem.setting, problem.message);
+        complain(&format!("weir: {}: {}", printable(&problem.setting), problem.message));
     }
-    eprintln!("weir: nothing was started; `weir serve --help` lists every setting");
+    complain("weir: nothing was started; `weir serve --help` lists every setting");
     ExitCode::from(2)
 }

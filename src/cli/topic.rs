@@ -8,6 +8,7 @@ use super::failure::Failure;
 use super::output::{Table, print, print_json};
 use crate::client::{Client, ClientError, ConfigOp, Isolation, NewTopic, OffsetAt, TopicInfo};
 use crate::config::{closest, did_you_mean};
+use crate::model::printable::printable;
 use crate::model::topic_config::TOPIC_CONFIGS;
 
 #[derive(Subcommand, Debug)]
@@ -180,7 +181,7 @@ fn describe(args: DescribeArgs) -> Result<(), Failure> {
         let value = if c.sensitive { Some("(hidden)".to_owned()) } else { c.value.clone() };
         config_table.row([c.name.clone(), value.unwrap_or_default()]);
     }
-    let mut text = format!("{}\n\n{}", topic.name, table.render());
+    let mut text = format!("{}\n\n{}", printable(&topic.name), table.render());
     if !shown.is_empty() {
         text.push('\n');
         text.push_str(&config_table.render());

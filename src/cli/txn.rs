@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::output::{Table, print, print_json};
 use crate::client::TxnInfo;
 use crate::config::parse_duration;
+use crate::model::printable::printable;
 
 #[derive(Subcommand, Debug)]
 pub enum TxnCommand {
@@ -94,14 +95,14 @@ fn describe(args: DescribeArgs) -> Result<(), Failure> {
     let found = client.describe_transaction(&args.id)?;
     let info = found.ok_or_else(|| unknown(&args.id))?;
     let open = open_for(&info);
-    let mut text = format!("{}  {}\n", info.id, info.state);
+    let mut text = format!("{}  {}\n", printable(&info.id), printable(&info.state));
     text.push_str(&format!("producer {} epoch {}\n", info.producer_id, info.producer_epoch));
     text.push_str(&format!("timeout {} s\n", f64::from(info.timeout_ms) / 1000.0));
     if let Some(ms) = open {
         text.push_str(&format!("open for {} s\n", ms as f64 / 1000.0));
     }
     for (topic, index) in &info.partitions {
-        text.push_str(&format!("  {topic} {index}\n"));
+        text.push_str(&format!("  {} {index}\n", printable(topic)));
     }
     let partitions: Vec<_> =
         info.partitions.iter().map(|(topic, index)| json!({"topic": topic, "partition": index})).collect();
@@ -133,11 +134,11 @@ fn abort(args: AbortArgs) -> Result<(), Failure> {
     let id = args.id.unwrap_or_default();
     let info = client.describe_transaction(&id)?.ok_or_else(|| unknown(&id))?;
     if open_for(&info).is_none() {
-        let text = format!("{id} has no transaction open.\n");
+        let text = format!("{} has no transaction open.\n", printable(&id));
         return say(&args.remote, &text, &json!({"transactional_id": id, "aborted": false}));
     }
     client.abort_transaction(&info)?;
-    let text = format!("Aborted the transaction of {id}; its producer is fenced.\n");
+    let text = format!("Aborted the transaction of {}; its producer is fenced.\n", printable(&id));
     say(&args.remote, &text, &json!({"transactional_id": id, "aborted": true}))
 }
 
@@ -151,6 +152,7 @@ fn open_for(info: &TxnInfo) -> Option<i64> {
 }
 
 fn unknown(id: &str) -> Failure {
+    let id = printable(id);
     Failure::Usage(format!("there is no transactional id {id}; `weir txn list` shows what there is"))
 }
 

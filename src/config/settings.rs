@@ -19,6 +19,9 @@ fn signed_ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Segment files that a shard keeps open where descriptors are plenty.
+const OPEN_SEGMENTS: usize = 128;
+
 impl Config {
     /// Everything but the directories, for a listener that was bound to this address.
     pub fn broker_settings(&self, bound: SocketAddr) -> BrokerSettings {
@@ -39,6 +42,8 @@ impl Config {
             max_in_flight: limits::MAX_IN_FLIGHT,
             send_buffer_bytes: self.send_buffer as usize,
             send_zerocopy: self.send_zerocopy,
+            connections_possible: usize::MAX,
+            open_segments: OPEN_SEGMENTS,
             idle_connection_ms: ms(self.connection_idle_timeout),
             request_memory_bytes: self.request_memory as usize,
             fetch_max_bytes: self.fetch_max_bytes,

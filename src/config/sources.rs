@@ -85,6 +85,12 @@ impl Sources {
         }
     }
 
+    /// The settings whose text is not the same here and there.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let differs = |name: &&str| self.text(name) != other.text(name);
+        settings().iter().map(|setting| setting.name).filter(differs).collect()
+    }
+
     /// Validates everything, once.
     pub fn build(self, machine: &Machine) -> Result<Config, ConfigError> {
         super::build::build(self, machine)

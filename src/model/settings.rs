@@ -72,6 +72,10 @@ pub struct BrokerSettings {
     pub send_buffer_bytes: usize,
     /// Large responses to other machines are sent without a copy.
     pub send_zerocopy: bool,
+    /// Client connections at once that descriptors allow, whatever [`Live::max_connections`] says.
+    pub connections_possible: usize,
+    /// Segment files that each shard keeps open.
+    pub open_segments: usize,
     pub idle_connection_ms: u64,
     /// Bytes of request frames in memory; over it, sockets are not read until it falls.
     pub request_memory_bytes: usize,

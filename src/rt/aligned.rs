@@ -1,7 +1,7 @@
 //! Page-aligned owned memory for direct I/O.
 //!
-//! Unlike glommio's DMA buffers these are `Send`, so that what was read from disk on one shard leaves through
-//! a connection of another without a copy: [`AlignedBuf::freeze`] turns the memory into [`Bytes`].
+//! It is `Send`, so that what was read from disk on one shard leaves through a connection of another without a copy:
+//! [`AlignedBuf::freeze`] turns the memory into [`Bytes`].
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;

@@ -1,8 +1,5 @@
 //! One shard's own io_uring: file operations and socket readiness.
 //!
-//! Why not glommio's rings: its park costs a `membarrier` and three ring enters for each wake-up, a commit through
-//! it 100 µs more than on a bare ring, and its buffers cannot leave their thread. glommio remains the executor.
-//!
 //! Ownership rule: an operation's buffer and descriptor live in its slot here until the kernel's last
 //! completion for it, also when the future that waits for it is dropped.
 
@@ -15,10 +12,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use io_uring::types::{Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, squeue};
+use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::aligned::AlignedBuf;
 use super::helper::process_cores;
+use super::refused::Refused;
 use super::watch::Watch;
 use super::zerocopy::Sending;
 
@@ -63,14 +61,9 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Makes the ring of this thread. Fails where io_uring is not allowed.
-    pub(super) fn install() -> io::Result<Rc<Self>> {
-        let ring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_taskrun_flag()
-            .setup_cqsize(RING_ENTRIES * 8)
-            .build(RING_ENTRIES)?;
+    /// Makes the ring of this thread.
+    pub(super) fn install() -> Result<Rc<Self>, Refused> {
+        let ring = ring()?;
         unpin_workers(&ring);
         let driver = Rc::new(Self {
             ring: RefCell::new(ring),
@@ -254,6 +247,28 @@ impl Driver {
         self.enter(0, None);
         FileOp { driver: self.clone(), key: Some(key) }
     }
+}
+
+/// A ring that works: it has carried out an operation.
+fn ring() -> Result<IoUring, Refused> {
+    let mut ring = IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_cqsize(RING_ENTRIES * 8)
+        .build(RING_ENTRIES)
+        .map_err(Refused::named("io_uring_setup"))?;
+    // SAFETY: the entry has neither buffer nor descriptor.
+    let queued = unsafe { ring.submission().push(&opcode::Nop::new().build()) };
+    queued.expect("the queue of a new ring has room");
+    ring.submit_and_wait(1).map_err(Refused::named("io_uring_enter"))?;
+    ring.completion().for_each(drop);
+    Ok(ring)
+}
+
+/// So many rings at the same time.
+pub(super) fn rings(count: usize) -> Result<Vec<IoUring>, Refused> {
+    (0..count).map(|_| ring()).collect()
 }
 
 impl Drop for Driver {

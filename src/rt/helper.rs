@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -12,7 +13,7 @@ use super::doorbell::Doorbell;
 
 type Call = Box<dyn FnOnce() + Send>;
 
-struct Thread {
+pub(super) struct Thread {
     calls: Sender<(u64, Call)>,
     /// The numbers of the calls that have ended.
     ended: Receiver<u64>,
@@ -21,7 +22,7 @@ struct Thread {
 pub(super) struct Helper {
     name: &'static str,
     doorbell: Arc<Doorbell>,
-    /// Made for the first call, which many a runtime of tests and tools never has.
+    /// A shard's is made at its start; of tests and tools, many never need one.
     thread: OnceCell<Thread>,
     calls: Cell<u64>,
     running: Cell<usize>,
@@ -39,8 +40,16 @@ impl Helper {
         let number = self.calls.replace(self.calls.get() + 1);
         self.running.set(self.running.get() + 1);
         let call: Call = Box::new(move || drop(done.send(f())));
-        let thread = self.thread.get_or_init(|| start(self.name, self.doorbell.clone()));
-        thread.calls.send((number, call)).expect("the helper thread runs as long as its shard");
+        match self.start() {
+            Ok(thread) => {
+                thread.calls.send((number, call)).expect("the helper thread runs as long as its shard")
+            }
+            // Slower for everybody, but done.
+            Err(_) => {
+                call();
+                self.running.set(self.running.get() - 1);
+            }
+        }
         std::future::poll_fn(|cx| match result.try_recv() {
             Ok(out) => Poll::Ready(out),
             Err(TryRecvError::Empty) => {
@@ -50,6 +59,15 @@ impl Helper {
             Err(TryRecvError::Disconnected) => panic!("a blocking call panicked"),
         })
         .await
+    }
+
+    /// Makes the thread, unless it is there.
+    pub(super) fn start(&self) -> io::Result<&Thread> {
+        if self.thread.get().is_none() {
+            let thread = start(self.name, self.doorbell.clone())?;
+            return Ok(self.thread.get_or_init(|| thread));
+        }
+        Ok(self.thread.get().expect("looked at above"))
     }
 
     /// Whether a call has not ended, or nobody has been told yet.
@@ -74,7 +92,7 @@ impl Helper {
     }
 }
 
-fn start(name: &str, doorbell: Arc<Doorbell>) -> Thread {
+fn start(name: &str, doorbell: Arc<Doorbell>) -> io::Result<Thread> {
     let (calls, queue) = flume::unbounded::<(u64, Call)>();
     let (tell, ended) = flume::unbounded();
     let run = move || {
@@ -88,8 +106,8 @@ fn start(name: &str, doorbell: Arc<Doorbell>) -> Thread {
             doorbell.ring();
         }
     };
-    std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread for calls that block");
-    Thread { calls, ended }
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
+    Ok(Thread { calls, ended })
 }
 
 /// A thread inherits the core that its shard is pinned to: let it run wherever the process may.

@@ -1,4 +1,4 @@
-//! The runtime: the only importer of glommio and io_uring.
+//! The runtime: the only importer of async_task and io_uring.
 //!
 //! A shard is one pinned thread. Everything here is `!Send` unless it says otherwise; no borrow of shared state is
 //! held across an `.await`. Time, tasks, files and sockets of a shard come from here and from nowhere else, so that
@@ -8,6 +8,7 @@ mod aligned;
 mod doorbell;
 mod driver;
 pub mod errors;
+mod executor;
 #[cfg(test)]
 pub mod fault;
 mod file;
@@ -18,6 +19,7 @@ pub mod net;
 mod notify;
 mod random;
 pub mod record;
+mod refused;
 mod runtime;
 pub mod stall;
 mod ticks;
@@ -30,14 +32,16 @@ mod tests;
 
 pub use aligned::{AlignedBuf, BLOCK};
 pub use doorbell::Doorbell;
+pub use executor::{Task, spawn, yield_now};
 pub use file::{File, OpenOptions};
 pub use notify::{Listen, Notify, either};
 pub use random::random;
-pub use runtime::{Shard, Task, block_on, blocking, compute, now, on_mail, spawn, start, unix_ms, yield_now};
+pub use refused::Refused;
+pub use runtime::{Shard, block_on, blocking, compute, now, on_mail, start, try_block_on, unix_ms};
 pub use ticks::Ticks;
 pub use timer::{Sleep, sleep};
 
-/// Whether the kernel gives this process a ring at all. Any thread.
-pub fn io_uring_available() -> std::io::Result<()> {
-    io_uring::IoUring::new(8).map(drop)
+/// Whether the kernel gives this process `count` rings such as a shard's at the same time. Any thread.
+pub fn rings_available(count: usize) -> Result<(), Refused> {
+    driver::rings(count).map(drop)
 }

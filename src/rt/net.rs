@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -78,12 +78,17 @@ impl Listener {
             match self.accept_now() {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.watch.clear_readable(),
                 Err(e) if matches!(e.raw_os_error(), Some(libc::EINTR | libc::ECONNABORTED)) => {}
-                other => return Poll::Ready(other),
+                Err(e) => return Poll::Ready(Err(e)),
+                Ok(stream) => match greeted(stream) {
+                    // It has gone again: the next, without a rest.
+                    Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTCONN | libc::EINVAL)) => {}
+                    other => return Poll::Ready(other),
+                },
             }
         }
     }
 
-    fn accept_now(&self) -> io::Result<Socket> {
+    fn accept_now(&self) -> io::Result<TcpStream> {
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         let (fd, null) = (self.watch.fd.as_raw_fd(), std::ptr::null_mut());
         // SAFETY: no address is asked for; the fresh descriptor is owned from here on.
@@ -93,11 +98,14 @@ impl Listener {
                 fd => OwnedFd::from_raw_fd(fd),
             }
         };
-        let stream = std::net::TcpStream::from(fd);
-        stream.set_nodelay(true)?;
-        let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
-        Ok(Socket { fd: stream.into(), peer, local, place: None })
+        Ok(fd.into())
     }
+}
+
+fn greeted(stream: TcpStream) -> io::Result<Socket> {
+    stream.set_nodelay(true)?;
+    let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+    Ok(Socket { fd: stream.into(), peer, local, place: None })
 }
 
 /// Sets what accepted connections inherit. Without the privilege, `net.core.wmem_max` is the limit.

@@ -1,39 +1,31 @@
-//! The shard's event loop: glommio runs the tasks, the pump task feeds them from the shard's ring.
+//! The shard's event loop: a round of the tasks that are ready, a round of what the shard's ring has to say, sleep.
 //!
-//! The pump is the one that sleeps, on the shard's own ring: one system call that submits, sleeps and collects. It
-//! sleeps when a round brought nothing and no task ran: glommio's queue is first in, first out, so when the pump's
-//! turn comes without another's before it, nobody is ready. glommio has no reason to park, and its rings stay unused.
+//! It sleeps on the shard's own ring: one system call that submits, sleeps and collects. It does so when no task is
+//! ready and a look at ring, mail and timers brought nothing.
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::mpsc::sync_channel;
+use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
-
-use glommio::{LocalExecutorBuilder, Placement};
 
 use super::doorbell::Doorbell;
 use super::driver::Driver;
+use super::executor::{self, spawn};
 use super::helper::Helper;
+use super::refused::Refused;
 use super::timer::Timers;
+use super::watch::Watch;
 use super::{stall, ticks};
 
-/// Memory that glommio registers for its own rings.
-const IO_MEMORY: usize = 1 << 20;
-/// How often glommio would look at its own rings, which have nothing: its timer would only end the pump's sleep.
-const NEVER: Duration = Duration::from_secs(1 << 30);
-/// The longest that glommio parks all the same: it does so although tasks are ready when something that wakes none, such
-/// as the end of its preemption timer, completes between its poll and its look at the tasks.
-const PARK: Duration = Duration::from_millis(1);
 /// How long a submission waits for the sleep that would carry it, while tasks run.
 const PATIENCE: Duration = Duration::from_micros(20);
 
 thread_local! {
     static PUMP: RefCell<Option<Rc<Pump>>> = const { RefCell::new(None) };
-    /// Times that a task was polled.
-    static POLLS: Cell<u64> = const { Cell::new(0) };
 }
 
 struct Pump {
@@ -42,41 +34,9 @@ struct Pump {
     mail: RefCell<Option<Rc<dyn Fn() -> usize>>>,
     helper: Helper,
     codec: Helper,
+    bell: Rc<Watch>,
     /// Nothing that blocks is begun any more.
     ending: Cell<bool>,
-}
-
-/// A task on this shard. Dropping the handle lets the task run on.
-pub struct Task<T>(glommio::task::JoinHandle<T>);
-
-impl<T> Future for Task<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map(|out| out.expect("a task of this shard is never cancelled"))
-    }
-}
-
-pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
-    Task(glommio::spawn_local(counted(future)).detach())
-}
-
-/// Lets the pump know of each poll.
-async fn counted<T>(future: impl Future<Output = T>) -> T {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|cx| {
-        count_poll();
-        future.as_mut().poll(cx)
-    })
-    .await
-}
-
-fn count_poll() {
-    POLLS.with(|polls| polls.set(polls.get().wrapping_add(1)));
-}
-
-pub async fn yield_now() {
-    glommio::executor().yield_now().await;
 }
 
 /// Runs a closure that blocks on a helper thread. It runs to its end also where nobody waits for it any more, and the
@@ -118,108 +78,149 @@ fn pump() -> Rc<Pump> {
     PUMP.with(|p| p.borrow().clone()).expect("rt is used outside of its runtime")
 }
 
-/// Starts a shard's thread, pinned to `core` where one is given, and runs `main` on it to its end.
+/// Starts a thread, pinned to `core` where one is given, and runs `main` on it to its end. Returns once the thread has
+/// everything that it needs of the kernel.
 pub fn start<T, F>(
     core: Option<usize>,
     name: &str,
     doorbell: Arc<Doorbell>,
     main: impl FnOnce() -> F + Send + 'static,
-) -> io::Result<Shard<T>>
+) -> Result<Shard<T>, Refused>
 where
     T: Send + 'static,
     F: Future<Output = T> + 'static,
 {
     ticks::calibrate();
-    let placement = core.map_or(Placement::Unbound, Placement::Fixed);
-    LocalExecutorBuilder::new(placement)
-        .name(name)
-        .io_memory(IO_MEMORY)
-        .ring_depth(64)
-        .preempt_timer(NEVER)
-        .spawn(move || counted(run(doorbell, main)))
-        .map(Shard)
-        .map_err(|e| io::Error::other(e.to_string()))
+    let (tell, told) = sync_channel(1);
+    let body = move || {
+        if let Some(core) = core {
+            pin(core);
+        }
+        let pump = Pump::install(doorbell).and_then(|pump| {
+            for helper in [&pump.helper, &pump.codec] {
+                helper.start().map_err(Refused::named("a thread"))?;
+            }
+            Ok(pump)
+        });
+        match pump {
+            Ok(pump) => {
+                drop(tell.send(Ok(())));
+                Some(pump.run(main))
+            }
+            Err(refused) => {
+                drop(tell.send(Err(refused)));
+                None
+            }
+        }
+    };
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(body);
+    let thread = spawned.map_err(Refused::named("a thread"))?;
+    told.recv().unwrap_or_else(|_| Err(Refused::named("a thread")(io::ErrorKind::BrokenPipe.into())))?;
+    Ok(Shard(thread))
 }
 
-/// A running shard thread.
-pub struct Shard<T: Send + 'static>(glommio::ExecutorJoinHandle<io::Result<T>>);
-
-impl<T: Send + 'static> Shard<T> {
-    pub fn join(self) -> io::Result<T> {
-        self.0.join().map_err(|e| io::Error::other(e.to_string()))?
+/// Keeps this thread on one core.
+fn pin(core: usize) {
+    // SAFETY: a zeroed set is valid, the index is below its size, and the call reads no more than that.
+    let pinned = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(core, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
+    };
+    if pinned != 0 {
+        let error = io::Error::last_os_error();
+        log::warn!("this shard is not bound to core {core}, and may be moved about: {error}");
     }
 }
 
-/// Runs a future on a fresh, unpinned runtime of its own thread. For tests and offline tools.
+/// A running shard thread.
+pub struct Shard<T: Send + 'static>(thread::JoinHandle<Option<T>>);
+
+impl<T: Send + 'static> Shard<T> {
+    pub fn join(self) -> io::Result<T> {
+        self.0.join().ok().flatten().ok_or_else(|| io::Error::other("its thread panicked"))
+    }
+}
+
+/// Runs a future on a fresh, unpinned runtime of its own, on this thread. For start-up and offline tools.
+pub fn try_block_on<T, F>(future: F) -> Result<T, Refused>
+where
+    F: Future<Output = T> + 'static,
+    T: 'static,
+{
+    let doorbell = Arc::new(Doorbell::new().map_err(Refused::named("eventfd"))?);
+    let out = Pump::install(doorbell)?.run(|| future);
+    PUMP.set(None);
+    Driver::uninstall();
+    Ok(out)
+}
+
+/// As [`try_block_on`], for tests and benchmarks.
 pub fn block_on<T, F>(future: F) -> T
 where
     F: Future<Output = T> + 'static,
     T: 'static,
 {
-    let executor = LocalExecutorBuilder::new(Placement::Unbound)
-        .io_memory(IO_MEMORY)
-        .ring_depth(64)
-        .preempt_timer(NEVER)
-        .make()
-        .expect("io_uring is available");
-    let doorbell = Arc::new(Doorbell::new().expect("an eventfd"));
-    let out = executor.run(counted(run(doorbell, || future))).expect("io_uring is available");
-    drop(executor);
-    PUMP.with(|p| *p.borrow_mut() = None);
-    Driver::uninstall();
-    out
-}
-
-async fn run<T, F: Future<Output = T>>(doorbell: Arc<Doorbell>, main: impl FnOnce() -> F) -> io::Result<T> {
-    let driver = Driver::install()?;
-    let pump = Rc::new(Pump {
-        driver: driver.clone(),
-        mail: RefCell::default(),
-        helper: Helper::new("helper", doorbell.clone()),
-        codec: Helper::new("codec", doorbell.clone()),
-        ending: Cell::new(false),
-        doorbell,
-    });
-    PUMP.with(|p| *p.borrow_mut() = Some(pump.clone()));
-    let watch = driver.watch(pump.doorbell.descriptor()?);
-    let pumping = glommio::spawn_local(pump.clone().pump());
-    let rousing = glommio::spawn_local(async {
-        loop {
-            glommio::timer::Timer::new(PARK).await;
-        }
-    });
-    // Counted by itself as well: the pump has had its first turn by now.
-    let out = counted(main()).await;
-    pump.ending.set(true);
-    while pump.helper.is_busy() || pump.codec.is_busy() {
-        super::sleep(Duration::from_millis(1)).await;
-    }
-    // Nobody waits for it: the pump would not know that somebody does.
-    drop(rousing);
-    pumping.cancel().await;
-    driver.unwatch(&watch);
-    driver.turn();
-    // Tasks that nobody waits for may still be polled until the executor ends: the runtime stays in place for them.
-    Ok(out)
+    try_block_on(future).expect("the kernel gives this process a ring")
 }
 
 impl Pump {
-    async fn pump(self: Rc<Self>) {
+    /// Makes this thread's runtime.
+    fn install(doorbell: Arc<Doorbell>) -> Result<Rc<Self>, Refused> {
+        let driver = Driver::install()?;
+        let bell = driver.watch(doorbell.descriptor().map_err(Refused::named("fcntl"))?);
+        executor::enter(doorbell.clone());
+        let pump = Rc::new(Pump {
+            driver,
+            mail: RefCell::default(),
+            helper: Helper::new("helper", doorbell.clone()),
+            codec: Helper::new("codec", doorbell.clone()),
+            bell,
+            ending: Cell::new(false),
+            doorbell,
+        });
+        PUMP.set(Some(pump.clone()));
+        Ok(pump)
+    }
+
+    /// Runs `main`, and whatever it spawns meanwhile, until `main` has ended.
+    fn run<T: 'static, F: Future<Output = T> + 'static>(self: Rc<Self>, main: impl FnOnce() -> F) -> T {
         let mut entered = Instant::now();
+        let mut main = std::pin::pin!(spawn(main()));
+        self.turn_until(|_| main.is_finished(), &mut entered);
+        self.ending.set(true);
+        self.turn_until(|pump| !pump.helper.is_busy() && !pump.codec.is_busy(), &mut entered);
+        executor::leave();
+        self.driver.unwatch(&self.bell);
+        self.driver.turn();
+        match main.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(out) => out,
+            Poll::Pending => unreachable!("it has finished"),
+        }
+    }
+
+    fn turn_until(&self, is_over: impl Fn(&Self) -> bool, entered: &mut Instant) {
         loop {
-            let polls = POLLS.get();
-            yield_now().await;
-            // The sleep that may soon follow submits as well; only what would wait long gets a system call of its own.
-            let started = Instant::now();
-            let enter = started - entered >= PATIENCE;
-            if enter {
-                entered = started;
+            executor::run_ready();
+            if is_over(self) {
+                return;
             }
-            let (events, next_timer) = self.round(enter);
-            if events == 0 && POLLS.get() == polls {
-                self.sleep(next_timer);
-                entered = Instant::now();
-            }
+            self.look_up(entered);
+        }
+    }
+
+    /// What has come meanwhile, or sleep until something does.
+    fn look_up(&self, entered: &mut Instant) {
+        // The sleep that may soon follow submits as well; only what would wait long gets a system call of its own.
+        let started = Instant::now();
+        let enter = started - *entered >= PATIENCE;
+        if enter {
+            *entered = started;
+        }
+        let (events, next_timer) = self.round(enter);
+        if events == 0 && executor::is_idle() {
+            self.sleep(next_timer);
+            *entered = Instant::now();
         }
     }
 
@@ -227,7 +228,7 @@ impl Pump {
         stall::awake();
         let completions = if enter { self.driver.turn() } else { self.driver.reap() };
         let (fired, next) = Timers::current().fire();
-        (completions + self.take_mail() + fired, next)
+        (completions + executor::collect() + self.take_mail() + fired, next)
     }
 
     /// Takes in what other threads have sent; returns how much that was.
@@ -249,7 +250,7 @@ impl Pump {
     fn sleep(&self, limit: Option<Duration>) {
         self.doorbell.arm();
         // What arrived before the doorbell was armed has not rung it.
-        if self.take_mail() == 0 {
+        if self.take_mail() + executor::collect() == 0 {
             stall::asleep();
             self.driver.wait(limit);
             stall::awake();

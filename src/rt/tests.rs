@@ -101,6 +101,59 @@ fn a_failed_commit_says_so_and_leaves_the_next_alone() {
 }
 
 #[test]
+fn a_task_has_its_first_turn_at_once_and_then_each_in_turn() {
+    let order = block_on(async {
+        let order = Rc::new(std::cell::RefCell::new(Vec::new()));
+        let tasks: Vec<_> = (0..3)
+            .map(|task| {
+                let order = order.clone();
+                spawn(async move {
+                    for turn in 0..3 {
+                        order.borrow_mut().push((turn, task));
+                        yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        assert_eq!(*order.borrow(), [(0, 0), (0, 1), (0, 2)]);
+        for task in tasks {
+            task.await;
+        }
+        order.take()
+    });
+    let turns: Vec<_> = (0..3).flat_map(|turn| (0..3).map(move |task| (turn, task))).collect();
+    assert_eq!(order, turns);
+}
+
+#[test]
+fn another_thread_wakes_a_shard_that_sleeps_and_one_that_works() {
+    const WAKES: usize = 10_000;
+    for busy in [false, true] {
+        let (send, receive) = flume::bounded::<usize>(1);
+        let sender = std::thread::spawn(move || (0..WAKES).for_each(|n| send.send(n).unwrap()));
+        let doorbell = Arc::new(Doorbell::new().unwrap());
+        let shard = start(None, "woken", doorbell, move || async move {
+            let working = Rc::new(std::cell::Cell::new(busy));
+            let work = working.clone();
+            let worker = spawn(async move {
+                while work.get() {
+                    yield_now().await;
+                }
+            });
+            let mut sum = 0;
+            while let Ok(n) = receive.recv_async().await {
+                sum += n;
+            }
+            working.set(false);
+            worker.await;
+            sum
+        });
+        assert_eq!(shard.unwrap().join().unwrap(), WAKES * (WAKES - 1) / 2);
+        sender.join().unwrap();
+    }
+}
+
+#[test]
 fn timers_fire_in_order_and_not_early() {
     block_on(async {
         let start = Instant::now();

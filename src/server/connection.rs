@@ -21,8 +21,10 @@ use crate::shard::Shard;
 use crate::shard::affinity::Affinity;
 use crate::shard::message::Request;
 use crate::shard::metrics::ProtocolError;
+use crate::shard::strangers::{self, Door};
 use crate::shard::timing::Timed;
 use crate::wire::frame;
+use crate::wire::stranger::Speaks;
 
 use super::input::{Input, RECEIVE};
 use super::moments::Moments;
@@ -282,6 +284,7 @@ impl Connection {
                 Ok(length) if length <= self.shard.settings().max_frame_bytes => length,
                 _ => {
                     self.shard.metrics.protocol_error(ProtocolError::FrameTooLarge);
+                    self.note_stranger(Speaks::by(&self.input.buffer));
                     return Err(format!("a frame of {claimed} bytes"));
                 }
             };
@@ -302,6 +305,7 @@ impl Connection {
             Ok(header) => header,
             Err(e) => {
                 self.shard.metrics.protocol_error(ProtocolError::Malformed);
+                self.note_stranger(Speaks::Other);
                 return Err(format!("malformed request header: {e}"));
             }
         };
@@ -317,6 +321,11 @@ impl Connection {
         self.moments.hand_over(request.timed.routed);
         self.in_flight.push_back(request);
         Ok(())
+    }
+
+    #[cold]
+    fn note_stranger(&self, speaks: Speaks) {
+        strangers::note(Door::Kafka, self.peer, self.local, speaks, rt::unix_ms());
     }
 
     /// Drives all requests under way, and queues the answers of those whose turn it is.

@@ -17,6 +17,7 @@ mod produce;
 pub mod quotas;
 pub mod serve;
 pub mod sessions;
+pub mod strangers;
 pub mod timing;
 mod topics;
 pub mod transactional;

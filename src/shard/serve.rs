@@ -51,6 +51,7 @@ impl Shard {
         let log_settings = LogSettings::of(settings, start.count);
         let (store, recovered) =
             ShardLog::open(&start.data_dir, start.index, start.count, &*start.image, log_settings).await?;
+        store.cache().set_open_files(settings.open_segments);
         let shard = Rc::new(Self {
             index: start.index,
             count: start.count,

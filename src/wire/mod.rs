@@ -17,6 +17,7 @@ mod read;
 pub mod record;
 pub mod records;
 pub mod scan;
+pub mod stranger;
 pub mod validate;
 
 pub use batch::{BatchError, BatchHeader, BatchIter};

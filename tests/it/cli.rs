@@ -61,6 +61,62 @@ fn a_topic_from_the_command_line() {
 }
 
 #[test]
+fn names_from_outside_are_shown_and_not_obeyed() {
+    let topic = unique("cli-names");
+    ok(&["topic", "create", &topic]);
+    let group = format!("{topic}\u{1b}[2J\u{9b}31m\nforged\u{7}");
+    let shown = format!("{topic}\\u{{1b}}[2J\\u{{9b}}31m\\nforged\\u{{7}}");
+    ok(&["group", "reset-offsets", &group, "--topic", &topic, "--to", "beginning", "--execute"]);
+    let quiet = |text: &str| !text.chars().any(|c| c.is_control() && c != '\n');
+    for args in [
+        &["group", "list"][..],
+        &["group", "list", "--json"],
+        &["group", "describe", &group],
+        &["group", "describe", &group, "--json"],
+        &["group", "delete", &group],
+    ] {
+        let text = ok(args);
+        let as_json = args.last() == Some(&"--json");
+        assert!(quiet(&text) && (as_json || text.contains(&shown)), "{args:?}: {text:?}");
+    }
+    let listed = json(&["group", "list", "--json"]);
+    assert!(listed.as_array().is_some_and(|all| all.iter().all(|g| g["group"] != group.as_str())));
+    let output = weir_with_input(&["group", "describe", &group], "");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && quiet(&error) && error.contains(&shown), "{error:?}");
+    let id = "txn\u{1b}]0;x\u{7}";
+    let output = weir_with_input(&["txn", "describe", id], "");
+    assert!(quiet(&String::from_utf8_lossy(&output.stderr)), "{output:?}");
+}
+
+#[test]
+fn a_reader_who_has_gone_is_no_failure() {
+    let topic = unique("cli-gone");
+    ok(&["topic", "create", &topic]);
+    ok_with_input(&["produce", &topic], "x\n");
+    let broker = shared().to_string();
+    for args in
+        [&["topic", "list"][..], &["topic", "describe", &topic], &["consume", &topic, "-e"], &["doctor"]]
+    {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = weir();
+        command.args(args).env("WEIR_BROKER", &broker).stdout(writer).stderr(Stdio::piped());
+        let output = command.spawn().expect("it starts").wait_with_output().expect("output");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.code().is_some_and(|code| code <= 1) && error.is_empty(),
+            "{args:?}: {output:?}"
+        );
+        // Nor is an error that nobody can be told a reason to panic.
+        let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+        let mut command = weir();
+        command.args(args).env("WEIR_BROKER", &broker).stdout(full()).stderr(full());
+        assert_eq!(command.status().expect("it runs").code(), Some(1), "{args:?}");
+    }
+}
+
+#[test]
 fn lines_in_lines_out() {
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
         let topic = unique("cli-lines");

@@ -71,6 +71,37 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
+fn a_hangup_reads_the_settings_again_and_ends_nothing() {
+    if needs_own_broker() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("weir.toml");
+    let set = |text: &str| std::fs::write(&file, text).expect("a config file");
+    set("fetch_sessions = 900\n");
+    // Tests name their arguments for good.
+    let path: &'static str = file.display().to_string().leak();
+    let mut broker = Broker::start_with(Options { args: vec!["--config", path], ..Options::default() });
+    let mut wire = Wire::connect(broker.kafka);
+    let topic = create(&mut wire, "hung-up", 1, &[]);
+    let mut hang_up = |says: &str| {
+        broker.signal(libc::SIGHUP);
+        eventually(says, Duration::from_secs(10), || broker.log().contains(says));
+        produce(&mut wire, &topic, encoded(["x"]));
+    };
+    hang_up("SIGHUP: log_level stays info; no other setting has changed");
+    set("fetch_sessions = 901\nlog_level = \"debug\"\nmax_connections = 77\n");
+    hang_up(
+        "SIGHUP: log_level is debug now, and was info; for the next start wait max_connections, fetch_sessions",
+    );
+    set("log_level = \"chatty\"\n");
+    hang_up("SIGHUP: nothing was changed, the settings make no sense: log_level in");
+    set("log_level = \"warn\"\n");
+    hang_up("SIGHUP: log_level is warn now, and was debug; for the next start wait fetch_sessions");
+    assert_eq!(broker.stop().code(), Some(0));
+}
+
+#[test]
 fn what_a_producer_sent_is_remembered_across_restarts() {
     if needs_own_broker() {
         return;

@@ -2,17 +2,16 @@
 
 use super::host::Host;
 use super::{Check, Fix, manual};
-use crate::rt;
+use crate::boot::needs::{Limits, Needs};
+use crate::rt::{self, Refused};
 
 /// Sockets and files rely on what this version's io_uring does.
-const NEEDED: (u32, u32) = (5, 15);
-/// What is tested.
-const WANTED: (u32, u32) = (6, 1);
+const NEEDED: (u32, u32) = (6, 1);
 const GOVERNORS: &str = "/sys/devices/system/cpu";
 const SOMAXCONN: u64 = 1024;
 
-pub fn checks(host: &Host) -> Vec<Check> {
-    let mut checks = vec![version(host), io_uring(host, rt::io_uring_available())];
+pub fn checks(host: &Host, needs: &Needs) -> Vec<Check> {
+    let mut checks = vec![version(host), io_uring(host, needs, rt::rings_available(1))];
     checks.extend(clock(host));
     checks.extend(governor(host));
     checks.extend(numa(host));
@@ -27,29 +26,30 @@ fn version(host: &Host) -> Check {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let found = format!("Linux {release}");
-    let fix = || manual(format!("Run Linux {}.{} or newer.", WANTED.0, WANTED.1));
-    match version {
-        v if v >= WANTED => Check::good(NAME, found),
-        v if v >= NEEDED => Check::poor(NAME, found, fix()),
-        _ => Check::bad(NAME, found, fix()),
+    if release.is_empty() {
+        return Check::poor(
+            NAME,
+            "/proc does not say",
+            manual("Mount /proc, so that the kernel can be asked."),
+        );
+    }
+    match version >= NEEDED {
+        true => Check::good(NAME, found),
+        false => Check::bad(NAME, found, manual(format!("Run Linux {}.{} or newer.", NEEDED.0, NEEDED.1))),
     }
 }
 
-pub fn io_uring(host: &Host, available: std::io::Result<()>) -> Check {
+pub fn io_uring(host: &Host, needs: &Needs, available: Result<(), Refused>) -> Check {
     const NAME: &str = "io_uring";
     const SWITCH: &str = "/proc/sys/kernel/io_uring_disabled";
-    let Err(error) = available else { return Check::good(NAME, "allowed") };
-    let found = format!("not allowed: {error}");
-    let fix = match (host.number(SWITCH), error.raw_os_error()) {
-        (Some(1 | 2), _) => Fix::Write { files: vec![SWITCH.to_owned()], value: "0".to_owned() },
-        (_, Some(libc::EPERM | libc::EACCES)) => manual(
-            "A container's seccomp profile forbids it: run with `--security-opt seccomp=unconfined`, or a profile \
-             that allows io_uring_setup, io_uring_enter and io_uring_register.",
-        ),
-        (_, Some(libc::ENOMEM)) => manual("Raise the locked-memory limit: `ulimit -l unlimited`."),
-        _ => manual("A kernel with io_uring is needed: Linux 6.1 or newer."),
+    let Err(refused) = available else { return Check::good(NAME, "allowed") };
+    let fix = match (host.number(SWITCH), refused.error.raw_os_error()) {
+        (Some(1 | 2), Some(libc::EPERM)) => {
+            Fix::Write { files: vec![SWITCH.to_owned()], value: "0".to_owned() }
+        }
+        _ => manual(needs.explain(&refused, &Limits::raised()).remedy),
     };
-    Check::bad(NAME, found, fix)
+    Check::bad(NAME, format!("not allowed: {refused}"), fix)
 }
 
 /// Every request reads the clock several times; from a register that costs 20 ns, from a device a microsecond.

@@ -2,41 +2,23 @@
 
 use super::host::{self, Host};
 use super::{Check, manual};
+use crate::boot::needs::{Limits, Needs, may_lock_any_memory, raise_descriptors};
+use crate::boot::preflight::StartError;
+use crate::rt::{self, Refused};
 
-/// Locked memory that one shard's rings may need.
-const MEMLOCK_PER_SHARD: u64 = 512 << 10;
-/// Descriptors below which connections and segments get in each other's way.
-const DESCRIPTORS: u64 = 65_536;
-const DESCRIPTORS_LEAST: u64 = 4_096;
 /// Memory that a shard should have.
 const MEMORY_PER_SHARD: u64 = 256 << 20;
-const CAP_IPC_LOCK: u64 = 1 << 14;
 
-pub fn checks(host: &Host, shards: usize) -> Vec<Check> {
-    let mut checks = vec![
-        memlock(limit(libc::RLIMIT_MEMLOCK), may_lock_any(host), shards),
-        descriptors(limit(libc::RLIMIT_NOFILE)),
-        memory(host::memory(), shards),
-    ];
-    checks.extend(cpu_quota(host, shards));
+pub fn checks(host: &Host, needs: &Needs) -> Vec<Check> {
+    let limits = Limits::raised();
+    let mut checks = Vec::new();
+    checks.extend(locked(needs, &limits, may_lock_any_memory(), rt::rings_available(needs.rings())));
+    checks.push(descriptors(needs, limits.descriptors));
+    checks.extend(short("file size", needs.file_size(limits.file_size)));
+    checks.extend(short("address space", needs.address_space(limits.address_space)));
+    checks.push(memory(host::memory(), needs.shards));
+    checks.extend(cpu_quota(host, needs.shards));
     checks
-}
-
-/// The hard limit, to which the broker raises its own.
-fn limit(resource: libc::__rlimit_resource_t) -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: writes one struct that is alive for the call.
-    match unsafe { libc::getrlimit(resource, &mut limit) } {
-        0 => limit.rlim_max,
-        _ => 0,
-    }
-}
-
-/// The kernel does not count for a process with CAP_IPC_LOCK.
-fn may_lock_any(host: &Host) -> bool {
-    let status = host.read("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
-    effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|c| c & CAP_IPC_LOCK != 0)
 }
 
 fn amount(bytes: u64) -> String {
@@ -48,36 +30,43 @@ fn amount(bytes: u64) -> String {
     }
 }
 
-pub fn memlock(limit: u64, exempt: bool, shards: usize) -> Check {
-    const NAME: &str = "locked memory";
-    let needed = MEMLOCK_PER_SHARD * shards as u64;
-    if exempt {
-        return Check::good(NAME, "unlimited (CAP_IPC_LOCK)");
-    }
-    if limit >= needed {
-        return Check::good(NAME, amount(limit));
-    }
-    let fix = manual(format!(
-        "Raise it with `ulimit -l {}`, LimitMEMLOCK= in a systemd unit or `--ulimit memlock=-1` for docker, or run \
-         fewer shards with --shards.",
-        needed >> 10
-    ));
-    Check::bad(NAME, format!("{}; {shards} shards need {}", amount(limit), amount(needed)), fix)
+/// A limit in the words of who does not start by it.
+fn short(name: &'static str, outcome: Result<(), StartError>) -> Option<Check> {
+    let error = outcome.err()?;
+    Some(Check::bad(name, error.problem, manual(error.remedy)))
 }
 
-pub fn descriptors(limit: u64) -> Check {
+/// As many rings as a broker has were made at once: what came of it counts, for kernels differ in what they count.
+/// Whatever else stood in their way is another check's.
+pub fn locked(needs: &Needs, limits: &Limits, exempt: bool, rings: Result<(), Refused>) -> Option<Check> {
+    const NAME: &str = "locked memory";
+    match rings {
+        Ok(()) if exempt => Some(Check::good(NAME, "unlimited (CAP_IPC_LOCK)")),
+        Ok(()) => {
+            let found =
+                format!("{}: enough for the rings of {} shards", amount(limits.locked_memory), needs.shards);
+            Some(Check::good(NAME, found))
+        }
+        Err(refused) if refused.error.raw_os_error() == Some(libc::ENOMEM) => {
+            short(NAME, Err(needs.explain(&refused, limits)))
+        }
+        Err(_) => None,
+    }
+}
+
+pub fn descriptors(needs: &Needs, limit: u64) -> Check {
     const NAME: &str = "open files";
-    let fix = || {
-        manual(format!(
-            "Raise it: LimitNOFILE={DESCRIPTORS} in a systemd unit, `--ulimit nofile={DESCRIPTORS}` for docker, \
-             /etc/security/limits.conf for logins."
-        ))
+    let share = match needs.share(limit) {
+        Ok(share) => share,
+        Err(error) => return Check::bad(NAME, error.problem, manual(error.remedy)),
     };
-    let found = format!("{limit}: each connection and each open segment is one");
-    match limit {
-        n if n >= DESCRIPTORS => Check::good(NAME, limit.to_string()),
-        n if n >= DESCRIPTORS_LEAST => Check::poor(NAME, found, fix()),
-        _ => Check::bad(NAME, found, fix()),
+    let found = format!(
+        "{limit}: {} client connections, {} open segments a shard",
+        share.connections, share.segments
+    );
+    match limit >= needs.descriptors() {
+        true => Check::good(NAME, found),
+        false => Check::poor(NAME, found, manual(raise_descriptors(needs.descriptors()) + ".")),
     }
 }
 

@@ -21,6 +21,8 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::output::{self, Table};
+use crate::boot::needs::Needs;
+use crate::config::Config;
 use host::Host;
 
 #[derive(Args, Debug)]
@@ -119,10 +121,17 @@ impl Fix {
 fn examine(args: &DoctorArgs) -> Vec<Check> {
     let host = Host::here();
     let shards = args.shards.unwrap_or_else(host::cores).max(1);
-    let mut checks = kernel::checks(&host);
-    checks.extend(limits::checks(&host, shards));
+    let needs = needs(args, shards);
+    let mut checks = kernel::checks(&host, &needs);
+    checks.extend(limits::checks(&host, &needs));
     checks.extend(disk::checks(&host, &args.data_dir));
     checks
+}
+
+/// What a broker with the default settings asks for.
+fn needs(args: &DoctorArgs, shards: usize) -> Needs {
+    let config = Config::for_directory(&args.data_dir).expect("the defaults make sense on any machine");
+    Needs { shards, ..Needs::of(&config) }
 }
 
 pub fn doctor(args: &DoctorArgs) -> ExitCode {

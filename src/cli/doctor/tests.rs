@@ -5,6 +5,14 @@ use std::path::Path;
 
 use super::host::Host;
 use super::{Check, Fix, State, disk, kernel, limits};
+use crate::boot::needs::{Limits, Needs};
+use crate::rt::Refused;
+
+const NEEDS: Needs = Needs { shards: 2, journal_files: 16, connections: 20_000, budgets: 256 << 20 };
+
+fn refused(errno: i32) -> Result<(), Refused> {
+    Err(Refused { what: "io_uring_setup", error: std::io::Error::from_raw_os_error(errno) })
+}
 
 fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
     let dir = tempfile::tempdir().unwrap();
@@ -25,21 +33,20 @@ fn find<'a>(checks: &'a [Check], name: &str) -> &'a Check {
 fn kernels_are_told_by_their_version() {
     let state = |release: &str| {
         let (_dir, host) = host(&[("proc/sys/kernel/osrelease", release)]);
-        find(&kernel::checks(&host), "kernel").state
+        find(&kernel::checks(&host, &NEEDS), "kernel").state
     };
     let states = ["6.18.44-fc", "6.1.0", "5.15.0-91", "5.10.200", "4.19", ""].map(state);
     use State::{Bad, Good, Poor};
-    assert_eq!(states, [Good, Good, Poor, Bad, Bad, Bad]);
+    assert_eq!(states, [Good, Good, Bad, Bad, Bad, Poor]);
 }
 
 #[test]
 fn a_forbidden_io_uring_says_who_forbids_it() {
-    let denied = || Err(std::io::Error::from_raw_os_error(libc::EPERM));
     let (_dir, switched_off) = host(&[("proc/sys/kernel/io_uring_disabled", "2\n")]);
-    let check = kernel::io_uring(&switched_off, denied());
+    let check = kernel::io_uring(&switched_off, &NEEDS, refused(libc::EPERM));
     assert_eq!(check.fix.unwrap().words(), "sysctl -w kernel.io_uring_disabled='0'");
     let (_dir, in_container) = host(&[("proc/sys/kernel/io_uring_disabled", "0\n")]);
-    let check = kernel::io_uring(&in_container, denied());
+    let check = kernel::io_uring(&in_container, &NEEDS, refused(libc::EPERM));
     assert!(check.state == State::Bad && check.fix.unwrap().words().contains("seccomp"));
 }
 
@@ -58,7 +65,7 @@ fn slow_clocks_governors_swap_and_queues_can_be_set() {
         ("sys/devices/system/node/node0/x", ""),
         ("sys/devices/system/node/node1/x", ""),
     ]);
-    let checks = kernel::checks(&host);
+    let checks = kernel::checks(&host, &NEEDS);
     let words = |name| find(&checks, name).fix.as_ref().map(Fix::words).unwrap();
     assert!(words("clock").starts_with("echo 'tsc' > /sys/"));
     assert_eq!(
@@ -72,12 +79,17 @@ fn slow_clocks_governors_swap_and_queues_can_be_set() {
 
 #[test]
 fn limits_are_measured_against_shards() {
-    assert_eq!(limits::memlock(8 << 20, false, 16).state, State::Good);
-    assert_eq!(limits::memlock(8 << 20, false, 17).state, State::Bad);
-    assert_eq!(limits::memlock(0, true, 64).state, State::Good);
+    let none = libc::RLIM_INFINITY;
+    let low = Limits { descriptors: none, locked_memory: 512 << 10, file_size: none, address_space: none };
+    let locked = |exempt, rings| limits::locked(&NEEDS, &low, exempt, rings);
+    assert_eq!(locked(false, Ok(())).unwrap().state, State::Good);
+    assert_eq!(locked(true, Ok(())).unwrap().state, State::Good);
+    let short = locked(false, refused(libc::ENOMEM)).unwrap();
+    assert!(short.state == State::Bad && short.fix.unwrap().words().contains("ulimit -l 1024"));
+    assert_eq!(locked(false, refused(libc::EPERM)), None);
     assert_eq!(
-        [1024, 4096, 65_536].map(|n| limits::descriptors(n).state),
-        [State::Bad, State::Poor, State::Good]
+        [100, 1024, 4096, 65_536].map(|n| limits::descriptors(&NEEDS, n).state),
+        [State::Bad, State::Poor, State::Poor, State::Good]
     );
     assert_eq!(limits::memory(1 << 30, 4).state, State::Good);
     assert_eq!(limits::memory(1 << 30, 5).state, State::Poor);
@@ -87,7 +99,7 @@ fn limits_are_measured_against_shards() {
             ("sys/fs/cgroup/box/cpu.max", max),
             ("sys/fs/cgroup/box/cpu.stat", stat),
         ]);
-        find(&limits::checks(&host, 2), "CPU quota").state
+        find(&limits::checks(&host, &NEEDS), "CPU quota").state
     };
     assert_eq!(quota("max 100000", ""), State::Good);
     assert_eq!(quota("200000 100000", "nr_throttled 0"), State::Good);

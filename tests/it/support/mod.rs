@@ -8,6 +8,7 @@ pub mod batch;
 pub mod broker;
 pub mod calls;
 pub mod retrying;
+pub mod sandbox;
 pub mod wire;
 
 use std::sync::atomic::{AtomicU32, Ordering};
