@@ -92,7 +92,7 @@ impl Guest {
         head.extend_from_slice(&came[..came.len().min(HEAD - head.len())]);
         match Speaks::by(&head) {
             Speaks::Http => {}
-            _ if head.len() < HEAD && !came.is_empty() => self.head = Some(head),
+            Speaks::Other if head.len() < HEAD && !came.is_empty() => self.head = Some(head),
             // Whoever only looks whether somebody is there has done no wrong.
             _ if head.is_empty() => {}
             speaks => strangers::note(strangers::Door::Http, self.peer, self.local, speaks, rt::unix_ms()),

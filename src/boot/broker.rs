@@ -151,7 +151,7 @@ pub fn run(config: &Config, prepared: Prepared, reload: Reload) -> Result<(), Fa
         let door = prepared.admin.map(Door::new).transpose();
         let door = door.map_err(Refused::named("epoll_ctl")).map_err(refused)?;
         if settings.connections_possible < config.max_connections {
-            log::warn!(
+            log::info!(
                 "max_connections is {}, not {}: there are {} descriptors (ulimit -n), and journals, segments and \
                  health keep theirs",
                 settings.connections_possible,

@@ -63,7 +63,6 @@ pub fn reload(again: &Reload) {
         Err(error) => return log::error!("SIGHUP: nothing was changed, the settings make no sense: {error}"),
     };
     let before = log::max_level();
-    log::set_max_level(config.log_level);
     let waiting: Vec<&str> = changed.into_iter().filter(|name| *name != "log_level").collect();
     let level = match config.log_level == before {
         true => format!("log_level stays {before}"),
@@ -74,11 +73,8 @@ pub fn reload(again: &Reload) {
         [] => "no other setting has changed".to_owned(),
         names => format!("for the next start wait {}", names.join(", ")),
     };
-    // Also where the new level is quieter than this line.
-    let at = if before >= log::Level::Info || config.log_level >= log::Level::Info {
-        log::Level::Info
-    } else {
-        log::Level::Error
-    };
-    log::log!(at, "SIGHUP: {level}; {rest}");
+    // This line is shown at any level: somebody has just asked.
+    log::set_max_level(log::LevelFilter::Info);
+    log::info!("SIGHUP: {level}; {rest}");
+    log::set_max_level(config.log_level);
 }

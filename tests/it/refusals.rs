@@ -87,19 +87,19 @@ struct Started {
 
 impl Started {
     fn new(change: impl FnOnce(&mut Command)) -> Self {
-        Self::start_in(tempfile::tempdir().expect("a directory"), change)
+        Self::start_in(tempfile::tempdir().expect("a directory"), 2, change)
     }
 
     /// Where anybody may make a directory.
-    fn in_open_directory(change: impl FnOnce(&mut Command)) -> Self {
+    fn in_open_directory(shards: usize, change: impl FnOnce(&mut Command)) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("permissions");
-        Self::start_in(dir, change)
+        Self::start_in(dir, shards, change)
     }
 
-    fn start_in(dir: tempfile::TempDir, change: impl FnOnce(&mut Command)) -> Self {
+    fn start_in(dir: tempfile::TempDir, shards: usize, change: impl FnOnce(&mut Command)) -> Self {
         let (kafka, admin) = (free_port(), free_port());
-        let mut command = serve(&dir.path().join("data"), kafka, admin, 2);
+        let mut command = serve(&dir.path().join("data"), kafka, admin, shards);
         let log = std::fs::File::create(dir.path().join("log")).expect("a file");
         command.args(["--shutdown-timeout", "5s"]).stdout(Stdio::null()).stderr(log);
         change(&mut command);
@@ -340,7 +340,7 @@ fn close_streams(command: &mut Command) {
     // SAFETY: plain system calls between fork and exec.
     unsafe {
         command.pre_exec(|| {
-            (0..3).for_each(|fd| drop(libc::close(fd)));
+            (0..3).for_each(|fd| _ = libc::close(fd));
             Ok(())
         })
     };
@@ -392,8 +392,7 @@ fn locked_memory_is_measured_alike_by_serve_and_by_doctor() {
     open(home.path());
     open(&program);
     for (locked_kib, always) in [(8192, true), (512, false)] {
-        let started = Started::in_open_directory(|command| {
-            command.args(["--shards", "12"]);
+        let started = Started::in_open_directory(12, |command| {
             *command = as_nobody(&program, command, locked_kib);
         });
         let came = started.use_and_stop();
@@ -423,7 +422,7 @@ fn a_directory_of_somebody_elses_is_told() {
     std::fs::copy(weir().get_program(), &program).expect("a copy");
     std::fs::set_permissions(home.path(), Permissions::from_mode(0o755)).expect("permissions");
     for read_only in [false, true] {
-        let mut started = Started::in_open_directory(|command| {
+        let mut started = Started::in_open_directory(2, |command| {
             let data = data_dir(command);
             std::fs::create_dir(&data).expect("a directory");
             if read_only {
