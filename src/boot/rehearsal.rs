@@ -69,10 +69,9 @@ fn files(dir: &Path) -> Result<(), Refused> {
 
 /// What is done to a client's connection. Where this machine cannot talk to itself there is nothing to try it on.
 fn sockets() -> Result<(), Refused> {
-    let bound = tried("socket", TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
-    let Some((address, listener)) = bound.and_then(|l| Some((l.local_addr().ok()?, l))) else {
-        return Ok(());
-    };
+    let bound = tried("socket, setsockopt, bind or listen", TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+    let Some(listener) = bound else { return Ok(()) };
+    let Some(address) = tried("getsockname", listener.local_addr())? else { return Ok(()) };
     let Ok(mut client) = TcpStream::connect(address) else { return Ok(()) };
     let Some((mut served, _)) = tried("accept4", listener.accept())? else { return Ok(()) };
     tried("setsockopt", served.set_nodelay(true))?;

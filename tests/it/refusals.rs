@@ -20,13 +20,16 @@ use crate::support::{Wire, eventually};
 
 const WRITING: u32 = (libc::O_WRONLY | libc::O_RDWR) as u32;
 
-/// What the library that starts every program needs before a line of ours has run: a program that does not start.
+/// What the loader, or the language's own start, needs before a line of ours has run: a program that does not start.
 #[rustfmt::skip]
 const BEFORE_US: &[Call] = &[
     Call::all("execve", libc::SYS_execve), Call::all("mmap", libc::SYS_mmap), Call::all("mprotect", libc::SYS_mprotect),
     Call::all("openat", libc::SYS_openat), Call::all("read", libc::SYS_read), Call::all("poll", libc::SYS_poll),
     Call::all("rt_sigaction", libc::SYS_rt_sigaction), Call::all("futex", libc::SYS_futex), Call::all("exit_group", libc::SYS_exit_group),
     Call::all("arch_prctl", libc::SYS_arch_prctl), Call::all("newfstatat", libc::SYS_newfstatat), Call::all("fstat", libc::SYS_fstat),
+    Call::all("pread64", libc::SYS_pread64), Call::all("close", libc::SYS_close),
+    // It ends with 1, and cannot say why.
+    Call::all("write", libc::SYS_write),
 ];
 
 /// What a broker calls, as strace shows it; of those that the loader needs as well, what only we do with them.
@@ -41,7 +44,7 @@ const CALLS: &[Call] = &[
     Call::all("sched_setaffinity", libc::SYS_sched_setaffinity), Call::all("sched_getaffinity", libc::SYS_sched_getaffinity),
     Call::all("sched_yield", libc::SYS_sched_yield), Call::all("fallocate", libc::SYS_fallocate), Call::all("ftruncate", libc::SYS_ftruncate),
     Call::all("fsync", libc::SYS_fsync), Call::all("fdatasync", libc::SYS_fdatasync), Call::all("flock", libc::SYS_flock),
-    Call::all("pread64", libc::SYS_pread64), Call::all("pwrite64", libc::SYS_pwrite64), Call::all("write", libc::SYS_write),
+    Call::all("pwrite64", libc::SYS_pwrite64),
     Call::all("writev", libc::SYS_writev), Call::all("lseek", libc::SYS_lseek), Call::all("statx", libc::SYS_statx),
     Call::all("statfs", libc::SYS_statfs), Call::all("getdents64", libc::SYS_getdents64),
     #[cfg(target_arch = "x86_64")] Call::all("mkdir", libc::SYS_mkdir),
@@ -53,7 +56,7 @@ const CALLS: &[Call] = &[
     #[cfg(target_arch = "x86_64")] Call::all("epoll_wait", libc::SYS_epoll_wait),
     Call::all("mkdirat", libc::SYS_mkdirat), Call::all("unlinkat", libc::SYS_unlinkat), Call::all("renameat2", libc::SYS_renameat2),
     Call::all("fcntl", libc::SYS_fcntl), Call::with("fcntl, copy", libc::SYS_fcntl, 1, 0x400), Call::all("ioctl", libc::SYS_ioctl),
-    Call::all("close", libc::SYS_close), Call::all("socket", libc::SYS_socket), Call::all("bind", libc::SYS_bind),
+    Call::all("socket", libc::SYS_socket), Call::all("bind", libc::SYS_bind),
     Call::all("listen", libc::SYS_listen), Call::all("accept4", libc::SYS_accept4), Call::all("connect", libc::SYS_connect),
     Call::all("setsockopt", libc::SYS_setsockopt), Call::all("getsockname", libc::SYS_getsockname),
     Call::all("getpeername", libc::SYS_getpeername), Call::all("recvfrom", libc::SYS_recvfrom), Call::all("sendto", libc::SYS_sendto),
@@ -64,7 +67,7 @@ const CALLS: &[Call] = &[
     Call::all("munmap", libc::SYS_munmap), Call::all("mremap", libc::SYS_mremap), Call::all("madvise", libc::SYS_madvise),
     Call::all("sigaltstack", libc::SYS_sigaltstack), Call::all("rt_sigprocmask", libc::SYS_rt_sigprocmask),
     Call::all("clock_nanosleep", libc::SYS_clock_nanosleep), Call::all("gettid", libc::SYS_gettid), Call::all("getpid", libc::SYS_getpid),
-    Call::all("prctl", libc::SYS_prctl), Call::all("set_robust_list", libc::SYS_set_robust_list), Call::all("rseq", libc::SYS_rseq),
+    Call::with("prctl, name", libc::SYS_prctl, 0, 8), Call::all("set_robust_list", libc::SYS_set_robust_list), Call::all("rseq", libc::SYS_rseq),
     Call::all("uname", libc::SYS_uname), Call::all("getcwd", libc::SYS_getcwd), Call::all("sysinfo", libc::SYS_sysinfo),
     Call::all("membarrier", libc::SYS_membarrier), Call::all("restart_syscall", libc::SYS_restart_syscall),
 ];
