@@ -83,7 +83,7 @@ fn alter(wire: &mut Wire, kind: i8, owner: &str, op: i8, key: &str, value: &str,
     (response.error_code, response.error_message.map(|m| m.to_string()).unwrap_or_default())
 }
 
-fn set(wire: &mut Wire, owner: &str, key: &str, value: &str) {
+pub fn set(wire: &mut Wire, owner: &str, key: &str, value: &str) {
     let answer = alter(wire, BROKER, owner, SET, key, value, false);
     assert_eq!(answer.0, code::NONE, "{key}={value}: {}", answer.1);
 }

@@ -25,7 +25,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::support::batch::{bytes_of, decode_all, from_producer};
-use crate::support::broker::weir;
+use crate::support::broker::{needs_own_broker, weir};
 use crate::support::calls::{Fetch, Topic, create, produce_request};
 use crate::support::{Broker, Options, Wire, eventually, msg, shared, unique};
 
@@ -210,6 +210,28 @@ fn transactions_that_follow_at_once_do_not_mix() {
     got.sort();
     expected.sort();
     assert_eq!(got, expected);
+}
+
+/// Whose client adds its partitions itself may forget one where nobody asks; whose client relies on the broker may not.
+#[test]
+fn nobody_is_asked_where_that_is_turned_off() {
+    if needs_own_broker() {
+        return;
+    }
+    let args = vec!["--transaction-verification", "false"];
+    let broker = Broker::start_with(Options { args, ..Options::default() });
+    let mut wire = Wire::connect(broker.kafka);
+    let topic = create(&mut wire, "txn-unasked", 1, &[]);
+    let mut unasked = Txn::open(broker.kafka, "unasked", 60_000);
+    assert_eq!(unasked.produce(9, &topic, 0, 0, "x").0, 0);
+    let topic = create(&mut wire, "txn-added", 1, &[]);
+    let mut added = Txn::open(broker.kafka, "added", 60_000);
+    assert_eq!(added.produce(12, &topic, 0, 0, "y").0, 0);
+    added.finish(true);
+    eventually("the commit is seen", SOON, || committed(&mut wire, &topic, 0).0 == ["y"]);
+    crate::configs::set(&mut wire, "", "transaction.partition.verification.enable", "true");
+    let mut asked = Txn::open(broker.kafka, "asked", 60_000);
+    assert_eq!(asked.produce(9, &topic, 0, 0, "z").0, error::INVALID_TXN_STATE);
 }
 
 #[test]
