@@ -65,7 +65,7 @@ async fn open(dir: &std::path::Path) -> (Rc<ShardLog>, Rc<Replica>) {
     let log = store.create(ID, "bench", Arc::default());
     let replica = Replica::new(ID, "bench".into(), log, Arc::default(), 0);
     let maintained = store.clone();
-    rt::spawn(async move { maintained.maintain(|_| None).await });
+    rt::spawn(async move { maintained.maintain(|_| None, |_| i64::MAX).await });
     (store, Rc::new(replica))
 }
 

@@ -31,7 +31,7 @@ use crate::log::segment::{Limits, Segment, recover};
 use crate::log::{LogError, Lsn};
 use crate::model::PartitionId;
 use crate::model::topic_config::TopicConfig;
-use crate::rt::Notify;
+use crate::rt::{self, Notify};
 use crate::wire::batch::BatchHeader;
 pub use recover::PartitionCheckpoint;
 use recover::Recovered;
@@ -205,7 +205,8 @@ impl PartitionLog {
             state.epochs.note(header.leader_epoch, header.base_offset);
         }
         let next = header.next_offset();
-        let cost = self.tail.borrow_mut().push(header.base_offset, next, header.max_timestamp, lsn, batch);
+        let (base_offset, max_timestamp) = (header.base_offset, header.max_timestamp);
+        let cost = self.tail.borrow_mut().push(base_offset, next, max_timestamp, lsn, batch, rt::unix_ms);
         self.end_offset.set(next);
         self.cache.pin(cost);
     }

@@ -13,8 +13,9 @@ const PRODUCER_CHECK: Duration = Duration::from_secs(600);
 impl Shard {
     pub(super) async fn maintain(self: Rc<Self>) {
         let store = self.store.clone();
-        let shard = self.clone();
-        rt::spawn(async move { store.maintain(move |id| shard.producer_snapshot(id)).await });
+        let (shard, same) = (self.clone(), self.clone());
+        let committed = move |id| same.replica(id).map_or(i64::MIN, |replica| replica.high_watermark());
+        rt::spawn(async move { store.maintain(move |id| shard.producer_snapshot(id), committed).await });
         loop {
             rt::sleep(PRODUCER_CHECK).await;
             let before = rt::unix_ms() - self.live().producer_id_expiration_ms;

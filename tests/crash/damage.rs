@@ -91,7 +91,7 @@ async fn fill(dir: &Path) -> Subject {
     }
     // What half of the partitions are given goes straight to segments.
     let bypassing = opened.stores[0].clone();
-    rt::spawn(async move { bypassing.maintain(|_| None).await });
+    rt::spawn(async move { bypassing.maintain(|_| None, |_| i64::MAX).await });
     rt::yield_now().await;
     // Each round fits into the journal, which nobody empties meanwhile.
     for (count, flushed) in [(12, true), (12, true), (12, true), (8, true), (8, false)] {

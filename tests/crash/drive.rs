@@ -142,7 +142,9 @@ pub async fn run(
     for store in drive.opened.stores.clone() {
         let replicas = drive.replicas.clone();
         let state = move |id| replicas.borrow().get(&id).and_then(|r| r.producer_snapshot());
-        rt::spawn(async move { store.maintain(state).await });
+        let replicas = drive.replicas.clone();
+        let committed = move |id| replicas.borrow().get(&id).map_or(0, |r| r.high_watermark());
+        rt::spawn(async move { store.maintain(state, committed).await });
     }
     let closing = Rc::new(Cell::new(false));
     let mut compacting: Vec<_> = drive
@@ -488,7 +490,7 @@ impl Drive<'_> {
         let least = if policy == "delete" { 20 } else { 5 };
         let configs = [
             ("internal.segment.bytes", (least + self.random.below(30)) * 1024 * self.unit()),
-            ("retention.bytes", (40 + self.random.below(400)) * 1024 * self.unit()),
+            ("retention.bytes", self.retained(40, 400)),
             ("file.delete.delay.ms", self.random.below(6)),
             ("delete.retention.ms", self.random.below(2) * 20),
         ];
@@ -501,6 +503,11 @@ impl Drive<'_> {
         self.commit(ControlRequest::CreateTopics { topics: vec![topic], validate_only: false });
         self.take_up();
         Ok(())
+    }
+
+    /// KiB that retention leaves; now and then nothing, which empties the log.
+    fn retained(&mut self, least: usize, more: usize) -> usize {
+        if self.random.chance(10) { 0 } else { (least + self.random.below(more)) * 1024 * self.unit() }
     }
 
     fn unit(&self) -> usize {
@@ -525,7 +532,7 @@ impl Drive<'_> {
 
     fn configure(&mut self, id: PartitionId) -> Result<(), String> {
         let Some(name) = self.topic_name(id) else { return Ok(()) };
-        let bytes = (30 + self.random.below(200)) * 1024 * self.unit();
+        let bytes = self.retained(30, 200);
         let change = ConfigChange { name: "retention.bytes".into(), op: ConfigOp::Set(bytes.to_string()) };
         let resources = vec![(ConfigResource::Topic(name), vec![change])];
         self.commit(ControlRequest::IncrementalAlterConfigs { resources, validate_only: false });

@@ -28,6 +28,7 @@ mod records;
 mod refusals;
 mod repair;
 mod restart;
+mod retention;
 mod steady;
 mod storage;
 mod strangers;

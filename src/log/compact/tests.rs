@@ -475,7 +475,7 @@ fn retention_after_a_replacement_leaves_a_manifest_that_a_start_accepts() {
         let f = Fixture::small_segments(21, 12).await;
         let (end, _) = f.compact(1 << 20).await.unwrap();
         f.log.set_start_offset(end);
-        assert!(f.log.retention(NOW).await.unwrap().segments > 0);
+        assert!(f.log.retention(NOW, || i64::MAX).await.unwrap().segments > 0);
         let left = read(&f.log).await;
         let checkpoint = f.log.checkpoint();
         assert_eq!(checkpoint.start_offset, end);
@@ -497,7 +497,7 @@ fn the_log_begins_where_it_did_when_nothing_is_left_of_its_first_segment() {
         };
         let second = bases(&f.dir())[1];
         f.log.set_start_offset(second + 1);
-        assert_eq!(f.log.retention(NOW).await.unwrap().segments, 1);
+        assert_eq!(f.log.retention(NOW, || i64::MAX).await.unwrap().segments, 1);
         let before = f.log.checkpoint();
         f.compact(1 << 20).await.unwrap();
         assert!(bases(&f.dir())[0] > second, "nothing is left of it");
@@ -553,14 +553,18 @@ fn a_replacement_that_the_disk_holds_up_is_finished_later() {
         assert!(new != old, "a start finishes it");
         // Retention would take one old segment and, by its name, the file with the records of all.
         f.log.set_start_offset(start);
-        assert!(f.log.retention(NOW).await.is_err());
+        assert!(f.log.retention(NOW, || i64::MAX).await.is_err());
         assert!(
             f.compact(1 << 20).await.is_none(),
             "as long as it cannot be finished, nothing else is begun"
         );
         f.append(3);
         f.log.flush(None).await.unwrap();
-        assert_eq!(f.log.retention(NOW).await.unwrap().segments, 0, "what the start lies in stays");
+        assert_eq!(
+            f.log.retention(NOW, || i64::MAX).await.unwrap().segments,
+            0,
+            "what the start lies in stays"
+        );
         assert_eq!(f.log.compaction.swaps(), [0]);
         f.settle().await;
         f.records = f.records.split_off(&start);
@@ -586,7 +590,7 @@ fn a_failed_replacement_keeps_retention_away() {
         assert!(passed.is_err() && f.log.state.borrow().failed.is_some());
         f.log.set_start_offset(second);
         let before = names(&f.dir());
-        assert!(f.log.retention(NOW).await.is_err());
+        assert!(f.log.retention(NOW, || i64::MAX).await.is_err());
         assert_eq!(names(&f.dir()), before);
         let checkpoint = f.log.checkpoint();
         std::fs::remove_dir(&obstacle).unwrap();

@@ -74,6 +74,9 @@ pub struct SegmentMeta {
     pub max_timestamp_offset: i64,
     pub created_ms: i64,
     pub written_ms: i64,
+    /// How full Kafka's indexes of the segment would be. Not kept: after a start, only what came since counts.
+    #[serde(skip)]
+    pub indexed: roll::Indexed,
 }
 
 impl SegmentMeta {
@@ -87,6 +90,7 @@ impl SegmentMeta {
             max_timestamp_offset: base_offset,
             created_ms: now_ms,
             written_ms: now_ms,
+            indexed: roll::Indexed::default(),
         }
     }
 
@@ -110,6 +114,8 @@ pub struct Limits {
     pub segment_bytes: u32,
     pub segment_ms: i64,
     pub segment_jitter_ms: i64,
+    pub segment_index_bytes: u64,
+    pub index_interval_bytes: u32,
     /// Negative for no limit.
     pub retention_ms: i64,
     pub retention_bytes: i64,
@@ -128,6 +134,8 @@ impl From<&TopicConfig> for Limits {
                 false => config.segment_ms,
             },
             segment_jitter_ms: config.segment_jitter_ms,
+            segment_index_bytes: config.segment_index_bytes,
+            index_interval_bytes: config.index_interval_bytes,
             retention_ms: config.retention_ms,
             retention_bytes: config.retention_bytes,
             delete: config.cleanup_policy.delete,

@@ -17,7 +17,7 @@ use crate::model::PartitionId;
 use crate::rt;
 
 use super::owner::{Owner, foreign, owner};
-use super::retention::{RetentionPlan, TailView, plan};
+use super::retention::{RetentionPlan, View, plan};
 use super::{DELETED, Segment, SegmentMeta, parse_log_name};
 
 /// What one pass of retention took away.
@@ -28,11 +28,17 @@ pub struct Retired {
 }
 
 impl PartitionLog {
-    /// Deletes the segments that time, size or the log start offset let go. Their files disappear after
-    /// `file.delete.delay.ms`.
-    pub async fn retention(self: &Rc<Self>, now_ms: i64) -> Result<Retired, LogError> {
+    /// Deletes the segments that time, size or the log start offset let go and that are below the high watermark, which
+    /// `committed` tells. What is in the tail, or in the segment still written to, is sealed for it. Files disappear
+    /// after `file.delete.delay.ms`.
+    pub async fn retention(
+        self: &Rc<Self>,
+        now_ms: i64,
+        committed: impl Fn() -> i64,
+    ) -> Result<Retired, LogError> {
         // Most passes find nothing to do: look before waiting for the turn.
-        if self.state.borrow().removed || self.plan_retention(now_ms).delete == 0 {
+        let (segments, sealed) = self.layout(now_ms);
+        if self.state.borrow().removed || self.plan_for(&segments, sealed, i64::MAX, now_ms).delete == 0 {
             return Ok(Retired::default());
         }
         let _turn = self.turn().await;
@@ -40,12 +46,11 @@ impl PartitionLog {
             return Ok(Retired::default());
         }
         self.finish_replacement().await?;
-        let mut plan = self.plan_retention(now_ms);
-        if plan.seal_active {
-            self.write_tail(None).await?;
-            self.seal().await?;
-            plan = self.plan_retention(now_ms);
-        }
+        self.seal_what_goes(now_ms).await?;
+        let (segments, sealed) = self.layout(now_ms);
+        let sealed_end = segments.get(sealed).map_or(i64::MAX, |open| open.base_offset);
+        // What was sealed before the high watermark had passed it goes next time.
+        let plan = self.plan_for(&segments, sealed, committed().min(sealed_end), now_ms);
         self.set_start_offset(plan.start_offset);
         let mut retired = Retired::default();
         for _ in 0..plan.delete {
@@ -60,18 +65,28 @@ impl PartitionLog {
         Ok(retired)
     }
 
-    fn plan_retention(&self, now_ms: i64) -> RetentionPlan {
-        let tail = {
-            let tail = self.tail.borrow();
-            TailView {
-                bytes: tail.pinned_bytes(),
-                max_timestamp: tail.pinned_max_timestamp().unwrap_or(i64::MIN),
-                end_offset: self.end_offset(),
+    async fn seal_what_goes(&self, now_ms: i64) -> Result<(), LogError> {
+        let (segments, sealed) = self.layout(now_ms);
+        let going = self.plan_for(&segments, sealed, i64::MAX, now_ms).delete;
+        if going > sealed {
+            self.write_tail(None).await?;
+            // What ended within the tail was sealed on the way.
+            if going == segments.len() {
+                self.seal().await?;
             }
-        };
-        let state = self.state.borrow();
-        let metas: Vec<SegmentMeta> = state.segments.iter().map(|s| s.meta()).collect();
-        plan(&metas, state.active.is_some(), tail, self.start_offset(), &state.limits, now_ms)
+        }
+        Ok(())
+    }
+
+    fn plan_for(
+        &self,
+        segments: &[SegmentMeta],
+        sealed: usize,
+        committed: i64,
+        now_ms: i64,
+    ) -> RetentionPlan {
+        let (open, start_offset) = (segments.len() > sealed, self.start_offset());
+        plan(View { segments, open, start_offset, committed, now_ms }, &self.state.borrow().limits)
     }
 
     fn rename_away(&self, segment: &Rc<Segment>) -> Result<(), LogError> {

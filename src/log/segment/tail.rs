@@ -20,6 +20,8 @@ struct Entry {
     base_offset: i64,
     next_offset: i64,
     max_timestamp: i64,
+    /// When it was appended, if its records have no time.
+    appended_ms: Option<i64>,
     lsn: Lsn,
     position: u32,
     size: u32,
@@ -48,6 +50,14 @@ pub struct TailBatch<'a> {
     pub max_timestamp: i64,
     pub lsn: Lsn,
     pub bytes: &'a [u8],
+    appended_ms: Option<i64>,
+}
+
+impl TailBatch<'_> {
+    /// The time by which a segment that takes the batch now counts as created and written.
+    pub fn written_ms(&self, now_ms: i64) -> i64 {
+        self.appended_ms.unwrap_or(now_ms)
+    }
 }
 
 #[derive(Default)]
@@ -60,7 +70,7 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Appends a batch; returns its cost, now pinned.
+    /// Appends a batch; returns its cost, now pinned. The clock is asked only for records without a time.
     pub fn push(
         &mut self,
         base_offset: i64,
@@ -68,9 +78,12 @@ impl Tail {
         max_timestamp: i64,
         lsn: Lsn,
         bytes: Bytes,
+        clock: impl FnOnce() -> i64,
     ) -> usize {
+        let appended_ms = (max_timestamp < 0).then(clock);
         let (size, position) = (bytes.len() as u32, 0);
-        let entry = Entry { base_offset, next_offset, max_timestamp, lsn, position, size, bytes };
+        let entry =
+            Entry { base_offset, next_offset, max_timestamp, appended_ms, lsn, position, size, bytes };
         let cost = entry.cost();
         self.batches.push_back(entry);
         self.pinned += 1;
@@ -109,6 +122,7 @@ impl Tail {
             max_timestamp: e.max_timestamp,
             lsn: e.lsn,
             bytes: &e.bytes[e.position as usize..(e.position + e.size) as usize],
+            appended_ms: e.appended_ms,
         })
     }
 
@@ -217,7 +231,9 @@ mod tests {
         let mut tail = Tail::default();
         for i in 0..10i64 {
             let bytes = vec![i as u8; 10 * (i as usize + 1)];
-            tail.push(i * 2, i * 2 + 2, 100 + i, Lsn(i as u64), bytes.into());
+            tail.push(i * 2, i * 2 + 2, 100 + i, Lsn(i as u64), bytes.into(), || {
+                unreachable!("they have times")
+            });
         }
         tail
     }

@@ -480,7 +480,7 @@ fn retention_while_reading() {
         rt::yield_now().await;
         f.config.retention_bytes = 400_000;
         f.log.set_config(&f.config);
-        let retired = f.log.retention(0).await.unwrap();
+        let retired = f.log.retention(0, || i64::MAX).await.unwrap();
         assert_eq!((retired.segments, f.log.segment_count()), (2, 3));
         assert_eq!(f.log.start_offset(), before.segments[2].base_offset);
         match reader.await {
@@ -509,7 +509,7 @@ fn retention_while_reading() {
         }
         f.config.retention_ms = 1;
         f.log.set_config(&f.config);
-        f.log.retention(1 << 40).await.unwrap();
+        f.log.retention(1 << 40, || i64::MAX).await.unwrap();
         rt::sleep(std::time::Duration::from_millis(200)).await;
         let mut names: Vec<String> = rt::fs::read_dir_names(f.dir()).unwrap();
         names.retain(|name| !name.ends_with(".topic"));
@@ -556,11 +556,11 @@ fn expired_logs_end_empty_and_go_on() {
         for i in 0..10 {
             f.append(&[i], 10, Compression::None);
         }
-        assert_eq!(f.log.retention(1000).await.unwrap().segments, 0);
+        assert_eq!(f.log.retention(1000, || i64::MAX).await.unwrap().segments, 0);
         f.log.flush(None).await.unwrap();
         f.append(&[500], 10, Compression::None);
-        assert_eq!(f.log.retention(1500).await.unwrap().segments, 0);
-        assert_eq!(f.log.retention(1501).await.unwrap().segments, 1);
+        assert_eq!(f.log.retention(1500, || i64::MAX).await.unwrap().segments, 0);
+        assert_eq!(f.log.retention(1501, || i64::MAX).await.unwrap().segments, 1);
         assert_eq!((f.log.start_offset(), f.log.end_offset(), f.log.size_bytes()), (11, 11, 0));
         let checkpoint = f.log.checkpoint();
         f.append(&[9], 10, Compression::None);
@@ -586,7 +586,7 @@ fn start_offset_and_epochs() {
         f.log.flush(None).await.unwrap();
         f.log.set_start_offset(150);
         assert_eq!(f.log.read_cached(149, FOREVER, 1, true), None);
-        f.log.retention(0).await.unwrap();
+        f.log.retention(0, || i64::MAX).await.unwrap();
         assert_eq!((f.log.start_offset(), f.log.segment_count()), (150, 3));
         assert_eq!(f.log.epoch_end_offset(0), (0, 150));
         f.reopen(Some(f.log.checkpoint()));

@@ -22,7 +22,7 @@ use crate::rt::{self, AlignedBuf, BLOCK};
 
 use super::extents::{Extent, ExtentIndex};
 use super::owner::make_directory;
-use super::roll::{NextBatch, must_roll, next_batch};
+use super::roll::{NextBatch, lay_out, must_roll, next_batch};
 use super::tail::TailBatch;
 use super::{Segment, SegmentMeta, with_files};
 
@@ -177,17 +177,18 @@ impl PartitionLog {
     }
 
     fn tail_rolls(&self) -> bool {
-        let (tail, state, now_ms) = (self.tail.borrow(), self.state.borrow(), rt::unix_ms());
-        let mut pinned = tail.pinned();
-        let mut meta = match &state.active {
-            Some(active) => active.segment.meta(),
-            None => SegmentMeta::new(tail.pinned().next().map_or(0, |b| b.base_offset), now_ms),
-        };
-        pinned.any(|batch| {
-            let rolls = must_roll(&meta, next_batch(&batch), &state.limits, now_ms);
-            meta.push(batch.base_offset, batch.next_offset, batch.max_timestamp, batch.bytes.len());
-            rolls
-        })
+        let (segments, sealed) = self.layout(rt::unix_ms());
+        segments.len() > sealed + 1
+    }
+
+    /// The segments that there are once all of the tail is written, and how many of them are sealed already.
+    pub(super) fn layout(&self, now_ms: i64) -> (Vec<SegmentMeta>, usize) {
+        let (tail, state) = (self.tail.borrow(), self.state.borrow());
+        let mut segments: Vec<SegmentMeta> = state.segments.iter().map(|s| s.meta()).collect();
+        let open = state.active.is_some();
+        let sealed = segments.len() - usize::from(open);
+        lay_out(&mut segments, open, tail.pinned().map(|b| next_batch(&b, now_ms)), &state.limits);
+        (segments, sealed)
     }
 
     /// Writes up to an entry, or all that is there now. Never what is appended meanwhile: under load that would not end,
@@ -202,10 +203,10 @@ impl PartitionLog {
     async fn write_chunk(&self, upto: Option<Lsn>, end: i64) -> Result<bool, LogError> {
         self.check_usable()?;
         let wanted = |b: &TailBatch<'_>| b.base_offset < end && upto.is_none_or(|upto| b.lsn <= upto);
-        let first =
-            self.tail.borrow().pinned().next().filter(wanted).map(|b| (b.base_offset, next_batch(&b)));
-        let Some((base_offset, first)) = first else { return Ok(false) };
-        let active = self.active_for(base_offset, first).await?;
+        let now_ms = rt::unix_ms();
+        let first = self.tail.borrow().pinned().next().filter(wanted).map(|b| next_batch(&b, now_ms));
+        let Some(first) = first else { return Ok(false) };
+        let active = self.active_for(&first).await?;
         let segment = &active.segment;
         let extents = segment.index().await?.ahead();
         let partial = active.last_block().await?;
@@ -247,20 +248,20 @@ impl PartitionLog {
         let mut first_lsn = Lsn::ZERO;
         for batch in tail.pinned().take_while(wanted) {
             let full = buffer.len() - partial.len() + batch.bytes.len() > most;
-            if batches > 0 && (full || must_roll(&meta, next_batch(&batch), &limits, now_ms)) {
+            let next = next_batch(&batch, now_ms);
+            if batches > 0 && (full || must_roll(&meta, &next, &limits)) {
                 break;
             }
             if batches == 0 {
                 first_lsn = batch.lsn;
             }
             buffer.extend_from_slice(batch.bytes);
-            meta.push(batch.base_offset, batch.next_offset, batch.max_timestamp, batch.bytes.len());
+            next.push_to(&mut meta, &limits);
             // Now that the bytes are in the processor's cache, their checksum costs little.
             let relative_offset = (batch.base_offset - meta.base_offset) as u32;
             extents.push_batch(relative_offset, batch.max_timestamp, batch.bytes);
             batches += 1;
         }
-        meta.written_ms = now_ms;
         let end = buffer.len();
         if end.next_multiple_of(BLOCK) - end >= PAD.len() {
             buffer.extend_from_slice(&PAD);
@@ -287,14 +288,14 @@ impl PartitionLog {
         self.cache.unpin(self.evictable(), below, cost);
     }
 
-    /// The segment that takes the batch `next` at `base_offset`: the active one, or a new one after a roll.
-    async fn active_for(&self, base_offset: i64, next: NextBatch) -> Result<Rc<Active>, LogError> {
+    /// The segment that takes the batch `next`: the active one, or a new one after a roll.
+    async fn active_for(&self, next: &NextBatch) -> Result<Rc<Active>, LogError> {
         let (active, limits) = {
             let state = self.state.borrow();
             (state.active.clone(), state.limits)
         };
         if let Some(active) = active {
-            if !must_roll(&active.segment.meta(), next, &limits, rt::unix_ms()) {
+            if !must_roll(&active.segment.meta(), next, &limits) {
                 return Ok(active);
             }
             self.seal().await?;
@@ -302,7 +303,7 @@ impl PartitionLog {
         if !self.state.borrow().directory_made {
             make_directory(&self.dir, self.id()).map_err(|e| LogError::io(&self.dir, e))?;
         }
-        let meta = SegmentMeta::new(base_offset, rt::unix_ms());
+        let meta = SegmentMeta::new(next.base_offset, next.written_ms);
         let segment = Segment::new(self.dir.clone(), self.cache.clone(), meta, false);
         let active = Active::new(segment.clone());
         let mut state = self.state.borrow_mut();

@@ -69,7 +69,7 @@ impl Fixture {
         let (store, _) = open(dir.path(), &cluster()).await;
         let log = store.create(id(1, 0), "orders", Arc::default());
         let maintained = store.clone();
-        rt::spawn(async move { maintained.maintain(no_states).await });
+        rt::spawn(async move { maintained.maintain(no_states, |_| i64::MAX).await });
         Self { dir, store, log }
     }
 

@@ -60,8 +60,13 @@ fn wants_files(failure: &LogError) -> bool {
 }
 
 impl ShardLog {
-    /// Runs until [`ShardLog::close`]. `states` is as for [`ShardLog::checkpoint`].
-    pub async fn maintain(self: &Rc<Self>, states: impl Fn(PartitionId) -> Option<(i64, Vec<u8>)> + 'static) {
+    /// Runs until [`ShardLog::close`]. `states` is as for [`ShardLog::checkpoint`]; `committed` tells a partition's high
+    /// watermark.
+    pub async fn maintain(
+        self: &Rc<Self>,
+        states: impl Fn(PartitionId) -> Option<(i64, Vec<u8>)> + 'static,
+        committed: impl Fn(PartitionId) -> i64 + 'static,
+    ) {
         self.maintained.set(true);
         self.start_ticking();
         self.watch_space();
@@ -79,7 +84,7 @@ impl ShardLog {
             let pressed = self.pressed.replace(false) && last_retention.elapsed() >= PRESSED_RETENTION;
             if pressed {
                 last_retention = rt::now();
-                done = done.and(self.apply_retention(&states).await);
+                done = done.and(self.apply_retention(&states, &committed).await);
             }
             if self.unnamed.replace(false) && done.is_ok() {
                 last_checkpoint = rt::now();
@@ -94,7 +99,7 @@ impl ShardLog {
                 }
                 if last_retention.elapsed() >= self.settings.retention_interval {
                     last_retention = rt::now();
-                    done = done.and(self.apply_retention(&states).await);
+                    done = done.and(self.apply_retention(&states, &committed).await);
                 }
                 if self.journal.commits() == commits {
                     self.journal.trim();
@@ -295,7 +300,11 @@ impl ShardLog {
         if self.is_behind() { self.write_checkpoint(states, false).await } else { Ok(()) }
     }
 
-    async fn apply_retention(&self, states: &States<'_>) -> Result<(), LogError> {
+    async fn apply_retention(
+        &self,
+        states: &States<'_>,
+        committed: &dyn Fn(PartitionId) -> i64,
+    ) -> Result<(), LogError> {
         if !self.current.get() {
             // The last checkpoint may say that files are exactly as it lists them. Deleting would make that untrue.
             self.write_checkpoint(states, false).await?;
@@ -305,7 +314,7 @@ impl ShardLog {
         for log in logs {
             let before = log.start_offset();
             // One log's trouble is no reason to keep what the others need not.
-            done = done.and(log.retention(rt::unix_ms()).await.map(drop));
+            done = done.and(log.retention(rt::unix_ms(), || committed(log.id())).await.map(drop));
             if log.start_offset() != before {
                 self.changed.set(true);
             }

@@ -191,7 +191,7 @@ fn a_crash_image_at_any_moment_has_all_that_was_acknowledged() {
     rt::block_on(async move {
         let (store, _) = open(dir.path(), &cluster).await;
         let running = store.clone();
-        rt::spawn(async move { running.maintain(no_states).await });
+        rt::spawn(async move { running.maintain(no_states, |_| i64::MAX).await });
         let ids: Vec<_> = (0..PARTITIONS).flat_map(|i| [id(1, i), id(2, i)]).collect();
         let names = |id: PartitionId| if id.topic.0[0] == 1 { "orders" } else { "clicks" };
         let logs: Vec<_> = ids.iter().map(|id| store.create(*id, names(*id), Arc::default())).collect();
@@ -469,7 +469,7 @@ fn producers_wait_in_line_and_memory_stays_bounded() {
     rt::block_on(async move {
         let (store, _) = open(dir.path(), &cluster).await;
         let running = store.clone();
-        rt::spawn(async move { running.maintain(no_states).await });
+        rt::spawn(async move { running.maintain(no_states, |_| i64::MAX).await });
         let log = store.create(id(1, 0), "orders", Arc::default());
         let mut tasks = Vec::new();
         for size in [1000, 30_000, 2_000_000] {
@@ -506,7 +506,7 @@ fn a_tail_that_never_runs_dry_does_not_keep_the_journal_from_being_reclaimed() {
     rt::block_on(async move {
         let (store, _) = ShardLog::open(dir.path(), 0, 1, &cluster, settings).await.unwrap();
         let running = store.clone();
-        rt::spawn(async move { running.maintain(no_states).await });
+        rt::spawn(async move { running.maintain(no_states, |_| i64::MAX).await });
         let log = store.create(id(1, 0), "orders", Arc::default());
         let (mut before, mut last) = (Lsn::ZERO, Lsn::ZERO);
         for i in 0..2000 {
@@ -608,7 +608,7 @@ async fn bypassing_again(
     let settings = LogSettings { bypass_bytes: 1, ..settings() };
     let (store, recovered) = ShardLog::open(dir, 0, 1, cluster, settings).await.unwrap();
     let running = store.clone();
-    rt::spawn(async move { running.maintain(no_states).await });
+    rt::spawn(async move { running.maintain(no_states, |_| i64::MAX).await });
     rt::yield_now().await;
     let log = store.create(id(1, 0), "orders", Arc::default());
     store.checkpoint(no_states).await.unwrap();
