@@ -11,6 +11,7 @@ use kafka_wire_core::StrBytes;
 use super::common::build;
 use super::groups::name;
 use super::{Cx, transactions};
+use crate::cluster::internal::is_internal;
 use crate::coordinator::txn::{Partition, Producer, Reply, Request, Version};
 use crate::wire::ErrorCode;
 
@@ -53,7 +54,14 @@ async fn add(
     if transaction.transactional_id.is_empty() {
         return results(cx, topics, |_, _, _| ErrorCode::InvalidRequest);
     }
-    // All or nothing: what is not there keeps the rest out.
+    // All or nothing: what is the broker's own, or is not there, keeps the rest out.
+    if topics.iter().any(|topic| is_internal(&topic.name)) {
+        return results(cx, topics, |topic, index, _| match is_internal(&topic.name) {
+            true => ErrorCode::TopicAuthorizationFailed,
+            false if unknown(topic, index) => ErrorCode::UnknownTopicOrPartition,
+            false => ErrorCode::OperationNotAttempted,
+        });
+    }
     if topics.iter().any(|topic| topic.partitions.iter().any(|index| unknown(topic, *index))) {
         return results(cx, topics, |topic, index, _| match unknown(topic, index) {
             true => ErrorCode::UnknownTopicOrPartition,

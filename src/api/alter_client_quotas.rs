@@ -1,8 +1,11 @@
 //! AlterClientQuotas (KIP-546): sets and removes limits of users, client ids and their defaults.
 
+use std::collections::BTreeMap;
+
 use kafka_wire::alter_client_quotas_request as asked;
 use kafka_wire::alter_client_quotas_response::{EntityData, EntryData};
 use kafka_wire::{AlterClientQuotasRequest, AlterClientQuotasResponse};
+use kafka_wire_core::StrBytes;
 
 use super::Cx;
 use super::common::{build, code, message, whole_error};
@@ -51,9 +54,8 @@ fn check(entry: &asked::EntryData) -> Result<QuotaChange, ControlError> {
             return refuse(format!("Empty {kind} not supported"));
         }
         let name = part.entity_name.as_ref().map_or(Name::Default, |name| Name::Named(name.to_string()));
-        if place.replace(name).is_some() {
-            return refuse(format!("Invalid client quota entity, duplicate entity entry {kind}"));
-        }
+        // Of a kind that is given twice, the last counts.
+        *place = Some(name);
     }
     let limits = entry.ops.iter().map(|op| (op.key.to_string(), (!op.remove).then_some(op.value)));
     Ok(QuotaChange { entity, limits: limits.collect() })
@@ -65,21 +67,31 @@ fn answer(
 ) -> AlterClientQuotasResponse {
     let one = |(entry, result): (&asked::EntryData, Result<(), ControlError>)| {
         build(|e: &mut EntryData| {
-            e.entity = entry.entity.iter().map(repeat).collect();
-            if let Err(error) = result {
-                e.error_code = code(&error).code();
-                e.error_message = message(&error);
-            }
+            e.entity = parts(entry).into_iter().map(|(kind, name)| repeat(kind, name)).collect();
+            e.error_message = result.as_ref().err().and_then(message);
+            e.error_code = result.err().map_or(ErrorCode::None, |error| code(&error)).code();
         })
     };
-    let entries = request.entries.iter().zip(results).map(one).collect();
+    // An entity that is given twice is answered once, with what became of the last.
+    let mut last = BTreeMap::new();
+    for (nth, (entry, result)) in request.entries.iter().zip(results).enumerate() {
+        let (first, kept) = last.entry(parts(entry)).or_insert((nth, None));
+        (*first, *kept) = (*first, Some((entry, result)));
+    }
+    let mut in_order: Vec<_> = last.into_values().collect();
+    in_order.sort_by_key(|(nth, _)| *nth);
+    let entries = in_order.into_iter().filter_map(|(_, kept)| kept).map(one).collect();
     build(|r: &mut AlterClientQuotasResponse| r.entries = entries)
 }
 
-fn repeat(part: &asked::EntityData) -> EntityData {
+fn parts(entry: &asked::EntryData) -> BTreeMap<&StrBytes, Option<&StrBytes>> {
+    entry.entity.iter().map(|part| (&part.entity_type, part.entity_name.as_ref())).collect()
+}
+
+fn repeat(kind: &StrBytes, name: Option<&StrBytes>) -> EntityData {
     build(|e: &mut EntityData| {
-        e.entity_type = part.entity_type.clone();
-        e.entity_name = part.entity_name.clone();
+        e.entity_type = kind.clone();
+        e.entity_name = name.cloned();
     })
 }
 
@@ -130,12 +142,12 @@ mod tests {
             let reply = controller.handle(ControlRequest::AlterQuotas { changes, validate_only: false }, 0);
             let reply = round_trip(&answer(&request, merge(checked, reply)), version);
             let codes: Vec<_> = reply.entries.iter().map(|e| e.error_code).collect();
-            assert_eq!(codes, [0, 42, 42, 42, 42, 0, 42, 42, 42, 42]);
-            assert_eq!(controller.image().quotas.limits(), 2);
+            assert_eq!(codes, [0, 42, 42, 42, 42, 42, 42, 0, 42], "client c is answered once");
+            assert_eq!(controller.image().quotas.limits(), 3);
             drop(controller);
             let settings = crate::model::BrokerSettings::default();
             let controller = crate::cluster::Controller::open(dir.path(), &settings).unwrap();
-            assert_eq!(controller.image().quotas.limits(), 2, "quotas survive a restart");
+            assert_eq!(controller.image().quotas.limits(), 3, "quotas survive a restart");
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::cluster::{ConfigResource, ControlError, ControlErrorKind, ControlRepl
 use crate::model::broker_config::broker_config;
 use crate::model::config_def::shorten;
 use crate::model::topic_config::topic_config;
+use crate::wire::ErrorCode;
 
 /// The resources of a request, each checked as far as the request alone allows.
 pub type Checked<T> = Vec<Result<(ConfigResource, T), ControlError>>;
@@ -69,10 +70,8 @@ fn answer(request: &AlterConfigsRequest, results: Vec<Result<(), ControlError>>)
             build(|r: &mut AlterConfigsResourceResponse| {
                 r.resource_type = resource.resource_type;
                 r.resource_name = resource.resource_name.clone();
-                if let Err(error) = result {
-                    r.error_code = code(&error).code();
-                    r.error_message = message(&error);
-                }
+                r.error_message = result.as_ref().err().and_then(message);
+                r.error_code = result.err().map_or(ErrorCode::None, |error| code(&error)).code();
             })
         };
     build(|r: &mut AlterConfigsResponse| {

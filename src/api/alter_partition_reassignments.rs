@@ -33,6 +33,7 @@ fn answer(
             build(|p: &mut ReassignablePartitionResponse| {
                 p.partition_index = partition.partition_index;
                 let wanted = partition.replicas.as_deref();
+                p.error_message = None;
                 if let Err((code, why)) = check(image, &topic.name, partition.partition_index, wanted) {
                     p.error_code = code.code();
                     p.error_message = Some(why.into());
@@ -45,6 +46,7 @@ fn answer(
         })
     });
     build(|r: &mut AlterPartitionReassignmentsResponse| {
+        r.error_message = None;
         r.responses = topics.collect();
         if version >= REPLICATION_FACTOR_FLAG_FROM {
             r.allow_replication_factor_change = request.allow_replication_factor_change;

@@ -25,22 +25,24 @@ pub async fn handle(cx: &Cx, request: AlterReplicaLogDirsRequest) -> AlterReplic
 }
 
 fn answer(image: &Image, log_dir: &str, request: &AlterReplicaLogDirsRequest) -> AlterReplicaLogDirsResponse {
-    let mut topics: BTreeMap<&StrBytes, Vec<AlterReplicaLogDirPartitionResult>> = BTreeMap::new();
+    let mut topics: BTreeMap<&StrBytes, BTreeMap<i32, AlterReplicaLogDirPartitionResult>> = BTreeMap::new();
     for dir in &request.dirs {
         for topic in &dir.topics {
             let partitions = topics.entry(&topic.name).or_default();
             partitions.extend(topic.partitions.iter().map(|index| {
-                build(|p: &mut AlterReplicaLogDirPartitionResult| {
+                let error = check(image, log_dir, &dir.path, &topic.name, *index);
+                let result = build(|p: &mut AlterReplicaLogDirPartitionResult| {
                     p.partition_index = *index;
-                    p.error_code = check(image, log_dir, &dir.path, &topic.name, *index).code();
-                })
+                    p.error_code = error.code();
+                });
+                (*index, result)
             }));
         }
     }
-    let result = |(name, partitions): (&StrBytes, _)| {
+    let result = |(name, partitions): (&StrBytes, BTreeMap<i32, _>)| {
         build(|t: &mut AlterReplicaLogDirTopicResult| {
             t.topic_name = name.clone();
-            t.partitions = partitions;
+            t.partitions = partitions.into_values().collect();
         })
     };
     build(|r: &mut AlterReplicaLogDirsResponse| r.results = topics.into_iter().map(result).collect())

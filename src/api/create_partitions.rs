@@ -1,5 +1,7 @@
 //! CreatePartitions: raises a topic's partition count to a total.
 
+use std::collections::BTreeSet;
+
 use kafka_wire::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_wire::{CreatePartitionsRequest, CreatePartitionsResponse};
 
@@ -37,7 +39,9 @@ fn answer(request: &CreatePartitionsRequest, reply: ControlReply) -> CreateParti
             request.topics.iter().map(|_| Err(error.clone())).collect()
         }
     };
-    let results = request.topics.iter().zip(results).map(|(topic, result)| {
+    let mut seen = BTreeSet::new();
+    let once = request.topics.iter().zip(results).filter(|(topic, _)| seen.insert(&topic.name));
+    let results = once.map(|(topic, result)| {
         build(|r: &mut CreatePartitionsTopicResult| {
             r.name = topic.name.clone();
             if let Err(error) = result {

@@ -1,5 +1,6 @@
 //! CreateTopics.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kafka_wire::create_topics_request::CreatableTopic;
@@ -59,30 +60,27 @@ fn answer(
         }
     };
     let one = |(asked, result): (&CreatableTopic, Result<Arc<Topic>, ControlError>)| match result {
-        Ok(topic) => created(&topic, image, settings, request.validate_only, version),
+        Ok(topic) => created(&topic, image, settings, version),
         Err(error) => build(|t: &mut CreatableTopicResult| {
             t.name = asked.name.clone();
             t.error_code = code(&error).code();
             t.error_message = message(&error);
             t.num_partitions = -1;
             t.replication_factor = -1;
-            t.configs = None;
+            t.configs = Some(Vec::new());
         }),
     };
-    build(|r: &mut CreateTopicsResponse| r.topics = request.topics.iter().zip(results).map(one).collect())
+    // A name that is given more than once is answered once.
+    let mut seen = BTreeSet::new();
+    let results = request.topics.iter().zip(results).filter(|(asked, _)| seen.insert(&asked.name));
+    build(|r: &mut CreateTopicsResponse| r.topics = results.map(one).collect())
 }
 
-fn created(
-    topic: &Topic,
-    image: &Image,
-    settings: &BrokerSettings,
-    validate_only: bool,
-    version: i16,
-) -> CreatableTopicResult {
+fn created(topic: &Topic, image: &Image, settings: &BrokerSettings, version: i16) -> CreatableTopicResult {
     build(|t: &mut CreatableTopicResult| {
         t.name = topic.wire_name();
-        // A topic that was only tried out has no id.
-        if version >= TOPIC_IDS_FROM && !validate_only {
+        t.error_message = None;
+        if version >= TOPIC_IDS_FROM {
             t.topic_id = uuid(topic.id);
         }
         if version >= DESCRIBED_FROM {
@@ -146,19 +144,30 @@ mod tests {
                 let configs = new.configs.as_ref().unwrap();
                 let retention = configs.iter().find(|c| &*c.name == "retention.ms").unwrap();
                 assert_eq!((retention.value.as_deref(), retention.config_source), (Some("5000"), 1));
-                assert!(response.topics[1].configs.is_none());
+                assert_eq!(response.topics[1].configs.as_deref(), Some(&[][..]));
+                assert!(new.error_message.is_none());
             }
         }
     }
 
     #[test]
-    fn a_trial_gives_no_id() {
+    fn a_trial_is_answered_as_if_it_were_none() {
         let mut request = CreateTopicsRequest::default();
         request.topics = vec![topic("new", -1, -1)];
         request.validate_only = true;
         let response = run(&request, 7);
         assert_eq!((response.topics[0].error_code, response.topics[0].num_partitions), (0, 1));
-        assert!(response.topics[0].topic_id.is_zero());
+        assert!(!response.topics[0].topic_id.is_zero());
+    }
+
+    #[test]
+    fn a_name_that_is_given_twice_is_answered_once() {
+        let mut request = CreateTopicsRequest::default();
+        request.topics =
+            ["twice", "new", "twice", "__cluster_metadata"].map(|name| topic(name, 1, 1)).to_vec();
+        let response = run(&request, 7);
+        let found: Vec<_> = response.topics.iter().map(|t| (&*t.name, t.error_code)).collect();
+        assert_eq!(found, [("twice", 42), ("new", 0), ("__cluster_metadata", 42)]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use kafka_wire::{DeleteGroupsRequest, DeleteGroupsResponse};
 use super::Cx;
 use super::common::build;
 use super::groups::{name, outcome, unavailable};
-use crate::coordinator::group::{GroupError, Reply, Request};
+use crate::coordinator::group::{Reply, Request};
 
 pub async fn handle(cx: &Cx, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     // A name that is given twice is one group.
@@ -22,14 +22,10 @@ pub async fn handle(cx: &Cx, request: DeleteGroupsRequest) -> DeleteGroupsRespon
         .collect();
     let mut response = DeleteGroupsResponse::default();
     for (group, answer) in asked {
-        let error = if group.is_empty() {
-            outcome(cx, Err(GroupError::InvalidGroupId))
-        } else {
-            match answer.await {
-                Ok(Reply::Delete(result)) => outcome(cx, result),
-                Ok(_) => unreachable!("answered in kind"),
-                Err(why) => unavailable(cx, why),
-            }
+        let error = match answer.await {
+            Ok(Reply::Delete(result)) => outcome(cx, result),
+            Ok(_) => unreachable!("answered in kind"),
+            Err(why) => unavailable(cx, why),
         };
         response.results.push(build(|r: &mut DeletableGroupResult| {
             r.group_id = group;

@@ -1,5 +1,7 @@
 //! DeleteRecords: moves a partition's log start up (KIP-107).
 
+use std::collections::BTreeMap;
+
 use kafka_wire::delete_records_request::DeleteRecordsRequest;
 use kafka_wire::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsResponse, DeleteRecordsTopicResult,
@@ -18,13 +20,15 @@ pub async fn handle(cx: &Cx, request: DeleteRecordsRequest) -> DeleteRecordsResp
         let known = image.topic(&topic.name);
         let mut out = DeleteRecordsTopicResult::default();
         out.name = topic.name.clone();
-        for partition in topic.partitions {
-            let index = partition.partition_index;
+        // Of an offset that is given twice, the last counts.
+        let offsets: BTreeMap<i32, i64> =
+            topic.partitions.iter().map(|p| (p.partition_index, p.offset)).collect();
+        for (index, offset) in offsets {
             let mut answer = DeleteRecordsPartitionResult::default();
             answer.partition_index = index;
             answer.low_watermark = -1;
             match target(known.map(|t| &**t), index) {
-                Ok(id) => queries.push((id, partition.offset)),
+                Ok(id) => queries.push((id, offset)),
                 Err(code) => answer.error_code = code.code(),
             }
             out.partitions.push(answer);

@@ -1,10 +1,12 @@
 //! DeleteTopics, by name or by id.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kafka_wire::delete_topics_request::DeleteTopicState;
 use kafka_wire::delete_topics_response::DeletableTopicResult;
 use kafka_wire::{DeleteTopicsRequest, DeleteTopicsResponse};
+use kafka_wire_core::StrBytes;
 
 use super::Cx;
 use super::common::{build, code, message, topic_id, uuid, whole_error};
@@ -16,10 +18,10 @@ const MESSAGES_FROM: i16 = 5;
 const STATES_FROM: i16 = 6;
 
 pub async fn handle(cx: &Cx, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
-    let asked = asked(request, cx.version);
-    let topics = asked.iter().filter_map(|asked| reference(asked).ok()).collect();
+    let checked = check(asked(request, cx.version));
+    let topics = wanted(&checked);
     let reply = cx.shard.control(ControlRequest::DeleteTopics { topics }).await;
-    let response = answer(&asked, reply, cx.version);
+    let response = answer(&checked, reply, cx.version);
     for topic in &response.responses {
         cx.count(ErrorCode::from_code(topic.error_code));
     }
@@ -45,7 +47,37 @@ fn reference(asked: &DeleteTopicState) -> Result<TopicRef, ControlError> {
     }
 }
 
-fn answer(asked: &[DeleteTopicState], reply: ControlReply, version: i16) -> DeleteTopicsResponse {
+type Checked = Vec<(DeleteTopicState, Result<TopicRef, ControlError>)>;
+
+/// What may be deleted, or why not. A name or id that is given more than once is refused, and answered once.
+fn check(asked: Vec<DeleteTopicState>) -> Checked {
+    let mut times: BTreeMap<(Option<StrBytes>, [u8; 16]), usize> = BTreeMap::new();
+    let key = |asked: &DeleteTopicState| (asked.name.clone(), asked.topic_id.to_bytes());
+    asked.iter().for_each(|asked| *times.entry(key(asked)).or_default() += 1);
+    let mut answered = BTreeSet::new();
+    let mut checked = Vec::with_capacity(asked.len());
+    for asked in asked {
+        let mut found = reference(&asked);
+        if let Ok(reference) = &found
+            && times[&key(&asked)] > 1
+        {
+            if !answered.insert(key(&asked)) {
+                continue;
+            }
+            let what = if matches!(reference, TopicRef::Name(_)) { "name" } else { "id" };
+            let why = format!("Duplicate topic {what}.");
+            found = Err(ControlError::new(ControlErrorKind::InvalidRequest, why));
+        }
+        checked.push((asked, found));
+    }
+    checked
+}
+
+fn wanted(checked: &Checked) -> Vec<TopicRef> {
+    checked.iter().filter_map(|(_, found)| found.as_ref().ok().cloned()).collect()
+}
+
+fn answer(checked: &Checked, reply: ControlReply, version: i16) -> DeleteTopicsResponse {
     let (mut results, whole) = match reply {
         ControlReply::DeleteTopics(results) => (results.into_iter(), None),
         other => (Vec::new().into_iter(), Some(whole_error(other))),
@@ -59,8 +91,14 @@ fn answer(asked: &[DeleteTopicState], reply: ControlReply, version: i16) -> Dele
             ))
         }),
     };
-    let one = |asked| result(asked, reference(asked).and_then(|_| next()), version);
-    build(|r: &mut DeleteTopicsResponse| r.responses = asked.iter().map(one).collect())
+    let one = |(asked, found): &(DeleteTopicState, Result<TopicRef, ControlError>)| {
+        let deleted = found.clone().and_then(|_| next());
+        // A topic that was asked for by name as well as by id is answered by name.
+        let by_id = found.is_ok() && asked.name.is_none();
+        let twice = matches!(&deleted, Err(e) if e.kind == ControlErrorKind::InvalidRequest);
+        (!by_id || !twice).then(|| result(asked, deleted, version))
+    };
+    build(|r: &mut DeleteTopicsResponse| r.responses = checked.iter().filter_map(one).collect())
 }
 
 fn result(
@@ -107,10 +145,10 @@ mod tests {
             } else {
                 request.topic_names = vec!["a".into(), "nope".into()];
             }
-            let asked = asked(request, version);
-            let topics = asked.iter().map(|a| reference(a).unwrap()).collect();
+            let checked = check(asked(request, version));
+            let topics = wanted(&checked);
             let reply = controller.handle(ControlRequest::DeleteTopics { topics }, 0);
-            let response = round_trip(&answer(&asked, reply, version), version);
+            let response = round_trip(&answer(&checked, reply, version), version);
             let codes: Vec<_> = response.responses.iter().map(|t| t.error_code).collect();
             assert_eq!(codes, [0, 3]);
             assert_eq!(response.responses[1].name.as_deref(), Some("nope"));
@@ -119,16 +157,17 @@ mod tests {
         }
     }
 
+    fn state(name: Option<&str>, id: kafka_wire_core::Uuid) -> DeleteTopicState {
+        build(|s: &mut DeleteTopicState| {
+            s.name = name.map(Into::into);
+            s.topic_id = id;
+        })
+    }
+
     #[test]
     fn ids_are_taken_and_contradictions_refused() {
         let (_dir, mut controller) = controller(&[("a", 1)]);
         let id = uuid(controller.image().topic("a").unwrap().id);
-        let state = |name: Option<&str>, id| {
-            build(|s: &mut DeleteTopicState| {
-                s.name = name.map(Into::into);
-                s.topic_id = id;
-            })
-        };
         let other = kafka_wire_core::Uuid::from_bytes([3; 16]);
         let asked = vec![
             state(Some("a"), id),
@@ -136,9 +175,9 @@ mod tests {
             state(None, id),
             state(None, kafka_wire_core::Uuid::ZERO),
         ];
-        let topics = asked.iter().filter_map(|a| reference(a).ok()).collect();
-        let reply = controller.handle(ControlRequest::DeleteTopics { topics }, 0);
-        let response = round_trip(&answer(&asked, reply, 6), 6);
+        let checked = check(asked);
+        let reply = controller.handle(ControlRequest::DeleteTopics { topics: wanted(&checked) }, 0);
+        let response = round_trip(&answer(&checked, reply, 6), 6);
         let codes: Vec<_> = response.responses.iter().map(|t| t.error_code).collect();
         assert_eq!(codes, [42, 100, 0, 42]);
         assert_eq!(response.responses[2].name.as_deref(), Some("a"));
@@ -146,10 +185,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_twice_is_answered_once() {
+        const NO_ID: kafka_wire_core::Uuid = kafka_wire_core::Uuid::ZERO;
+        let (_dir, mut controller) = controller(&[("a", 1), ("b", 1), ("c", 1)]);
+        let id = |name: &str| uuid(controller.image().topic(name).unwrap().id);
+        let (b, c) = (id("b"), id("c"));
+        let names = [Some("a"), Some("nope"), Some("a"), Some("nope"), Some("a"), Some("b")];
+        let mut asked: Vec<_> = names.into_iter().map(|name| state(name, NO_ID)).collect();
+        asked.extend([b, c, c].map(|id| state(None, id)));
+        asked.extend([state(None, NO_ID), state(None, NO_ID)]);
+        let checked = check(asked);
+        let reply = controller.handle(ControlRequest::DeleteTopics { topics: wanted(&checked) }, 0);
+        let response = round_trip(&answer(&checked, reply, 6), 6);
+        let found: Vec<_> = response.responses.iter().map(|t| (t.name.as_deref(), t.error_code)).collect();
+        let names =
+            [(Some("a"), 42), (Some("nope"), 42), (Some("b"), 42), (None, 42), (None, 42), (None, 42)];
+        assert_eq!(found, names);
+        assert_eq!(controller.image().topics().count(), 3, "nothing was deleted");
+    }
+
+    #[test]
     fn a_failed_controller_fails_every_topic() {
-        let asked = vec![build(|s: &mut DeleteTopicState| s.name = Some("a".into())); 2];
+        let checked = check(["a", "b"].map(|name| state(Some(name), kafka_wire_core::Uuid::ZERO)).to_vec());
         let error = ControlError::new(ControlErrorKind::Unavailable, "disk");
-        let response = answer(&asked, ControlReply::Failed(error), 6);
+        let response = answer(&checked, ControlReply::Failed(error), 6);
         assert!(response.responses.iter().all(|t| t.error_code == ErrorCode::KafkaStorageError.code()));
     }
 }

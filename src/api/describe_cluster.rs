@@ -44,14 +44,14 @@ fn answer(
     })
 }
 
-fn wrong_endpoint(endpoint_type: i8) -> Option<(ErrorCode, &'static str)> {
+fn wrong_endpoint(endpoint_type: i8) -> Option<(ErrorCode, String)> {
     match endpoint_type {
         BROKERS => None,
         CONTROLLERS => Some((
             ErrorCode::MismatchedEndpointType,
-            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER",
+            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER".into(),
         )),
-        _ => Some((ErrorCode::UnsupportedEndpointType, "Unsupported endpoint type")),
+        other => Some((ErrorCode::UnsupportedEndpointType, format!("Unsupported endpoint type {other}"))),
     }
 }
 

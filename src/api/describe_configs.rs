@@ -27,6 +27,9 @@ pub const BROKER: i8 = 4;
 pub const BROKER_LOGGER: i8 = 8;
 pub const CLIENT_METRICS: i8 = 16;
 pub const GROUP: i8 = 32;
+const KINDS: [i8; 5] = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
+/// Resources of one request that may have been described in it before.
+const MOST_REPEATED: usize = 100;
 
 const FROM_TOPIC: i8 = 1;
 const FROM_BROKER: i8 = 2;
@@ -208,20 +211,25 @@ fn answer(
     request: &DescribeConfigsRequest,
     version: i16,
 ) -> DescribeConfigsResponse {
+    let unknown = request.resources.iter().find(|resource| !KINDS.contains(&resource.resource_type));
     // A small request that names one resource many times must not have a huge answer.
-    let mut seen = BTreeSet::new();
-    let mut once = |resource: &DescribeConfigsResource| {
-        if seen.insert((resource.resource_type, resource.resource_name.clone())) {
-            entries(image, settings, resource)
-        } else {
-            Err((ErrorCode::InvalidRequest, "Each resource must appear at most once.".into()))
+    let (mut seen, mut repeated) = (BTreeSet::new(), 0);
+    let mut found = |resource: &DescribeConfigsResource| {
+        if let Some(unknown) = unknown {
+            let why = format!("Unsupported resource type: {}", unknown.resource_type);
+            return Err((ErrorCode::InvalidRequest, why));
         }
+        repeated += usize::from(!seen.insert((resource.resource_type, resource.resource_name.clone())));
+        if repeated > MOST_REPEATED {
+            return Err((ErrorCode::InvalidRequest, "Too many resources appear more than once.".into()));
+        }
+        entries(image, settings, resource)
     };
     let one = |resource: &DescribeConfigsResource| {
         build(|r: &mut DescribeConfigsResult| {
             r.resource_type = resource.resource_type;
             r.resource_name = resource.resource_name.clone();
-            match once(resource) {
+            match found(resource) {
                 Ok(entries) => {
                     let wanted = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
                     let asked =

@@ -129,5 +129,12 @@ fn what_cannot_be_described_says_why() {
     let mut twice = request(BROKER, "1", None);
     twice.resources.push(twice.resources[0].clone());
     let response = answer(&controller.image(), &BrokerSettings::default(), &twice, 4);
-    assert_eq!(response.results.iter().map(|r| r.error_code).collect::<Vec<_>>(), [0, 42]);
+    assert_eq!(response.results.iter().map(|r| r.error_code).collect::<Vec<_>>(), [0, 0]);
+    twice.resources.extend(vec![twice.resources[0].clone(); 200]);
+    let many = answer(&controller.image(), &BrokerSettings::default(), &twice, 4);
+    assert_eq!(many.results.iter().filter(|r| r.error_code == 0).count(), 101, "a bounded answer");
+    twice.resources.truncate(1);
+    twice.resources.push(request(99, "x", None).resources.remove(0));
+    let unknown = answer(&controller.image(), &BrokerSettings::default(), &twice, 4);
+    assert!(unknown.results.iter().all(|r| r.error_code == 42), "nothing is told beside what makes no sense");
 }

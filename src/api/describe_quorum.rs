@@ -6,10 +6,10 @@ use kafka_wire::{DescribeQuorumRequest, DescribeQuorumResponse};
 
 use super::Cx;
 use super::common::build;
+use crate::cluster::internal::CLUSTER_METADATA as METADATA_TOPIC;
 use crate::cluster::{Broker, Image};
 use crate::wire::ErrorCode;
 
-const METADATA_TOPIC: &str = "__cluster_metadata";
 /// From here on replicas say when they were last heard of.
 const TIMES_FROM: i16 = 1;
 /// From here on messages and nodes are told.

@@ -31,7 +31,11 @@ fn answer(image: &Image, request: &DescribeTopicPartitionsRequest) -> DescribeTo
         Some(cursor) => (&*cursor.topic_name, cursor.partition_index),
         None => ("", 0),
     };
-    if first < 0 {
+    // A page goes on at a topic that is asked for.
+    let elsewhere = request.cursor.is_some()
+        && !request.topics.is_empty()
+        && !request.topics.iter().any(|topic| *topic.name == *start);
+    if first < 0 || elsewhere {
         let refused = request.topics.iter().map(|topic| unknown(&topic.name, ErrorCode::InvalidRequest));
         return build(|r: &mut DescribeTopicPartitionsResponse| r.topics = refused.collect());
     }
@@ -47,7 +51,9 @@ fn answer(image: &Image, request: &DescribeTopicPartitionsRequest) -> DescribeTo
                     Ok(()) => ErrorCode::UnknownTopicOrPartition,
                     Err(_) => ErrorCode::InvalidTopicException,
                 };
-                r.topics.push(unknown(&name, error));
+                let mut topic = unknown(&name, error);
+                topic.topic_authorized_operations = ALL_TOPIC_OPERATIONS;
+                r.topics.push(topic);
                 continue;
             };
             let from = if *name == *start { first as usize } else { 0 };

@@ -33,6 +33,9 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
 }
 
 async fn handle(cx: &Cx, request: FetchRequest) -> Outcome {
+    if !(0..=READ_COMMITTED).contains(&request.isolation_level) {
+        return refuse_all(cx, &request, ErrorCode::UnknownServerError);
+    }
     let plan = match cx.shard.sessions.borrow_mut().begin(rt::now(), session_request(cx, &request)) {
         Ok(plan) => plan,
         Err(e) => return refuse(cx, &e),
@@ -204,6 +207,30 @@ fn partition_reply(cx: &Cx, index: i32, result: Result<ReadOutcome, ErrorCode>) 
         }
     }
     reply
+}
+
+/// The same error for the request and, where old clients look for it, for each partition.
+fn refuse_all(cx: &Cx, request: &FetchRequest, code: ErrorCode) -> Outcome {
+    cx.count(code);
+    let partition = |index| FetchPartitionReply {
+        index,
+        error_code: code.code(),
+        aborted: Some(Vec::new()),
+        ..FetchPartitionReply::default()
+    };
+    let topics = request.topics.iter().filter(|_| cx.version < TOPIC_IDS);
+    let topics = topics.map(|topic| FetchTopicReply {
+        name: topic.topic.clone(),
+        id: TopicId::default(),
+        partitions: topic.partitions.iter().map(|p| partition(p.partition)).collect(),
+    });
+    let reply = FetchReply {
+        error_code: code.code(),
+        session_id: request.session_id,
+        topics: topics.collect(),
+        ..FetchReply::default()
+    };
+    Outcome::Respond(crate::wire::fetch::encode(reply, cx.version, cx.correlation_id))
 }
 
 fn refuse(cx: &Cx, e: &SessionError) -> Outcome {

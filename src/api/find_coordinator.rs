@@ -79,6 +79,9 @@ fn answer(
                     c.host = host.clone();
                     c.port = port;
                     c.error_code = error.code();
+                    if error.is_error() {
+                        c.error_message = Some(message(error).into());
+                    }
                 })
             };
             r.coordinators = request.coordinator_keys.iter().map(one).collect();
@@ -86,12 +89,21 @@ fn answer(
         }
         r.error_code = error.code();
         if version >= MESSAGES_FROM {
-            r.error_message = Some(StrBytes::from(error.name()));
+            r.error_message = Some(message(error).into());
         }
         r.node_id = node;
         r.host = host.clone();
         r.port = port;
     })
+}
+
+/// Old versions name success, too.
+fn message(error: ErrorCode) -> &'static str {
+    match error {
+        ErrorCode::InvalidRequest => "There is no coordinator of this kind.",
+        ErrorCode::CoordinatorNotAvailable => "The coordinator is not available.",
+        other => other.name(),
+    }
 }
 
 #[cfg(test)]

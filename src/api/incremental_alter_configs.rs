@@ -8,6 +8,7 @@ use super::Cx;
 use super::alter_configs::{alter, no_nulls, target, tell_idle};
 use super::common::{build, code, message};
 use crate::cluster::{ConfigChange, ConfigOp, ControlError, ControlErrorKind, ControlRequest};
+use crate::wire::ErrorCode;
 
 const SET: i8 = 0;
 const DELETE: i8 = 1;
@@ -59,10 +60,8 @@ fn answer(
         build(|r: &mut AlterConfigsResourceResponse| {
             r.resource_type = resource.resource_type;
             r.resource_name = resource.resource_name.clone();
-            if let Err(error) = result {
-                r.error_code = code(&error).code();
-                r.error_message = message(&error);
-            }
+            r.error_message = result.as_ref().err().and_then(message);
+            r.error_code = result.err().map_or(ErrorCode::None, |error| code(&error)).code();
         })
     };
     let responses = request.resources.iter().zip(results).map(one).collect();

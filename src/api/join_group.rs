@@ -60,9 +60,7 @@ fn refused(error: ErrorCode, member: kafka_wire_core::StrBytes, version: i16) ->
         r.error_code = error.code();
         r.generation_id = -1;
         r.member_id = member;
-        if version < PROTOCOL_TYPE_FROM {
-            r.protocol_name = Some("".into());
-        }
+        r.protocol_name = (version < PROTOCOL_TYPE_FROM).then(|| "".into());
     })
 }
 

@@ -1,17 +1,42 @@
 //! ListOffsets: the offset of a time, or of an end of the log.
 
-use kafka_wire::list_offsets_request::ListOffsetsRequest;
+use std::collections::BTreeSet;
+
+use kafka_wire::list_offsets_request::{ListOffsetsRequest, ListOffsetsTopic};
 use kafka_wire::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
 
 use super::{Cx, READ_COMMITTED, read_error};
 use crate::model::PartitionId;
+use crate::partition::read::special_timestamp;
 use crate::shard::message::OffsetQuery;
 use crate::wire::error_code::ErrorCode;
 
+/// Times that are none, and the version from which on each may be asked for.
+const SPECIAL: [(i64, i16); 6] = [
+    (special_timestamp::LATEST, 1),
+    (special_timestamp::EARLIEST, 1),
+    (special_timestamp::MAX_TIMESTAMP, 7),
+    (special_timestamp::EARLIEST_LOCAL, 8),
+    (special_timestamp::LATEST_TIERED, 9),
+    (special_timestamp::EARLIEST_PENDING_UPLOAD, 11),
+];
+
+fn may_ask(timestamp: i64, version: i16) -> bool {
+    timestamp >= 0 || SPECIAL.iter().any(|(special, from)| *special == timestamp && version >= *from)
+}
+
+/// The partitions of a topic that are asked for more than once.
+fn repeated(topic: &ListOffsetsTopic) -> BTreeSet<i32> {
+    let mut seen = BTreeSet::new();
+    let indexes = topic.partitions.iter().map(|partition| partition.partition_index);
+    indexes.filter(|index| !seen.insert(*index)).collect()
+}
+
 pub async fn handle(cx: &Cx, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let image = cx.shard.image();
+    let known_level = cx.version < 2 || (0..=READ_COMMITTED).contains(&request.isolation_level);
     let committed = cx.version >= 2 && request.isolation_level == READ_COMMITTED;
     let mut queries = Vec::new();
     let mut response = ListOffsetsResponse::default();
@@ -19,20 +44,33 @@ pub async fn handle(cx: &Cx, request: ListOffsetsRequest) -> ListOffsetsResponse
         let known = image.topic(&topic.name);
         let mut out = ListOffsetsTopicResponse::default();
         out.name = topic.name.clone();
+        let mut repeated = repeated(&topic);
+        let refused = repeated.clone();
         for partition in topic.partitions {
             let index = partition.partition_index;
+            // Answered once.
+            if refused.contains(&index) && !repeated.remove(&index) {
+                continue;
+            }
             let mut answer = ListOffsetsPartitionResponse::default();
             answer.partition_index = index;
             (answer.offset, answer.timestamp, answer.leader_epoch) = (-1, -1, -1);
-            match known.filter(|t| t.partition(index).is_some()) {
-                None => answer.error_code = ErrorCode::UnknownTopicOrPartition.code(),
-                Some(topic) => queries.push(OffsetQuery {
-                    partition: PartitionId { topic: topic.id, index },
-                    timestamp: partition.timestamp,
-                    leader_epoch: if cx.version >= 4 { partition.current_leader_epoch } else { -1 },
-                    committed,
-                }),
-            }
+            let refusal = match known.filter(|t| t.partition(index).is_some()) {
+                _ if !known_level => Some(ErrorCode::UnknownServerError),
+                _ if refused.contains(&index) => Some(ErrorCode::InvalidRequest),
+                _ if !may_ask(partition.timestamp, cx.version) => Some(ErrorCode::UnsupportedVersion),
+                None => Some(ErrorCode::UnknownTopicOrPartition),
+                Some(topic) => {
+                    queries.push(OffsetQuery {
+                        partition: PartitionId { topic: topic.id, index },
+                        timestamp: partition.timestamp,
+                        leader_epoch: if cx.version >= 4 { partition.current_leader_epoch } else { -1 },
+                        committed,
+                    });
+                    None
+                }
+            };
+            answer.error_code = refusal.unwrap_or(ErrorCode::None).code();
             out.partitions.push(answer);
         }
         response.topics.push(out);

@@ -3,7 +3,8 @@
 use kafka_wire::{ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse};
 
 use super::Cx;
+use super::common::build;
 
 pub async fn handle(_: &Cx, _: ListPartitionReassignmentsRequest) -> ListPartitionReassignmentsResponse {
-    ListPartitionReassignmentsResponse::default()
+    build(|r: &mut ListPartitionReassignmentsResponse| r.error_message = None)
 }

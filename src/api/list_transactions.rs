@@ -1,5 +1,5 @@
-//! ListTransactions: the transactional ids that this broker coordinates (KIP-664), filtered by producer, state and how
-//! long a transaction has been open.
+//! ListTransactions: the transactional ids that this broker coordinates (KIP-664), filtered by producer, state, how long
+//! a transaction has been open, and a pattern (KIP-1152).
 
 use kafka_wire::list_transactions_response::TransactionState;
 use kafka_wire::{ListTransactionsRequest, ListTransactionsResponse};
@@ -9,6 +9,8 @@ use super::common::build;
 use super::groups::wire;
 use super::{Cx, transactions};
 use crate::coordinator::txn::{ListFilter, State};
+use crate::model::pattern::Pattern;
+use crate::wire::ErrorCode;
 
 const DURATION_FROM: i16 = 1;
 
@@ -19,10 +21,20 @@ pub async fn handle(cx: &Cx, request: ListTransactionsRequest) -> ListTransactio
         .partition(|name| State::ALL.iter().any(|s| s.name() == name.as_str()));
     // Unknown states exclude everything, they do not widen the filter.
     let nothing = states.is_empty() && !unknown.is_empty();
+    let pattern = request.transactional_id_pattern.filter(|text| !text.is_empty());
+    let pattern = match pattern.as_deref().map(|text| Pattern::parse(text).ok_or(())).transpose() {
+        Ok(pattern) => pattern,
+        Err(()) => {
+            let error = ErrorCode::InvalidRegularExpression;
+            cx.count(error);
+            return build(|r: &mut ListTransactionsResponse| r.error_code = error.code());
+        }
+    };
     let filter = ListFilter {
         producer_ids: request.producer_id_filters,
         states: states.iter().map(|name| name.as_str().to_owned()).collect(),
         longer_than_ms: if cx.version >= DURATION_FROM { request.duration_filter } else { -1 },
+        pattern,
     };
     let listed = if nothing { Ok(Vec::new()) } else { cx.shard.list_transactions(&filter).await };
     build(|r: &mut ListTransactionsResponse| {

@@ -10,7 +10,7 @@ use kafka_wire_core::{StrBytes, Uuid};
 
 use super::Cx;
 use super::common::{ALL_CLUSTER_OPERATIONS, ALL_TOPIC_OPERATIONS, NOT_ASKED, build, code, topic_id, uuid};
-use crate::cluster::internal::internal_topic;
+use crate::cluster::internal::{CLUSTER_METADATA, internal_topic};
 use crate::cluster::names::check_topic_name;
 use crate::cluster::{ControlReply, ControlRequest, Image, NewTopic, Partition, Topic};
 use crate::wire::ErrorCode;
@@ -45,7 +45,8 @@ pub async fn handle(cx: &Cx, request: MetadataRequest) -> MetadataResponse {
 fn missing(response: &MetadataResponse) -> BTreeSet<StrBytes> {
     let unknown = ErrorCode::UnknownTopicOrPartition.code();
     let topics = response.topics.iter().filter(|topic| topic.error_code == unknown);
-    topics.filter_map(|topic| topic.name.clone()).take(MAX_CREATED).collect()
+    let names = topics.filter_map(|topic| topic.name.clone()).filter(|name| **name != *CLUSTER_METADATA);
+    names.take(MAX_CREATED).collect()
 }
 
 /// Creates topics. They are still answered as unknown, as a Kafka broker does: the client asks again, and
@@ -117,8 +118,11 @@ fn topics(image: &Image, request: &MetadataRequest, version: i16) -> Vec<Metadat
     };
     let mut seen = BTreeSet::new();
     let mut topics = Vec::with_capacity(asked.len().min(1024));
+    let by_id = version >= BY_ID_FROM && asked.iter().any(|asked| !asked.topic_id.is_zero());
     for asked in asked {
-        if !seen.insert((asked.name.clone(), asked.topic_id)) {
+        // Where any is asked for by id, names do not count.
+        let name = asked.name.as_ref().filter(|_| !by_id);
+        if (by_id && asked.topic_id.is_zero()) || !seen.insert((name, asked.topic_id)) {
             continue;
         }
         topics.push(match &asked.name {

@@ -11,11 +11,14 @@ pub mod alter_partition_reassignments;
 pub mod alter_replica_log_dirs;
 pub mod api_versions;
 mod common;
+pub mod create_acls;
 pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_acls;
 pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
+pub mod describe_acls;
 pub mod describe_client_quotas;
 pub mod describe_cluster;
 pub mod describe_configs;
@@ -69,12 +72,13 @@ use crate::partition::ReadError;
 use crate::rt;
 use crate::shard::Shard;
 use crate::shard::affinity::Affinity;
+use crate::shard::metrics::ProtocolError;
 use crate::shard::strangers::{self, Door};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::frame::{self, RequestHeader};
 use crate::wire::stranger::Speaks;
 
-/// The isolation level of who reads committed data only (KIP-98).
+/// The isolation level of who reads committed data only (KIP-98); 0 is of who reads all, and others there are none.
 const READ_COMMITTED: i8 = 1;
 
 /// What a handler knows of its request.
@@ -109,7 +113,7 @@ pub enum Outcome {
     /// A request that is never answered (Produce with acks=0).
     Silent,
     /// The connection ends: the stream, or the client's state, can no longer be trusted.
-    Close(String),
+    Close(ProtocolError, String),
 }
 
 pub type Pending = Pin<Box<dyn Future<Output = Outcome>>>;
@@ -140,12 +144,15 @@ pub fn start(
         }
         // A client that asks in a version of tomorrow is told in the version that everybody reads (KIP-511).
         Some(api) if api.key == table::API_VERSIONS => api_versions::start_unsupported(cx),
-        Some(api) => close(format!("{} version {} is not served", api.name, cx.version)),
+        Some(api) => {
+            let why = format!("{} version {} is not served", api.name, cx.version);
+            close(ProtocolError::UnsupportedVersion, why)
+        }
         None => {
             if let Some(speaks) = stranger(&cx, &body) {
                 strangers::note(Door::Kafka, cx.peer, cx.local, speaks, rt::unix_ms());
             }
-            close(format!("API key {} is not served", cx.api_key))
+            close(ProtocolError::UnknownApi, format!("API key {} is not served", cx.api_key))
         }
     }
 }
@@ -167,12 +174,12 @@ fn stranger(cx: &Cx, body: &[u8]) -> Option<Speaks> {
     }
 }
 
-fn close(reason: String) -> Pending {
-    Box::pin(std::future::ready(Outcome::Close(reason)))
+fn close(error: ProtocolError, reason: String) -> Pending {
+    Box::pin(std::future::ready(Outcome::Close(error, reason)))
 }
 
 fn malformed(name: &str, e: &dyn std::fmt::Display) -> Outcome {
-    Outcome::Close(format!("malformed {name} request: {e}"))
+    Outcome::Close(ProtocolError::Malformed, format!("malformed {name} request: {e}"))
 }
 
 /// Decodes a request whose handler takes the message. Bytes after it are ignored: librdkafka leaves some behind
@@ -197,7 +204,8 @@ fn respond_in<R: KafkaEncode>(cx: &Cx, response: &R, version: i16) -> Outcome {
     }
     if let Err(e) = response.encode_into(&mut out, ApiVersion::new(version)) {
         log::error!("a response to API {} version {version} does not encode: {e}", cx.api_key);
-        return Outcome::Close("internal error: the response does not encode".into());
+        let why = "internal error: the response does not encode".into();
+        return Outcome::Close(ProtocolError::Malformed, why);
     }
     let length = (out.len() - 4) as i32;
     out[..4].copy_from_slice(&length.to_be_bytes());

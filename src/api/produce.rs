@@ -14,6 +14,7 @@ use crate::partition::AppendError;
 use crate::partition::producer::ProducerError;
 use crate::security::quota::Kind;
 use crate::shard::message::{ProduceEntry, ProduceError, ProduceResult, Reply, Request, Transactional};
+use crate::shard::metrics::ProtocolError;
 use crate::shard::timing::Appending;
 use crate::wire::ProducedBatch;
 use crate::wire::batch::Compression;
@@ -65,7 +66,7 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
     let size = body.len();
     let frame = match ProduceFrame::parse(body, cx.version) {
         Ok(frame) => frame,
-        Err(e) => return close(format!("malformed Produce request: {e}")),
+        Err(e) => return close(ProtocolError::Malformed, format!("malformed Produce request: {e}")),
     };
     let acks = frame.acks;
     let transaction = frame
@@ -227,7 +228,10 @@ fn finish(
     match (acks, failed) {
         (ACKS_NONE, None) => Outcome::Silent,
         // The only way to tell a producer that does not listen.
-        (ACKS_NONE, Some(code)) => Outcome::Close(format!("a produce with acks=0 failed: {code:?}")),
+        (ACKS_NONE, Some(code)) => {
+            let why = format!("a produce with acks=0 failed: {code:?}");
+            Outcome::Close(ProtocolError::AcksZeroFailed, why)
+        }
         _ => respond(cx, &response),
     }
 }

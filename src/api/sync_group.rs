@@ -12,6 +12,12 @@ use crate::wire::ErrorCode;
 const PROTOCOL_TYPE_FROM: i16 = 5;
 
 pub async fn handle(cx: &Cx, request: SyncGroupRequest) -> SyncGroupResponse {
+    let unnamed = request.protocol_type.is_none() || request.protocol_name.is_none();
+    if cx.version >= PROTOCOL_TYPE_FROM && unnamed {
+        let error = ErrorCode::InconsistentGroupProtocol;
+        cx.count(error);
+        return build(|r: &mut SyncGroupResponse| r.error_code = error.code());
+    }
     let group = request.group_id.clone();
     let answer = cx.shard.group(&group, Request::Sync(asked(&request)));
     drop(request);

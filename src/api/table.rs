@@ -2,18 +2,19 @@
 
 use bytes::BytesMut;
 
-use super::throttle::respond_throttled;
+use super::throttle::Answer;
 use super::{Cx, Pending, decode, malformed};
 use super::{
     add_offsets_to_txn, add_partitions_to_txn, alter_client_quotas, alter_configs,
-    alter_partition_reassignments, alter_replica_log_dirs, api_versions, create_partitions, create_topics,
-    delete_groups, delete_records, delete_topics, describe_client_quotas, describe_cluster, describe_configs,
-    describe_groups, describe_log_dirs, describe_producers, describe_quorum, describe_topic_partitions,
-    describe_transactions, describe_user_scram_credentials, elect_leaders, end_txn, fetch, find_coordinator,
-    heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
-    list_groups, list_offsets, list_partition_reassignments, list_transactions, metadata, offset_commit,
-    offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, txn_offset_commit,
-    unregister_broker, update_features, write_txn_markers,
+    alter_partition_reassignments, alter_replica_log_dirs, api_versions, create_acls, create_partitions,
+    create_topics, delete_acls, delete_groups, delete_records, delete_topics, describe_acls,
+    describe_client_quotas, describe_cluster, describe_configs, describe_groups, describe_log_dirs,
+    describe_producers, describe_quorum, describe_topic_partitions, describe_transactions,
+    describe_user_scram_credentials, elect_leaders, end_txn, fetch, find_coordinator, heartbeat,
+    incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources, list_groups,
+    list_offsets, list_partition_reassignments, list_transactions, metadata, offset_commit, offset_delete,
+    offset_fetch, offset_for_leader_epoch, produce, sync_group, txn_offset_commit, unregister_broker,
+    update_features, write_txn_markers,
 };
 
 pub const API_VERSIONS: i16 = 18;
@@ -46,7 +47,7 @@ macro_rules! api {
             start: |cx, body| {
                 Box::pin(async move {
                     match decode::<kafka_wire::$request>(&cx, body) {
-                        Ok(request) => respond_throttled(&cx, $module::handle(&cx, request).await),
+                        Ok(request) => $module::handle(&cx, request).await.outcome(&cx),
                         Err(e) => malformed($name, &e),
                     }
                 })
@@ -82,6 +83,9 @@ pub const TABLE: &[Api] = &[
     api!(26, "EndTxn", 0..=5, end_txn, EndTxnRequest),
     api!(27, "WriteTxnMarkers", 1..=2, write_txn_markers, WriteTxnMarkersRequest),
     api!(28, "TxnOffsetCommit", 0..=5, txn_offset_commit, TxnOffsetCommitRequest),
+    api!(29, "DescribeAcls", 1..=3, describe_acls, DescribeAclsRequest),
+    api!(30, "CreateAcls", 1..=3, create_acls, CreateAclsRequest),
+    api!(31, "DeleteAcls", 1..=3, delete_acls, DeleteAclsRequest),
     api!(32, "DescribeConfigs", 1..=4, describe_configs, DescribeConfigsRequest),
     api!(33, "AlterConfigs", 0..=2, alter_configs, AlterConfigsRequest),
     api!(34, "AlterReplicaLogDirs", 1..=2, alter_replica_log_dirs, AlterReplicaLogDirsRequest),
@@ -102,7 +106,7 @@ pub const TABLE: &[Api] = &[
     api!(61, "DescribeProducers", 0..=0, describe_producers, DescribeProducersRequest),
     api!(64, "UnregisterBroker", 0..=0, unregister_broker, UnregisterBrokerRequest),
     api!(65, "DescribeTransactions", 0..=0, describe_transactions, DescribeTransactionsRequest),
-    api!(66, "ListTransactions", 0..=1, list_transactions, ListTransactionsRequest),
+    api!(66, "ListTransactions", 0..=2, list_transactions, ListTransactionsRequest),
     api!(74, "ListConfigResources", 0..=1, list_config_resources, ListConfigResourcesRequest),
     api!(75, "DescribeTopicPartitions", 0..=0, describe_topic_partitions, DescribeTopicPartitionsRequest),
 ];

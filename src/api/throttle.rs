@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kafka_wire::*;
 use kafka_wire_core::KafkaEncode;
 
-use super::{Cx, Outcome, respond};
+use super::{Cx, Outcome, malformed, respond};
 use crate::security::quota::Kind;
 
 /// A response that can say how long its client is to wait.
@@ -32,6 +32,7 @@ throttled! {
     DescribeProducersResponse DescribeTopicPartitionsResponse DescribeUserScramCredentialsResponse
     ElectLeadersResponse IncrementalAlterConfigsResponse
     InitProducerIdResponse ListConfigResourcesResponse ListOffsetsResponse ListPartitionReassignmentsResponse
+    CreateAclsResponse DeleteAclsResponse DescribeAclsResponse
     AddOffsetsToTxnResponse AddPartitionsToTxnResponse DeleteGroupsResponse DescribeGroupsResponse
     DescribeTransactionsResponse EndTxnResponse FindCoordinatorResponse HeartbeatResponse JoinGroupResponse
     LeaveGroupResponse ListGroupsResponse ListTransactionsResponse OffsetCommitResponse OffsetDeleteResponse
@@ -85,6 +86,27 @@ impl Cx {
     /// The bytes that a client's quota allows at once, if it has one.
     pub fn burst(&self, kind: Kind) -> Option<usize> {
         self.shard.quotas.burst(kind, self.client()).map(|bytes| (bytes as usize).max(1))
+    }
+}
+
+/// What a handler has to say.
+pub trait Answer {
+    fn outcome(self, cx: &Cx) -> Outcome;
+}
+
+impl<R: Throttled> Answer for R {
+    fn outcome(self, cx: &Cx) -> Outcome {
+        respond_throttled(cx, self)
+    }
+}
+
+/// A request that makes no sense ends the connection, as one that does not decode.
+impl<R: Throttled> Answer for Result<R, String> {
+    fn outcome(self, cx: &Cx) -> Outcome {
+        match self {
+            Ok(response) => respond_throttled(cx, response),
+            Err(why) => malformed(super::table::name(cx.api_key), &why),
+        }
     }
 }
 

@@ -64,6 +64,9 @@ async fn commit(
     request: &TxnOffsetCommitRequest,
     topics: Vec<CommitTopic>,
 ) -> Result<Results, ErrorCode> {
+    if request.group_id.is_empty() {
+        return Err(ErrorCode::InvalidGroupId);
+    }
     let coordinator = cx.shard.coordinator_of(CONSUMER_OFFSETS, &request.group_id);
     let partition = coordinator.ok_or(ErrorCode::CoordinatorNotAvailable)?;
     let with_member = cx.version >= MEMBERS_FROM;

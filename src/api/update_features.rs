@@ -39,12 +39,16 @@ fn answer(
             r.error_message = Some(format!("{all} {why}").into());
         }
         None if version <= RESULTS_UNTIL => {
+            r.error_message = None;
             let result = |update: &FeatureUpdateKey| {
-                build(|u: &mut UpdatableFeatureResult| u.feature = update.feature.clone())
+                build(|u: &mut UpdatableFeatureResult| {
+                    u.feature = update.feature.clone();
+                    u.error_message = Some(ErrorCode::None.name().into());
+                })
             };
             r.results = request.feature_updates.iter().map(result).collect();
         }
-        None => {}
+        None => r.error_message = None,
     })
 }
 

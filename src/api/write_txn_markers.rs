@@ -1,6 +1,8 @@
 //! WriteTxnMarkers: ends transactions on partitions of this broker, whatever their coordinator says. For other brokers,
 //! and for tools that end what no coordinator knows of (KIP-664).
 
+use std::collections::BTreeSet;
+
 use kafka_wire::write_txn_markers_request::WritableTxnMarker;
 use kafka_wire::write_txn_markers_response::{
     WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
@@ -24,7 +26,9 @@ pub async fn handle(cx: &Cx, request: WriteTxnMarkersRequest) -> WriteTxnMarkers
         let end = end(marker);
         let topics = marker.topics.iter().map(|topic| {
             let known = image.topic(&topic.name);
-            let partitions = topic.partition_indexes.iter().map(|index| {
+            let mut seen = BTreeSet::new();
+            let indexes = topic.partition_indexes.iter().filter(|index| seen.insert(**index));
+            let partitions = indexes.map(|index| {
                 let known = known.filter(|known| known.partition(*index).is_some());
                 if let Some(known) = known {
                     let partition = PartitionId { topic: known.id, index: *index };

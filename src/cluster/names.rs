@@ -8,11 +8,11 @@ pub fn check_topic_name(name: &str) -> Result<(), String> {
         return Err("Topic name is invalid: the empty string is not allowed".into());
     }
     if name == "." || name == ".." {
-        return Err("Topic name is invalid: '.' or '..' is not allowed".into());
+        return Err(format!("Topic name is invalid: '{name}' is not allowed"));
     }
     if name.len() > MAX_TOPIC_NAME {
         return Err(format!(
-            "Topic name is invalid: the length is longer than the max length {MAX_TOPIC_NAME}"
+            "Topic name is invalid: the length of '{name}' is longer than the max allowed length {MAX_TOPIC_NAME}"
         ));
     }
     if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {

@@ -5,6 +5,7 @@ pub mod config_def;
 pub mod ids;
 pub mod limits;
 pub mod live;
+pub mod pattern;
 pub mod printable;
 pub mod resource_configs;
 pub mod settings;

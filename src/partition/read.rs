@@ -76,6 +76,7 @@ pub mod special_timestamp {
     pub const MAX_TIMESTAMP: i64 = -3;
     pub const EARLIEST_LOCAL: i64 = -4;
     pub const LATEST_TIERED: i64 = -5;
+    pub const EARLIEST_PENDING_UPLOAD: i64 = -6;
 }
 
 /// The answer to a lookup; -1 stands for "none".
@@ -178,7 +179,8 @@ impl Replica {
             special_timestamp::EARLIEST | special_timestamp::EARLIEST_LOCAL => {
                 return Ok(at(self.log.start_offset()));
             }
-            special_timestamp::LATEST_TIERED => return Ok(none),
+            // Nothing is ever on its way to another store.
+            special_timestamp::LATEST_TIERED | special_timestamp::EARLIEST_PENDING_UPLOAD => return Ok(none),
             special_timestamp::MAX_TIMESTAMP => self.log.max_timestamp().await?,
             timestamp => self.log.offset_for_timestamp(timestamp).await?,
         };
@@ -193,6 +195,10 @@ impl Replica {
     /// OffsetForLeaderEpoch for one partition: the largest epoch up to `epoch`, and where it ends.
     pub fn epoch_end(&self, epoch: i32, current_epoch: i32) -> Result<(i32, i64), ReadError> {
         self.check_epoch(current_epoch)?;
+        // The leader's own epoch is open, also before anything was appended in it.
+        if epoch == self.leader_epoch() {
+            return Ok((epoch, self.log.end_offset()));
+        }
         Ok(self.log.epoch_end_offset(epoch))
     }
 }

@@ -343,9 +343,9 @@ impl Connection {
             self.shard.give_memory(bytes);
             match outcome {
                 Outcome::Silent => self.shard.metrics.response(api_key, 0, timed.took()),
-                Outcome::Close(reason) => {
+                Outcome::Close(error, reason) => {
                     self.shard.metrics.abandoned(api_key);
-                    self.shard.metrics.protocol_error(ProtocolError::Malformed);
+                    self.shard.metrics.protocol_error(error);
                     self.closing = Some(reason);
                     return self.abandon_requests();
                 }

@@ -5,6 +5,7 @@
 mod support;
 
 mod admin;
+mod answers;
 mod cli;
 mod clients;
 mod compaction;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{NewId, Occupied};
 use crate::cluster::control::{ControlError, ControlErrorKind as Kind, NewPartitions, NewTopic, TopicRef};
 use crate::cluster::image::{Image, Topic};
+use crate::cluster::internal::CLUSTER_METADATA;
 use crate::cluster::metadata_log::MetadataError;
 use crate::cluster::names::{check_topic_name, collision_key};
 use crate::cluster::records::{Owner, Record};
@@ -79,6 +80,9 @@ fn existing_keys(image: &Image, new: &[NewTopic]) -> BTreeMap<String, String> {
 fn check_name(image: &Image, keys: &BTreeMap<String, String>, name: &str) -> Result<(), ControlError> {
     if let Err(message) = check_topic_name(name) {
         return refuse(Kind::InvalidTopic, message);
+    }
+    if name == CLUSTER_METADATA {
+        return refuse(Kind::InvalidRequest, format!("Creation of internal topic {name} is prohibited."));
     }
     if image.topic(name).is_some() {
         return refuse(Kind::TopicExists, format!("Topic '{name}' already exists."));
@@ -223,7 +227,8 @@ pub fn delete(
     let results = found.into_iter().map(|result| {
         let topic = result?;
         if seen[&topic.id] > 1 {
-            return refuse(Kind::InvalidRequest, "The topic is named more than once in the request.");
+            let why = "The provided topic name maps to an ID that was already supplied.";
+            return refuse(Kind::InvalidRequest, why);
         }
         records.push(Record::TopicDeleted { id: topic.id });
         Ok(topic)

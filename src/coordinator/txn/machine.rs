@@ -52,14 +52,15 @@ impl Transactions {
     }
 
     pub fn list(&self, filter: &ListFilter, wall: Ms) -> Vec<Listed> {
-        let passes = |txn: &Transaction| {
-            let id = filter.producer_ids.is_empty() || filter.producer_ids.contains(&txn.producer.id);
+        let passes = |id: &Name, txn: &Transaction| {
+            let named = filter.pattern.as_ref().is_none_or(|pattern| pattern.matches(id));
+            let producer = filter.producer_ids.is_empty() || filter.producer_ids.contains(&txn.producer.id);
             let state = filter.states.is_empty() || filter.states.iter().any(|name| name == txn.state.name());
             let long =
                 filter.longer_than_ms < 0 || wall.saturating_sub(txn.started_ms) > filter.longer_than_ms;
-            id && state && long
+            producer && state && long && named
         };
-        let found = self.ids.iter().filter(|(_, entry)| passes(&entry.txn));
+        let found = self.ids.iter().filter(|(id, entry)| passes(id, &entry.txn));
         let listed = found.map(|(id, Entry { txn, .. })| Listed {
             id: id.clone(),
             producer_id: txn.producer.id,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::model::pattern::Pattern;
+
 /// A transactional id, or a topic's name.
 pub type Name = Arc<str>;
 
@@ -128,6 +130,8 @@ pub struct ListFilter {
     pub states: Vec<String>,
     /// Only transactions that run for longer; negative for all.
     pub longer_than_ms: i64,
+    /// Only ids that match.
+    pub pattern: Option<Pattern>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
