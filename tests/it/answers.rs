@@ -92,7 +92,7 @@ fn topics_that_are_named_twice_are_refused_once() {
         );
         assert!(reply.topics.iter().all(|t| version < 5 || t.configs.as_deref() == Some(&[][..])));
     }
-    let grown = |name: &str| msg!(CreatePartitionsTopic { name: name.into(), count: 3 });
+    let grown = |name: &str| msg!(CreatePartitionsTopic { name: name.into(), count: 3, assignments: None });
     let topics = vec![grown(&there.name), grown(&there.name)];
     let reply = wire.call(3, &msg!(CreatePartitionsRequest { topics: topics, timeout_ms: 10_000 }));
     assert_eq!(reply.results.iter().map(|r| r.error_code).collect::<Vec<_>>(), [code::INVALID_REQUEST]);
@@ -183,7 +183,7 @@ fn success_has_no_message() {
         validate_only: true
     });
     messages.extend(wire.call(7, &request).topics.into_iter().map(|t| (t.error_code, t.error_message)));
-    let more = msg!(CreatePartitionsTopic { name: name(), count: 2 });
+    let more = msg!(CreatePartitionsTopic { name: name(), count: 2, assignments: None });
     let request = msg!(CreatePartitionsRequest { topics: vec![more], timeout_ms: 9000, validate_only: true });
     messages.extend(wire.call(3, &request).results.into_iter().map(|r| (r.error_code, r.error_message)));
     let config = msg!(altered::AlterableConfig { name: "retention.ms".into(), value: Some("5".into()) });
@@ -262,9 +262,16 @@ fn aborted_transactions_are_told_to_who_asks_for_committed_records() {
     }
 }
 
+/// Until the coordinators of groups (0) or transactions (1) are there.
+fn await_coordinator(wire: &mut Wire, kind: i8) {
+    let request = msg!(FindCoordinatorRequest { key_type: kind, coordinator_keys: vec!["x".into()] });
+    eventually("the coordinator is there", SOON, || wire.call(4, &request).coordinators[0].error_code == 0);
+}
+
 #[test]
 fn transactions_are_listed_by_pattern() {
     let mut wire = Wire::connect(shared());
+    await_coordinator(&mut wire, 1);
     let prefix = unique("pattern");
     let ids = ["a.1", "a.22", "B"].map(|end| format!("{prefix}-{end}"));
     for id in &ids {
@@ -329,6 +336,7 @@ fn the_metadata_topic_cannot_be_made() {
 fn groups_are_filtered_by_what_they_are() {
     let mut wire = Wire::connect(shared());
     let (group, topic) = (unique("listed"), create(&mut wire, "listed", 1, &[]));
+    await_coordinator(&mut wire, 0);
     let partition =
         msg!(offset_commit_request::OffsetCommitRequestPartition { partition_index: 0, committed_offset: 0 });
     let committed = msg!(offset_commit_request::OffsetCommitRequestTopic {
@@ -366,6 +374,7 @@ fn groups_are_filtered_by_what_they_are() {
 fn what_is_missing_or_reserved_is_told_apart() {
     let mut wire = Wire::connect(shared());
     let topic = create(&mut wire, "empty", 1, &[]);
+    await_coordinator(&mut wire, 0);
     let epoch = metadata_of(&mut wire, &topic.name, false).partitions[0].leader_epoch;
     let asked =
         msg!(OffsetForLeaderPartition { partition: 0, current_leader_epoch: -1, leader_epoch: epoch });

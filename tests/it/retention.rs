@@ -191,7 +191,7 @@ fn a_purge_outlives_kill_9() {
     if needs_own_broker() {
         return;
     }
-    let args = vec!["--retention-check-interval", "50ms", "--checkpoint-interval", "300ms"];
+    let args = vec!["--retention-check-interval", "50ms"];
     let mut broker = Broker::start_with(Options { args, ..Options::default() });
     let mut wire = Wire::connect(broker.kafka);
     let topic = create(&mut wire, "purged", 1, &[("file.delete.delay.ms", "10")]);
