@@ -25,7 +25,7 @@ impl NextBatch {
 
 /// What Kafka's two sparse indexes of a segment would hold. Weir has another index; these are counted because a full one
 /// ends a segment (`segment.index.bytes`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Indexed {
     offsets: u32,
     times: u32,
@@ -33,6 +33,15 @@ pub struct Indexed {
     /// Bytes since the last entry.
     since: u64,
 }
+
+/// It says nothing of what a segment holds: descriptions that differ in it alone are of the same segment.
+impl PartialEq for Indexed {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Indexed {}
 
 impl Default for Indexed {
     fn default() -> Self {
