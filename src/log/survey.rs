@@ -13,6 +13,7 @@ use super::journal::{Known, inspect, survivors};
 use super::placement::{Placements, by_partition};
 use super::relayout::journals_dir;
 use super::segment::offline::check_segment;
+use super::segment::owner::foreign;
 use super::segment::{LOG, file_name, parse_log_name};
 use super::set_aside::set_aside;
 use super::store::{Topics, partition_dir, strays, topics_dir};
@@ -248,6 +249,12 @@ impl Survey {
         let name = format!("{topic}-{}", state.id.index);
         let dir = partition_dir(data_dir, &topic, state.id.index);
         self.partitions += 1;
+        if let Some(other) = foreign(&dir, state.id.topic).map_err(|e| LogError::io(&dir, e))? {
+            let what = format!("the directory holds files of topic {other}, not of this one");
+            let mut finding = Finding::of(dir.clone(), what, "move them to set-aside/", true);
+            finding.partition = Some(name.clone());
+            self.findings.push(finding);
+        }
         self.unlisted(&dir, &name, state, closed)?;
         if let Some(why) = &state.repair {
             self.findings.push(Finding {

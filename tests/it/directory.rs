@@ -527,6 +527,39 @@ fn consume(broker: &Broker, group: &str, topic: &str) {
 }
 
 #[test]
+fn a_directory_of_another_topic_is_in_the_way_and_stays_whole() {
+    if needs_own_broker() {
+        return;
+    }
+    let (dirs, scratch) = (directories(), scratch());
+    let data = scratch.path().join("data");
+    copy(&dirs.at("clean"), &data);
+    let mut broker = Broker::start_with(options(&data));
+    let mut wire = Wire::connect(broker.kafka);
+    let late = create(&mut wire, "late", 1, &[]);
+    broker.kill();
+    let place = data.join(format!("topics/{}-0", late.name));
+    copy(&data.join(dirs.partition(0)), &place);
+    let before = content(&place);
+    broker.restart();
+    let mut wire = Wire::connect(broker.kafka);
+    dirs.check(&mut wire);
+    assert_ne!(produce_at(&mut wire, 9, &late, 0, -1, encoded(["no"])).error_code, 0);
+    assert!(broker.log().contains("is in the way: it holds files of"), "{}", broker.log());
+    broker.kill();
+    assert!(content(&place) == before, "the files that are in the way");
+    let (code, text) = log(&["verify"], &data);
+    assert_eq!((code, text.contains(&late.name)), (Some(1), true), "{text}");
+    let (code, done) = log(&["repair", "--apply"], &data);
+    assert_eq!((code, done.contains("are not its own; they are in")), (Some(0), true), "{done}");
+    assert_eq!(log(&["verify"], &data).0, Some(0));
+    broker.restart();
+    let mut wire = Wire::connect(broker.kafka);
+    dirs.check(&mut wire);
+    assert_eq!(produce_at(&mut wire, 9, &late, 0, -1, encoded(["yes"])).base_offset, 0);
+}
+
+#[test]
 fn metadata_is_made_again_of_what_is_there() {
     if needs_own_broker() {
         return;
