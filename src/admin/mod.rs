@@ -127,6 +127,10 @@ where
         if let Some((shard, reason)) = failed {
             return Some(format!("the journal of shard {shard} failed: {reason}"));
         }
+        let waits = snapshots.iter().find_map(|s| Some((s.shard, s.journal.waits.as_ref()?)));
+        if let Some((shard, reason)) = waits {
+            return Some(format!("the journal of shard {shard} waits: {reason}"));
+        }
         let silent = (0..self.shards).find(|shard| !snapshots.iter().any(|s| s.shard == *shard));
         silent.map(|shard| format!("shard {shard} does not answer"))
     }

@@ -264,6 +264,10 @@ fn journal(out: &mut Families, shards: &[MetricsSnapshot]) {
     each_shard(out, shards, ("weir_journal_failed", Kind::Gauge, help), |s| {
         u64::from(s.journal.failed.is_some())
     });
+    let help = "1 while commits wait for room on the disk or for descriptors.";
+    each_shard(out, shards, ("weir_journal_waits", Kind::Gauge, help), |s| {
+        u64::from(s.journal.waits.is_some())
+    });
     let help = "From submitting a commit to its being durable.";
     out.family("weir_journal_commit_duration_seconds", Kind::Histogram, help);
     for (shard, journal) in journals(shards) {

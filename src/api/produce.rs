@@ -1,6 +1,8 @@
 //! Produce (KIP-98 batches only): takes the frame apart into one buffer a partition, hands each to its owner's shard in
 //! order, and answers when they are durable.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use kafka_wire::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
@@ -13,7 +15,7 @@ use crate::model::{PartitionId, TopicId};
 use crate::partition::AppendError;
 use crate::partition::producer::ProducerError;
 use crate::security::quota::Kind;
-use crate::shard::message::{ProduceEntry, ProduceError, ProduceResult, Reply, Request, Transactional};
+use crate::shard::message::{ProduceEntry, ProduceError, ProduceResult, Reply, Request, Transactional, Wait};
 use crate::shard::metrics::ProtocolError;
 use crate::shard::timing::Appending;
 use crate::wire::ProducedBatch;
@@ -68,7 +70,7 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
         Ok(frame) => frame,
         Err(e) => return close(ProtocolError::Malformed, format!("malformed Produce request: {e}")),
     };
-    let acks = frame.acks;
+    let (acks, timeout_ms) = (frame.acks, frame.timeout_ms.max(0) as u64);
     let transaction = frame
         .transactional_id
         .as_ref()
@@ -86,7 +88,7 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
     if let Some(code) = refused {
         return Box::pin(async move { answer_all(&cx, acks, topics, code) });
     }
-    let wait = acks != ACKS_NONE;
+    let wait = Wait { durable: acks != ACKS_NONE, longest: Duration::from_millis(timeout_ms) };
     match &groups[..] {
         [(owner, _)] => cx.affinity.lead_to(*owner),
         _ => cx.affinity.scatter(),
@@ -273,6 +275,7 @@ fn answer(result: ProduceResult, version: i16) -> Answer {
             let code = match &e {
                 ProduceError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
                 ProduceError::Append(e) => append_error(e),
+                ProduceError::TimedOut => ErrorCode::RequestTimedOut,
                 ProduceError::NotInTransaction(why) => {
                     transactions::not_in(*why, version >= FIRST_IMPLICIT, version >= FIRST_ABORTABLE)
                 }

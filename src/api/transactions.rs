@@ -33,6 +33,7 @@ pub fn unavailable(why: Unavailable) -> ErrorCode {
     match why {
         Unavailable::Loading => ErrorCode::CoordinatorLoadInProgress,
         Unavailable::NotHere | Unavailable::Failed => ErrorCode::NotCoordinator,
+        Unavailable::Slow => ErrorCode::CoordinatorNotAvailable,
     }
 }
 

@@ -91,6 +91,7 @@ async fn commit(
         Ok(Err(why)) => Err(transactions::unavailable(why)),
         Err(ProduceError::UnknownPartition) => Err(ErrorCode::NotCoordinator),
         Err(ProduceError::Append(e)) => Err(append_error(&e)),
+        Err(ProduceError::TimedOut) => Err(ErrorCode::RequestTimedOut),
         // Here, unlike in Produce, a client looks for the coordinator again.
         Err(ProduceError::NotInTransaction(why)) => {
             Err(match transactions::not_in(why, implicit, cx.version >= ABORTABLE_FROM) {

@@ -73,6 +73,7 @@ fn outcome(result: EndResult) -> ErrorCode {
     match result {
         Ok(_) => ErrorCode::None,
         Err(ProduceError::Append(e)) => append_error(&e),
+        Err(ProduceError::TimedOut) => ErrorCode::RequestTimedOut,
         Err(ProduceError::UnknownPartition | ProduceError::NotInTransaction(_)) => {
             ErrorCode::UnknownTopicOrPartition
         }

@@ -12,6 +12,7 @@ use tokio::task::LocalSet;
 
 use super::control::{self, Control};
 use super::directory::{cannot_recover, log_error, open_metadata};
+use super::disk;
 use super::logger;
 use super::needs::Share;
 use super::preflight::{Prepared, StartError};
@@ -19,6 +20,7 @@ use super::signals::{Reload, Signals};
 use crate::admin::Door;
 use crate::cluster::Image;
 use crate::config::Config;
+use crate::log::journal::sizing::Sizing;
 use crate::log::{self as storage, LogSettings};
 use crate::model::BrokerSettings;
 use crate::rt::mesh::{self, Bell};
@@ -97,7 +99,7 @@ pub fn run(config: &Config, prepared: Prepared, reload: Reload) -> Result<(), Fa
     let Crew { doorbells, work, threads } = Crew::hire(config.shards).map_err(refused)?;
     let address = prepared.kafka.local_addr().unwrap_or(config.listen);
     let admin_address = prepared.admin.as_ref().and_then(|l| l.local_addr().ok());
-    let settings = Arc::new(broker_settings(config, prepared.share, address));
+    let settings = Arc::new(broker_settings(config, &prepared, address));
     let controller = open_metadata(&config.data_dir, &settings)?;
     let image = controller.image();
     let strays = relayout(config, &settings, &image).map_err(refused)??;
@@ -224,20 +226,27 @@ fn relayout(
     let (data_dir, shards, image) = (config.data_dir.clone(), config.shards, image.clone());
     let log_settings = LogSettings::of(settings, 1);
     let moved = rt::try_block_on(async move {
-        storage::relayout(&data_dir, shards, &*image, &log_settings, recovered_snapshot).await?;
+        let relayout = || storage::relayout(&data_dir, shards, &*image, &log_settings, recovered_snapshot);
+        match relayout().await {
+            Err(e) if disk::wants_room(&e) && disk::drop_ballasts(&data_dir) => relayout().await?,
+            moved => moved?,
+        };
         storage::sweep(&data_dir, &*image).map(|strays| strays.len())
     });
     Ok(moved?.map_err(|e| log_error(&e)))
 }
 
-/// With the directories as tools are told them.
-fn broker_settings(config: &Config, share: Share, bound: std::net::SocketAddr) -> BrokerSettings {
+/// With the directories as tools are told them, and what this machine grants.
+fn broker_settings(config: &Config, prepared: &Prepared, bound: std::net::SocketAddr) -> BrokerSettings {
+    let (share, journals): (Share, Sizing) = (prepared.share, prepared.journals);
     let absolute = |dir: PathBuf| std::path::absolute(&dir).unwrap_or(dir).display().to_string();
     BrokerSettings {
         log_dir: absolute(storage::topics_dir(&config.data_dir)),
         meta_dir: absolute(config.data_dir.join("meta")),
         connections_possible: share.connections,
         open_segments: share.segments,
+        journal_file_bytes: journals.file_bytes as usize,
+        journal_max_files: journals.max_files,
         ..config.broker_settings(bound)
     }
 }

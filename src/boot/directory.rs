@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use super::disk;
 use super::preflight::StartError;
 use crate::cluster::{Controller, MetadataError};
 use crate::log::{self as storage, LogError, Topics};
@@ -21,7 +22,7 @@ pub(super) fn open_metadata(data_dir: &Path, settings: &BrokerSettings) -> Resul
         };
         return Err(StartError::new(format!("{first}{others}"), first.remedy()));
     }
-    Controller::open(&meta, settings).map_err(|e| metadata_error(&e))
+    disk::with_ballast(data_dir, || Controller::open(&meta, settings)).map_err(|e| metadata_error(&e))
 }
 
 fn metadata_error(e: &MetadataError) -> StartError {
@@ -45,14 +46,14 @@ pub(super) fn cannot_recover(
     what: &str,
     source: Option<&io::Error>,
 ) -> StartError {
-    let remedy = match source.map(io::Error::kind) {
-        Some(io::ErrorKind::PermissionDenied) => {
-            "Nothing was changed or deleted. Start as the user whose files these are, or give them to this one \
-             (`chown -R`)."
+    let advice = match source {
+        Some(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            "Start as the user whose files these are, or give them to this one (`chown -R`)."
         }
-        _ => {
-            "Nothing was changed or deleted. Repair or restore the file named above, or start on another --data-dir."
-        }
+        source => source
+            .and_then(disk::remedy)
+            .unwrap_or("Repair or restore the file named above, or start on another --data-dir."),
     };
+    let remedy = format!("Nothing was changed or deleted. {advice}");
     StartError::new(format!("{what} cannot be recovered: {e}"), remedy)
 }

@@ -94,7 +94,9 @@ impl Needs {
     pub fn of(config: &Config) -> Self {
         Self {
             shards: config.shards,
-            journal_files: config.journal_max_files,
+            journal_files: config
+                .journal_max_files
+                .unwrap_or(crate::log::journal::sizing::MOST_FILES as usize),
             connections: config.max_connections,
             budgets: config.cache_memory + config.tail_memory + config.request_memory,
         }

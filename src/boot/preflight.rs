@@ -5,20 +5,23 @@
 //! lives and naming its pid, and `format`, the version of the layout below it:
 //!
 //! ```text
-//! <data>/lock      "12345\n"        the holder's pid, for people; the flock is what counts
+//! <data>/lock      "12345     \n"   the holder's pid, for people; the flock is what counts
 //! <data>/format    "weir 1\n"       written once, when the directory is first used
 //! ```
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::disk;
 use super::needs::{Limits, Needs, Share};
 use super::rehearsal;
 use crate::config::Config;
+use crate::log::journal::is_full;
+use crate::log::journal::sizing::Sizing;
 use crate::rt;
 
 /// The layout that this build writes, and the newest that it reads.
@@ -49,6 +52,8 @@ impl std::error::Error for StartError {}
 #[derive(Debug)]
 pub struct Prepared {
     pub lock: DataLock,
+    /// How large the journals' files are on this file system, and how many.
+    pub journals: Sizing,
     pub kafka: TcpListener,
     pub admin: Option<TcpListener>,
     pub needs: Needs,
@@ -64,11 +69,12 @@ pub fn run(config: &Config) -> Result<Prepared, StartError> {
     needs.address_space(limits.address_space)?;
     rt::rings_available(1).map_err(|refused| needs.explain(&refused, &limits))?;
     let lock = DataLock::acquire(&config.data_dir)?;
-    check_direct_io(&config.data_dir)?;
+    disk::check_direct_io(&config.data_dir, &config.data_dir.join("lock"))?;
+    let journals = disk::size_journals(config)?;
     rehearsal::run(&config.data_dir).map_err(|refused| needs.explain(&refused, &limits))?;
     let kafka = bind(config.listen, "--listen")?;
     let admin = config.admin.map(|address| bind(address, "--admin")).transpose()?;
-    Ok(Prepared { lock, kafka, admin, needs, limits, share })
+    Ok(Prepared { lock, journals, kafka, admin, needs, limits, share })
 }
 
 /// The data directory, held by this process alone.
@@ -82,7 +88,8 @@ impl DataLock {
     pub fn acquire(data_dir: &Path) -> Result<DataLock, StartError> {
         let failed = |what: &str, path: &Path, error: io::Error| {
             let problem = format!("cannot {what} {}: {error}", path.display());
-            StartError::new(problem, "Choose a directory that this user may write to with --data-dir.")
+            let remedy = disk::remedy(&error);
+            StartError::new(problem, remedy.unwrap_or("Choose another directory with --data-dir."))
         };
         rt::fs::create_dir_all_durable(data_dir).map_err(|e| failed("create", data_dir, e))?;
         refuse_foreign(data_dir)?;
@@ -99,10 +106,15 @@ impl DataLock {
             Err(fs::TryLockError::WouldBlock) => return Err(locked(data_dir, &mut file)),
             Err(fs::TryLockError::Error(e)) => return Err(failed("lock", &path, e)),
         }
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(|e| failed("write", &path, e))?;
+        // In the place of the one before, which a full disk has room for. It is for people: that it is locked counts.
+        let holder = format!("{:<10}\n", std::process::id());
+        let written =
+            file.write_all_at(holder.as_bytes(), 0).and_then(|()| file.set_len(holder.len() as u64));
+        match written {
+            Err(e) if !is_full(&e) => return Err(failed("write", &path, e)),
+            Err(e) => log::warn!("{}: {e}; it names no process", path.display()),
+            Ok(()) => {}
+        }
         check_format(data_dir)?;
         Ok(DataLock { _file: file })
     }
@@ -147,13 +159,14 @@ fn check_format(data_dir: &Path) -> Result<(), StartError> {
             return write_format(data_dir, &path).map_err(|e| {
                 StartError::new(
                     format!("cannot write {}: {e}", path.display()),
-                    "Make room on the disk, or choose another directory with --data-dir.",
+                    disk::remedy(&e).unwrap_or("Choose another directory with --data-dir."),
                 )
             });
         }
         Err(e) => {
             let problem = format!("cannot read {}: {e}", path.display());
-            return Err(StartError::new(problem, "Check the disk and the file's permissions."));
+            let remedy = disk::remedy(&e).unwrap_or("Check the disk and the file's permissions.");
+            return Err(StartError::new(problem, remedy));
         }
     };
     match text.strip_prefix("weir ").and_then(|v| v.trim().parse::<u32>().ok()) {
@@ -179,21 +192,6 @@ fn write_format(data_dir: &Path, path: &Path) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(data_dir)?.sync_all()
-}
-
-/// Reads and writes bypass the page cache, which not every file system allows.
-fn check_direct_io(data_dir: &Path) -> Result<(), StartError> {
-    let path = data_dir.join(".direct-io-probe");
-    let opened =
-        OpenOptions::new().write(true).create(true).truncate(true).custom_flags(libc::O_DIRECT).open(&path);
-    let _ = fs::remove_file(&path);
-    match opened {
-        Ok(_) => Ok(()),
-        Err(error) => Err(StartError::new(
-            format!("{} cannot be written with direct I/O: {error}", data_dir.display()),
-            "Choose a directory on a disk file system such as ext4 or xfs with --data-dir.",
-        )),
-    }
 }
 
 /// How long the kernel may take to close the sockets of a broker that has just ended: its ring holds them.

@@ -24,17 +24,19 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use super::metadata_frame::FORMAT;
+use super::metadata_frame::{
+    FRAME_HEADER, MAGIC, MAX_PAYLOAD, encode_frame, encode_header, frame_len, sound_frame, u32_at, u64_at,
+};
 use super::records::Record;
 use crate::rt::fs::{self, BlockingFile};
 
-pub const FORMAT: u32 = 1;
-const MAGIC: &[u8; 8] = b"WEIRMETA";
 const HEADER: u64 = 4096;
 const MARK: u64 = 512;
-const FRAME_HEADER: usize = 16;
-const MAX_PAYLOAD: usize = 256 << 20;
 /// A log is not rewritten before it has grown by this much, and by several times its snapshot.
 const MIN_GROWTH: u64 = 1 << 20;
+/// Space that is reserved ahead of the changes.
+const AHEAD: u64 = 256 << 10;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataError {
@@ -74,6 +76,8 @@ pub struct MetadataLog {
     end: u64,
     next_commit: u64,
     rewrite_at: u64,
+    /// Up to here the file has its space on the disk.
+    reserved: u64,
     poisoned: Option<String>,
 }
 
@@ -149,7 +153,8 @@ impl MetadataLog {
         snapshot: usize,
     ) -> Self {
         let rewrite_at = end.max(HEADER + snapshot as u64 * 4 + MIN_GROWTH);
-        Self { dir: dir.to_path_buf(), path, file, end, next_commit, rewrite_at, poisoned: None }
+        let (reserved, poisoned) = (end, None);
+        Self { dir: dir.to_path_buf(), path, file, end, next_commit, rewrite_at, reserved, poisoned }
     }
 
     pub fn path(&self) -> &Path {
@@ -163,6 +168,7 @@ impl MetadataLog {
             return Err(MetadataError::Poisoned(why.clone()));
         }
         let frame = encode_frame(self.next_commit, records)?;
+        self.reserve(self.end + frame.len() as u64);
         if let Err(error) = self.file.write_all_at(&frame, self.end) {
             // Nothing was acknowledged: with the partial frame gone the log is as it was.
             if let Err(cut) = self.file.set_len(self.end) {
@@ -171,7 +177,11 @@ impl MetadataLog {
             return Err(io_error("write", &self.path)(error));
         }
         if let Err(error) = self.file.sync() {
-            self.poisoned = Some(error.to_string());
+            // A full disk may say so only now, of what is new. The log is as it was if that is gone for certain.
+            let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            if !full || self.file.set_len(self.end).and_then(|()| self.file.sync()).is_err() {
+                self.poisoned = Some(error.to_string());
+            }
             return Err(io_error("sync", &self.path)(error));
         }
         self.end += frame.len() as u64;
@@ -179,6 +189,14 @@ impl MetadataLog {
         self.next_commit += 1;
         self.write_mark();
         Ok(commit)
+    }
+
+    /// Has space for the next changes on the disk before they come, so that a full one still takes some: what is deleted
+    /// to make room is such a change, and so is a start. Where it cannot be had, the write says why.
+    fn reserve(&mut self, needed: u64) {
+        if needed > self.reserved && self.file.reserve(needed + AHEAD).is_ok() {
+            self.reserved = needed + AHEAD;
+        }
     }
 
     /// Whether a snapshot would now be much smaller than the log.
@@ -252,61 +270,6 @@ fn list(dir: &Path) -> Result<Vec<u64>, MetadataError> {
 
 fn sync_dir(dir: &Path) -> Result<(), MetadataError> {
     fs::sync_dir(dir).map_err(io_error("sync", dir))
-}
-
-fn encode_header(first: u64) -> [u8; 24] {
-    let mut header = [0; 24];
-    header[..8].copy_from_slice(MAGIC);
-    header[8..12].copy_from_slice(&FORMAT.to_le_bytes());
-    header[12..20].copy_from_slice(&first.to_le_bytes());
-    let crc = crc32fast::hash(&header[..20]);
-    header[20..].copy_from_slice(&crc.to_le_bytes());
-    header
-}
-
-fn encode_frame(commit: u64, records: &[Record]) -> Result<Vec<u8>, MetadataError> {
-    let mut frame = vec![0; FRAME_HEADER];
-    let size = bincode::serde::encode_into_std_write(records, &mut frame, bincode::config::standard())
-        .unwrap_or(usize::MAX);
-    if size > MAX_PAYLOAD {
-        return Err(MetadataError::TooLarge(size));
-    }
-    frame[..4].copy_from_slice(&(size as u32).to_le_bytes());
-    frame[8..16].copy_from_slice(&commit.to_le_bytes());
-    let crc = frame_crc(&frame);
-    frame[4..8].copy_from_slice(&crc.to_le_bytes());
-    Ok(frame)
-}
-
-fn frame_crc(frame: &[u8]) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&frame[..4]);
-    crc.update(&frame[8..]);
-    crc.finalize()
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-/// The claimed size of the frame that starts here, where that many bytes are there.
-fn frame_len(bytes: &[u8]) -> Option<usize> {
-    let payload = u32_at(bytes, 0)? as usize;
-    let len = FRAME_HEADER.checked_add(payload)?;
-    (payload <= MAX_PAYLOAD && len <= bytes.len()).then_some(len)
-}
-
-/// The size of the sound frame of this commit that starts here.
-fn sound_frame(bytes: &[u8], commit: u64) -> Option<usize> {
-    if u64_at(bytes, 8)? != commit {
-        return None;
-    }
-    let len = frame_len(bytes)?;
-    (u32_at(bytes, 4)? == frame_crc(&bytes[..len])).then_some(len)
 }
 
 /// Reads a whole file.

@@ -14,6 +14,7 @@ pub mod controller;
 mod decide;
 pub mod image;
 pub mod internal;
+mod metadata_frame;
 pub mod metadata_log;
 pub mod names;
 pub mod rebuild;

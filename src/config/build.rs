@@ -208,8 +208,14 @@ pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, C
         cache_memory: b.budget("cache_memory"),
         tail_memory: b.budget("tail_memory"),
         request_memory: b.budget("request_memory"),
-        journal_file_size: b.size("journal_file_size", 1 << 20..=4 << 30),
-        journal_max_files: b.number("journal_max_files", 2..=1024) as usize,
+        journal_file_size: b.read("journal_file_size", |t| match t {
+            "auto" => Some(None),
+            _ => parse_size(t, machine.memory).filter(|n| (1 << 20..=4 << 30).contains(n)).map(Some),
+        }),
+        journal_max_files: b.read("journal_max_files", |t| match t {
+            "auto" => Some(None),
+            _ => t.parse().ok().filter(|n| (2..=1024).contains(n)).map(Some),
+        }),
         flush_chunk: b.size("flush_chunk", 64 << 10..=64 << 20),
         journal_bypass: b.size("journal_bypass", 0..=64 << 20),
         auto_create_topics: b.read("auto_create_topics", parse_bool),

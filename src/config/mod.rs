@@ -54,10 +54,10 @@ pub struct Config {
     pub tail_memory: u64,
     /// Requests being received or answered, all shards.
     pub request_memory: u64,
-    /// One journal file; each shard has its own journal.
-    pub journal_file_size: u64,
-    /// Most files that one shard's journal may grow to.
-    pub journal_max_files: usize,
+    /// One journal file; each shard has its own journal. `None` follows the file system.
+    pub journal_file_size: Option<u64>,
+    /// Most files that one shard's journal may grow to. `None` follows the file system.
+    pub journal_max_files: Option<usize>,
     /// A partition's tail is written to its segment once it holds this much.
     pub flush_chunk: u64,
     /// A partition of which so much waits for the journal goes straight to its segment; zero for never.

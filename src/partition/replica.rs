@@ -193,7 +193,7 @@ impl Replica {
             let producer = (header.producer_id, header.producer_epoch);
             self.check_guard(producer, header.base_sequence, guard)?;
         }
-        store.space().check()?;
+        store.check_disk()?;
         let appended = self.place(store, batch.into_inner(), now_ms, None)?;
         if guard.is_some() {
             self.verifications.borrow_mut().void(header.producer_id);

@@ -3,7 +3,7 @@
 use std::fs::File as StdFile;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::rc::Rc;
@@ -242,12 +242,31 @@ impl File {
     }
 
     /// Reserves disk space for the first `len` bytes and makes the file at least that long.
-    pub fn allocate(&self, len: u64) -> io::Result<()> {
+    pub async fn allocate(&self, len: u64) -> io::Result<()> {
         #[cfg(test)]
-        noted(Op::Allocate, super::fault::check(&self.path, Op::Allocate))?;
-        noted(Op::Allocate, fallocate(self.fd.as_fd(), len))?;
+        self.faulted(Op::Allocate, 0).await?;
+        let op = self
+            .driver
+            .submit_file(self.fd.clone(), Held::Nothing, |fd| opcode::Fallocate::new(fd, len).build());
+        noted(Op::Allocate, op.await.0)?;
         self.track.iter().for_each(|track| track.reserve(len));
         Ok(())
+    }
+
+    /// Has a file that is still empty written in place, where the file system would otherwise copy what is overwritten
+    /// (btrfs) and could then refuse it for want of room. Where that cannot be had, nothing changes.
+    pub fn write_in_place(&self) {
+        const GET_FLAGS: libc::Ioctl = 0x8008_6601_u32 as libc::Ioctl;
+        const SET_FLAGS: libc::Ioctl = 0x4008_6602;
+        const NO_COPIES: libc::c_long = 0x0080_0000;
+        let mut flags: libc::c_long = 0;
+        // SAFETY: both calls read or write one long at most, which outlives them.
+        unsafe {
+            if libc::ioctl(self.fd.as_raw_fd(), GET_FLAGS, &raw mut flags) == 0 {
+                flags |= NO_COPIES;
+                libc::ioctl(self.fd.as_raw_fd(), SET_FLAGS, &raw const flags);
+            }
+        }
     }
 
     /// Where the first hole begins: everything before it was written once, which reserving space does not do. The

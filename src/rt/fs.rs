@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -60,6 +60,20 @@ pub fn space(path: impl AsRef<Path>) -> io::Result<Space> {
     };
     let block = stat.f_frsize;
     Ok(Space { total: stat.f_blocks.saturating_mul(block), usable: stat.f_bavail.saturating_mul(block) })
+}
+
+/// Has the space of what was deleted come back now, where that is otherwise a matter of half a minute (btrfs).
+pub fn settle_deletions(path: impl AsRef<Path>) -> io::Result<()> {
+    const BTRFS: u32 = 0x9123_683e;
+    let dir = fs::File::open(path)?;
+    // SAFETY: a zeroed statfs is valid, and the call writes no more than the struct; the other takes a descriptor.
+    unsafe {
+        let mut stat: libc::statfs = std::mem::zeroed();
+        if libc::fstatfs(dir.as_raw_fd(), &raw mut stat) == 0 && stat.f_type as u32 == BTRFS {
+            libc::syncfs(dir.as_raw_fd());
+        }
+    }
+    Ok(())
 }
 
 /// A part of a file; less than asked for only at its end.
@@ -224,6 +238,18 @@ impl BlockingFile {
         noted(Op::Write, self.file.write_all_at(bytes, at))?;
         self.done(op);
         Ok(())
+    }
+
+    /// Reserves disk space for the first `len` bytes; the length stays.
+    pub fn reserve(&self, len: u64) -> io::Result<()> {
+        // SAFETY: a plain system call on an open descriptor.
+        let done =
+            match unsafe { libc::fallocate(self.file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, len as i64) }
+            {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            };
+        noted(Op::Allocate, done)
     }
 
     pub fn set_len(&self, len: u64) -> io::Result<()> {

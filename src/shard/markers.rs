@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Shard;
 use super::coordinator::{Driver, Unavailable};
+use super::deadline::Due;
 use super::message::{CommitInTxn, CommitInTxnResult, EndEntry, EndResult, Reply, Request};
 use super::transactional::{self, Asking, NO_SEQUENCE, NotInTransaction, Patience};
 use crate::coordinator::group::{self, Groups};
@@ -81,7 +82,7 @@ impl Shard {
 
     pub(super) async fn end_local(self: &Rc<Self>, ends: Vec<EndEntry>) -> Vec<EndResult> {
         let mut results: Vec<EndResult> = ends.iter().map(|end| self.append_end(*end)).collect();
-        self.make_durable(&mut results).await;
+        self.make_durable(&mut results, Due::NEVER).await;
         results
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::coordinator::Unavailable;
 use super::metrics::MetricsSnapshot;
@@ -31,6 +32,14 @@ impl ProduceEntry {
     pub fn new(partition: PartitionId, batch: ProducedBatch) -> Self {
         Self { partition, batch, guard: None }
     }
+}
+
+/// What a producer waits for, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    /// Whether its batches have to be durable.
+    pub durable: bool,
+    pub longest: Duration,
 }
 
 /// The transaction that a request names.
@@ -73,6 +82,9 @@ pub enum ProduceError {
     Append(#[from] AppendError),
     #[error(transparent)]
     NotInTransaction(#[from] NotInTransaction),
+    /// Whether it will be appended, or is and will be durable, nobody knows yet.
+    #[error("not on disk within the time that the request gives; it may be later")]
+    TimedOut,
 }
 
 pub type ProduceResult = Result<Appended, ProduceError>;
@@ -83,10 +95,10 @@ pub type FetchResult = Result<ReadOutcome, ReadError>;
 
 /// To a shard, unless it says otherwise.
 pub enum Request {
-    /// Append these; answer when durable, or at once if nobody waits.
+    /// Append these; answer when durable, or as `wait` says.
     Produce {
         entries: Vec<ProduceEntry>,
-        wait: bool,
+        wait: Wait,
         transaction: Option<Transactional>,
     },
     Fetch {

@@ -297,6 +297,8 @@ pub struct JournalSnapshot {
     pub backlog_bytes: u64,
     /// The first write error, with its file: this shard acknowledges nothing any more.
     pub failed: Option<String>,
+    /// Why nothing becomes durable at the moment, where it is not for good.
+    pub waits: Option<String>,
 }
 
 /// Sizes at the moment of the snapshot.

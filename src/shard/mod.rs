@@ -4,6 +4,7 @@
 pub mod affinity;
 mod compact;
 pub mod coordinator;
+mod deadline;
 mod durable;
 mod fetch;
 mod inspect;
@@ -73,6 +74,7 @@ pub struct Shard {
     undurable: RefCell<Vec<Rc<Replica>>>,
     appended: Notify,
     durable: Durable,
+    deadlines: deadline::Deadlines,
     /// Bytes of requests and responses in memory.
     memory: Cell<usize>,
     memory_freed: Notify,

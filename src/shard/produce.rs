@@ -2,11 +2,13 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Shard;
+use super::deadline::Due;
 use super::inspect::{Inspected, Inspection};
 use super::lanes::Place;
-use super::message::{ProduceEntry, ProduceError, ProduceResult, Transactional};
+use super::message::{ProduceEntry, ProduceError, ProduceResult, Transactional, Wait};
 use super::timing::Appending;
 use crate::log::{Lsn, ShardLog};
 use crate::model::PartitionId;
@@ -26,14 +28,36 @@ struct Held {
     came: Ticks,
 }
 
+/// Why something that was appended is not known to be on disk.
+#[derive(Clone)]
+pub(super) enum Undurable {
+    Failed(Arc<str>),
+    TimedOut,
+}
+
+impl From<Undurable> for ProduceError {
+    fn from(why: Undurable) -> Self {
+        match why {
+            Undurable::Failed(reason) => AppendError::JournalFailed(reason).into(),
+            Undurable::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+pub(super) fn timed_out(entries: usize) -> Vec<ProduceResult> {
+    (0..entries).map(|_| Err(ProduceError::TimedOut)).collect()
+}
+
 impl Shard {
     /// Appends to partitions of this shard, in the order of calls. The ordered stage is over when this returns, unless
     /// batches are looked into elsewhere or producers wait for memory, and then whoever comes later is behind; the future
-    /// completes when everything is durable (or at once without `wait`).
-    pub fn produce(
+    /// completes when everything is durable (or at once, if that is not waited for), and at the latest when it is due.
+    /// What is in line then is not appended.
+    pub(super) fn produce(
         self: &Rc<Self>,
         entries: Vec<ProduceEntry>,
         wait: bool,
+        due: Due,
     ) -> impl Future<Output = Vec<ProduceResult>> + use<> {
         let began = Ticks::now();
         let now = rt::unix_ms();
@@ -43,11 +67,17 @@ impl Shard {
         async move {
             let (mut results, mut appending, appended) = match stage {
                 Ok(appended) => appended,
-                Err(held) => shard.append_held(held).await,
+                Err(held) => {
+                    let count = held.inspections.len();
+                    match shard.deadlines.by(due, shard.append_held(held)).await {
+                        Some(appended) => appended,
+                        None => return timed_out(count),
+                    }
+                }
             };
             let waits = wait && results.iter().flatten().any(|a| a.lsn.is_some());
             if waits {
-                shard.make_durable(&mut results).await;
+                shard.make_durable(&mut results, due).await;
                 shard.time_commit(&mut appending, appended);
             }
             // The fuller the disk, the later the answer.
@@ -125,11 +155,12 @@ impl Shard {
         self: &Rc<Self>,
         transaction: Option<Transactional>,
         entries: Vec<ProduceEntry>,
-        wait: bool,
+        wait: Wait,
     ) -> Pin<Box<dyn Future<Output = Vec<ProduceResult>>>> {
+        let due = self.deadlines.after(wait.longest);
         match transaction {
-            None => Box::pin(self.produce(entries, wait)),
-            Some(transaction) => Box::pin(self.produce_in(transaction, entries, wait)),
+            None => Box::pin(self.produce(entries, wait.durable, due)),
+            Some(transaction) => Box::pin(self.produce_in(transaction, entries, wait.durable, due)),
         }
     }
 
@@ -163,30 +194,35 @@ impl Shard {
         Ok(appended)
     }
 
-    /// Waits for the commit that covers all results; if the journal fails, they become errors.
-    pub(super) async fn make_durable(&self, results: &mut [ProduceResult]) {
+    /// Waits for the commit that covers all results; if the journal fails or it is due before, they become errors.
+    pub(super) async fn make_durable(&self, results: &mut [ProduceResult], due: Due) {
         let lsns = || results.iter().flatten().filter_map(|appended| appended.lsn);
         // Entries come in order; what was promised does not.
         let last = lsns().filter(|lsn| !lsn.is_promised()).max();
         let mut outcome = Ok(());
         for lsn in lsns().filter(|lsn| lsn.is_promised()).chain(last) {
-            outcome = outcome.and(self.durable(lsn).await);
+            outcome = outcome.and(self.durable(lsn, due).await);
         }
-        let Err(reason) = outcome else { return };
+        let Err(why) = outcome else { return };
         for result in results {
-            if matches!(result, Ok(Appended { lsn: Some(_), .. })) {
-                *result = Err(AppendError::JournalFailed(reason.clone()).into());
+            if let Ok(Appended { lsn: Some(lsn), .. }) = result
+                && !self.durable.has(*lsn)
+            {
+                *result = Err(why.clone().into());
             }
         }
     }
 
-    pub(super) async fn durable(&self, lsn: Lsn) -> Result<(), std::sync::Arc<str>> {
-        if !self.durable.has(lsn) && self.store.journal().failed().is_none() {
-            self.durable.wait(lsn).await;
+    pub(super) async fn durable(&self, lsn: Lsn, due: Due) -> Result<(), Undurable> {
+        let waits = !self.durable.has(lsn) && self.store.journal().failed().is_none();
+        if waits && !self.deadlines.is_over(due) {
+            self.deadlines.rouse();
+            self.durable.wait(lsn, due).await;
         }
         match self.store.journal().failed() {
-            Some(reason) if !self.durable.has(lsn) => Err(reason),
-            _ => Ok(()),
+            _ if self.durable.has(lsn) => Ok(()),
+            Some(reason) => Err(Undurable::Failed(reason)),
+            None => Err(Undurable::TimedOut),
         }
     }
 

@@ -68,6 +68,7 @@ impl Shard {
             quotas: Quotas::new(start.image.quotas.clone(), start.count == 1),
             image: RefCell::new(start.image),
             durable: Durable::new(store.journal().durable_entries()),
+            deadlines: super::deadline::Deadlines::default(),
             store,
             replicas: RefCell::new(HashMap::new()),
             intake: Lanes::default(),
@@ -120,6 +121,7 @@ impl Shard {
             port.drain(|from, request| shard.serve(from, request, serve_connection))
         }));
         rt::spawn(self.clone().follow_commits());
+        rt::spawn(self.clone().sweep_deadlines());
         rt::spawn(self.clone().maintain());
         self.start_driver(Shard::groups);
         rt::spawn(self.clone().compact());
@@ -275,6 +277,7 @@ impl Shard {
             files: (stats.files_used + stats.files_free) as u64,
             backlog_bytes: journal.backlog_bytes() as u64,
             failed: journal.failed().map(|reason| reason.to_string()),
+            waits: journal.held_up(),
         };
         snapshot.read_from_disk_bytes = self.store.disk_reads();
         snapshot.bypass_bytes = self.store.bypass_bytes();

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use super::Shard;
 use super::coordinator::Unavailable;
+use super::deadline::Due;
 use super::message::{ProduceEntry, ProduceResult, Transactional};
+use super::produce::timed_out;
 use crate::coordinator::txn;
 use crate::partition::{AppendError, Guard, Replica};
 use crate::rt;
@@ -86,11 +88,12 @@ impl Drop for Asking {
 
 impl Shard {
     /// As [`Shard::produce`], for a request that names its transactional id.
-    pub fn produce_in(
+    pub(super) fn produce_in(
         self: &Rc<Self>,
         transaction: Transactional,
         entries: Vec<ProduceEntry>,
         wait: bool,
+        due: Due,
     ) -> impl Future<Output = Vec<ProduceResult>> + use<> {
         let producers: Vec<i64> =
             entries.iter().filter_map(|entry| transactional(entry).map(|h| h.producer_id)).collect();
@@ -104,7 +107,7 @@ impl Shard {
         let stage = match held {
             _ if several => Err((None, entries)),
             Some(id) => Err((Some(self.lanes.enter(vec![id])), entries)),
-            None => Ok(self.produce(entries, wait)),
+            None => Ok(self.produce(entries, wait, due)),
         };
         async move {
             match stage {
@@ -113,9 +116,13 @@ impl Shard {
                     entries.into_iter().map(|_| Err(NotInTransaction::SeveralProducers.into())).collect()
                 }
                 Err((Some(place), entries)) => {
-                    place.front().await;
-                    let asked = shard.ask(&transaction, entries).await;
-                    let produced = shard.produce(asked.granted, wait);
+                    let count = entries.len();
+                    let asked = async {
+                        place.front().await;
+                        shard.ask(&transaction, entries).await
+                    };
+                    let Some(asked) = shard.deadlines.by(due, asked).await else { return timed_out(count) };
+                    let produced = shard.produce(asked.granted, wait, due);
                     // It is appended, or in line: the next one may come.
                     drop(place);
                     let mut results = produced.await.into_iter();

@@ -42,7 +42,7 @@ mod error {
 }
 
 /// A connection to a group's coordinator, once that is loaded.
-fn coordinator(addr: SocketAddr, group: &str) -> Wire {
+pub fn coordinator(addr: SocketAddr, group: &str) -> Wire {
     let mut wire = Wire::connect(addr);
     eventually("the coordinator is found", SOON, || {
         let found = wire.call(4, &msg!(FindCoordinatorRequest { coordinator_keys: vec![group.into()] }));
@@ -120,7 +120,14 @@ fn heartbeat(wire: &mut Wire, group: &str, member: &str, generation: i32) -> i16
     wire.call(4, &request).error_code
 }
 
-fn commit(wire: &mut Wire, version: i16, group: &str, topic: &Topic, who: (&str, i32), offset: i64) -> i16 {
+pub fn commit(
+    wire: &mut Wire,
+    version: i16,
+    group: &str,
+    topic: &Topic,
+    who: (&str, i32),
+    offset: i64,
+) -> i16 {
     let mut partition = msg!(OffsetCommitRequestPartition {
         partition_index: 0,
         committed_offset: offset,

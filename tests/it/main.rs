@@ -30,6 +30,7 @@ mod refusals;
 mod repair;
 mod restart;
 mod retention;
+mod small_disks;
 mod steady;
 mod storage;
 mod strangers;

@@ -1,16 +1,19 @@
 //! Where the data goes: file system, direct I/O, mount options, the device and its cache, room.
 
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::host::Host;
 use super::{Check, Fix, manual};
+use crate::boot::disk::{place_journals, remedy, try_direct_io};
+use crate::log::journal::sizing::Chosen;
+use crate::rt;
 
 const ROOM_POOR: u64 = 10 << 30;
 const ROOM_BAD: u64 = 1 << 30;
 
-pub fn checks(host: &Host, data_dir: &Path) -> Vec<Check> {
+pub fn checks(host: &Host, data_dir: &Path, shards: usize) -> Vec<Check> {
     let Some(existing) = existing(data_dir) else {
         let fix = manual("Choose a directory that exists, or whose parent does, with --data-dir.");
         return vec![Check::bad("data directory", format!("{} is nowhere", data_dir.display()), fix)];
@@ -18,7 +21,7 @@ pub fn checks(host: &Host, data_dir: &Path) -> Vec<Check> {
     let mut checks = Vec::new();
     checks.extend(file_system(host, &existing));
     checks.push(direct_io(&existing));
-    checks.extend(room(&existing));
+    checks.extend(room(&existing, shards));
     if let Some(device) = device(&existing, host) {
         checks.extend(of_device(host, &device));
     }
@@ -87,41 +90,38 @@ pub fn judge_mount(point: &str, kind: &str, options: &str) -> Check {
     }
 }
 
+/// Tried on the broker's own lock file, where there is one: a full disk has no room for another.
 fn direct_io(path: &Path) -> Check {
     const NAME: &str = "direct I/O";
-    let probe = path.join(format!(".weir-doctor-{}", std::process::id()));
-    let opened =
-        OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_DIRECT).open(&probe).map(drop);
-    let _ = fs::remove_file(&probe);
-    match opened {
+    let (lock, probe) = (path.join("lock"), path.join(format!(".weir-doctor-{}", std::process::id())));
+    let tried = if lock.is_file() {
+        try_direct_io(&lock)
+    } else {
+        let made = OpenOptions::new().write(true).create_new(true).open(&probe);
+        let tried = made.and_then(|_| try_direct_io(&probe));
+        let _ = fs::remove_file(&probe);
+        tried
+    };
+    match tried {
         Ok(()) => Check::good(NAME, "works"),
         Err(e) => {
-            let fix =
-                manual("Choose a directory on ext4 or xfs that this user may write to, with --data-dir.");
-            Check::bad(NAME, format!("{}: {e}", path.display()), fix)
+            let fix = remedy(&e)
+                .unwrap_or("Choose a directory on ext4 or xfs that this user may write to, with --data-dir.");
+            Check::bad(NAME, format!("{}: {e}", path.display()), manual(fix))
         }
     }
 }
 
-fn room(path: &Path) -> Option<Check> {
+fn room(path: &Path, shards: usize) -> Option<Check> {
     const NAME: &str = "free space";
-    let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
-    // SAFETY: the name ends with a zero, and the struct is plain numbers that the call fills in.
-    let stat = unsafe {
-        let mut stat: libc::statvfs = std::mem::zeroed();
-        if libc::statvfs(name.as_ptr(), &mut stat) != 0 {
-            return None;
-        }
-        stat
-    };
-    let free = stat.f_bavail * stat.f_frsize;
+    let free = rt::fs::space(path).ok()?.usable;
     let found = format!("{:.1} GiB", free as f64 / f64::from(1 << 30));
-    let fix =
-        || manual("Free some, or choose a larger disk with --data-dir; journals alone take 1 GiB a shard.");
-    Some(match free {
-        n if n >= ROOM_POOR => Check::good(NAME, found),
-        n if n >= ROOM_BAD => Check::poor(NAME, found, fix()),
-        _ => Check::bad(NAME, found, fix()),
+    let fix = || manual("Free some, or choose a larger disk with --data-dir.");
+    Some(match place_journals(path, shards, Chosen::default()) {
+        Err(refused) => Check::bad(NAME, format!("{found}; {}", refused.problem), manual(refused.remedy)),
+        Ok(_) if free >= ROOM_POOR => Check::good(NAME, found),
+        Ok(_) if free >= ROOM_BAD => Check::poor(NAME, found, fix()),
+        Ok(_) => Check::bad(NAME, found, fix()),
     })
 }
 

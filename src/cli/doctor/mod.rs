@@ -124,7 +124,7 @@ fn examine(args: &DoctorArgs) -> Vec<Check> {
     let needs = needs(args, shards);
     let mut checks = kernel::checks(&host, &needs);
     checks.extend(limits::checks(&host, &needs));
-    checks.extend(disk::checks(&host, &args.data_dir));
+    checks.extend(disk::checks(&host, &args.data_dir, shards));
     checks
 }
 

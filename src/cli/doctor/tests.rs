@@ -142,7 +142,7 @@ fn disks_are_judged_by_their_queues() {
 #[test]
 fn this_machine_is_examined_without_a_panic_and_the_missing_directory_is_no_obstacle() {
     let dir = tempfile::tempdir().unwrap();
-    let checks = disk::checks(&Host::here(), &dir.path().join("not/there/yet"));
+    let checks = disk::checks(&Host::here(), &dir.path().join("not/there/yet"), 1);
     assert!(checks.iter().any(|c| c.name == "direct I/O"), "{checks:?}");
     assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
 }

@@ -87,15 +87,15 @@ pub async fn create(dir: &Path, number: u32, bytes: u64) -> io::Result<Slot> {
     let partial = dir.join(format!("{number:08}{PARTIAL}"));
     let made = async {
         let file = open_file(&partial, true)?;
-        match file.allocate(bytes) {
+        file.write_in_place();
+        match file.allocate(bytes).await {
             Err(e) if e.kind() == io::ErrorKind::Unsupported => file.set_len(bytes)?,
             allocated => allocated?,
         }
         // A file that is shorter than its header says was cut by something else than a crash.
         file.fdatasync().await?;
-        rt::fs::rename(&partial, &path)?;
-        let dir = dir.to_owned();
-        rt::blocking(move || rt::fs::sync_dir(dir)).await?;
+        let (from, to, dir) = (partial.clone(), path.clone(), dir.to_owned());
+        rt::blocking(move || rt::fs::rename(from, to).and_then(|()| rt::fs::sync_dir(dir))).await?;
         Ok(file)
     };
     match made.await {
@@ -105,8 +105,8 @@ pub async fn create(dir: &Path, number: u32, bytes: u64) -> io::Result<Slot> {
         }
         Err(e) => {
             // Nothing was written to it yet; a leftover is removed by the next start.
-            let _ = rt::fs::remove_file(&partial);
-            let _ = rt::fs::remove_file(&path);
+            let left = [partial, path];
+            rt::blocking(move || left.iter().for_each(|path| drop(rt::fs::unlink(path)))).await;
             Err(e)
         }
     }
@@ -118,16 +118,20 @@ impl Files {
         self.used.back_mut().filter(|slot| slot.header.generation == generation)
     }
 
+    /// Another generation comes next: nothing more is written to the last file, which may be let go.
+    pub fn complete(&mut self, next: &FileHeader) {
+        if let Some(previous) = self.used.back_mut() {
+            previous.last.get_or_insert(Lsn(next.previous_end));
+            let end = previous.header.file_offset(next.first).min(previous.bytes);
+            previous.written = previous.written.max(end);
+        }
+    }
+
     /// Begins a generation in a free file that is large enough. The one before it is complete.
     pub fn begin(&mut self, header: FileHeader) -> Option<&Slot> {
         let bytes = header.capacity + BLOCK as u64;
         let at = self.free.iter().rposition(|slot| slot.bytes >= bytes)?;
         let mut slot = self.free.remove(at);
-        if let Some(previous) = self.used.back_mut() {
-            previous.last.get_or_insert(Lsn(header.previous_end));
-            let end = previous.header.file_offset(header.first).min(previous.bytes);
-            previous.written = previous.written.max(end);
-        }
         slot.header = header;
         slot.last = None;
         self.used.push_back(slot);
@@ -148,6 +152,33 @@ impl Files {
             }
         }
         discard
+    }
+
+    pub fn count(&self) -> usize {
+        self.used.len() + self.free.len()
+    }
+
+    pub fn may_give_back(&self, keep: usize) -> bool {
+        self.count() > keep && self.dispensable().is_some()
+    }
+
+    /// The free file that is missed least. The newest generation stays: a checkpoint may say that it is there.
+    fn dispensable(&self) -> Option<usize> {
+        let generations = self.used.iter().chain(&self.free).map(|slot| slot.header.generation);
+        let newest = generations.max().unwrap_or(0);
+        let free = self.free.iter().enumerate().map(|(at, slot)| (slot.header.generation, at));
+        free.filter(|(generation, _)| *generation < newest || newest == 0).min().map(|(_, at)| at)
+    }
+
+    /// Takes out free files until `keep` files are left.
+    pub fn give_back(&mut self, keep: usize) -> Vec<Slot> {
+        let mut given = Vec::new();
+        while self.count() > keep
+            && let Some(at) = self.dispensable()
+        {
+            given.push(self.free.remove(at));
+        }
+        given
     }
 
     /// The newest generation whose header stays on disk until a later one takes its place.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! append ──► gather (packs entries into aligned commits) ──► commit task: write + fdatasync ──► waiters
-//!                                                            keeper task: zeroes files ahead of it
+//!                                                            keeper task: makes and zeroes files ahead of it
 //! promise ──► (written elsewhere) ──► append, keep ──► as above
 //! open ──► recovery (reads headers, scans live files) ──► replay, then a journal that goes on in a new generation
 //! ```
@@ -13,6 +13,8 @@
 //!   of its own size, removed when its entries are in segments.
 //! - A steady-state commit changes no file metadata: files are written once with zeros ahead and then reused,
 //!   each time with a new generation in the header.
+//! - Room that is only reserved is given back when the disk is short of it. A commit that finds none waits and is tried
+//!   again, whole; it has not failed.
 //! - Nothing runs while nothing is appended.
 
 mod commit;
@@ -20,10 +22,13 @@ mod files;
 mod format;
 mod gather;
 mod inspect;
+mod keeper;
 mod promises;
 mod recovery;
 mod replayed;
 mod scan;
+mod scarcity;
+pub mod sizing;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -41,7 +46,7 @@ use crate::rt::{self, Notify, Task};
 use super::{JournalFailed, LogError, Lsn};
 
 use commit::Inner;
-pub use commit::{is_out_of_files, may_pass};
+pub use commit::{is_full, is_out_of_files, may_pass};
 pub use files::is_journal_file;
 pub use format::EntryKind;
 pub use inspect::{Inspected, inspect, survivors};
@@ -237,24 +242,8 @@ impl Journal {
         self.inner.fail(path, error);
     }
 
-    /// The disk is short of room: the journal makes do with the files that it has, two at least.
-    pub fn set_frugal(&self, frugal: bool) {
-        self.inner.frugal.set(frugal);
-        self.inner.keep.notify_all();
-    }
-
     fn max_bytes(&self) -> u64 {
         self.inner.max_bytes()
-    }
-
-    /// Rings when the journal wants for descriptors.
-    pub fn starved(&self) -> &Notify {
-        &self.inner.starved
-    }
-
-    /// Why commits wait at the moment, for example for disk space.
-    pub fn stalled(&self) -> Option<Arc<str>> {
-        self.inner.stalled.borrow().clone()
     }
 
     /// Bytes appended and not yet on disk.
@@ -295,7 +284,7 @@ impl Journal {
         let (held, max) = (self.held_bytes(), self.max_bytes());
         let end = self.inner.gather.borrow().end();
         match held {
-            _ if held > max / 4 * 3 => Some(Lsn(end)),
+            _ if held > max / 4 * 3 || self.wants_room().is_some() => Some(Lsn(end)),
             _ if held > max / 2 => Some(Lsn(end - max / 8 * 3)),
             _ => None,
         }

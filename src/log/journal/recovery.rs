@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::log::{LogError, Lsn};
 use crate::rt::{self, BLOCK};
 
-use super::commit::Inner;
+use super::commit::{Inner, is_full};
 use super::files::{self, Files, Slot};
 use super::format::{self, BadHeader, EntryKind, FileHeader};
 use super::gather::{Gather, GatherLimits};
@@ -323,10 +323,12 @@ async fn open_slot(path: &Path, number: u32) -> Result<(Slot, Header), LogError>
     let file = files::open_file(path, false).map_err(io)?;
     let bytes = file.len().map_err(io)?;
     // A killed process leaves writes in flight that its ring finishes after it is gone. Reserving what is reserved
-    // already changes nothing, but waits for them: none may land on what is read and written from here on.
+    // already changes nothing, but waits for them: none may land on what is read and written from here on. A full disk
+    // may refuse it, after the wait.
     if bytes > 0
-        && let Err(e) = file.allocate(bytes)
+        && let Err(e) = file.allocate(bytes).await
         && e.kind() != std::io::ErrorKind::Unsupported
+        && !is_full(&e)
     {
         return Err(io(e));
     }

@@ -34,6 +34,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod timestamps;
+mod trust;
 pub mod writer;
 
 use std::cell::{Cell, RefCell};

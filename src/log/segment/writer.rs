@@ -8,11 +8,10 @@
 //! batch head that claims more bytes than any file has, then zeros: Kafka's tools stop there as at a batch cut short.
 //! Sealing and closing cut it off.
 //!
-//! A failed write changes nothing and can be tried again. A failed sync cannot: what the disk holds is unknown from
-//! then on, so the log takes no more writes, its tail stays in the journal, and every flush says why.
+//! A failed write changes nothing and can be tried again. A failed sync cannot, but for want of room: what the disk holds
+//! is unknown from then on, so the log takes no more writes, its tail stays in the journal, and every flush says why.
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::rc::Rc;
 
 use crate::log::journal::is_out_of_files;
@@ -353,7 +352,7 @@ impl PartitionLog {
         }
         let file = active.segment.file(false)?;
         if let Err(e) = file.fdatasync().await {
-            return Err(self.fail(active.segment.path(), e));
+            return Err(self.fail_to_sync(active.segment.path(), e));
         }
         if active.created.get() {
             self.sync_directories().await?;
@@ -380,21 +379,7 @@ impl PartitionLog {
             }
             // Nothing was synced, and nothing failed to be.
             Err(e) if is_out_of_files(&e) => Err(LogError::io(&*self.dir, e)),
-            Err(e) => Err(self.fail(self.dir.to_path_buf(), e)),
-        }
-    }
-
-    pub(in crate::log) fn fail(&self, path: std::path::PathBuf, e: io::Error) -> LogError {
-        let what = format!("{}: sync failed: {e}", path.display());
-        log::error!("{what}; partition {} takes no more writes", self.id());
-        self.state.borrow_mut().failed = Some(what.into());
-        LogError::io(path, e)
-    }
-
-    pub(in crate::log) fn check_usable(&self) -> Result<(), LogError> {
-        match &self.state.borrow().failed {
-            Some(what) => Err(LogError::io(&*self.dir, io::Error::other(what.to_string()))),
-            None => Ok(()),
+            Err(e) => Err(self.fail_to_sync(self.dir.to_path_buf(), e)),
         }
     }
 }

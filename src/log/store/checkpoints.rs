@@ -1,5 +1,7 @@
 //! Making checkpoints: one at a time, and never one that says more than what is on disk.
 
+use std::io;
+
 use crate::log::LogError;
 use crate::log::checkpoint::Checkpoint;
 use crate::log::holdings::note_seen;
@@ -45,7 +47,7 @@ impl ShardLog {
             seen: self.seen,
             ..Checkpoint::empty(self.shard, self.shards, salt)
         };
-        let mut swaps = Vec::new();
+        let (mut swaps, mut in_segments) = (Vec::new(), true);
         for (id, held) in &*self.logs.borrow() {
             let replaced = held.log.compaction.swaps();
             if !replaced.is_empty() && held.frozen.is_none() {
@@ -54,13 +56,17 @@ impl ShardLog {
             if let Some(oldest) = held.log.oldest_tail_lsn() {
                 checkpoint.floor = checkpoint.floor.min(oldest);
                 checkpoint.closed = false;
+                in_segments = false;
             }
             checkpoint.partitions.push(held.state(*id, states, closed));
         }
         let floor = checkpoint.floor;
         // What the states and end offsets cover must be on disk before they are.
-        let stored = match self.journal.wait_durable(last).await {
-            Ok(()) => self.store_checkpoint(&checkpoint).await,
+        let stored = match self.journal.settle(last).await {
+            // Where all of it is in segments that were synced, the journal may still wait: for this checkpoint, even,
+            // which lets its files go.
+            Ok(settled) if settled || in_segments => self.store_checkpoint(&checkpoint).await,
+            Ok(_) => Err(self.unsettled()),
             Err(e) => Err(e.into()),
         };
         match stored {
@@ -98,6 +104,12 @@ impl ShardLog {
                 topics_dir(&self.data_dir).display()
             );
         }
+    }
+
+    /// There is no checkpoint while the journal waits, nor does anybody else wait for one: what makes room is to go on.
+    fn unsettled(&self) -> LogError {
+        let why = self.journal.stalled().map_or_else(|| "commits wait".to_owned(), |why| why.to_string());
+        LogError::io(journal_dir(&self.data_dir, self.shard), io::Error::new(io::ErrorKind::StorageFull, why))
     }
 
     /// On a full disk the ballast makes room: without checkpoints nothing could be deleted.

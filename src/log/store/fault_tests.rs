@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | EIO | journal; writing or syncing a segment | the journal acknowledges nothing any more |
 //! | EIO | reading a segment | an error for who reads, nothing else |
+//! | ENOSPC | a commit in a file that there is | waits, is written again, whole |
 //! | EIO | checkpoint | the last one stays, and the journal acknowledges nothing any more |
 //! | ENOSPC, EMFILE | checkpoint | the last one stays, it is tried again |
 //! | ENOSPC, EMFILE | a new journal file, a segment | waits, tries again, goes on |
@@ -180,6 +181,72 @@ fn without_room_or_descriptors_the_journal_waits_and_goes_on() {
             assert_eq!(f.reopened().await, end);
         });
     }
+}
+
+#[test]
+fn a_commit_that_found_no_room_is_written_again_whole() {
+    for number in [libc::ENOSPC, libc::EDQUOT] {
+        rt::block_on(async move {
+            let (counted, f) = (Counted::begin(), Fixture::new().await);
+            let acked = f.fill(5, 1000).await.unwrap();
+            let fault = inject(f.path(), JOURNAL, Op::Write, Fault::Error(number), ALWAYS);
+            let lsn = append(&f.store, &f.log, 30_000);
+            rt::sleep(Duration::from_millis(50)).await;
+            assert!(f.store.journal().held_up().is_some() && f.store.has_room(1), "who appends is told");
+            let why = f.store.check_disk().expect_err("there is no room").to_string();
+            assert!(why.contains(JOURNAL) && why.contains("resumes by itself"), "{why}");
+            assert!(!f.store.journal().is_durable(lsn));
+            counted.has(Op::Write, Kind::NoSpace, fault.met());
+            drop(fault);
+            f.store.journal().wait_durable(lsn).await.unwrap();
+            assert!(f.store.journal().held_up().is_none() && f.store.check_disk().is_ok());
+            assert_eq!(f.reopened().await, acked + 3);
+        });
+    }
+}
+
+#[test]
+fn a_journal_that_gets_no_more_files_goes_on_in_those_it_has() {
+    rt::block_on(async {
+        let f = Fixture::new().await;
+        f.fill(1, 1000).await.unwrap();
+        let fault = inject(f.path(), JOURNAL, Op::Allocate, Fault::Error(libc::ENOSPC), ALWAYS);
+        // Many times what one or two files hold.
+        let end = f.fill(100, 30_000).await.unwrap();
+        assert!(fault.met() > 0 && f.store.journal().failed().is_none());
+        let files = f.store.journal().stats();
+        assert!(files.files_used + files.files_free <= 2, "{} files", files.files_used);
+        drop(fault);
+        assert_eq!(f.reopened().await, end);
+    });
+}
+
+#[test]
+fn files_that_are_only_kept_ready_are_given_back_and_nothing_is_missed() {
+    rt::block_on(async {
+        let f = Fixture::new().await;
+        let count = |f: &Fixture| {
+            let stats = f.store.journal().stats();
+            (stats.files_used + stats.files_free, stats.files_used)
+        };
+        let mut end = 0;
+        while count(&f).0 < 4 {
+            end = f.fill(1, 30_000).await.unwrap();
+            assert!(end < 3000, "the journal grows to four files: {:?}", count(&f));
+        }
+        f.store.journal().set_shortage(Some(1.0));
+        f.flush().await.unwrap();
+        f.store.checkpoint(no_states).await.unwrap();
+        rt::sleep(Duration::from_millis(100)).await;
+        assert_eq!(count(&f).0, 2, "two stay to go round");
+        let names = rt::fs::read_dir_names(f.path().join("journal/0")).unwrap();
+        assert_eq!(names.iter().filter(|name| name.ends_with(JOURNAL)).count(), 2, "{names:?}");
+        end = f.fill(20, 30_000).await.unwrap().max(end);
+        assert_eq!(count(&f).0, 2, "none is made while room is short");
+        f.store.journal().set_shortage(None);
+        end = f.fill(40, 30_000).await.unwrap().max(end);
+        assert_eq!(f.reopened().await, end, "and none of those that went is taken for lost");
+    });
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::log::journal::is_out_of_files;
+use crate::log::journal::{is_full, is_out_of_files};
 use crate::log::{LogError, Lsn, PartitionLog};
 use crate::model::PartitionId;
 use crate::rt::{self, AlignedBuf};
@@ -59,6 +59,10 @@ fn wants_files(failure: &LogError) -> bool {
     matches!(failure, LogError::Io { source, .. } if is_out_of_files(source))
 }
 
+fn wants_room(failure: &LogError) -> bool {
+    matches!(failure, LogError::Io { source, .. } if is_full(source))
+}
+
 impl ShardLog {
     /// Runs until [`ShardLog::close`]. `states` is as for [`ShardLog::checkpoint`]; `committed` tells a partition's high
     /// watermark.
@@ -72,6 +76,7 @@ impl ShardLog {
         self.watch_space();
         self.start_scrubbing();
         self.spare_files();
+        self.mind_the_journal();
         self.start_placing();
         self.watch_created();
         let mut last_retention = rt::now();
@@ -112,9 +117,14 @@ impl ShardLog {
                     break;
                 }
                 log::error!("shard {}: {e}", self.shard);
+                if wants_room(&e) {
+                    self.space.deny(&e);
+                }
                 self.space.look_soon();
                 rt::sleep(AFTER_FAILURE).await;
                 self.rouse();
+            } else {
+                self.space.allow();
             }
             if !self.roused.get() && !self.closing.get() {
                 listen.await;
@@ -145,9 +155,9 @@ impl ShardLog {
         rt::spawn(async move {
             while let Some(store) = store.upgrade().filter(|store| !store.closing.get()) {
                 space.look(store.tail_bytes() as u64).await;
-                let short = space.is_short();
-                store.journal.set_frugal(short);
-                if short {
+                let shortage = space.shortage();
+                store.journal.set_shortage(shortage);
+                if shortage.is_some() {
                     store.pressed.set(true);
                     store.rouse();
                     // Who waits for room is told that there is none.
@@ -185,6 +195,20 @@ impl ShardLog {
                 starved.notified().await;
                 let Some(store) = store.upgrade().filter(|store| !store.closing.get()) else { return };
                 store.cache.close_some_files();
+            }
+        });
+    }
+
+    /// While the journal wants for room, its entries go to segments, so that it can go on in the files that it has.
+    fn mind_the_journal(self: &Rc<Self>) {
+        let (store, pinched) = (Rc::downgrade(self), self.journal.pinched().clone());
+        rt::spawn(async move {
+            loop {
+                pinched.notified().await;
+                let Some(store) = store.upgrade().filter(|store| !store.closing.get()) else { return };
+                store.space.look_soon();
+                store.pressed.set(true);
+                store.rouse();
             }
         });
     }

@@ -47,7 +47,7 @@ use super::partition_log::PartitionCheckpoint;
 use super::{BatchCache, JournalFailed, LogError, Lsn, PartitionLog};
 use crate::model::topic_config::TopicConfig;
 use crate::model::{BrokerSettings, PartitionId, TopicId};
-use crate::rt::{Notify, either};
+use crate::rt::Notify;
 use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
 
@@ -142,7 +142,8 @@ impl LogSettings {
             file_bytes: self.journal_file_bytes,
             max_files: self.journal_max_files as u32,
             max_commit_bytes: self.max_commit_bytes,
-            zero_ahead_bytes: self.zero_ahead_bytes,
+            // Files that are small have others ready soon enough.
+            zero_ahead_bytes: self.zero_ahead_bytes.min(self.journal_file_bytes / 2),
             set_aside: Some(data_dir.join(SET_ASIDE)),
             ..JournalSettings::default()
         }
@@ -323,35 +324,6 @@ impl ShardLog {
 
     fn memory_is_short(&self) -> bool {
         self.cache.pinned_bytes() > self.settings.tail_bytes / 2
-    }
-
-    /// Whether a batch of this size may be appended now, nobody being in line before it.
-    pub fn has_room(&self, bytes: usize) -> bool {
-        self.gate.is_empty() && self.fits(bytes)
-    }
-
-    /// A failed journal and a full disk have room: appending says what is wrong.
-    fn fits(&self, bytes: usize) -> bool {
-        let tail = self.settings.tail_bytes;
-        let memory = self.cache.pinned_bytes() + bytes.min(tail / 2) <= tail;
-        (memory && self.journal.has_room(bytes)) || self.journal.failed().is_some() || self.space.is_full()
-    }
-
-    /// Waits in line for room. What is appended must be appended before the next await.
-    pub async fn room(&self, bytes: usize) {
-        if self.has_room(bytes) {
-            return;
-        }
-        let place = self.gate.enter();
-        place.reach_front().await;
-        loop {
-            let (freed, advanced) = (self.cache.freed().listen(), self.journal.advanced().listen());
-            if self.fits(bytes) {
-                return;
-            }
-            self.rouse();
-            either(freed, advanced).await;
-        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use crate::log::checkpoint::{self, Checkpoint, Loaded, PartitionState};
 use crate::log::holdings::note_seen_durably;
-use crate::log::journal::{Damage, Known, Recovery, may_pass};
+use crate::log::journal::{Damage, Known, Recovery, is_full, may_pass};
 use crate::log::placement::{self, Placements};
 use crate::log::segment::owner::foreign;
 use crate::log::{BatchCache, LogError, Lsn, PartitionCheckpoint, PartitionLog};
@@ -23,7 +23,7 @@ use crate::rt::{self, Notify};
 use super::aside::Aside;
 use super::create::in_the_way;
 use super::found::Found;
-use super::space::Space;
+use super::space::{Space, drop_ballast};
 use super::{LogSettings, RecoveredPartition, SET_ASIDE, ShardLog, Topics, room::Gate};
 use super::{journal_dir, nothing_on_disk, partition_dir, topics_dir};
 
@@ -60,6 +60,7 @@ impl ShardLog {
             found: HashMap::new(),
             aside: Aside::new(data_dir.join(SET_ASIDE)),
             damage: Vec::new(),
+            is_behind: false,
         };
         opening.placed = placement::by_partition(recovery.placements().await?);
         for state in &checkpoint.partitions {
@@ -135,6 +136,8 @@ pub(super) struct Opening<'a> {
     pub(super) damage: Vec<Damage>,
     /// A directory that names no topic may be of a partition that no checkpoint lists yet.
     pub(super) trusts_unnamed: bool,
+    /// The checkpoint does not say everything that is known.
+    is_behind: bool,
 }
 
 fn place(damage: &Damage) -> String {
@@ -275,10 +278,19 @@ impl Opening<'_> {
         let number = checkpoint.number;
         checkpoint.origin = Some(self.topics.origin());
         checkpoint.number += 1;
-        match checkpoint.store(dir).await {
+        let mut stored = checkpoint.store(dir).await;
+        if matches!(&stored, Err(LogError::Io { source, .. }) if is_full(source)) && drop_ballast(dir) {
+            stored = checkpoint.store(dir).await;
+        }
+        match stored {
             Ok(()) => Ok(checkpoint.number),
-            // A full disk: what is there says all that is needed.
-            Err(LogError::Io { source, .. }) if !marked && !is_behind && may_pass(&source) => Ok(number),
+            // A start needs no room. The next checkpoint says what this one would have; until there is one, everything
+            // stays from which a start learns it.
+            Err(LogError::Io { path, source }) if may_pass(&source) => {
+                log::warn!("{}: {source}; the next checkpoint says what is new", path.display());
+                self.is_behind = true;
+                Ok(number)
+            }
             Err(e) => Err(e),
         }
     }
@@ -326,7 +338,7 @@ impl Opening<'_> {
             checkpointing: Cell::new(false),
             checkpointed: Notify::new(),
             checkpoint_lsn: Cell::new(checkpoint_lsn),
-            changed: Cell::new(false),
+            changed: Cell::new(self.is_behind),
             removals_unsynced: Cell::new(false),
             refuse: Rc::default(),
             scrub: RefCell::default(),

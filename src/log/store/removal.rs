@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use super::{ShardLog, topics_dir};
 use crate::log::discard;
-use crate::log::journal::may_pass;
+use crate::log::journal::{is_full, may_pass};
 use crate::log::segment::is_removed_directory;
 use crate::model::PartitionId;
 use crate::rt;
 
-/// How long to wait before trying again while there is no descriptor left.
+/// How long to wait before trying again while there is no descriptor or no room left.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often a sync that finds no room is tried again.
+const MOST_TRIES: u32 = 20;
 
 /// Directories that are to go; one task works on them while there are any.
 #[derive(Default)]
@@ -77,9 +79,18 @@ impl ShardLog {
             return;
         }
         let topics = topics_dir(&self.data_dir);
-        let path = topics.clone();
-        if let Err(e) = rt::blocking(move || rt::fs::sync_dir(path)).await {
-            self.journal.poison(&topics, &e);
+        let mut tries = 0;
+        loop {
+            let path = topics.clone();
+            match rt::blocking(move || rt::fs::sync_dir(path)).await {
+                Err(e) if is_full(&e) && tries < MOST_TRIES => {
+                    tries += 1;
+                    self.space.drop_ballast().await;
+                    rt::sleep(RETRY).await;
+                }
+                Err(e) => return self.journal.poison(&topics, &e),
+                Ok(()) => return,
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::log::belongs::is_unknown;
 use crate::log::checkpoint::PartitionState;
-use crate::log::journal::{Damage, Entry, Recovery, Replayed};
+use crate::log::journal::{Damage, Entry, Recovery, Replayed, is_full};
 use crate::log::placement::Placement;
 use crate::log::{LogError, PartitionCheckpoint, PartitionLog};
 use crate::model::PartitionId;
@@ -39,9 +39,21 @@ impl Opening<'_> {
             drop(file);
             self.aside.flush().await?;
             if self.cache.pinned_bytes() > tail_bytes / 2 {
-                for found in self.found.values() {
-                    found.log.write(None).await?;
+                self.write_tails().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// On a full disk what the journal holds stays in memory: a start needs no room.
+    async fn write_tails(&self) -> Result<(), LogError> {
+        for found in self.found.values() {
+            match found.log.write(None).await {
+                Err(LogError::Io { path, source }) if is_full(&source) => {
+                    log::warn!("{}: {source}; it stays in memory and in the journal", path.display());
+                    return Ok(());
                 }
+                written => written?,
             }
         }
         Ok(())

@@ -6,10 +6,11 @@
 //! ```
 //! The file system is asked once a second while something is appended, and every half second while room is short; in
 //! between, what is appended is counted. Readers, retention and deletion never ask. A file system that cannot be asked
-//! counts as roomy: its own errors are still heeded.
+//! counts as roomy. Where it refuses what it seemed to have room for (a quota, no inodes), producers are refused with
+//! its own words until something can be written again.
 
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,12 +20,16 @@ use crate::rt::{self, Notify};
 /// How long a look at the file system is good for.
 const LOOK: Duration = Duration::from_secs(1);
 const SHORT_LOOK: Duration = Duration::from_millis(500);
+/// How often what was deleted is asked to become room, while there is little.
+const SETTLE: Duration = Duration::from_secs(2);
 /// The longest that a slowed producer waits for its answer.
 const MAX_DELAY: Duration = Duration::from_millis(50);
 /// A file beside the checkpoint that is given up for one more checkpoint when even the reserve is gone, and made again
 /// when there is plenty of room.
 const BALLAST: &str = "ballast";
+/// The most for one shard; all of them together take a quarter of the reserve at most.
 const BALLAST_BYTES: u64 = 8 << 20;
+const BALLAST_PART: u64 = 4;
 /// The reserve is at most this part of the file system.
 const RESERVE_PART: u64 = 10;
 
@@ -44,7 +49,10 @@ pub struct Space {
     floor: Cell<u64>,
     free: Cell<u64>,
     looked: Cell<Instant>,
+    settled: Cell<Instant>,
     full: RefCell<Option<Arc<str>>>,
+    /// What a write was refused with that there should have been room for.
+    denied: RefCell<Option<Arc<str>>>,
     /// Wakes the task that looks.
     due: Notify,
     roused: Cell<bool>,
@@ -62,7 +70,9 @@ impl Space {
             floor: Cell::new(0),
             free: Cell::new(u64::MAX),
             looked: Cell::new(rt::now()),
+            settled: Cell::new(rt::now()),
             full: RefCell::default(),
+            denied: RefCell::default(),
             due: Notify::new(),
             roused: Cell::new(false),
             refused: Cell::default(),
@@ -72,17 +82,37 @@ impl Space {
 
     /// Whether clients may append.
     pub fn check(&self) -> Result<(), DiskFull> {
-        match &*self.full.borrow() {
+        let why = self.full.borrow().as_ref().or(self.denied.borrow().as_ref()).cloned();
+        match why {
             None => Ok(()),
-            Some(why) => {
-                self.refused.set(self.refused.get() + 1);
-                Err(DiskFull(why.clone()))
-            }
+            Some(why) => Err(self.refuse(why)),
         }
     }
 
+    /// Counts a batch that is refused, and says why it is.
+    pub fn refuse(&self, why: Arc<str>) -> DiskFull {
+        self.refused.set(self.refused.get() + 1);
+        DiskFull(why)
+    }
+
     pub fn is_full(&self) -> bool {
-        self.full.borrow().is_some()
+        self.full.borrow().is_some() || self.denied.borrow().is_some()
+    }
+
+    /// Something could not be written for want of room, wherever the file system says that there is some.
+    pub fn deny(&self, why: &dyn std::fmt::Display) {
+        if self.denied.borrow().is_none() {
+            let why = format!("{why}; producing resumes by itself when there is room again");
+            *self.denied.borrow_mut() = Some(why.into());
+        }
+        self.look_soon();
+    }
+
+    /// What is to be written is.
+    pub fn allow(&self) {
+        if self.denied.borrow().is_some() {
+            *self.denied.borrow_mut() = None;
+        }
     }
 
     /// Takes note of appended bytes.
@@ -99,21 +129,27 @@ impl Space {
 
     /// How much later than otherwise a producer is answered.
     pub fn delay(&self) -> Option<Duration> {
+        self.missing().map(|missing| MAX_DELAY.mul_f64(missing))
+    }
+
+    /// What is missing of the reserve's worth of room over the reserve, from 0 to 1; `None` where there is plenty.
+    fn missing(&self) -> Option<f64> {
         let (usable, floor) = (self.usable.get(), (self.floor.get() / self.shards) as i64);
-        if usable > floor || floor == 0 {
-            return None;
-        }
-        let missing = (floor - usable.max(0)) as f64 / floor as f64;
-        Some(MAX_DELAY.mul_f64(missing))
+        (usable <= floor && floor > 0).then(|| (floor - usable.max(0)) as f64 / floor as f64)
+    }
+
+    /// How short of room the disk is, from 0 to 1; `None` where it is not.
+    pub fn shortage(&self) -> Option<f64> {
+        if self.is_full() { Some(1.0) } else { self.missing() }
     }
 
     pub fn is_short(&self) -> bool {
-        self.delay().is_some() || self.full.borrow().is_some()
+        self.shortage().is_some()
     }
 
     /// Whether so many bytes more can be written for a while.
     pub fn fits(&self, bytes: u64) -> bool {
-        self.full.borrow().is_none() && self.usable.get() > i64::try_from(bytes).unwrap_or(i64::MAX)
+        !self.is_full() && self.usable.get() > i64::try_from(bytes).unwrap_or(i64::MAX)
     }
 
     /// Batches refused; bytes free when it was last looked.
@@ -136,8 +172,18 @@ impl Space {
     /// Asks the file system. `pending` bytes are promised to segments.
     pub async fn look(&self, pending: u64) {
         let path = self.path.clone();
-        let room = rt::blocking(move || rt::fs::space(path)).await;
+        let settles = self.is_short() && self.settled.get().elapsed() > SETTLE;
+        let room = rt::blocking(move || {
+            if settles && let Err(e) = rt::fs::settle_deletions(&path) {
+                log::debug!("{}: {e}", path.display());
+            }
+            rt::fs::space(path)
+        })
+        .await;
         self.looked.set(rt::now());
+        if settles {
+            self.settled.set(rt::now());
+        }
         let rt::fs::Space { usable: free, total } = match room {
             Ok(room) => room,
             Err(e) => return self.assume_room(&e),
@@ -163,7 +209,7 @@ impl Space {
             _ => {}
         }
         if !self.has_ballast.get() && floor > 0 && self.delay().is_none() {
-            self.make_ballast(BALLAST_BYTES.min(floor / 4)).await;
+            self.make_ballast(BALLAST_BYTES.min(floor / BALLAST_PART / self.shards)).await;
         }
     }
 
@@ -176,16 +222,9 @@ impl Space {
 
     /// Gives the ballast up; false if there is none.
     pub async fn drop_ballast(&self) -> bool {
-        let path = self.path.join(BALLAST);
-        let dropped = rt::blocking(move || rt::fs::remove_file(path)).await.is_ok();
         self.has_ballast.set(false);
-        if dropped {
-            log::error!(
-                "{}: the ballast is given up for a checkpoint: the disk is full",
-                self.path.display()
-            );
-        }
-        dropped
+        let path = self.path.clone();
+        rt::blocking(move || drop_ballast(&path)).await
     }
 
     async fn make_ballast(&self, bytes: u64) {
@@ -216,6 +255,15 @@ impl Space {
     }
 }
 
+/// Gives up the ballast in a journal's directory; false if there is none. Blocks.
+pub fn drop_ballast(journal: &Path) -> bool {
+    let dropped = rt::fs::remove_file(journal.join(BALLAST)).is_ok();
+    if dropped {
+        log::error!("{}: the ballast is given up: the disk is full", journal.display());
+    }
+    dropped
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,6 +291,23 @@ mod tests {
             assert!(space.check().is_err(), "what the tails need is not to be had");
             space.look(0).await;
             assert!(space.check().is_ok() && space.delay().is_none());
+        });
+    }
+
+    #[test]
+    fn what_the_disk_refuses_is_told_until_it_takes_it() {
+        rt::block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let space = Space::new(dir.path().to_owned(), 0, 1);
+            space.look(0).await;
+            assert!(space.check().is_ok() && !space.is_short());
+            space.deny(&"a.log: Disk quota exceeded (os error 122)");
+            space.deny(&"another");
+            let why = space.check().expect_err("refused").to_string();
+            assert!(why.contains("quota exceeded") && why.contains("resumes by itself"), "{why}");
+            assert_eq!((space.shortage(), space.fits(1)), (Some(1.0), false));
+            space.allow();
+            assert!(space.check().is_ok() && space.shortage().is_none());
         });
     }
 

@@ -11,6 +11,7 @@
 mod load;
 mod oneshot;
 mod route;
+mod settle;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -27,6 +28,7 @@ use crate::log::Lsn;
 use crate::model::PartitionId;
 use crate::rt::{self, Notify};
 use crate::wire::records::{BatchBuilder, BatchMark};
+use settle::Settling;
 
 /// How long a machine rests after an append or a read that failed: what is in the way does not pass at once.
 const REST: Duration = Duration::from_secs(1);
@@ -40,6 +42,9 @@ pub enum Unavailable {
     NotHere,
     #[error("the coordinator has failed")]
     Failed,
+    /// What was done is done, and not on disk yet.
+    #[error("the coordinator's answer is not on disk in time")]
+    Slow,
 }
 
 pub type Answered<M> = Result<<M as Machine>::Reply, Unavailable>;
@@ -57,14 +62,6 @@ enum Slot<M> {
 struct Waiting<R> {
     partition: PartitionId,
     answer: oneshot::Sender<Result<R, Unavailable>>,
-}
-
-/// What waits for the journal.
-struct Settling<M: Machine> {
-    lsn: Lsn,
-    partition: PartitionId,
-    replies: Vec<Answer<M::Reply>>,
-    commands: Vec<M::Command>,
 }
 
 /// Carries out what machines of one kind want done outside of their partitions.
@@ -235,9 +232,7 @@ impl Shard {
         }
         match written {
             Some(lsn) if !settled.is_empty() || !fx.commands.is_empty() => {
-                let entry = Settling { lsn, partition, replies: settled, commands: fx.commands };
-                driver.settling.borrow_mut().push_back(entry);
-                driver.settling_changed.notify_all();
+                self.settle(driver, lsn, partition, settled, fx.commands);
             }
             _ => fx.commands.into_iter().for_each(|command| (driver.perform)(self, partition, command)),
         }
@@ -335,29 +330,6 @@ impl Shard {
                     }
                     rt::yield_now().await;
                 }
-            }
-        }
-    }
-
-    async fn run_settling<M: Machine>(self: Rc<Self>, get: Get<M>) {
-        let driver = get(&self);
-        loop {
-            let changed = driver.settling_changed.listen();
-            let Some(lsn) = driver.settling.borrow().front().map(|entry| entry.lsn) else {
-                changed.await;
-                continue;
-            };
-            let outcome = self.durable(lsn).await;
-            let done = driver.settling.borrow_mut().pop_front();
-            let Some(entry) = done else { continue };
-            match outcome {
-                Ok(()) => {
-                    entry.replies.into_iter().for_each(|answer| driver.deliver(answer));
-                    for command in entry.commands {
-                        (driver.perform)(&self, entry.partition, command);
-                    }
-                }
-                Err(why) => driver.fail(entry.partition, &why),
             }
         }
     }
