@@ -1,7 +1,8 @@
 //! Messages between threads: for each directed pair of nodes one lane of requests and one of replies.
 //!
-//! Requests and replies never wait for each other. A lane is bounded; what finds it full waits in the sender's own
-//! queue, in order, and leaves when the receiver has made room: nothing is dropped and nothing overtakes.
+//! A lane is a ring with one producer and one consumer, without a lock. Requests and replies never wait for each other.
+//! A lane is bounded; a message that finds it full waits in the sender's own queue, in order, and leaves when the
+//! receiver has made room: nothing is dropped and nothing overtakes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -10,12 +11,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use flume::{Receiver, Sender, TrySendError};
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use super::doorbell::Doorbell;
 
-/// Messages that a lane holds before its sender queues them itself.
-const LANE: usize = 1024;
+/// Messages that a lane holds before its sender queues them itself. A ring is allocated whole, four for each pair of
+/// nodes: what a deeper one would save in wake-ups, many shards would pay in memory.
+const LANE: usize = 128;
+/// The lanes between two nodes, one way.
+const REQUESTS: usize = 0;
+const REPLIES: usize = 1;
 
 /// How a node is woken.
 #[derive(Clone)]
@@ -23,7 +28,7 @@ pub enum Bell {
     /// A shard, through its ring.
     Shard(Arc<Doorbell>),
     /// The control thread: a token in a channel of one.
-    Control(Sender<()>),
+    Control(flume::Sender<()>),
 }
 
 impl Bell {
@@ -40,11 +45,20 @@ enum Envelope<Q, R> {
     Reply(u32, R),
 }
 
+/// The sending ends of the two lanes one way, by [`REQUESTS`] and [`REPLIES`].
+type Outbox<Q, R> = [Producer<Envelope<Q, R>>; 2];
+type Inbox<Q, R> = [Consumer<Envelope<Q, R>>; 2];
+
 struct Peer<Q, R> {
-    requests: Sender<Envelope<Q, R>>,
-    replies: Sender<Envelope<Q, R>>,
-    inbox: [Receiver<Envelope<Q, R>>; 2],
+    outbox: Outbox<Q, R>,
+    inbox: Inbox<Q, R>,
     bell: Bell,
+}
+
+/// The lanes from one node to another.
+fn lanes<Q, R>() -> (Outbox<Q, R>, Inbox<Q, R>) {
+    let [(requests, asked), (replies, answered)] = [RingBuffer::new(LANE), RingBuffer::new(LANE)];
+    ([requests, replies], [asked, answered])
 }
 
 /// One node's end of the mesh, to be carried to its thread.
@@ -60,20 +74,10 @@ pub fn build<Q, R>(bells: &[Bell]) -> Vec<End<Q, R>> {
         (0..n).map(|node| End { node, peers: (0..n).map(|_| None).collect() }).collect();
     for a in 0..n {
         for b in 0..a {
-            let (to_b, from_a) = (flume::bounded(LANE), flume::bounded(LANE));
-            let (to_a, from_b) = (flume::bounded(LANE), flume::bounded(LANE));
-            ends[a].peers[b] = Some(Peer {
-                requests: to_b.0,
-                replies: from_a.0,
-                inbox: [to_a.1, from_b.1],
-                bell: bells[b].clone(),
-            });
-            ends[b].peers[a] = Some(Peer {
-                requests: to_a.0,
-                replies: from_b.0,
-                inbox: [to_b.1, from_a.1],
-                bell: bells[a].clone(),
-            });
+            let (to_b, at_b) = lanes();
+            let (to_a, at_a) = lanes();
+            ends[a].peers[b] = Some(Peer { outbox: to_b, inbox: at_a, bell: bells[b].clone() });
+            ends[b].peers[a] = Some(Peer { outbox: to_a, inbox: at_b, bell: bells[a].clone() });
         }
     }
     ends
@@ -87,9 +91,62 @@ enum Call<R> {
     Abandoned,
 }
 
+/// One way out to a peer: its lane, and the messages that found the lane full.
+struct Way<Q, R> {
+    lane: Producer<Envelope<Q, R>>,
+    overflow: VecDeque<Envelope<Q, R>>,
+}
+
+/// What became of messages given to a [`Way`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    InLane,
+    Overflowed,
+    /// The peer's thread has ended: the broker is stopping, and its callers with it.
+    Gone,
+}
+
+impl<Q, R> Way<Q, R> {
+    fn push(&mut self, envelope: Envelope<Q, R>) -> Sent {
+        if !self.overflow.is_empty() {
+            self.overflow.push_back(envelope);
+            return Sent::Overflowed;
+        }
+        match self.lane.push(envelope) {
+            Ok(()) => Sent::InLane,
+            Err(PushError::Full(_)) if self.lane.is_abandoned() => Sent::Gone,
+            Err(PushError::Full(envelope)) => {
+                self.overflow.push_back(envelope);
+                Sent::Overflowed
+            }
+        }
+    }
+
+    /// Moves waiting messages into the lane while it has room; returns how many.
+    fn flush(&mut self) -> usize {
+        let mut sent = 0;
+        while !self.overflow.is_empty() && !self.lane.is_full() {
+            sent +=
+                self.overflow.pop_front().map_or(0, |envelope| usize::from(self.lane.push(envelope).is_ok()));
+        }
+        if self.lane.is_abandoned() {
+            self.overflow.clear();
+        }
+        sent
+    }
+}
+
 struct PeerState<Q, R> {
-    peer: Peer<Q, R>,
-    overflow: RefCell<[VecDeque<Envelope<Q, R>>; 2]>,
+    out: RefCell<[Way<Q, R>; 2]>,
+    inbox: RefCell<Inbox<Q, R>>,
+    bell: Bell,
+}
+
+impl<Q, R> PeerState<Q, R> {
+    fn new(peer: Peer<Q, R>) -> Self {
+        let out = peer.outbox.map(|lane| Way { lane, overflow: VecDeque::new() });
+        Self { out: RefCell::new(out), inbox: RefCell::new(peer.inbox), bell: peer.bell }
+    }
 }
 
 /// A node's end in use on its thread.
@@ -98,7 +155,8 @@ pub struct Port<Q, R> {
     peers: Vec<Option<PeerState<Q, R>>>,
     calls: RefCell<Vec<Call<R>>>,
     free: RefCell<Vec<u32>>,
-    overflowing: Cell<usize>,
+    /// Messages wait in a sender's own queue.
+    overflowing: Cell<bool>,
 }
 
 /// Where a request came from, and so where its reply goes.
@@ -110,14 +168,12 @@ pub struct From {
 
 impl<Q, R> Port<Q, R> {
     pub fn new(end: End<Q, R>) -> Rc<Self> {
-        let peers =
-            end.peers.into_iter().map(|p| p.map(|peer| PeerState { peer, overflow: RefCell::default() }));
         Rc::new(Self {
             node: end.node,
-            peers: peers.collect(),
+            peers: end.peers.into_iter().map(|peer| peer.map(PeerState::new)).collect(),
             calls: RefCell::default(),
             free: RefCell::default(),
-            overflowing: Cell::new(0),
+            overflowing: Cell::new(false),
         })
     }
 
@@ -128,12 +184,12 @@ impl<Q, R> Port<Q, R> {
     /// Sends a request at once, so that requests arrive in the order of these calls; the future is the reply.
     pub fn call(self: &Rc<Self>, node: usize, request: Q) -> Reply<Q, R> {
         let call = self.claim();
-        self.send(node, 0, Envelope::Request(call, request));
+        self.send(node, REQUESTS, Envelope::Request(call, request));
         Reply { port: self.clone(), call: Some(call) }
     }
 
     pub fn reply(&self, to: From, reply: R) {
-        self.send(to.node, 1, Envelope::Reply(to.call, reply));
+        self.send(to.node, REPLIES, Envelope::Reply(to.call, reply));
     }
 
     fn state(&self, node: usize) -> &PeerState<Q, R> {
@@ -152,20 +208,10 @@ impl<Q, R> Port<Q, R> {
 
     fn send(&self, node: usize, lane: usize, envelope: Envelope<Q, R>) {
         let state = self.state(node);
-        let mut overflow = state.overflow.borrow_mut();
-        if !overflow[lane].is_empty() {
-            overflow[lane].push_back(envelope);
-            return;
-        }
-        let sender = if lane == 0 { &state.peer.requests } else { &state.peer.replies };
-        match sender.try_send(envelope) {
-            Ok(()) => state.peer.bell.ring(),
-            Err(TrySendError::Full(envelope)) => {
-                overflow[lane].push_back(envelope);
-                self.overflowing.set(self.overflowing.get() + 1);
-            }
-            // The peer's thread has ended: the broker is stopping, and its callers with it.
-            Err(TrySendError::Disconnected(_)) => {}
+        match state.out.borrow_mut()[lane].push(envelope) {
+            Sent::InLane => state.bell.ring(),
+            Sent::Overflowed => self.overflowing.set(true),
+            Sent::Gone => {}
         }
     }
 
@@ -174,10 +220,12 @@ impl<Q, R> Port<Q, R> {
         let mut handled = self.flush_overflow();
         for (node, state) in self.peers.iter().enumerate() {
             let Some(state) = state else { continue };
-            for inbox in state.peer.inbox.iter().rev() {
-                let waiting = inbox.len();
+            for lane in [REPLIES, REQUESTS] {
+                let waiting = state.inbox.borrow()[lane].slots();
                 for _ in 0..waiting {
-                    match inbox.try_recv() {
+                    // Taken before it is served: serving may send.
+                    let envelope = state.inbox.borrow_mut()[lane].pop();
+                    match envelope {
                         Ok(Envelope::Request(call, request)) => serve(From { node, call }, request),
                         Ok(Envelope::Reply(call, reply)) => self.deliver(call, reply),
                         Err(_) => break,
@@ -185,8 +233,8 @@ impl<Q, R> Port<Q, R> {
                     handled += 1;
                 }
                 // It may have been full at any moment since its length was read.
-                if waiting + inbox.len() >= LANE {
-                    state.peer.bell.ring();
+                if waiting > 0 && waiting + state.inbox.borrow()[lane].slots() >= LANE {
+                    state.bell.ring();
                 }
             }
         }
@@ -194,33 +242,21 @@ impl<Q, R> Port<Q, R> {
     }
 
     fn flush_overflow(&self) -> usize {
-        if self.overflowing.get() == 0 {
+        if !self.overflowing.get() {
             return 0;
         }
-        let mut sent = 0;
+        let (mut sent, mut left) = (0, false);
         for state in self.peers.iter().flatten() {
-            for lane in 0..2 {
-                let mut overflow = state.overflow.borrow_mut();
-                let sender = if lane == 0 { &state.peer.requests } else { &state.peer.replies };
-                let before = overflow[lane].len();
-                while let Some(envelope) = overflow[lane].pop_front() {
-                    match sender.try_send(envelope) {
-                        Ok(()) => sent += 1,
-                        Err(TrySendError::Full(envelope)) => {
-                            overflow[lane].push_front(envelope);
-                            break;
-                        }
-                        Err(TrySendError::Disconnected(_)) => {}
-                    }
+            for way in state.out.borrow_mut().iter_mut() {
+                let moved = way.flush();
+                if moved > 0 {
+                    state.bell.ring();
                 }
-                if overflow[lane].len() < before {
-                    state.peer.bell.ring();
-                    if overflow[lane].is_empty() {
-                        self.overflowing.set(self.overflowing.get() - 1);
-                    }
-                }
+                sent += moved;
+                left |= !way.overflow.is_empty();
             }
         }
+        self.overflowing.set(left);
         sent
     }
 
