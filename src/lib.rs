@@ -15,7 +15,7 @@
 //! |---|---|---|
 //! | [`config`] | settings from flags, `WEIR_*` and TOML, validated once | start-up |
 //! | [`model`] | ids, limits, topic configs: the words of the domain | anywhere |
-//! | [`rt`] | tasks, timers, files, sockets, the mesh; the only importer of async_task and io_uring | shards |
+//! | [`rt`] | tasks, timers, files, sockets, the mesh; the only importer of glommio and io_uring | shards |
 //! | [`wire`] | frames, batch headers, Produce and Fetch without copies; Kafka's error codes | anywhere |
 //! | [`security`] | quotas: whose limit applies, how long to wait; pure | anywhere |
 //! | [`log`] | one shard's journal, segments, cache, checkpoint, recovery, compaction | shards |

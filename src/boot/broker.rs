@@ -80,7 +80,8 @@ impl Crew {
             let (work, told) = flume::bounded::<Launch>(1);
             // More shards than cores are for tests; pinning two to one core would only make one wait for the other.
             let core = (shards <= cores.len()).then(|| cores[index]);
-            let body = async move || match told.recv_async().await {
+            // The shard has nothing else to do yet: its thread may wait.
+            let body = async move || match told.recv() {
                 Ok(launch) => run_shard(launch).await,
                 Err(_) => Ok(()),
             };

@@ -10,6 +10,8 @@ use crate::rt::Refused;
 /// Locked memory of a shard's ring: 1,024 submissions of 64 bytes, 8,192 completions of 16 bytes, their heads.
 /// Kernels from 6.14 on count it.
 const RING_LOCKED: u64 = 256 << 10;
+/// The same of its executor: three small rings, and what is registered for them.
+const EXECUTOR_LOCKED: u64 = 192 << 10;
 /// Rings beside the shards': one that is tried, one for what is done before they start.
 const OTHER_RINGS: u64 = 2;
 /// Descriptors that are nobody's in particular: standard streams, lock, listeners, metadata, HTTP, signals.
@@ -108,7 +110,7 @@ impl Needs {
     }
 
     pub fn locked_memory(&self) -> u64 {
-        self.rings() as u64 * RING_LOCKED
+        self.rings() as u64 * (RING_LOCKED + EXECUTOR_LOCKED)
     }
 
     /// Descriptors that are kept for what is no client's.
@@ -287,7 +289,7 @@ mod tests {
             ("io_uring_enter", libc::EACCES, None, "io_uring_enter and"),
             ("io_uring_setup", libc::ENOSYS, None, "Linux 6.1"),
             ("io_uring_setup", libc::EINVAL, None, "Linux 6.1"),
-            ("io_uring_setup", libc::ENOMEM, None, "ulimit -l 3584"),
+            ("io_uring_setup", libc::ENOMEM, None, "ulimit -l 6272"),
             ("io_uring_setup", libc::EMFILE, None, "ulimit -n"),
             ("eventfd", libc::EMFILE, None, "ulimit -n"),
             ("a thread", libc::EAGAIN, None, "ulimit -u"),

@@ -1,4 +1,4 @@
-//! The runtime: the only importer of async_task and io_uring.
+//! The runtime: the only importer of glommio, which runs the tasks ([`executor`]), and of io_uring.
 //!
 //! A shard is one pinned thread. Everything here is `!Send` unless it says otherwise; no borrow of shared state is
 //! held across an `.await`. Time, tasks, files and sockets of a shard come from here and from nowhere else, so that

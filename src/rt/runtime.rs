@@ -3,18 +3,17 @@
 //! It sleeps on the shard's own ring: one system call that submits, sleeps and collects. It does so when no task is
 //! ready and a look at ring, mail and timers brought nothing.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::doorbell::Doorbell;
 use super::driver::Driver;
-use super::executor::{self, spawn};
+use super::executor::{self, Executor, spawn};
 use super::helper::Helper;
 use super::refused::Refused;
 use super::timer::Timers;
@@ -96,16 +95,16 @@ where
         if let Some(core) = core {
             pin(core);
         }
-        let pump = Pump::install(doorbell).and_then(|pump| {
+        let made = Pump::install(doorbell).and_then(|(pump, executor)| {
             for helper in [&pump.helper, &pump.codec] {
                 helper.start().map_err(Refused::named("a thread"))?;
             }
-            Ok(pump)
+            Ok((pump, executor))
         });
-        match pump {
-            Ok(pump) => {
+        match made {
+            Ok((pump, executor)) => {
                 drop(tell.send(Ok(())));
-                Some(pump.run(main))
+                Some(executor.run(pump.run(main)))
             }
             Err(refused) => {
                 drop(tell.send(Err(refused)));
@@ -149,7 +148,8 @@ where
     T: 'static,
 {
     let doorbell = Arc::new(Doorbell::new().map_err(Refused::named("eventfd"))?);
-    let out = Pump::install(doorbell)?.run(|| future);
+    let (pump, executor) = Pump::install(doorbell)?;
+    let out = executor.run(pump.run(|| future));
     PUMP.set(None);
     Driver::uninstall();
     Ok(out)
@@ -166,10 +166,10 @@ where
 
 impl Pump {
     /// Makes this thread's runtime.
-    fn install(doorbell: Arc<Doorbell>) -> Result<Rc<Self>, Refused> {
+    fn install(doorbell: Arc<Doorbell>) -> Result<(Rc<Self>, Executor), Refused> {
         let driver = Driver::install()?;
         let bell = driver.watch(doorbell.descriptor().map_err(Refused::named("fcntl"))?);
-        executor::enter(doorbell.clone());
+        let executor = Executor::new(&doorbell)?;
         let pump = Rc::new(Pump {
             driver,
             mail: RefCell::default(),
@@ -180,28 +180,27 @@ impl Pump {
             doorbell,
         });
         PUMP.set(Some(pump.clone()));
-        Ok(pump)
+        Ok((pump, executor))
     }
 
-    /// Runs `main`, and whatever it spawns meanwhile, until `main` has ended.
-    fn run<T: 'static, F: Future<Output = T> + 'static>(self: Rc<Self>, main: impl FnOnce() -> F) -> T {
+    /// The event loop: runs `main`, and whatever it spawns meanwhile, until `main` has ended.
+    async fn run<T: 'static, F: Future<Output = T> + 'static>(self: Rc<Self>, main: impl FnOnce() -> F) -> T {
         let mut entered = Instant::now();
-        let mut main = std::pin::pin!(spawn(main()));
-        self.turn_until(|_| main.is_finished(), &mut entered);
+        let (out, main) = (Rc::new(OnceCell::new()), main());
+        let ended = out.clone();
+        spawn(async move { ended.set(main.await).map_err(drop).expect("it ends once") });
+        self.turn_until(|_| out.get().is_some(), &mut entered).await;
         self.ending.set(true);
-        self.turn_until(|pump| !pump.helper.is_busy() && !pump.codec.is_busy(), &mut entered);
-        executor::leave();
+        self.turn_until(|pump| !pump.helper.is_busy() && !pump.codec.is_busy(), &mut entered).await;
         self.driver.unwatch(&self.bell);
         self.driver.turn();
-        match main.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(out) => out,
-            Poll::Pending => unreachable!("it has finished"),
-        }
+        // Its task has let go of it by now.
+        Rc::into_inner(out).and_then(OnceCell::into_inner).expect("`main` has ended")
     }
 
-    fn turn_until(&self, is_over: impl Fn(&Self) -> bool, entered: &mut Instant) {
+    async fn turn_until(&self, is_over: impl Fn(&Self) -> bool, entered: &mut Instant) {
         loop {
-            executor::run_ready();
+            executor::turn().await;
             if is_over(self) {
                 return;
             }

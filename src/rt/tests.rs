@@ -125,6 +125,7 @@ fn a_task_has_its_first_turn_at_once_and_then_each_in_turn() {
     assert_eq!(order, turns);
 }
 
+#[cfg(feature = "own-executor")]
 #[test]
 fn another_thread_wakes_a_shard_that_sleeps_and_one_that_works() {
     const WAKES: usize = 10_000;

@@ -85,7 +85,7 @@ fn limits_are_measured_against_shards() {
     assert_eq!(locked(false, Ok(())).unwrap().state, State::Good);
     assert_eq!(locked(true, Ok(())).unwrap().state, State::Good);
     let short = locked(false, refused(libc::ENOMEM)).unwrap();
-    assert!(short.state == State::Bad && short.fix.unwrap().words().contains("ulimit -l 1024"));
+    assert!(short.state == State::Bad && short.fix.unwrap().words().contains("ulimit -l 1792"));
     assert_eq!(locked(false, refused(libc::EPERM)), None);
     assert_eq!(
         [100, 1024, 4096, 65_536].map(|n| limits::descriptors(&NEEDS, n).state),

@@ -9,11 +9,12 @@ use std::pin::Pin;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use async_task::Runnable;
 
-use super::doorbell::Doorbell;
+use crate::rt::doorbell::Doorbell;
+use crate::rt::refused::Refused;
 
 thread_local! {
     static READY: RefCell<VecDeque<Runnable>> = const { RefCell::new(VecDeque::new()) };
@@ -42,12 +43,6 @@ impl Inbox {
 
 /// A task on this thread. Dropping the handle lets the task run on.
 pub struct Task<T>(Option<async_task::Task<T>>);
-
-impl<T> Task<T> {
-    pub(super) fn is_finished(&self) -> bool {
-        self.0.as_ref().is_none_or(async_task::Task::is_finished)
-    }
-}
 
 impl<T> Future for Task<T> {
     type Output = T;
@@ -88,28 +83,46 @@ pub async fn yield_now() {
     .await;
 }
 
-/// From now on tasks can be spawned on this thread.
-pub(super) fn enter(doorbell: Arc<Doorbell>) {
-    let inbox = Arc::new(Inbox { doorbell, woken: Mutex::default(), filled: AtomicBool::new(false) });
-    HERE.set(Arc::as_ptr(&inbox));
-    HOME.set(Some(inbox));
-}
+/// A thread on which tasks can be spawned.
+pub struct Executor(());
 
-/// Drops the tasks that are ready. Those that wait are leaked, with whoever would wake them.
-pub(super) fn leave() {
-    while let Some(task) = READY.with_borrow_mut(VecDeque::pop_front) {
-        drop(task);
+impl Executor {
+    pub fn new(doorbell: &Arc<Doorbell>) -> Result<Self, Refused> {
+        let inbox =
+            Inbox { doorbell: doorbell.clone(), woken: Mutex::default(), filled: AtomicBool::new(false) };
+        let inbox = Arc::new(inbox);
+        HERE.set(Arc::as_ptr(&inbox));
+        HOME.set(Some(inbox));
+        Ok(Self(()))
     }
-    HERE.set(ptr::null());
-    HOME.set(None);
+
+    /// Polls the event loop, which never waits for a waker: it sleeps by itself.
+    pub fn run<T>(self, event_loop: impl Future<Output = T>) -> T {
+        let mut event_loop = std::pin::pin!(event_loop);
+        loop {
+            if let Poll::Ready(out) = event_loop.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return out;
+            }
+        }
+    }
 }
 
-pub(super) fn is_idle() -> bool {
+impl Drop for Executor {
+    /// Drops the tasks that are ready. Those that wait are leaked, with whoever would wake them.
+    fn drop(&mut self) {
+        while let Some(task) = READY.with_borrow_mut(VecDeque::pop_front) {
+            drop(task);
+        }
+        HERE.set(ptr::null());
+        HOME.set(None);
+    }
+}
+
+pub fn is_idle() -> bool {
     READY.with_borrow(VecDeque::is_empty)
 }
 
-/// Gives each task that is ready now one turn.
-pub(super) fn run_ready() {
+pub async fn turn() {
     for _ in 0..READY.with_borrow(VecDeque::len) {
         let Some(task) = READY.with_borrow_mut(VecDeque::pop_front) else { return };
         task.run();
@@ -117,7 +130,7 @@ pub(super) fn run_ready() {
 }
 
 /// Takes in what other threads have woken; returns how many tasks that were.
-pub(super) fn collect() -> usize {
+pub fn collect() -> usize {
     HOME.with_borrow(|home| {
         let Some(home) = home else { return 0 };
         if !home.filled.load(Ordering::Relaxed) || !home.filled.swap(false, Ordering::AcqRel) {
