@@ -25,10 +25,12 @@ pub enum Owner {
     Unnamed,
 }
 
-/// Makes the directory of a partition, if need be, and says whose it is. Durable once the directory is synced.
+/// Makes the directory of a partition, if need be, and says whose it is: durably, for segments without a name would be
+/// nobody's after a power cut.
 pub fn make_directory(dir: &Path, id: PartitionId) -> io::Result<()> {
     rt::fs::create_dir_all(dir)?;
-    BlockingFile::create(&dir.join(format!("{}{SUFFIX}", id.topic))).map(drop)
+    BlockingFile::create(&dir.join(format!("{}{SUFFIX}", id.topic)))?;
+    rt::fs::sync_dir(dir)
 }
 
 pub fn owner(dir: &Path) -> io::Result<Owner> {

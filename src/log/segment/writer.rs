@@ -300,7 +300,9 @@ impl PartitionLog {
             self.seal().await?;
         }
         if !self.state.borrow().directory_made {
-            make_directory(&self.dir, self.id()).map_err(|e| LogError::io(&self.dir, e))?;
+            let (dir, id) = (self.dir.to_path_buf(), self.id());
+            let made = rt::blocking(move || make_directory(&dir, id)).await;
+            made.map_err(|e| LogError::io(&self.dir, e))?;
         }
         let meta = SegmentMeta::new(next.base_offset, next.written_ms);
         let segment = Segment::new(self.dir.clone(), self.cache.clone(), meta, false);
