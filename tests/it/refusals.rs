@@ -23,7 +23,7 @@ const WRITING: u32 = (libc::O_WRONLY | libc::O_RDWR) as u32;
 /// What the loader, or the language's own start, needs before a line of ours has run: a program that does not start.
 #[rustfmt::skip]
 const BEFORE_US: &[Call] = &[
-    Call::all("execve", libc::SYS_execve), Call::all("mmap", libc::SYS_mmap), Call::all("mprotect", libc::SYS_mprotect),
+    Call::all("mmap", libc::SYS_mmap), Call::all("mprotect", libc::SYS_mprotect),
     Call::all("openat", libc::SYS_openat), Call::all("read", libc::SYS_read), Call::all("poll", libc::SYS_poll),
     Call::all("rt_sigaction", libc::SYS_rt_sigaction), Call::all("futex", libc::SYS_futex), Call::all("exit_group", libc::SYS_exit_group),
     Call::all("arch_prctl", libc::SYS_arch_prctl), Call::all("newfstatat", libc::SYS_newfstatat), Call::all("fstat", libc::SYS_fstat),
