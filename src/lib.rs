@@ -7,14 +7,14 @@
 //! the table and fails where the code does not.
 //!
 //! ```text
-//! {config, model} ← {rt, wire, security} ← log ← {partition, coordinator} ← cluster ← shard ← api ← {server, admin} ← boot ← cli
+//! model ← {config, rt, wire, security} ← log ← {partition, coordinator} ← cluster ← shard ← api ← {server, admin} ← boot ← cli
 //!                      wire    ← client ←──────────────────────────────────────────────────── cli, weir-perf
 //! ```
 //!
 //! | module | is | runs on |
 //! |---|---|---|
-//! | [`config`] | settings from flags, `WEIR_*` and TOML, validated once | start-up |
-//! | [`model`] | ids, limits, topic configs: the words of the domain | anywhere |
+//! | [`config`] | settings from flags, `WEIR_*` and TOML, validated once; the only place of defaults | start-up |
+//! | [`model`] | ids, limits, the configs of topics and brokers by Kafka's names: the words of the domain | anywhere |
 //! | [`rt`] | tasks, timers, files, sockets, the mesh; the only importer of glommio and io_uring | shards |
 //! | [`wire`] | frames, batch headers, Produce and Fetch without copies; Kafka's error codes | anywhere |
 //! | [`security`] | quotas: whose limit applies, how long to wait; pure | anywhere |
