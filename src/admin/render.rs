@@ -4,7 +4,7 @@ use kafka_wire::API_DESCRIPTORS;
 
 use super::process::Process;
 use super::prometheus::{Families, Kind};
-use crate::rt::errors;
+use crate::rt::{BudgetFigures, errors};
 use crate::shard::metrics::{ApiSnapshot, JournalSnapshot, MetricsSnapshot};
 use crate::shard::strangers::{Door, seen};
 use crate::wire::error_code::ErrorCode;
@@ -298,7 +298,30 @@ fn memory(out: &mut Families, shards: &[MetricsSnapshot]) {
         s.gauges.cache_bytes
     });
     let help = "Memory of requests being received or answered.";
-    each_shard(out, shards, ("weir_request_memory_bytes", gauge, help), |s| s.gauges.request_bytes);
+    let requests = |s: &MetricsSnapshot| {
+        let of = |name| s.gauges.memory.iter().find(|(budget, _)| *budget == name).map_or(0, |(_, m)| m.used);
+        of("requests") + of("answers")
+    };
+    each_shard(out, shards, ("weir_request_memory_bytes", gauge, help), requests);
+    let counter = Kind::Counter;
+    type Figure = fn(&BudgetFigures) -> u64;
+    let families: [(&'static str, Kind, &str, Figure); 4] = [
+        ("weir_memory_bytes", gauge, "Memory taken of each budget.", |m| m.used),
+        ("weir_memory_limit_bytes", gauge, "What each budget allows.", |m| m.limit),
+        ("weir_memory_waits_total", counter, "How often something waited for memory of a budget.", |m| {
+            m.waits
+        }),
+        ("weir_memory_waiting", gauge, "How much waits for memory of a budget now.", |m| m.waiting),
+    ];
+    for (name, kind, help, figure) in families {
+        out.family(name, kind, help);
+        for shard in shards {
+            for (budget, figures) in &shard.gauges.memory {
+                let labels = [("shard", &*shard.shard.to_string()), ("budget", *budget)];
+                out.sample(&labels, figure(figures) as f64);
+            }
+        }
+    }
 }
 
 fn storage(out: &mut Families, shards: &[MetricsSnapshot]) {

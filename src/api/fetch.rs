@@ -45,7 +45,7 @@ async fn handle(cx: &Cx, request: FetchRequest) -> Outcome {
     let entries: Vec<Result<FetchEntry, ErrorCode>> =
         plan.partitions.iter().map(|p| entry(cx, &image, p, committed)).collect();
     let known: Vec<FetchEntry> = entries.iter().flatten().copied().collect();
-    let results = cx.shard.fetch(&known, limits(cx, &request, known.len() < entries.len())).await;
+    let (results, memory) = cx.shard.fetch(&known, limits(cx, &request, known.len() < entries.len())).await;
     let mut results = results.into_iter();
     let results = entries.into_iter().map(|entry| match entry {
         Ok(_) => results.next().unwrap_or(Err(ReadError::UnknownPartition)).map_err(|e| read_error(&e)),
@@ -56,7 +56,7 @@ async fn handle(cx: &Cx, request: FetchRequest) -> Outcome {
     let wait = cx.charge(Kind::Fetch, bytes);
     if wait.is_zero() {
         let reply = assemble(cx, &plan, results);
-        return Outcome::Respond(crate::wire::fetch::encode(reply, cx.version, cx.correlation_id));
+        return Outcome::Fetched(crate::wire::fetch::encode(reply, cx.version, cx.correlation_id), memory);
     }
     cx.refund(Kind::Fetch, bytes);
     let too_large = cx.burst(Kind::Fetch).is_some_and(|burst| bytes > burst);
@@ -65,7 +65,7 @@ async fn handle(cx: &Cx, request: FetchRequest) -> Outcome {
         let wait = cx.charge(Kind::Fetch, bytes);
         let reply = FetchReply { throttle_ms: millis(wait), ..assemble(cx, &plan, results) };
         let slices = crate::wire::fetch::encode(reply, cx.version, cx.correlation_id);
-        return Outcome::Throttled(slices, wait);
+        return Outcome::Throttled(slices, Some(memory), wait);
     }
     throttled(cx, &plan, wait)
 }
@@ -76,7 +76,7 @@ fn throttled(cx: &Cx, plan: &Plan, wait: Duration) -> Outcome {
     let session_id = if plan.incremental { plan.session_id } else { 0 };
     let reply = FetchReply { throttle_ms: millis(wait), session_id, ..FetchReply::default() };
     let slices = crate::wire::fetch::encode(reply, cx.version, cx.correlation_id);
-    Outcome::Throttled(slices, wait)
+    Outcome::Throttled(slices, None, wait)
 }
 
 fn session_request(cx: &Cx, request: &FetchRequest) -> SessionRequest {
@@ -140,8 +140,6 @@ fn entry(
 
 fn limits(cx: &Cx, request: &FetchRequest, failed_already: bool) -> FetchLimits {
     let most = cx.shard.settings().fetch_max_bytes;
-    // With requests and responses over their memory, a fetch still makes progress, a batch at a time.
-    let most = if cx.shard.is_over_memory() { 1 } else { most };
     // What is more than a quota allows at once could never be given.
     let most = cx.burst(Kind::Fetch).map_or(most, |burst| most.min(burst));
     let max_bytes = (request.max_bytes.max(0) as usize).min(most);

@@ -69,7 +69,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_wire_core::{ApiVersion, DecodeError, Decoder, KafkaDecode, KafkaEncode, StrBytes};
 
 use crate::partition::ReadError;
-use crate::rt;
+use crate::rt::{self, Charge};
 use crate::shard::Shard;
 use crate::shard::affinity::Affinity;
 use crate::shard::metrics::ProtocolError;
@@ -108,8 +108,10 @@ impl Cx {
 pub enum Outcome {
     /// A whole frame, length prefix included, in slices that leave in one send.
     Respond(Vec<Bytes>),
+    /// Likewise, in memory that was taken for it.
+    Fetched(Vec<Bytes>, Charge),
     /// Likewise, or nothing; and then the client is not listened to for this long.
-    Throttled(Vec<Bytes>, Duration),
+    Throttled(Vec<Bytes>, Option<Charge>, Duration),
     /// A request that is never answered (Produce with acks=0).
     Silent,
     /// The connection ends: the stream, or the client's state, can no longer be trusted.

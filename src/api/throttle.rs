@@ -123,8 +123,8 @@ pub fn respond_throttled<R: Throttled>(cx: &Cx, mut response: R) -> Outcome {
 /// The outcome, after which the client is not listened to for as long as `wait`.
 pub fn with_wait(outcome: Outcome, wait: Duration) -> Outcome {
     match outcome {
-        Outcome::Respond(slices) if !wait.is_zero() => Outcome::Throttled(slices, wait),
-        Outcome::Silent if !wait.is_zero() => Outcome::Throttled(Vec::<Bytes>::new(), wait),
+        Outcome::Respond(slices) if !wait.is_zero() => Outcome::Throttled(slices, None, wait),
+        Outcome::Silent if !wait.is_zero() => Outcome::Throttled(Vec::<Bytes>::new(), None, wait),
         outcome => outcome,
     }
 }

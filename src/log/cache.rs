@@ -4,7 +4,8 @@
 //!   [`BatchCache::pinned_bytes`] first and waits on [`BatchCache::freed`].
 //! - **Cached**: flushed batches that stay for the consumers at the tail, evicted oldest flush first.
 //! - **Read**: what was read back from segment files (windows of read-ahead) and their extent indexes, evicted least
-//!   recently used first, at most [`READ_SHARE`] of the budget.
+//!   recently used first, at most [`READ_SHARE`] of the budget: half of it for what is kept, and half for reads under
+//!   way, which are a [`Budget`] that who reads takes of before.
 //!
 //! Invariants: `pinned + cached + read ≤ budget` after every change unless `pinned` alone breaks it; eviction never
 //! touches a pinned batch; nothing here does I/O or waits.
@@ -17,13 +18,17 @@ use std::rc::{Rc, Weak};
 use crate::log::checkpoint::DamagedRange;
 use crate::log::lru::Lru;
 use crate::log::segment::{Segment, Window};
-use crate::rt::{File, Notify};
+use crate::rt::{Budget, File, Notify};
 
 /// What a batch costs beside its bytes: its place in the queue and its share of a reference-counted buffer.
 pub const BATCH_OVERHEAD: usize = 128;
 /// The part of the budget that reads from disk may use, and the least they get.
 const READ_SHARE: usize = 4;
 const MIN_READ_BYTES: usize = 4 << 20;
+const DEFAULT_WORK_BYTES: usize = 16 << 20;
+/// How many times the budget for work on records one batch may be, and how large at most.
+const LARGEST_WORK: usize = 8;
+const MAX_RECORDS_BYTES: usize = 128 << 20;
 /// Open segment files a shard keeps.
 const DEFAULT_OPEN_FILES: usize = 128;
 /// The same, at least, when descriptors have run out; and how many more at a time once they may suffice again.
@@ -52,11 +57,17 @@ pub struct BatchCache {
     /// As many files stay open for now: descriptors ran out.
     bound: Cell<usize>,
     files: RefCell<Lru<u64, File>>,
+    reading: Budget,
+    work: Budget,
     windows: RefCell<Lru<WindowKey, Rc<Window>>>,
     indexes: RefCell<Lru<u64, Weak<Segment>>>,
     disk_reads: Cell<u64>,
     out_of_files: Cell<u64>,
     damage: RefCell<Vec<(Rc<Path>, DamagedRange)>>,
+}
+
+fn read_share(budget: usize) -> usize {
+    (budget / READ_SHARE).max(MIN_READ_BYTES)
 }
 
 /// Damaged ranges that are kept until somebody takes them; more are found again when they are read again.
@@ -73,6 +84,8 @@ pub(in crate::log) struct WindowKey {
 impl BatchCache {
     pub fn new(budget: usize) -> Rc<Self> {
         Rc::new(Self {
+            reading: Budget::new(read_share(budget) / 2),
+            work: Budget::new(DEFAULT_WORK_BYTES),
             budget: Cell::new(budget),
             pinned: Cell::default(),
             cached: Cell::default(),
@@ -97,6 +110,7 @@ impl BatchCache {
     /// Takes effect at once: what no longer fits is evicted.
     pub fn set_budget(&self, bytes: usize) {
         self.budget.set(bytes);
+        self.reading.set_limit(read_share(bytes) / 2);
         self.shrink();
         self.freed.notify_all();
     }
@@ -116,9 +130,24 @@ impl BatchCache {
         self.cached.get()
     }
 
-    /// What reads from disk hold: windows and indexes.
+    /// What was read from disk and is kept: windows and indexes.
     pub fn read_bytes(&self) -> usize {
         self.windows.borrow().weight() + self.indexes.borrow().weight()
+    }
+
+    /// What the shard's work on records may take: decompressing them, loading what is soon thrown away.
+    pub fn work(&self) -> &Budget {
+        &self.work
+    }
+
+    /// The records of one batch, decompressed, may take as much as this; what has more is left alone.
+    pub fn largest_records(&self) -> usize {
+        self.work.limit().saturating_mul(LARGEST_WORK).min(MAX_RECORDS_BYTES)
+    }
+
+    /// What reads from disk take until they are done.
+    pub fn reading(&self) -> &Budget {
+        &self.reading
     }
 
     /// Bytes of segments that were read from disk for readers, ever.
@@ -161,12 +190,13 @@ impl BatchCache {
     }
 
     fn shrink(&self) {
-        while self.read_bytes() > self.read_limit() {
+        while self.read_bytes() > self.kept_limit() {
             let Some((_, window)) = self.windows.borrow_mut().pop_oldest() else { break };
             drop(window);
         }
         self.shrink_indexes();
-        while self.pinned.get() + self.cached.get() + self.read_bytes() > self.budget.get() {
+        let reads = self.read_bytes() + self.reading.used();
+        while self.pinned.get() + self.cached.get() + reads > self.budget.get() {
             let Some(oldest) = self.evictable.borrow_mut().pop_front() else { break };
             if let Some(holder) = oldest.holder.upgrade() {
                 let freed = holder.evict_below(oldest.below);
@@ -176,7 +206,7 @@ impl BatchCache {
     }
 
     fn shrink_indexes(&self) {
-        while self.indexes.borrow().weight() > self.read_limit() / 2 {
+        while self.indexes.borrow().weight() > self.kept_limit() / 2 {
             let Some((_, segment)) = self.indexes.borrow_mut().pop_oldest() else { break };
             if let Some(segment) = segment.upgrade() {
                 segment.drop_index();
@@ -185,8 +215,8 @@ impl BatchCache {
     }
 
     /// The bytes that windows and indexes together may take.
-    pub(in crate::log) fn read_limit(&self) -> usize {
-        (self.budget.get() / READ_SHARE).max(MIN_READ_BYTES)
+    pub(in crate::log) fn kept_limit(&self) -> usize {
+        read_share(self.budget.get()) / 2
     }
 
     pub(in crate::log) fn next_uid(&self) -> u64 {

@@ -283,6 +283,18 @@ impl PartitionLog {
         Ok(out)
     }
 
+    /// What has to be read from disk at least to return the batch that holds `offset`, or the next one; 1 where that is
+    /// not known.
+    pub async fn cold_bytes(&self, offset: i64) -> Result<usize, LogError> {
+        self.check_range(offset)?;
+        let Some(segment) = self.segment_at(offset) else { return Ok(1) };
+        match segment.first_read(offset).await {
+            Ok(bytes) => Ok(bytes.max(1)),
+            Err(LogError::Removed) => Err(self.gone(offset)),
+            Err(e) => Err(e),
+        }
+    }
+
     fn check_range(&self, offset: i64) -> Result<(), LogError> {
         if self.state.borrow().removed {
             return Err(LogError::Removed);
@@ -321,7 +333,7 @@ impl PartitionLog {
         }
         let bytes = max_bytes.clamp(*PREFETCH_BYTES.start(), *PREFETCH_BYTES.end());
         if let Some(segment) = self.segment_at(ended) {
-            segment.prefetch(ended, bytes.min(self.cache.read_limit() / 4));
+            segment.prefetch(ended, bytes.min(self.cache.kept_limit() / 2));
         }
     }
 

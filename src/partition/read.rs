@@ -31,6 +31,8 @@ pub struct ReadOutcome {
     /// Where the reader's log left this one: its epoch and that epoch's end (KIP-595).
     pub diverging: Option<(i32, i64)>,
     pub batches: Vec<Bytes>,
+    /// What the least that can be read from disk takes, where that was not to be read; 0 if there is nothing.
+    pub cold: usize,
 }
 
 impl ReadOutcome {
@@ -150,6 +152,13 @@ impl Replica {
         outcome.batches = batches;
         self.note_aborted(&mut outcome, offset);
         Ok(Some(outcome))
+    }
+
+    /// What is known of a position whose batches are on disk, without reading them.
+    pub async fn find_cold(&self, position: &Position) -> Result<ReadOutcome, ReadError> {
+        let mut outcome = self.begin_read(position)?;
+        outcome.cold = self.log.cold_bytes(position.offset).await?;
+        Ok(outcome)
     }
 
     pub async fn read(&self, position: &Position, at_least_one: bool) -> Result<ReadOutcome, ReadError> {

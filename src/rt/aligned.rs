@@ -4,7 +4,7 @@
 //! [`AlignedBuf::freeze`] turns the memory into [`Bytes`].
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::ops::RangeInclusive;
 use std::ptr::NonNull;
@@ -17,10 +17,12 @@ pub const BLOCK: usize = 4096;
 /// Buffers of these sizes are kept for [`AlignedBuf::recycled`] when dropped: fresh pages cost more to fault in and
 /// zero than the disk takes to fill them.
 const RECYCLED_BYTES: RangeInclusive<usize> = (32 << 10)..=(2 << 20);
-/// What a thread keeps at most: chunks on their way to segments, and those being filled meanwhile.
-const MAX_SPARE_BYTES: usize = 32 << 20;
+/// What a shard keeps at most, unless it is told otherwise: chunks on their way to segments, and those being filled
+/// meanwhile. Other threads keep none: nobody would use it again there.
+pub(super) const MAX_SPARE_BYTES: usize = 32 << 20;
 
 thread_local! {
+    static MOST_SPARE: Cell<usize> = const { Cell::new(0) };
     static SPARE: RefCell<Vec<AlignedBuf>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -50,11 +52,11 @@ impl AlignedBuf {
     }
 
     /// As [`with_capacity`](Self::with_capacity), but the memory may hold what an earlier buffer held. Sizes that are
-    /// kept are rounded up to powers of two, so that a buffer serves again whoever needed it first.
+    /// kept are rounded up to eighths of a power of two, so that a buffer serves again whoever needed it first.
     pub fn recycled(capacity: usize) -> Self {
         let mut wanted = capacity.next_multiple_of(BLOCK).max(BLOCK);
         if RECYCLED_BYTES.contains(&wanted) {
-            wanted = wanted.next_power_of_two();
+            wanted = wanted.next_multiple_of((wanted.next_power_of_two() / 8).max(BLOCK));
         }
         let fits = |b: &Self| b.capacity >= wanted && b.capacity <= wanted.saturating_mul(2);
         let found = SPARE.with_borrow_mut(|spare| {
@@ -62,6 +64,12 @@ impl AlignedBuf {
             Some(spare.swap_remove(at))
         });
         found.unwrap_or_else(|| Self::with_capacity(wanted))
+    }
+
+    /// How many bytes this thread may keep for later buffers.
+    pub fn keep_at_most(bytes: usize) {
+        MOST_SPARE.set(bytes.min(MAX_SPARE_BYTES));
+        Self::trim();
     }
 
     /// Lets the memory go that this thread keeps for later buffers.
@@ -87,7 +95,7 @@ impl AlignedBuf {
         let kept = SPARE.try_with(|spare| {
             // Borrowed only when the thread ends and drops what it kept.
             let Ok(mut spare) = spare.try_borrow_mut() else { return false };
-            let room = spare.iter().map(|b| b.capacity).sum::<usize>() + self.capacity <= MAX_SPARE_BYTES;
+            let room = spare.iter().map(|b| b.capacity).sum::<usize>() + self.capacity <= MOST_SPARE.get();
             if room {
                 spare.push(Self { ptr: self.ptr, capacity: self.capacity, len: 0, written: self.written });
             }
@@ -193,6 +201,7 @@ mod tests {
 
     #[test]
     fn dropped_buffers_are_used_again() {
+        AlignedBuf::keep_at_most(MAX_SPARE_BYTES);
         let mut buf = AlignedBuf::with_capacity(64 << 10);
         buf.extend_from_slice(&[7; 100]);
         let memory = buf.as_slice().as_ptr();

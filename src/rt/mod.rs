@@ -5,6 +5,7 @@
 //! they can be observed, faulted and moved to another mechanism.
 
 mod aligned;
+mod budget;
 mod doorbell;
 mod driver;
 pub mod errors;
@@ -31,13 +32,16 @@ mod zerocopy;
 mod tests;
 
 pub use aligned::{AlignedBuf, BLOCK};
+pub use budget::{Budget, BudgetFigures, Charge};
 pub use doorbell::Doorbell;
 pub use executor::{Task, spawn, yield_now};
 pub use file::{File, OpenOptions};
 pub use notify::{Listen, Notify, either};
 pub use random::random;
 pub use refused::Refused;
-pub use runtime::{Shard, block_on, blocking, compute, now, on_mail, start, try_block_on, unix_ms};
+pub use runtime::{
+    Shard, block_on, blocking, blocking_within, compute, now, on_mail, start, try_block_on, unix_ms,
+};
 pub use ticks::Ticks;
 pub use timer::{Sleep, sleep};
 

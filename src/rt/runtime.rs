@@ -11,6 +11,8 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::aligned::{AlignedBuf, MAX_SPARE_BYTES};
+use super::budget::Charge;
 use super::doorbell::Doorbell;
 use super::driver::Driver;
 use super::executor::{self, Executor, spawn};
@@ -56,6 +58,15 @@ async fn started_pump() -> Rc<Pump> {
         std::future::pending::<()>().await;
     }
     pump
+}
+
+/// As [`blocking`], in memory that was taken before: it is given back no sooner than the closure has ended, also where
+/// nobody waits for that any more.
+pub async fn blocking_within<T: Send + 'static>(
+    memory: Charge,
+    f: impl FnOnce() -> T + Send + 'static,
+) -> (T, Charge) {
+    spawn(async move { (blocking(f).await, memory) }).await
 }
 
 pub fn now() -> Instant {
@@ -168,6 +179,7 @@ impl Pump {
     /// Makes this thread's runtime.
     fn install(doorbell: Arc<Doorbell>) -> Result<(Rc<Self>, Executor), Refused> {
         let driver = Driver::install()?;
+        AlignedBuf::keep_at_most(MAX_SPARE_BYTES);
         let bell = driver.watch(doorbell.descriptor().map_err(Refused::named("fcntl"))?);
         let executor = Executor::new(&doorbell)?;
         let pump = Rc::new(Pump {

@@ -15,10 +15,11 @@ use bytes::{Bytes, BytesMut};
 
 use super::in_flight::InFlight;
 use crate::api::{self, Outcome};
-use crate::rt;
 use crate::rt::net::{Socket, Stream};
+use crate::rt::{self, Ticks};
 use crate::shard::Shard;
 use crate::shard::affinity::Affinity;
+use crate::shard::memory::STALLED;
 use crate::shard::message::Request;
 use crate::shard::metrics::ProtocolError;
 use crate::shard::strangers::{self, Door};
@@ -49,8 +50,10 @@ struct Connection {
     /// Why no more is read: what was asked before is still answered, then the connection ends.
     closing: Option<String>,
     memory_wait: Option<rt::Listen>,
-    /// Bytes of an unfinished large frame that the shard's budget knows of.
-    charged: usize,
+    /// An unfinished large frame's part of the shard's budget.
+    charged: rt::Charge,
+    /// Since when the client takes nothing of its answers, and the call that such connections have to go.
+    blocked: Option<(Ticks, rt::Listen)>,
     overdraft: bool,
     affinity: Rc<Affinity>,
     /// The client is over a quota, and was told to wait: until then nothing of it is read.
@@ -82,7 +85,8 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             end_of_input: false,
             closing: None,
             memory_wait: None,
-            charged: 0,
+            charged: shard.memory.requests.charge(0),
+            blocked: None,
             overdraft: false,
             affinity: Rc::default(),
             muted: None,
@@ -215,16 +219,22 @@ impl Connection {
         let holds_little =
             self.in_flight.is_empty() && self.output.unsent() == 0 && self.input.len() < RECEIVE;
         let large = self.input.len() >= RECEIVE;
-        if holds_little || self.overdraft || !self.shard.is_over_memory() {
+        let memory = &self.shard.memory;
+        // Who has not taken what it was given is not given more while that is short.
+        let waits_for_itself = self.output.unsent() > 0 && memory.answers.is_over();
+        if waits_for_itself {
+            return true;
+        }
+        if holds_little || self.overdraft || !memory.requests.is_over() {
             self.memory_wait = None;
             return false;
         }
-        if large && self.in_flight.is_empty() && self.shard.begin_overdraft() {
+        if large && self.in_flight.is_empty() && memory.begin_overdraft() {
             self.overdraft = true;
             self.memory_wait = None;
             return false;
         }
-        let wait = self.memory_wait.get_or_insert_with(|| self.shard.memory_freed().listen());
+        let wait = self.memory_wait.get_or_insert_with(|| memory.requests.freed().listen());
         if std::pin::Pin::new(wait).poll(cx).is_ready() {
             self.memory_wait = None;
             return self.is_held_back(cx);
@@ -242,17 +252,14 @@ impl Connection {
     /// Tells the budget what has come of a large frame.
     fn charge(&mut self) {
         let now = if self.input.len() > RECEIVE { self.input.len() } else { 0 };
-        if now > self.charged {
-            self.shard.take_memory(now - self.charged);
-        } else if now < self.charged {
-            self.shard.give_memory(self.charged - now);
+        if now != self.charged.bytes() {
+            self.charged.resize(now);
         }
-        self.charged = now;
     }
 
     fn end_overdraft(&mut self) {
         if std::mem::take(&mut self.overdraft) {
-            self.shard.end_overdraft();
+            self.shard.memory.end_overdraft();
         }
     }
 
@@ -311,13 +318,13 @@ impl Connection {
         };
         let api_key = header.api_key;
         self.shard.metrics.request(api_key, bytes);
-        self.shard.take_memory(bytes);
+        let memory = self.shard.memory.requests.charge(bytes);
         // Others' appends do not count.
         self.shard.metrics.timing.take_append();
         let client = header.client_id.clone();
         let timed = Timed::new(api_key, self.peer, bytes, self.moments.start());
         let begin = || api::start(&self.shard, self.peer, self.local, &self.affinity, header, body);
-        let request = InFlight::new(&self.shard, timed, &client, begin);
+        let request = InFlight::new(&self.shard, timed, memory, &client, begin);
         self.moments.hand_over(request.timed.routed);
         self.in_flight.push_back(request);
         Ok(())
@@ -339,8 +346,7 @@ impl Connection {
         while let Some(outcome) = self.in_flight.front_mut().and_then(|r| r.ready.take()) {
             let Some(request) = self.in_flight.pop_front() else { unreachable!("it was the first") };
             let timed = request.settle(&self.shard);
-            let (api_key, bytes) = (timed.api_key, timed.bytes);
-            self.shard.give_memory(bytes);
+            let api_key = timed.api_key;
             match outcome {
                 Outcome::Silent => self.shard.metrics.response(api_key, 0, timed.took()),
                 Outcome::Close(error, reason) => {
@@ -349,32 +355,34 @@ impl Connection {
                     self.closing = Some(reason);
                     return self.abandon_requests();
                 }
-                Outcome::Respond(slices) => self.respond(slices, timed),
-                Outcome::Throttled(slices, wait) => {
-                    self.respond(slices, timed);
+                Outcome::Respond(slices) => self.respond(slices, None, timed),
+                Outcome::Fetched(slices, memory) => self.respond(slices, Some(memory), timed),
+                Outcome::Throttled(slices, memory, wait) => {
+                    self.respond(slices, memory, timed);
                     self.muted = Some(Box::pin(rt::sleep(wait)));
                 }
             }
         }
     }
 
-    fn respond(&mut self, slices: Vec<Bytes>, timed: Timed) {
+    /// Queues an answer, with the memory that was taken for it, if any was.
+    fn respond(&mut self, slices: Vec<Bytes>, memory: Option<rt::Charge>, timed: Timed) {
         let (api_key, took) = (timed.api_key, timed.took());
-        let length = self.output.push(slices, timed);
+        let memory = memory.unwrap_or_else(|| self.shard.memory.answers.charge(0));
+        let length = self.output.push(slices, memory, timed);
         self.shard.metrics.response(api_key, length, took);
-        self.shard.take_memory(length);
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), String> {
         while !self.output.is_empty() {
             if self.stream.poll_writable(cx).is_pending() {
-                return Ok(());
+                return self.poll_blocked(cx);
             }
             match self.stream.send(self.output.slices()) {
                 Ok(sent) => {
                     self.moments.pass();
+                    self.blocked = None;
                     self.shard.metrics.sent(sent);
-                    self.shard.give_memory(sent.bytes);
                     self.output.sent(sent.bytes, &self.shard.metrics.timing);
                 }
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
@@ -384,16 +392,32 @@ impl Connection {
         Ok(())
     }
 
-    /// Gives back what the connection still holds of the shard's budget.
+    /// The client takes nothing for now. It goes if that has been so for long while others wait for what it holds.
+    fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Result<(), String> {
+        loop {
+            let stalled = || (Ticks::now(), self.shard.memory.stalled().listen());
+            let (since, call) = self.blocked.get_or_insert_with(stalled);
+            if std::pin::Pin::new(&mut *call).poll(cx).is_pending() {
+                return Ok(());
+            }
+            let took_nothing = Duration::from_nanos(Ticks::now().since(*since));
+            if took_nothing >= STALLED {
+                let (unsent, seconds) = (self.output.unsent(), took_nothing.as_secs());
+                return Err(format!("{unsent} bytes of answers not taken for {seconds} s, and others wait"));
+            }
+            *call = self.shard.memory.stalled().listen();
+        }
+    }
+
+    /// Gives back what the connection still holds of the shard's budget for requests.
     fn abandon(&mut self) {
-        self.shard.give_memory(self.output.unsent() + self.charged);
+        self.charged.resize(0);
         self.end_overdraft();
         self.abandon_requests();
     }
 
     fn abandon_requests(&mut self) {
         for request in self.in_flight.drain(..) {
-            self.shard.give_memory(request.timed.bytes);
             self.shard.metrics.abandoned(request.timed.api_key);
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kafka_wire_core::StrBytes;
 
 use crate::api::{Outcome, Pending};
-use crate::rt::Ticks;
+use crate::rt::{Charge, Ticks};
 use crate::security::quota::Kind;
 use crate::shard::Shard;
 use crate::shard::timing::Timed;
@@ -16,6 +16,8 @@ pub(super) struct InFlight {
     pub ready: Option<Outcome>,
     /// Its moments; `ready` and `appending` hold once there is an answer.
     pub timed: Timed,
+    /// Its frame's.
+    _memory: Charge,
     /// Whose time it takes, and how much so far, where that is limited.
     limited: Option<(Option<StrBytes>, Duration)>,
 }
@@ -25,6 +27,7 @@ impl InFlight {
     pub fn new(
         shard: &Shard,
         mut timed: Timed,
+        memory: Charge,
         client_id: &Option<StrBytes>,
         begin: impl FnOnce() -> Pending,
     ) -> Self {
@@ -35,7 +38,7 @@ impl InFlight {
         // An append is the last that is done before a request has to wait. Reading the clock again would be felt.
         timed.routed = appended.unwrap_or_else(Ticks::now);
         let limited = client.map(|client| (client, Duration::from_nanos(timed.routed.since(timed.started))));
-        Self { pending, ready: None, timed, limited }
+        Self { pending, ready: None, timed, _memory: memory, limited }
     }
 
     pub fn poll(&mut self, shard: &Shard, cx: &mut Context<'_>) {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes};
 
-use crate::rt::Ticks;
+use crate::rt::{Charge, Ticks};
 use crate::shard::timing::{Timed, Timing};
 
 #[derive(Default)]
@@ -14,18 +14,19 @@ pub struct Outbox {
     /// Bytes ever queued and ever sent.
     queued: u64,
     sent: u64,
-    /// Requests whose answer ends where `queued` stood.
-    ends: VecDeque<(u64, Timed)>,
+    /// Requests whose answer ends where `queued` stood, each with its answer's memory.
+    ends: VecDeque<(u64, Timed, Charge)>,
 }
 
 impl Outbox {
-    /// Queues an answer and returns its length.
-    pub fn push(&mut self, slices: Vec<Bytes>, request: Timed) -> usize {
+    /// Queues an answer, of which `memory` becomes the charge, and returns its length.
+    pub fn push(&mut self, slices: Vec<Bytes>, mut memory: Charge, request: Timed) -> usize {
         let length = slices.iter().map(Bytes::len).sum();
         self.unsent += length;
         self.queued += length as u64;
         self.slices.extend(slices);
-        self.ends.push_back((self.queued, request));
+        memory.resize(length);
+        self.ends.push_back((self.queued, request, memory));
         length
     }
 
@@ -55,9 +56,9 @@ impl Outbox {
             bytes -= front.len();
             self.slices.pop_front();
         }
-        if self.ends.front().is_some_and(|(end, _)| *end <= self.sent) {
+        if self.ends.front().is_some_and(|(end, ..)| *end <= self.sent) {
             let now = Ticks::now();
-            while let Some((_, request)) = self.ends.pop_front_if(|(end, _)| *end <= self.sent) {
+            while let Some((_, request, _memory)) = self.ends.pop_front_if(|(end, ..)| *end <= self.sent) {
                 timing.finished(&request, now);
             }
         }
@@ -67,15 +68,21 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rt::Budget;
 
     #[test]
     fn a_request_is_finished_when_its_last_byte_is_sent() {
         let now = Ticks::now();
         let peer = ([127, 0, 0, 1], 1).into();
         let request = |api_key| Timed::new(api_key, peer, 1, [now; 3]);
-        let (mut outbox, timing) = (Outbox::default(), Timing::new());
-        outbox.push(vec![Bytes::from_static(b"abc"), Bytes::from_static(b"de")], request(3));
-        outbox.push(vec![Bytes::from_static(b"fg")], request(18));
+        let (mut outbox, timing, budget) = (Outbox::default(), Timing::new(), Budget::new(1000));
+        outbox.push(
+            vec![Bytes::from_static(b"abc"), Bytes::from_static(b"de")],
+            budget.charge(900),
+            request(3),
+        );
+        outbox.push(vec![Bytes::from_static(b"fg")], budget.charge(0), request(18));
+        assert_eq!(budget.used(), 7);
         assert_eq!((outbox.unsent(), outbox.slices().count()), (7, 3));
         let finished =
             |timing: &Timing| timing.snapshot().apis.iter().map(|(key, _)| *key).collect::<Vec<_>>();
@@ -83,8 +90,8 @@ mod tests {
         assert_eq!((outbox.unsent(), finished(&timing)), (3, vec![]));
         assert_eq!(outbox.slices().next().unwrap(), "e");
         outbox.sent(2, &timing);
-        assert_eq!(finished(&timing), [3]);
+        assert_eq!((finished(&timing), budget.used()), (vec![3], 2));
         outbox.sent(1, &timing);
-        assert!(outbox.is_empty() && finished(&timing) == [3, 18]);
+        assert!(outbox.is_empty() && finished(&timing) == [3, 18] && budget.used() == 0);
     }
 }

@@ -10,11 +10,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::Shard;
-use super::message::{FetchEntry, FetchResult, Reply, Request};
+use super::memory::LEAST_ANSWER;
+use super::message::{FetchEntry, FetchResult, Reply, Request, Source};
 use super::wait::{LocalWait, RemoteWait};
 use crate::model::PartitionId;
-use crate::partition::{ReadError, Waiting};
-use crate::rt::{self, mesh};
+use crate::partition::{ReadError, ReadOutcome, Waiting};
+use crate::rt::{self, Charge, mesh};
 
 /// How long to wait for how much.
 #[derive(Clone, Copy, Debug)]
@@ -38,32 +39,88 @@ impl Drop for WaitGuard {
 }
 
 impl Shard {
-    /// Reads the entries, which may live on any shard; results come in their order. Returns when `min_bytes` are
-    /// there, an entry fails or diverges, or the wait is over.
-    pub async fn fetch(self: &Rc<Self>, entries: &[FetchEntry], limits: FetchLimits) -> Vec<FetchResult> {
-        let mut results = self.gather(entries, limits.max_bytes).await;
-        if is_complete(&results, limits.min_bytes) || limits.max_wait.is_zero() {
-            return results;
+    /// Reads the entries, which may live on any shard; results come in their order, with the memory taken for them.
+    /// Returns when `min_bytes` are there, an entry fails or diverges, or the wait is over; with less where memory is
+    /// short, but never without anything of what there is.
+    pub async fn fetch(
+        self: &Rc<Self>,
+        entries: &[FetchEntry],
+        limits: FetchLimits,
+    ) -> (Vec<FetchResult>, Charge) {
+        let mut read = self.read_within(entries, limits.max_bytes).await;
+        if read.is_complete(limits) || limits.max_wait.is_zero() {
+            return read.done();
         }
         let mut deadline = pin!(rt::sleep(limits.max_wait));
         loop {
-            let timed_out = self.wait_for_data(entries, &results, deadline.as_mut()).await;
-            results = self.gather(entries, limits.max_bytes).await;
-            if timed_out || is_complete(&results, limits.min_bytes) {
-                return results;
+            // Whoever waits for records holds no memory.
+            let seen = read.seen(entries);
+            drop(read);
+            let timed_out = self.wait_for_data(&seen, deadline.as_mut()).await;
+            read = self.read_within(entries, limits.max_bytes).await;
+            if timed_out || read.is_complete(limits) {
+                return read.done();
             }
         }
     }
 
-    async fn gather(self: &Rc<Self>, entries: &[FetchEntry], max_bytes: usize) -> Vec<FetchResult> {
+    /// Reads once, as much as there is memory for. What the cache holds is there already, and is charged when it is
+    /// known how much it is; what comes from disk is charged before.
+    async fn read_within(self: &Rc<Self>, entries: &[FetchEntry], max_bytes: usize) -> Read {
+        let memory = &self.memory;
+        let least = LEAST_ANSWER.min(max_bytes);
+        let (granted, waited) = match memory.answers.offer(least, max_bytes) {
+            Some(bytes) => (bytes, None),
+            None => {
+                let charge = memory.answer(least, max_bytes).await;
+                (charge.bytes(), Some(charge))
+            }
+        };
+        let results = self.gather(entries, granted, Source::Memory).await;
+        let cold = self.cold_bytes(entries, &results);
+        if cold == 0 {
+            let mut charge = waited.unwrap_or_else(|| memory.answers.charge(0));
+            charge.resize(total(&results));
+            return Read { results, charge, shortened: granted < max_bytes };
+        }
+        drop((results, waited));
+        let mut charge = memory.answer(cold.max(least), max_bytes.max(cold)).await;
+        let granted = charge.bytes();
+        let results = self.gather(entries, granted.min(max_bytes), Source::Disk).await;
+        charge.resize(total(&results));
+        Read { results, charge, shortened: granted < max_bytes }
+    }
+
+    /// What has to be read from disk at least, on every shard that has to.
+    fn cold_bytes(&self, entries: &[FetchEntry], results: &[FetchResult]) -> usize {
+        if results.iter().flatten().all(|outcome| outcome.cold == 0) {
+            return 0;
+        }
+        let mut most = vec![0; self.count];
+        for (entry, outcome) in entries.iter().zip(results) {
+            let most = &mut most[self.owner(entry.partition)];
+            *most = outcome.as_ref().map_or(0, |outcome| outcome.cold).max(*most);
+        }
+        most.iter().sum()
+    }
+
+    async fn gather(
+        self: &Rc<Self>,
+        entries: &[FetchEntry],
+        max_bytes: usize,
+        source: Source,
+    ) -> Vec<FetchResult> {
         if entries.iter().all(|e| self.owns(e.partition)) {
-            return self.read_local(entries, max_bytes).await;
+            return self.read_local(entries, max_bytes, source).await;
         }
         let groups = self.by_owner(entries, |e| e.partition);
+        let asked = max_bytes;
+        // What all of them bring at once has to fit.
+        let max_bytes = if source == Source::Disk { max_bytes / groups.len() } else { max_bytes };
         let calls = groups.iter().map(|(owner, group)| {
             (*owner != self.index).then(|| {
                 let entries = group.iter().map(|e| **e).collect();
-                self.port.call(*owner, Request::Fetch { entries, max_bytes })
+                self.port.call(*owner, Request::Fetch { entries, max_bytes, source })
             })
         });
         let calls: Vec<_> = calls.collect();
@@ -72,7 +129,7 @@ impl Shard {
             let results = match call {
                 None => {
                     let own: Vec<FetchEntry> = group.iter().map(|e| **e).collect();
-                    self.read_local(&own, max_bytes).await
+                    self.read_local(&own, max_bytes, source).await
                 }
                 Some(call) => match call.await {
                     Reply::Fetch(results) => results,
@@ -84,12 +141,17 @@ impl Shard {
         let in_order = entries.iter().map(|e| {
             by_owner[self.owner(e.partition)].pop_front().unwrap_or(Err(ReadError::UnknownPartition))
         });
-        trim(in_order.collect(), max_bytes)
+        trim(in_order.collect(), asked)
     }
 
     /// Reads this shard's partitions, in order, until the bytes are used up. The first that has anything returns at
     /// least one whole batch.
-    pub(super) async fn read_local(&self, entries: &[FetchEntry], max_bytes: usize) -> Vec<FetchResult> {
+    pub(super) async fn read_local(
+        &self,
+        entries: &[FetchEntry],
+        max_bytes: usize,
+        source: Source,
+    ) -> Vec<FetchResult> {
         let mut left = max_bytes;
         let mut at_least_one = true;
         let mut results = Vec::with_capacity(entries.len());
@@ -100,7 +162,10 @@ impl Shard {
                 None => Err(ReadError::UnknownPartition),
                 Some(replica) => match replica.read_cached(&position, at_least_one) {
                     Ok(Some(outcome)) => Ok(outcome),
-                    Ok(None) => replica.read(&position, at_least_one).await,
+                    Ok(None) => match source {
+                        Source::Memory => replica.find_cold(&position).await,
+                        Source::Disk => replica.read(&position, at_least_one).await,
+                    },
                     Err(e) => Err(e),
                 },
             };
@@ -117,18 +182,12 @@ impl Shard {
     /// Waits until a partition has more than was read of it. Returns whether the time ran out instead.
     async fn wait_for_data(
         self: &Rc<Self>,
-        entries: &[FetchEntry],
-        seen: &[FetchResult],
+        watched: &[(PartitionId, i64)],
         mut deadline: std::pin::Pin<&mut rt::Sleep>,
     ) -> bool {
         let guard = WaitGuard { local: Rc::default(), remote: Arc::default() };
-        let watched = entries.iter().zip(seen).filter_map(|(entry, result)| {
-            let read = result.as_ref().ok()?;
-            Some((entry.partition, read.high_watermark))
-        });
-        let watched: Vec<(PartitionId, i64)> = watched.collect();
         let mut remote = Vec::new();
-        for (owner, group) in self.by_owner(&watched, |w| w.0) {
+        for (owner, group) in self.by_owner(watched, |w| w.0) {
             let group = group.into_iter().copied();
             if owner == self.index {
                 self.watch_local(group, guard.local.clone());
@@ -174,6 +233,35 @@ impl Shard {
         let waiting = Rc::new(RemoteWait { port: self.port.clone(), from: Cell::new(Some(from)), over });
         self.watch_local(partitions.into_iter(), waiting);
     }
+}
+
+/// What one reading brought.
+struct Read {
+    results: Vec<FetchResult>,
+    charge: Charge,
+    /// There was not the memory for all that was asked for.
+    shortened: bool,
+}
+
+impl Read {
+    fn is_complete(&self, limits: FetchLimits) -> bool {
+        let enough = if self.shortened { limits.min_bytes.min(1) } else { limits.min_bytes };
+        is_complete(&self.results, enough)
+    }
+
+    /// The partitions that were read, each with the offset above which there is something new.
+    fn seen(&self, entries: &[FetchEntry]) -> Vec<(PartitionId, i64)> {
+        let read = entries.iter().zip(&self.results);
+        read.filter_map(|(e, result)| Some((e.partition, result.as_ref().ok()?.high_watermark))).collect()
+    }
+
+    fn done(self) -> (Vec<FetchResult>, Charge) {
+        (self.results, self.charge)
+    }
+}
+
+fn total(results: &[FetchResult]) -> usize {
+    results.iter().flatten().map(ReadOutcome::bytes).sum()
 }
 
 fn is_complete(results: &[FetchResult], min_bytes: usize) -> bool {

@@ -59,25 +59,6 @@ impl Inspected {
     }
 }
 
-/// Memory of the shard's budget, given back when dropped.
-struct Taken {
-    shard: Rc<Shard>,
-    bytes: usize,
-}
-
-impl Taken {
-    fn new(shard: &Rc<Shard>, bytes: usize) -> Self {
-        shard.take_memory(bytes);
-        Self { shard: shard.clone(), bytes }
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.shard.give_memory(self.bytes);
-    }
-}
-
 fn refused(why: Refusal) -> ProduceError {
     AppendError::Refused(why).into()
 }
@@ -118,11 +99,12 @@ impl Shard {
         place.front().await;
         let budget = self.settings.per_shard(self.settings.request_memory_bytes, self.count);
         let most = (budget / 2).max(LEAST_WINDOW);
-        let taken = Taken::new(self, batch.bytes.len() + Sound::memory(&batch, &rules, most));
+        let needed = Sound::memory(&batch, &rules, most);
+        let memory = self.memory.work.take(needed, needed).await;
         let checked = rt::spawn(async move {
             let effort = Effort::Full { memory: most };
             let checked = rt::compute(move || Sound::check(batch, &rules, effort, &mut Vec::new())).await;
-            drop((place, taken));
+            drop((place, memory));
             checked
         });
         checked.await.map_err(|unsound| match unsound {

@@ -74,6 +74,14 @@ pub struct FetchEntry {
     pub position: Position,
 }
 
+/// Where a Fetch may read: memory for what comes from disk has to be taken before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// From memory only; of the rest it is told how much the first read would bring.
+    Memory,
+    Disk,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum ProduceError {
     #[error("no such partition here")]
@@ -104,6 +112,8 @@ pub enum Request {
     Fetch {
         entries: Vec<FetchEntry>,
         max_bytes: usize,
+        /// Where the batches may come from.
+        source: Source,
     },
     /// Answer when a partition's high watermark is above the given offset, or once `over` is set.
     Watch {

@@ -14,6 +14,7 @@ use hdrhistogram::Histogram;
 use super::compact::CompactionSnapshot;
 use super::timing::{Timing, TimingSnapshot};
 use crate::log::ScrubStats;
+use crate::rt::BudgetFigures;
 use crate::rt::net::Sent;
 use crate::security::quota::Kind;
 
@@ -307,7 +308,8 @@ pub struct Gauges {
     pub partitions: u64,
     pub tail_bytes: u64,
     pub cache_bytes: u64,
-    pub request_bytes: u64,
+    /// By name.
+    pub memory: Vec<(&'static str, BudgetFigures)>,
     /// Segment files open.
     pub open_segments: u64,
     /// Times that a file could not be opened for want of descriptors.

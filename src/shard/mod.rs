@@ -12,6 +12,7 @@ mod lanes;
 mod lookup;
 mod maintain;
 mod markers;
+pub mod memory;
 pub mod message;
 pub mod metrics;
 mod produce;
@@ -56,6 +57,7 @@ pub struct Shard {
     pub metrics: ShardMetrics,
     pub sessions: RefCell<Sessions>,
     pub quotas: quotas::Quotas,
+    pub memory: memory::Memory,
     /// Open connections of each shard: the only counters that threads share, read when a connection is handed out.
     pub connections: Arc<[AtomicUsize]>,
     settings: Arc<BrokerSettings>,
@@ -75,11 +77,6 @@ pub struct Shard {
     appended: Notify,
     durable: Durable,
     deadlines: deadline::Deadlines,
-    /// Bytes of requests and responses in memory.
-    memory: Cell<usize>,
-    memory_freed: Notify,
-    /// One connection may finish a large frame over the budget: otherwise halves of frames could fill it for good.
-    overdraft: Cell<bool>,
     /// Settings were changed that hold from now on.
     live_changed: Notify,
     stopping: Cell<bool>,
@@ -143,41 +140,6 @@ impl Shard {
             }
         }
         groups
-    }
-
-    /// Takes `bytes` of the shard's budget for requests in flight.
-    pub fn take_memory(&self, bytes: usize) {
-        self.memory.set(self.memory.get() + bytes);
-    }
-
-    pub fn give_memory(&self, bytes: usize) {
-        let was_over = self.is_over_memory();
-        self.memory.set(self.memory.get() - bytes);
-        if was_over && !self.is_over_memory() {
-            self.memory_freed.notify_all();
-        }
-    }
-
-    pub fn memory(&self) -> usize {
-        self.memory.get()
-    }
-
-    pub fn is_over_memory(&self) -> bool {
-        self.memory.get() > self.settings.per_shard(self.settings.request_memory_bytes, self.count)
-    }
-
-    pub fn memory_freed(&self) -> &Notify {
-        &self.memory_freed
-    }
-
-    /// Takes the shard's one permission to go over the budget; [`Self::end_overdraft`] gives it back.
-    pub fn begin_overdraft(&self) -> bool {
-        !self.overdraft.replace(true)
-    }
-
-    pub fn end_overdraft(&self) {
-        self.overdraft.set(false);
-        self.memory_freed.notify_all();
     }
 
     pub fn is_stopping(&self) -> bool {

@@ -12,6 +12,7 @@ use super::Shard;
 use super::coordinator::Driver;
 use super::durable::Durable;
 use super::lanes::Lanes;
+use super::memory::Memory;
 use super::message::{End, Port, Reply, Request};
 use super::metrics::{Gauges, JournalSnapshot, ShardMetrics};
 use super::quotas::Quotas;
@@ -25,7 +26,7 @@ use crate::model::settings::BrokerSettings;
 use crate::partition::Replica;
 use crate::partition::producer::Producers;
 use crate::rt::net::Socket;
-use crate::rt::{self, Notify, mesh};
+use crate::rt::{self, AlignedBuf, BudgetFigures, Notify, mesh};
 
 /// What a shard starts from, carried to its thread.
 pub struct Start {
@@ -65,6 +66,10 @@ impl Shard {
             )),
             connections: start.connections,
             settings: start.settings.clone(),
+            memory: Memory::new(
+                settings.per_shard(settings.request_memory_bytes, start.count),
+                store.cache().work(),
+            ),
             quotas: Quotas::new(start.image.quotas.clone(), start.count == 1),
             image: RefCell::new(start.image),
             durable: Durable::new(store.journal().durable_entries()),
@@ -77,9 +82,6 @@ impl Shard {
             scratch: RefCell::default(),
             undurable: RefCell::default(),
             appended: Notify::new(),
-            memory: Cell::new(0),
-            memory_freed: Notify::new(),
-            overdraft: Cell::new(false),
             live_changed: Notify::new(),
             stopping: Cell::new(false),
             stop: Notify::new(),
@@ -95,6 +97,8 @@ impl Shard {
             ),
             lanes: Lanes::default(),
         });
+        // Buffers that are kept count in no budget.
+        AlignedBuf::keep_at_most(shard.store.cache().budget() / 8);
         for partition in recovered {
             shard.adopt(partition);
         }
@@ -168,7 +172,9 @@ impl Shard {
     /// Answers a request that may take a while, of this shard or another.
     pub(super) async fn answer(self: &Rc<Self>, request: Request) -> Reply {
         match request {
-            Request::Fetch { entries, max_bytes } => Reply::Fetch(self.read_local(&entries, max_bytes).await),
+            Request::Fetch { entries, max_bytes, source } => {
+                Reply::Fetch(self.read_local(&entries, max_bytes, source).await)
+            }
             Request::FindOffsets(queries) => {
                 let mut answers = Vec::with_capacity(queries.len());
                 for query in queries {
@@ -264,6 +270,24 @@ impl Shard {
         }
     }
 
+    fn memory_figures(&self) -> Vec<(&'static str, BudgetFigures)> {
+        let cache = self.store.cache();
+        let held = |used: usize, limit: usize| BudgetFigures {
+            used: used as u64,
+            limit: limit as u64,
+            ..BudgetFigures::default()
+        };
+        let tail = self.settings.per_shard(self.settings.tail_bytes, self.count);
+        vec![
+            ("tail", held(cache.pinned_bytes(), tail)),
+            ("cache", held(cache.cached_bytes() + cache.read_bytes(), cache.budget() - tail)),
+            ("requests", self.memory.requests.figures()),
+            ("answers", self.memory.answers.figures()),
+            ("work", self.memory.work.figures()),
+            ("reads", cache.reading().figures()),
+        ]
+    }
+
     fn measure(&self) -> super::metrics::MetricsSnapshot {
         let mut snapshot = self.metrics.snapshot();
         let journal = self.store.journal();
@@ -286,7 +310,7 @@ impl Shard {
             partitions: self.replicas.borrow().len() as u64,
             tail_bytes: self.store.tail_bytes() as u64,
             cache_bytes: self.store.cache_bytes() as u64,
-            request_bytes: self.memory() as u64,
+            memory: self.memory_figures(),
             open_segments: self.store.cache().open_files() as u64,
             out_of_files: self.store.cache().out_of_files(),
             disk_free_bytes,

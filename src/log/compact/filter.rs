@@ -14,9 +14,6 @@ use super::LastBatch;
 use super::offsets::OffsetMap;
 use super::transactions::{Left, Marker, Transactions};
 
-/// Records of one batch, decompressed, take at most so much; a batch that has more is kept as it is.
-pub const MAX_RECORDS_BYTES: usize = 128 << 20;
-
 /// What a pass decides by, beside the map.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -44,10 +41,39 @@ pub struct Outcome {
 }
 
 /// Memory that is used again for the next batch.
-#[derive(Default)]
 pub struct Scratch {
     records: Vec<u8>,
     kept: Vec<u8>,
+    /// The records of one batch, decompressed, take at most so much; a batch that has more is kept as it is.
+    limit: usize,
+}
+
+/// What a scratch keeps from one slice to the next.
+const KEPT_SCRATCH: usize = 1 << 20;
+
+impl Scratch {
+    pub fn new(limit: usize) -> Self {
+        Self { records: Vec::new(), kept: Vec::new(), limit }
+    }
+
+    /// What work on this batch probably takes beside it: its records, and those that stay.
+    pub fn expected(&self, bytes: &[u8], header: &BatchHeader) -> usize {
+        match header.compression() {
+            batch::Compression::None => bytes.len(),
+            codec => {
+                2 * codec::expected_size(codec, bytes.get(HEADER_SIZE..).unwrap_or_default(), self.limit)
+            }
+        }
+    }
+
+    /// Lets go of what an unusual batch took.
+    pub fn shrink(&mut self) {
+        for memory in [&mut self.records, &mut self.kept] {
+            if memory.capacity() > KEPT_SCRATCH {
+                *memory = Vec::new();
+            }
+        }
+    }
 }
 
 enum Retention {
@@ -59,12 +85,17 @@ enum Retention {
 }
 
 /// A batch's records as they lie in it, if it can be decoded.
-fn open<'a>(bytes: &'a [u8], header: &BatchHeader, scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+fn open<'a>(
+    bytes: &'a [u8],
+    header: &BatchHeader,
+    scratch: &'a mut Vec<u8>,
+    limit: usize,
+) -> Option<&'a [u8]> {
     let payload = &bytes[HEADER_SIZE..];
     let records = match header.compression() {
         batch::Compression::None => payload,
         codec => {
-            codec::decompress(codec, payload, MAX_RECORDS_BYTES, scratch).ok()?;
+            codec::decompress(codec, payload, limit, scratch).ok()?;
             &scratch[..]
         }
     };
@@ -83,7 +114,11 @@ pub fn index(
 ) -> bool {
     let skip = header.is_control() || transactions.on_batch(header);
     if !skip && header.last_offset() >= from {
-        for record in open(bytes, header, &mut scratch.records).map(record::records).into_iter().flatten() {
+        for record in open(bytes, header, &mut scratch.records, scratch.limit)
+            .map(record::records)
+            .into_iter()
+            .flatten()
+        {
             let Some(RecordView { key: Some(key), offset_delta, .. }) = record else { continue };
             let offset = header.base_offset + i64::from(offset_delta);
             if offset < from {
@@ -103,7 +138,8 @@ fn marker(bytes: &[u8], header: &BatchHeader, scratch: &mut Scratch) -> Option<M
     if header.record_count == 0 {
         return None;
     }
-    let first = open(bytes, header, &mut scratch.records).and_then(|r| record::records(r).next().flatten());
+    let first = open(bytes, header, &mut scratch.records, scratch.limit)
+        .and_then(|r| record::records(r).next().flatten());
     Some(first.and_then(|r| r.key).map_or(Marker::Other, Marker::from_key))
 }
 
@@ -132,8 +168,8 @@ pub fn filter(
     if let Retention::Drop = retention {
         return outcome(Kept::Nothing, 0);
     }
-    let Scratch { records, kept } = scratch;
-    let Some(records) = open(bytes, header, records) else {
+    let Scratch { records, kept, limit } = scratch;
+    let Some(records) = open(bytes, header, records, *limit) else {
         out.extend_from_slice(bytes);
         return outcome(Kept::AsItWas, read);
     };

@@ -167,7 +167,7 @@ impl Pass<'_> {
             map,
             transactions: Transactions::new(self.aborted),
             rules: self.rules.clone(),
-            scratch: Scratch::default(),
+            scratch: Scratch::new(self.log.cache.largest_records()),
             from: self.candidate.first_dirty,
             full: false,
             out: Vec::new(),
@@ -313,11 +313,15 @@ impl Pass<'_> {
         let (began, activity) = (rt::now(), (self.work.activity)());
         let position = slice.extents[0].position;
         let bytes = slice.bytes.len();
-        let (bench, problem) = rt::blocking(move || {
+        let expected = bench.expected(&slice.bytes);
+        let memory = self.log.cache.work().take(expected, expected).await;
+        let work = move || {
             let problem = slice.check().and_then(|()| job(&mut bench, &slice.bytes)).err();
+            bench.scratch.shrink();
             (bench, problem)
-        })
-        .await;
+        };
+        let ((bench, problem), memory) = rt::blocking_within(memory, work).await;
+        drop(memory);
         if let Some(at) = problem {
             let what = "its batches are not what was written; the log is left as it is";
             return Err(LogError::corrupt(segment.path(), u64::from(position) + at as u64, what));
@@ -358,6 +362,13 @@ impl Bench {
             let at = batches.position();
             Some(batches.next()?.map(|(header, range)| (header, bytes.slice(range))).map_err(|_| at))
         })
+    }
+
+    /// What work on a slice probably takes: its largest batch, opened, and what is written of it.
+    fn expected(&self, bytes: &Bytes) -> usize {
+        let batches = BatchIter::new(bytes).map_while(Result::ok);
+        let opened = batches.map(|(header, range)| self.scratch.expected(&bytes[range], &header)).max();
+        bytes.len() + opened.unwrap_or(0)
     }
 
     fn index(&mut self, bytes: &Bytes) -> Result<(), usize> {

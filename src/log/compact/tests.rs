@@ -752,7 +752,7 @@ mod transactional {
 
     /// One pass over a log: what is left of it, and the markers that outlived their transactions.
     fn pass(log: &[Bytes], aborted: &[AbortedTransaction], now_ms: i64) -> (Vec<Bytes>, Vec<i64>) {
-        let (mut map, mut scratch) = (OffsetMap::new(0), Scratch::default());
+        let (mut map, mut scratch) = (OffsetMap::new(0), Scratch::new(1 << 20));
         let mut transactions = Transactions::new(aborted);
         for batch in log {
             let header = BatchHeader::parse(batch).unwrap();

@@ -35,6 +35,7 @@ mod testing;
 mod tests;
 pub mod timestamps;
 mod trust;
+pub mod windows;
 pub mod writer;
 
 use std::cell::{Cell, RefCell};
@@ -50,8 +51,8 @@ use crate::log::journal::is_out_of_files;
 use crate::model::topic_config::TopicConfig;
 use crate::rt::{self, File, Notify, OpenOptions};
 
-pub use reader::Window;
 pub use retire::{Retired, is_removed_directory, removed_directory};
+pub use windows::Window;
 
 use extents::{Extent, ExtentIndex};
 

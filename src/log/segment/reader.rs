@@ -1,30 +1,20 @@
 //! Reading segments: whole batches, straight from disk, without a copy.
 //!
-//! A segment is read in *windows*: the extents that start in the same [`WINDOW_BYTES`] of the file. Windows are the
-//! same for every reader, so consumers that follow each other share reads; neighbouring windows that are missing are
-//! read with one operation of up to [`READ_BYTES`]. A load runs in its own task: a reader that goes away leaves its
-//! window to the next one, and the buffer to the kernel until the read is done.
+//! A segment is read in *windows* ([`super::windows`]).
 //!
 //! Every extent is checked before anything of it is returned. An extent that fails is reported when a reader gets to
 //! it; its neighbours stay readable.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
 use crate::log::LogError;
-use crate::log::cache::WindowKey;
-use crate::rt::{self, Notify};
 use crate::wire::batch::BatchHeader;
 
 use super::Segment;
 use super::extents::{Extent, ExtentIndex};
-
-/// The unit in which what was read is shared and kept.
-pub const WINDOW_BYTES: u32 = 256 << 10;
-/// The largest single read, unless one window is larger.
-const READ_BYTES: usize = 1 << 20;
+use super::windows::{Ahead, Plan, Window};
 
 /// Which batches to return: from the one holding `offset` on, below `limit`, at most `max_bytes` of them, but the
 /// first one anyway with `at_least_one`.
@@ -46,63 +36,8 @@ pub struct Found {
     pub full: bool,
 }
 
-/// A stretch of a segment in memory, or on its way there.
-pub struct Window {
-    state: RefCell<State>,
-    ready: Notify,
-}
-
-enum State {
-    Loading,
-    Ready { bytes: Bytes, start: u32, bad: Vec<u32> },
-    Failed(Failure),
-}
-
-#[derive(Clone)]
-enum Failure {
-    Io(std::io::ErrorKind, String),
-    Removed,
-    Missing,
-}
-
-impl Window {
-    async fn loaded(&self) {
-        while matches!(*self.state.borrow(), State::Loading) {
-            self.ready.notified().await;
-        }
-    }
-
-    fn set(&self, state: State) {
-        *self.state.borrow_mut() = state;
-        self.ready.notify_all();
-    }
-
-    /// The bytes of one extent, if they are what was written.
-    fn extent(&self, extent: &Extent, segment: &Segment) -> Result<Bytes, LogError> {
-        match &*self.state.borrow() {
-            State::Ready { bytes, start, bad } if !bad.contains(&extent.position) => {
-                let from = (extent.position - start) as usize;
-                Ok(bytes.slice(from..from + extent.length as usize))
-            }
-            State::Ready { .. } => Err(segment.corrupt(extent, "the checksum does not match")),
-            State::Failed(Failure::Removed) => Err(LogError::Removed),
-            State::Failed(Failure::Missing) => Err(segment.corrupt(extent, "the file is missing")),
-            State::Failed(Failure::Io(kind, what)) => {
-                Err(LogError::io(segment.path(), std::io::Error::new(*kind, what.clone())))
-            }
-            State::Loading => Err(LogError::Removed),
-        }
-    }
-}
-
-/// The extents of one window.
-struct Plan {
-    key: WindowKey,
-    extents: Vec<Extent>,
-}
-
 impl Segment {
-    fn corrupt(&self, extent: &Extent, what: &str) -> LogError {
+    pub(super) fn corrupt(&self, extent: &Extent, what: &str) -> LogError {
         let offset = self.base_offset() + i64::from(extent.relative_offset);
         let what = format!("{what}, {} bytes from record offset {offset} on", extent.length);
         LogError::corrupt(self.path(), u64::from(extent.position), what)
@@ -121,13 +56,13 @@ impl Segment {
         let plans = self.plan(&index, first, wanted.max_bytes.saturating_add(skipped), Some(wanted.limit));
         let after = self.end_of_plans(&index, &plans, end_offset);
         drop(index);
-        let windows = self.windows(&plans);
         let mut pick = Pick { segment: self, wanted, found: Found::default(), room: wanted.max_bytes };
         pick.found.next_offset = wanted.offset;
         let extents: Vec<Extent> = plans.iter().flat_map(|p| p.extents.iter().copied()).collect();
         let mut i = 0;
-        for (plan, window) in plans.iter().zip(&windows) {
-            window.loaded().await;
+        let mut ahead = Ahead::new(self, &plans);
+        for plan in &plans {
+            let window = &ahead.next().await;
             let mut run = Run::default();
             for _ in &plan.extents {
                 let end = extents.get(i + 1).map_or(after, |e| self.absolute(e));
@@ -158,129 +93,21 @@ impl Segment {
         index.extents().get(next).map_or(end_offset, |e| self.absolute(e))
     }
 
-    /// Windows from extent `first` on for at least `bytes`, not past `limit`.
-    fn plan(&self, index: &ExtentIndex, first: usize, bytes: usize, limit: Option<i64>) -> Vec<Plan> {
-        let extents = index.extents();
-        let mut plans = Vec::new();
-        let Some(extent) = extents.get(first) else { return plans };
-        let from = extent.position as usize;
-        let mut next =
-            extents.partition_point(|e| e.position < extent.position / WINDOW_BYTES * WINDOW_BYTES);
-        while let Some(start) = extents.get(next) {
-            let reached = start.position as usize >= from.saturating_add(bytes);
-            if !plans.is_empty() && (reached || limit.is_some_and(|limit| self.absolute(start) >= limit)) {
-                break;
-            }
-            let number = start.position / WINDOW_BYTES;
-            let end = next + extents[next..].partition_point(|e| e.position / WINDOW_BYTES == number);
-            let extents = extents[next..end].to_vec();
-            let key = WindowKey {
-                segment: self.uid(),
-                start: start.position,
-                end: extents[extents.len() - 1].end(),
-            };
-            plans.push(Plan { key, extents });
-            next = end;
-        }
-        plans
-    }
-
-    /// The windows of the plans; those nobody has are being loaded.
-    fn windows(self: &Rc<Self>, plans: &[Plan]) -> Vec<Rc<Window>> {
-        let mut windows = Vec::with_capacity(plans.len());
-        let mut missing: Vec<(Rc<Window>, WindowKey, Vec<Extent>)> = Vec::new();
-        for plan in plans {
-            let window = self.cache.window(plan.key).unwrap_or_else(|| {
-                let window = Rc::new(Window { state: RefCell::new(State::Loading), ready: Notify::new() });
-                self.cache.keep_window(plan.key, window.clone());
-                if let (Some(first), Some(last)) = (missing.first(), missing.last())
-                    && (last.1.end != plan.key.start || (plan.key.end - first.1.start) as usize > READ_BYTES)
-                {
-                    self.spawn_load(std::mem::take(&mut missing));
-                }
-                missing.push((window.clone(), plan.key, plan.extents.clone()));
-                window
-            });
-            windows.push(window);
-        }
-        self.spawn_load(missing);
-        windows
-    }
-
-    fn spawn_load(self: &Rc<Self>, windows: Vec<(Rc<Window>, WindowKey, Vec<Extent>)>) {
-        if !windows.is_empty() {
-            drop(rt::spawn(self.clone().load(windows)));
-        }
-    }
-
-    async fn load(self: Rc<Self>, windows: Vec<(Rc<Window>, WindowKey, Vec<Extent>)>) {
-        let (start, end) = (windows[0].1.start, windows[windows.len() - 1].1.end);
-        let read = match self.file(false) {
-            Ok(file) => {
-                file.read(u64::from(start), (end - start) as usize).await.map_err(|e| self.io_failure(&e))
-            }
-            Err(LogError::Removed) => Err(Failure::Removed),
-            Err(LogError::Io { source, .. }) => Err(self.io_failure(&source)),
-            Err(_) => Err(Failure::Missing),
-        };
-        self.cache.count_disk_read(read.as_ref().map_or(0, |bytes| bytes.len()));
-        for (window, key, extents) in windows {
-            match &read {
-                Ok(bytes) => {
-                    let at = |position: u32| ((position - start) as usize).min(bytes.len());
-                    let matches = |e: &Extent| e.matches(&bytes[at(e.position)..at(e.end())]);
-                    let bad: Vec<u32> = extents.iter().filter(|e| !matches(e)).map(|e| e.position).collect();
-                    if !bad.is_empty() {
-                        self.cache.drop_window(key);
-                        // What is deleted is cut before it goes.
-                        if self.is_deleted() {
-                            window.set(State::Failed(Failure::Removed));
-                            continue;
-                        }
-                        log::error!(
-                            "{}: extents at {bad:?} do not match their checksums",
-                            self.path().display()
-                        );
-                    }
-                    extents.iter().filter(|e| bad.contains(&e.position)).for_each(|e| self.note_damage(e));
-                    window.set(State::Ready { bytes: bytes.slice(at(key.start)..), start: key.start, bad });
-                }
-                Err(failure) => {
-                    if !matches!(failure, Failure::Removed) {
-                        extents.iter().for_each(|e| self.note_damage(e));
-                    }
-                    self.cache.drop_window(key);
-                    window.set(State::Failed(failure.clone()));
-                }
-            }
-        }
-    }
-
-    fn io_failure(&self, e: &std::io::Error) -> Failure {
-        log::error!("{}: {e}", self.path().display());
-        Failure::Io(e.kind(), e.to_string())
-    }
-
-    /// Starts reading what a sequential reader will want next.
-    pub fn prefetch(self: &Rc<Self>, offset: i64, bytes: usize) {
-        // Without the index at hand it is not worth waiting for.
-        let Some(index) = self.index.borrow().clone() else { return };
-        if let Some(first) = index.find_offset(self.relative(offset)) {
-            let plans = self.plan(&index, first, bytes, None);
-            drop(index);
-            self.windows(&plans);
-        }
-    }
-
     /// One extent's bytes.
     pub async fn read_extent(self: &Rc<Self>, number: usize) -> Result<Option<Bytes>, LogError> {
         let index = self.index().await?;
         let Some(extent) = index.extents().get(number).copied() else { return Ok(None) };
         let plans = self.plan(&index, number, 1, None);
         drop(index);
-        let windows = self.windows(&plans[..1]);
-        windows[0].loaded().await;
-        windows[0].extent(&extent, self).map(Some)
+        let window = Ahead::new(self, &plans[..1]).next().await;
+        window.extent(&extent, self).map(Some)
+    }
+
+    /// The bytes that have to be read to return the batch that holds `offset`.
+    pub async fn first_read(self: &Rc<Self>, offset: i64) -> Result<usize, LogError> {
+        let index = self.index().await?;
+        let first = index.find_offset(self.relative(offset)).unwrap_or(0);
+        Ok(self.plan(&index, first, 1, None).first().map_or(0, Plan::bytes))
     }
 }
 
@@ -360,9 +187,8 @@ impl Pick<'_> {
     /// The run of the window just done becomes one slice.
     fn flush(&mut self, window: &Window, run: &mut Run) {
         if run.to > run.from
-            && let State::Ready { bytes, start, .. } = &*window.state.borrow()
+            && let Some(slice) = window.slice(run.from, run.to)
         {
-            let slice = bytes.slice((run.from - start) as usize..(run.to - start) as usize);
             self.found.batches.push(slice);
         }
         *run = Run::default();

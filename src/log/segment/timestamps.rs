@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::log::{LogError, PartitionLog};
+use crate::log::{BatchCache, LogError, PartitionLog};
 use crate::rt;
 use crate::wire::batch::{BatchHeader, HEADER_SIZE};
 use crate::wire::{codec, record};
@@ -14,7 +14,6 @@ use super::Segment;
 
 /// Plain batches up to this size are decoded in place; larger and compressed ones on a helper thread.
 const INLINE_BYTES: usize = 64 << 10;
-const MAX_RECORDS_BYTES: usize = 128 << 20;
 
 /// A record found by its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,16 +24,24 @@ pub struct TimestampOffset {
 }
 
 /// The first record of a batch at or after `offset` whose timestamp is not below `target`.
-pub async fn find_in_batch(batch: Bytes, offset: i64, target: i64) -> Option<TimestampOffset> {
-    let plain = BatchHeader::parse(&batch).is_ok_and(|h| h.attributes & 7 == 0);
-    if plain && batch.len() <= INLINE_BYTES {
-        return decode_and_find(batch, offset, target);
+pub async fn find_in_batch(
+    batch: Bytes,
+    offset: i64,
+    target: i64,
+    cache: &BatchCache,
+) -> Option<TimestampOffset> {
+    let header = BatchHeader::parse(&batch).ok()?;
+    let limit = cache.largest_records();
+    if header.attributes & 7 == 0 && batch.len() <= INLINE_BYTES {
+        return decode_and_find(&batch, offset, target, limit);
     }
-    rt::blocking(move || decode_and_find(batch, offset, target)).await
+    let expected = codec::expected_size(header.compression(), batch.get(HEADER_SIZE..)?, limit);
+    let memory = cache.work().take(expected, expected).await;
+    rt::blocking_within(memory, move || decode_and_find(&batch, offset, target, limit)).await.0
 }
 
-fn decode_and_find(batch: Bytes, offset: i64, target: i64) -> Option<TimestampOffset> {
-    let header = BatchHeader::parse(&batch).ok()?;
+fn decode_and_find(batch: &[u8], offset: i64, target: i64, limit: usize) -> Option<TimestampOffset> {
+    let header = BatchHeader::parse(batch).ok()?;
     let leader_epoch = header.leader_epoch;
     if header.record_count == 0 || header.max_timestamp < target || header.next_offset() <= offset {
         return None;
@@ -51,7 +58,7 @@ fn decode_and_find(batch: Bytes, offset: i64, target: i64) -> Option<TimestampOf
     }
     let mut records = Vec::new();
     let payload = batch.get(HEADER_SIZE..)?;
-    let opened = codec::decompress(header.compression(), payload, MAX_RECORDS_BYTES, &mut records);
+    let opened = codec::decompress(header.compression(), payload, limit, &mut records);
     for record in record::records(&records) {
         // A consumer that starts at the batch misses nothing; records are the clients' business.
         let Some(record) = record else { return Some(whole_batch) };
@@ -89,7 +96,8 @@ impl Segment {
                 let end = (at + header.size()).min(bytes.len());
                 if header.max_timestamp >= target
                     && header.next_offset() > offset
-                    && let Some(found) = find_in_batch(bytes.slice(at..end), offset, target).await
+                    && let Some(found) =
+                        find_in_batch(bytes.slice(at..end), offset, target, &self.cache).await
                 {
                     return Ok(Some(found));
                 }
@@ -141,7 +149,7 @@ impl PartitionLog {
                 continue;
             }
             let Some((next, batch)) = self.tail.borrow().find_timestamp(from, target) else { break };
-            let found = find_in_batch(batch, from, target).await;
+            let found = find_in_batch(batch, from, target, &self.cache).await;
             if found.is_some() {
                 return Ok(found);
             }
@@ -164,7 +172,7 @@ mod tests {
         {
             let bytes = batch(10, 3, codec, &records_at(&[5, 9, 7, 20]));
             let find = |offset, target| {
-                decode_and_find(bytes.clone(), offset, target)
+                decode_and_find(&bytes, offset, target, 1 << 20)
                     .map(|f| (f.offset, f.timestamp, f.leader_epoch))
             };
             assert_eq!(find(0, 0), Some((10, 5, 3)), "{codec:?}");
@@ -181,7 +189,7 @@ mod tests {
         let mut bytes = batch(10, 3, Compression::None, &records_at(&[5, 9, 7])).to_vec();
         bytes[22] |= 8;
         let find = |bytes: &[u8], offset, target| {
-            decode_and_find(Bytes::copy_from_slice(bytes), offset, target).map(|f| (f.offset, f.timestamp))
+            decode_and_find(bytes, offset, target, 1 << 20).map(|f| (f.offset, f.timestamp))
         };
         assert_eq!(find(&bytes, 0, 1), Some((10, 9)));
         assert_eq!(find(&bytes, 12, 9), Some((12, 9)));
@@ -203,7 +211,7 @@ mod tests {
         let mut bytes = batch(10, 0, Compression::None, &records_at(&[5, 9])).to_vec();
         // The first record's length.
         bytes[HEADER_SIZE] = 0x7f;
-        let found = decode_and_find(bytes.into(), 0, 6).unwrap();
+        let found = decode_and_find(&bytes, 0, 6, 1 << 20).unwrap();
         assert_eq!((found.offset, found.timestamp), (10, 9));
     }
 }

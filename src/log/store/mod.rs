@@ -93,6 +93,8 @@ pub struct LogSettings {
     pub tail_bytes: usize,
     /// Flushed batches kept for readers.
     pub cache_bytes: usize,
+    /// Records decompressed, and logs being loaded.
+    pub work_bytes: usize,
     /// Room on the disk that clients' records never take.
     pub reserve_bytes: u64,
     pub retention_interval: Duration,
@@ -109,6 +111,7 @@ impl Default for LogSettings {
         Self {
             tail_bytes: 64 << 20,
             cache_bytes: 128 << 20,
+            work_bytes: 16 << 20,
             reserve_bytes: 0,
             scrub_rate: 0,
             ..Self::of(&BrokerSettings::default(), 1)
@@ -129,6 +132,7 @@ impl LogSettings {
             bypass_bytes: settings.journal_bypass_bytes,
             tail_bytes: settings.per_shard(settings.tail_bytes, shards),
             cache_bytes: settings.per_shard(settings.cache_bytes, shards),
+            work_bytes: settings.per_shard(settings.request_memory_bytes, shards) / 8,
             reserve_bytes: settings.disk_reserve_bytes as u64,
             retention_interval: Duration::from_millis(settings.retention_check_ms),
             checkpoint_interval: Duration::from_millis(settings.checkpoint_ms),

@@ -62,6 +62,7 @@ impl ShardLog {
             damage: Vec::new(),
             is_behind: false,
         };
+        opening.cache.work().set_limit(settings.work_bytes);
         opening.placed = placement::by_partition(recovery.placements().await?);
         for state in &checkpoint.partitions {
             opening.open_known(state)?;

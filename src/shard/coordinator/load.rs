@@ -10,13 +10,14 @@ use crate::log::LogError;
 use crate::log::journal::may_pass;
 use crate::model::PartitionId;
 use crate::partition::Replica;
-use crate::rt;
+use crate::rt::{self, Budget};
 use crate::shard::Shard;
 use crate::wire::batch::{BatchHeader, BatchIter};
 use crate::wire::records;
 
-/// How much of a log is read at a time.
-const READ_BYTES: usize = 4 << 20;
+/// How much of a log is read at a time: at least, and where there is the memory for it.
+const LEAST_BYTES: usize = 256 << 10;
+const MOST_BYTES: usize = 4 << 20;
 
 #[derive(Debug, thiserror::Error)]
 enum LoadError {
@@ -41,7 +42,7 @@ impl Shard {
         rt::spawn(async move {
             loop {
                 let mut machine = (get(&shard).new)(&shard);
-                match replay(&replica, &mut machine).await {
+                match replay(&replica, &mut machine, &shard.memory.work).await {
                     Ok(records) => {
                         log::info!("loaded {} {}: {records} records", M::TOPIC, partition.index);
                         return shard.begin(get, partition, machine);
@@ -71,7 +72,7 @@ impl Shard {
     }
 }
 
-async fn replay<M: Machine>(replica: &Replica, machine: &mut M) -> Result<u64, LoadError> {
+async fn replay<M: Machine>(replica: &Replica, machine: &mut M, work: &Budget) -> Result<u64, LoadError> {
     if let Some(why) = replica.log.needs_repair() {
         return Err(LoadError::NeedsRepair((*why).into()));
     }
@@ -79,8 +80,10 @@ async fn replay<M: Machine>(replica: &Replica, machine: &mut M) -> Result<u64, L
     let mut count = 0;
     // Ends of transactions may be appended meanwhile: the last look is at the log as it is then.
     while at < replica.log.end_offset() {
+        // Held until what is read has become state: the machine keeps none of it.
+        let memory = work.take(LEAST_BYTES, MOST_BYTES).await;
         let end = replica.log.end_offset();
-        let slices = replica.log.read(at, end, READ_BYTES, true).await?;
+        let slices = replica.log.read(at, end, memory.bytes(), true).await?;
         let before = at;
         for slice in slices {
             for batch in BatchIter::new(&slice) {
@@ -89,6 +92,7 @@ async fn replay<M: Machine>(replica: &Replica, machine: &mut M) -> Result<u64, L
                 at = at.max(header.next_offset());
             }
         }
+        drop(memory);
         if at == before {
             // Compaction has left nothing from here on: what cannot be read would have been an error.
             break;

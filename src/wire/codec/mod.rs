@@ -46,6 +46,8 @@ impl From<CodecError> for io::Error {
     }
 }
 
+/// Records of text shrink to an eighth at best, most of the time.
+const USUAL_RATIO: usize = 8;
 /// Inflating keeps the last 32 KiB and its tables.
 const GZIP_WINDOW: usize = 64 << 10;
 
@@ -79,6 +81,18 @@ pub fn window(codec: Compression, payload: &[u8]) -> usize {
         Compression::Lz4 => lz4::window(payload),
         Compression::Zstd => zstd::window(payload),
     }
+}
+
+/// What the records of a payload probably take, decompressed: what the payload says, else [`USUAL_RATIO`] times as much.
+/// Never more than `limit`, and not to be relied on.
+pub fn expected_size(codec: Compression, payload: &[u8], limit: usize) -> usize {
+    let said = match codec {
+        Compression::None => Some(payload.len()),
+        // The last member's, modulo 2^32; batches have one.
+        Compression::Gzip => payload.last_chunk::<4>().map(|size| u32::from_le_bytes(*size) as usize),
+        _ => None,
+    };
+    said.unwrap_or_else(|| payload.len().saturating_mul(USUAL_RATIO)).max(payload.len()).min(limit)
 }
 
 /// Replaces `out` with the records, at most `limit` bytes of them.

@@ -35,6 +35,23 @@ fn what_goes_in_comes_out_within_its_bound() {
 }
 
 #[test]
+fn what_is_expected_is_bounded_and_what_is_said_is_taken() {
+    for codec in CODECS {
+        let (plain, mut packed) = (vec![b'x'; 100_000], Vec::new());
+        compress(codec, &plain, &mut packed).unwrap();
+        let expected = expected_size(codec, &packed, 1 << 20);
+        assert!((packed.len()..=1 << 20).contains(&expected), "{codec:?}: {expected}");
+        if matches!(codec, Compression::None | Compression::Gzip) {
+            assert_eq!(expected, plain.len());
+        }
+        assert_eq!(expected_size(codec, &packed, 10), 10);
+        for at in 0..packed.len().min(64) {
+            assert!(expected_size(codec, &packed[..at], 1000) <= 1000);
+        }
+    }
+}
+
+#[test]
 fn every_level_returns_and_the_highest_is_no_larger_than_the_lowest() {
     let plain: Vec<u8> = (0..60_000_u32).flat_map(|i| (i % 977 * 31).to_string().into_bytes()).collect();
     let families: [&dyn Fn(i32) -> (Encoding, bool); 3] = [
