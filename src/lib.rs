@@ -64,7 +64,10 @@
 //! - **A consumer reads below the high watermark**, which is the durable log end: what it saw survives a crash.
 //! - **A buffer lent to the kernel** stays owned by its operation until its completion, also when its future is dropped.
 //! - **Every length from outside is bounded** before anything is reserved for it; a frame's buffer grows as its bytes
-//!   arrive. Requests and responses in memory have a budget; over it, sockets are not read.
+//!   arrive.
+//! - **Memory that grows with what clients do is taken from a budget before it is used** ([`rt::Budget`],
+//!   [`shard::memory`], [`log::cache`]): short of it, sockets are not read, answers are smaller, or somebody waits his turn.
+//!   Who holds memory waits for a budget further down only, never in a circle.
 //! - **Metadata that is missing is not an empty cluster.** What does not belong together ([`log::belongs`]) is refused before
 //!   anything is changed; only metadata that says so deletes; directories that it does not know stay where they are.
 //! - **Every byte that a checkpoint or a placement covers has a checksum** in a segment's sidecar or in the checkpoint, and is held against

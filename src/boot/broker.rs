@@ -201,7 +201,8 @@ async fn run_shard(launch: Launch) -> Result<(), String> {
     shard.start(server::serve);
     let stop = shard.stop_signal().listen();
     if let Some(listener) = launch.listener {
-        match Listener::new(listener, shard.settings().send_buffer_bytes) {
+        let settings = shard.settings();
+        match Listener::new(listener, settings.send_buffer_bytes, settings.receive_buffer_bytes) {
             Ok(listener) => drop(rt::spawn(server::accept(shard.clone(), listener))),
             Err(e) => {
                 let problem = format!("the listening socket cannot be used: {e}");

@@ -32,7 +32,7 @@ pub fn serve(config: Config, reload: Reload) -> ExitCode {
     signals::survive();
     let prepared = preflight::run(&config).map_err(broker::Failure::from);
     let outcome = prepared.and_then(|prepared| {
-        trim::start();
+        trim::start(config.memory);
         broker::run(&config, prepared, reload)
     });
     match outcome {

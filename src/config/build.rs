@@ -137,6 +137,11 @@ impl Builder<'_> {
         LEAST_BUDGET
     }
 
+    /// A value that nobody has set, brought down to what this machine can bear.
+    fn bearable(&self, name: &str, value: u64, most: u64) -> u64 {
+        if self.sources.text(name).is_some() { value } else { value.min(most) }
+    }
+
     fn reject(&mut self, setting: &Setting, message: String) {
         self.problems.push(Problem { setting: self.sources.place(setting), message });
     }
@@ -189,7 +194,13 @@ impl Builder<'_> {
 pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, ConfigError> {
     let problems = sources.take_problems();
     let mut b = Builder { sources: &sources, machine, problems };
+    let memory = machine.memory;
+    let max_request_size = b.size("max_request_size", 1 << 20..=100 << 20);
+    let send_buffer = b.size("send_buffer", 0..=1 << 30);
+    let max_connections = b.number("max_connections", 1..=1_000_000);
+    let compaction_memory = b.budget("compaction_memory");
     let config = Config {
+        memory,
         data_dir: b.read("data_dir", |t| (!t.is_empty()).then(|| t.into())),
         listen: b.read("listen", parse_address),
         advertised: b.read("advertised", |t| match t {
@@ -202,7 +213,7 @@ pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, C
         }),
         broker_id: b.number("broker_id", 0..=i32::MAX as u64) as i32,
         shards: b.read("shards", |t| match t {
-            "auto" => Some(machine.cores.clamp(1, 256)),
+            "auto" => Some(machine.shards()),
             _ => t.parse().ok().filter(|n| (1..=256).contains(n)),
         }),
         cache_memory: b.budget("cache_memory"),
@@ -223,10 +234,11 @@ pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, C
         topic_defaults: b.topic_defaults(),
         rack: b.rack(),
         default_partitions: b.number("default_partitions", 1..=100_000) as i32,
-        max_request_size: b.size("max_request_size", 1 << 20..=100 << 20) as usize,
-        send_buffer: b.size("send_buffer", 0..=1 << 30),
+        max_request_size: b.bearable("max_request_size", max_request_size, (memory / 8).max(1 << 20))
+            as usize,
+        send_buffer: b.bearable("send_buffer", send_buffer, (memory >> 10).max(64 << 10)),
         send_zerocopy: b.read("send_zerocopy", parse_bool),
-        max_connections: b.number("max_connections", 1..=1_000_000) as usize,
+        max_connections: b.bearable("max_connections", max_connections, (memory >> 16).max(64)) as usize,
         max_connections_per_ip: b.number("max_connections_per_ip", 0..=INT_MAX) as usize,
         max_connections_per_ip_overrides: b.address_counts("max_connections_per_ip_overrides"),
         max_connection_rate: b.number("max_connection_rate", 1..=INT_MAX) as usize,
@@ -239,7 +251,7 @@ pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, C
         producer_id_expiration: b.duration("producer_id_expiration", 1..=INT_MAX),
         disk_reserve: b.size("disk_reserve", 0..=1 << 50),
         retention_check_interval: b.read("retention_check_interval", parse_duration),
-        compaction_memory: b.budget("compaction_memory"),
+        compaction_memory: b.bearable("compaction_memory", compaction_memory, (memory / 8).max(LEAST_BUDGET)),
         compaction_interval: b.read("compaction_interval", parse_duration),
         compaction_rate: b.rate("compaction_rate"),
         scrub_rate: b.size("scrub_rate", 0..=1 << 30),

@@ -9,10 +9,19 @@ pub struct Machine {
     pub memory: u64,
 }
 
+/// What a shard needs of the memory; with less for each core there are fewer shards than cores.
+const MEMORY_PER_SHARD: u64 = 64 << 20;
+const MOST_SHARDS: usize = 256;
 /// Assumed when /proc cannot be read: small enough to be safe anywhere.
 const FALLBACK_MEMORY: u64 = 1 << 30;
 
 impl Machine {
+    /// How many shards suit it.
+    pub fn shards(&self) -> usize {
+        let fit = usize::try_from(self.memory / MEMORY_PER_SHARD).unwrap_or(usize::MAX);
+        self.cores.min(fit).clamp(1, MOST_SHARDS)
+    }
+
     pub fn here() -> Machine {
         // Follows the affinity mask and the cgroup's CPU quota.
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());

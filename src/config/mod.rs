@@ -40,6 +40,8 @@ pub use values::{HostPort, parse_duration, parse_size};
 /// them by whoever builds the shards.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// What this process may use of the machine's memory.
+    pub memory: u64,
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
     /// What clients are told; `None` is the address that `listen` was bound to.

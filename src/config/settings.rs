@@ -25,6 +25,8 @@ const OPEN_SEGMENTS: usize = 128;
 impl Config {
     /// Everything but the directories, for a listener that was bound to this address.
     pub fn broker_settings(&self, bound: SocketAddr) -> BrokerSettings {
+        // Every connection's buffers are small there; the kernel's count against a cgroup's limit, too.
+        let small = self.memory < 1 << 30;
         let advertised = self.advertised(bound);
         BrokerSettings {
             broker_id: self.broker_id,
@@ -41,6 +43,8 @@ impl Config {
             max_frame_bytes: self.max_request_size,
             max_in_flight: limits::MAX_IN_FLIGHT,
             send_buffer_bytes: self.send_buffer as usize,
+            receive_buffer_bytes: if small { self.send_buffer as usize } else { 0 },
+            input_buffer_bytes: if small { 16 << 10 } else { 64 << 10 },
             send_zerocopy: self.send_zerocopy,
             connections_possible: usize::MAX,
             open_segments: OPEN_SEGMENTS,
@@ -52,6 +56,7 @@ impl Config {
             tail_bytes: self.tail_memory as usize,
             journal_file_bytes: self.journal_file_size.unwrap_or(64 << 20) as usize,
             journal_max_files: self.journal_max_files.unwrap_or(16),
+            replay_bytes: (self.memory / 4) as usize,
             flush_chunk_bytes: self.flush_chunk as usize,
             journal_bypass_bytes: self.journal_bypass as usize,
             groups: self.groups.clone(),

@@ -38,6 +38,22 @@ fn a_tiny_machine_still_gets_usable_budgets() {
 }
 
 #[test]
+fn defaults_fit_a_small_machine_and_what_is_set_stays() {
+    let machine = Machine { cores: 64, memory: 128 << 20 };
+    let config = Sources::default().build(&machine).unwrap();
+    let budgets = config.cache_memory + config.tail_memory + config.request_memory + config.compaction_memory;
+    assert_eq!((config.shards, budgets), (2, 64 << 20));
+    let connections = (config.max_connections as u64, config.send_buffer);
+    assert_eq!((config.max_request_size, connections), (16 << 20, (2048, 128 << 10)));
+    let mut sources = Sources::default();
+    for (name, text) in [("shards", "8"), ("max_request_size", "100MiB"), ("send_buffer", "1MiB")] {
+        sources.flag(name, text);
+    }
+    let config = sources.build(&machine).unwrap();
+    assert_eq!((config.shards, config.max_request_size, config.send_buffer), (8, 100 << 20, 1 << 20));
+}
+
+#[test]
 fn flag_over_environment_over_file_over_default() {
     for (toml, variables, flags, expected) in [
         ("", &[][..], &[][..], 4),

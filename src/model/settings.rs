@@ -70,6 +70,10 @@ pub struct BrokerSettings {
     pub max_in_flight: usize,
     /// The kernel's buffer for one connection's responses; 0 leaves it to the kernel.
     pub send_buffer_bytes: usize,
+    /// The same for what has arrived of requests and was not read.
+    pub receive_buffer_bytes: usize,
+    /// The broker's own buffer for one connection's small requests.
+    pub input_buffer_bytes: usize,
     /// Large responses to other machines are sent without a copy.
     pub send_zerocopy: bool,
     /// Client connections at once that descriptors allow, whatever [`Live::max_connections`] says.
@@ -89,6 +93,8 @@ pub struct BrokerSettings {
     pub tail_bytes: usize,
     pub journal_file_bytes: usize,
     pub journal_max_files: usize,
+    /// Bytes of journal files that all shards together read back at once at a start.
+    pub replay_bytes: usize,
     /// A partition's tail is written to its segment when it reaches this size.
     pub flush_chunk_bytes: usize,
     /// A partition of which so much waits for the journal goes straight to its segment; zero for never.

@@ -56,12 +56,13 @@ pub struct Sent {
 
 impl Listener {
     /// `send_buffer` bounds what the kernel holds of each connection's output, unless it is 0. Small enough, the bytes
-    /// are still in the processor's cache when they are sent or, on the same machine, received.
-    pub fn new(listener: TcpListener, send_buffer: usize) -> io::Result<Self> {
+    /// are still in the processor's cache when they are sent or, on the same machine, received. `receive_buffer` does
+    /// the same for what has arrived and was not read.
+    pub fn new(listener: TcpListener, send_buffer: usize, receive_buffer: usize) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        if send_buffer > 0 {
-            limit_send_buffer(listener.as_raw_fd(), send_buffer);
-        }
+        let fd = listener.as_raw_fd();
+        limit_buffer(fd, send_buffer, [libc::SO_SNDBUFFORCE, libc::SO_SNDBUF]);
+        limit_buffer(fd, receive_buffer, [libc::SO_RCVBUFFORCE, libc::SO_RCVBUF]);
         let driver = Driver::current();
         Ok(Self { watch: driver.watch(listener.into()), driver })
     }
@@ -108,8 +109,12 @@ fn greeted(stream: TcpStream) -> io::Result<Socket> {
     Ok(Socket { fd: stream.into(), peer, local, place: None })
 }
 
-/// Sets what accepted connections inherit. Without the privilege, `net.core.wmem_max` is the limit.
-fn limit_send_buffer(fd: RawFd, bytes: usize) {
+/// Sets what accepted connections inherit, by the first option that is allowed; 0 leaves it to the kernel. Without the
+/// privilege, `net.core.wmem_max` and `rmem_max` are the limit.
+fn limit_buffer(fd: RawFd, bytes: usize, options: [libc::c_int; 2]) {
+    if bytes == 0 {
+        return;
+    }
     // The kernel doubles what it is asked for, to make room for its bookkeeping.
     let half = libc::c_int::try_from(bytes / 2).unwrap_or(libc::c_int::MAX / 2);
     let set = |option| {
@@ -119,8 +124,8 @@ fn limit_send_buffer(fd: RawFd, bytes: usize) {
             libc::setsockopt(fd, libc::SOL_SOCKET, option, value, size_of_val(&half) as libc::socklen_t)
         }
     };
-    if set(libc::SO_SNDBUFFORCE) != 0 && set(libc::SO_SNDBUF) != 0 {
-        log::debug!("the send buffer stays at the kernel's choice: {}", io::Error::last_os_error());
+    if options.into_iter().all(|option| set(option) != 0) {
+        log::debug!("a socket's buffer stays at the kernel's choice: {}", io::Error::last_os_error());
     }
 }
 

@@ -281,7 +281,7 @@ fn sockets_echo_large_and_small() {
         }
     });
     block_on(async move {
-        let listener = Listener::new(listener, 0).unwrap();
+        let listener = Listener::new(listener, 0, 0).unwrap();
         let stream = Stream::new(listener.accept().await.unwrap(), false);
         let mut buf = BytesMut::new();
         loop {

@@ -15,11 +15,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::in_flight::InFlight;
 use crate::api::{self, Outcome};
+use crate::rt;
 use crate::rt::net::{Socket, Stream};
-use crate::rt::{self, Ticks};
 use crate::shard::Shard;
 use crate::shard::affinity::Affinity;
-use crate::shard::memory::STALLED;
 use crate::shard::message::Request;
 use crate::shard::metrics::ProtocolError;
 use crate::shard::strangers::{self, Door};
@@ -27,6 +26,7 @@ use crate::shard::timing::Timed;
 use crate::wire::frame;
 use crate::wire::stranger::Speaks;
 
+use super::blocked::Blocked;
 use super::input::{Input, RECEIVE};
 use super::moments::Moments;
 use super::outbox::Outbox;
@@ -52,8 +52,7 @@ struct Connection {
     memory_wait: Option<rt::Listen>,
     /// An unfinished large frame's part of the shard's budget.
     charged: rt::Charge,
-    /// Since when the client takes nothing of its answers, and the call that such connections have to go.
-    blocked: Option<(Ticks, rt::Listen)>,
+    blocked: Blocked,
     overdraft: bool,
     affinity: Rc<Affinity>,
     /// The client is over a quota, and was told to wait: until then nothing of it is read.
@@ -78,7 +77,7 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             stream: Stream::new(socket, shard.settings().send_zerocopy),
             peer,
             local,
-            input: Input::default(),
+            input: Input::new(shard.settings().input_buffer_bytes),
             in_flight: VecDeque::new(),
             output: Outbox::default(),
             moments: Moments::new(),
@@ -86,7 +85,7 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             closing: None,
             memory_wait: None,
             charged: shard.memory.requests.charge(0),
-            blocked: None,
+            blocked: Blocked::default(),
             overdraft: false,
             affinity: Rc::default(),
             muted: None,
@@ -376,12 +375,14 @@ impl Connection {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), String> {
         while !self.output.is_empty() {
             if self.stream.poll_writable(cx).is_pending() {
-                return self.poll_blocked(cx);
+                let Poll::Ready(long) = self.blocked.poll(&self.shard.memory, cx) else { return Ok(()) };
+                let (unsent, seconds) = (self.output.unsent(), long.as_secs());
+                return Err(format!("{unsent} bytes of answers not taken for {seconds} s, and others wait"));
             }
             match self.stream.send(self.output.slices()) {
                 Ok(sent) => {
                     self.moments.pass();
-                    self.blocked = None;
+                    self.blocked.end();
                     self.shard.metrics.sent(sent);
                     self.output.sent(sent.bytes, &self.shard.metrics.timing);
                 }
@@ -390,23 +391,6 @@ impl Connection {
             }
         }
         Ok(())
-    }
-
-    /// The client takes nothing for now. It goes if that has been so for long while others wait for what it holds.
-    fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Result<(), String> {
-        loop {
-            let stalled = || (Ticks::now(), self.shard.memory.stalled().listen());
-            let (since, call) = self.blocked.get_or_insert_with(stalled);
-            if std::pin::Pin::new(&mut *call).poll(cx).is_pending() {
-                return Ok(());
-            }
-            let took_nothing = Duration::from_nanos(Ticks::now().since(*since));
-            if took_nothing >= STALLED {
-                let (unsent, seconds) = (self.output.unsent(), took_nothing.as_secs());
-                return Err(format!("{unsent} bytes of answers not taken for {seconds} s, and others wait"));
-            }
-            *call = self.shard.memory.stalled().listen();
-        }
     }
 
     /// Gives back what the connection still holds of the shard's budget for requests.

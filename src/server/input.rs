@@ -7,14 +7,20 @@ pub const RECEIVE: usize = 64 * 1024;
 /// A frame's buffer grows by this much at most beyond what has arrived of it.
 const GROWTH: usize = 1024 * 1024;
 
-#[derive(Default)]
 pub struct Input {
     pub buffer: BytesMut,
+    /// What is reserved where no large frame is under way.
+    chunk: usize,
     /// The size of the last frame if it was large: the next is likely to be as large.
     expected: usize,
 }
 
 impl Input {
+    /// Reserves `chunk` bytes at a time, [`RECEIVE`] at most.
+    pub fn new(chunk: usize) -> Self {
+        Self { buffer: BytesMut::new(), chunk: chunk.min(RECEIVE), expected: 0 }
+    }
+
     pub fn len(&self) -> usize {
         self.buffer.len()
     }
@@ -46,13 +52,13 @@ impl Input {
         let here = self.len();
         let frame = self.claimed_length().map_or(self.expected, |length| length.max(0) as usize + 4);
         let missing = frame.saturating_sub(here);
-        if here + missing > RECEIVE / 2 {
+        if here + missing > self.chunk / 2 {
             let want = missing.min(GROWTH.max(here));
             self.buffer.reserve(want);
             return want;
         }
-        if self.buffer.capacity() - here < RECEIVE / 8 {
-            self.buffer.reserve(RECEIVE);
+        if self.buffer.capacity() - here < self.chunk / 8 {
+            self.buffer.reserve(self.chunk);
         }
         self.buffer.capacity() - here
     }

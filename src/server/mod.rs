@@ -1,5 +1,6 @@
 //! Kafka connections: accepting, handing out, framing, answering in order.
 
+mod blocked;
 mod connection;
 mod in_flight;
 mod input;

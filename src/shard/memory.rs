@@ -15,7 +15,7 @@ use crate::rt::{self, Budget, Charge, Notify};
 /// The least that an answer with records is worth, where its first batch is no larger.
 pub const LEAST_ANSWER: usize = 64 << 10;
 /// So long after one began to wait for memory, connections go that hold some and took nothing meanwhile.
-pub const STALLED: Duration = Duration::from_secs(10);
+pub const STALLED: Duration = Duration::from_secs(5);
 
 /// See the module's page.
 pub struct Memory {

@@ -62,7 +62,12 @@ pub fn small_broker(disk: &SmallDisk) -> Broker {
         "--compaction-interval",
         "500ms",
     ];
-    Broker::start_with(Options { shards: 1, args: args.to_vec(), data: Some(disk.path().join("data")) })
+    Broker::start_with(Options {
+        shards: 1,
+        args: args.to_vec(),
+        data: Some(disk.path().join("data")),
+        ..Options::default()
+    })
 }
 
 /// Produces until the broker refuses; how many were acknowledged, all of them in order.

@@ -19,6 +19,7 @@ mod group_speed;
 mod groups;
 mod hostile;
 mod limits;
+mod memory;
 mod network;
 mod offsets;
 mod perf;

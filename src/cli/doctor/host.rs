@@ -47,9 +47,9 @@ impl Host {
     }
 }
 
-/// Cores that this process may use.
-pub fn cores() -> usize {
-    Machine::here().cores
+/// Shards that the broker would have if nobody said how many.
+pub fn shards() -> usize {
+    Machine::here().shards()
 }
 
 /// Memory that this process may use.

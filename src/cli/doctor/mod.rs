@@ -120,7 +120,7 @@ impl Fix {
 
 fn examine(args: &DoctorArgs) -> Vec<Check> {
     let host = Host::here();
-    let shards = args.shards.unwrap_or_else(host::cores).max(1);
+    let shards = args.shards.unwrap_or_else(host::shards).max(1);
     let needs = needs(args, shards);
     let mut checks = kernel::checks(&host, &needs);
     checks.extend(limits::checks(&host, &needs));

@@ -34,6 +34,7 @@ mod stats;
 mod tests;
 #[cfg(test)]
 mod tests_io;
+mod turns;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,8 @@ pub struct JournalSettings {
     pub max_commit_bytes: usize,
     /// Bytes that may have gathered or be in flight before producers have to wait.
     pub max_backlog_bytes: usize,
+    /// Bytes of files that the process's shards may read back at once, unless a single one is larger.
+    pub replay_bytes: usize,
     /// How far ahead of the commits zeros are written.
     pub zero_ahead_bytes: u64,
     /// Where files with damage go when their entries are no longer needed; they stay in place if there is none.
@@ -78,6 +81,7 @@ impl Default for JournalSettings {
             max_files: broker.journal_max_files as u32,
             max_commit_bytes: 2 << 20,
             max_backlog_bytes: 32 << 20,
+            replay_bytes: usize::MAX,
             zero_ahead_bytes: 8 << 20,
             set_aside: None,
         }

@@ -17,6 +17,7 @@ use super::format::{self, BadHeader, EntryKind, FileHeader};
 use super::gather::{Gather, GatherLimits};
 use super::replayed::{Damage, Entry, Held, ReplayedFile};
 use super::scan::{self, Item, Source};
+use super::turns::ReplayTurn;
 use super::{Journal, JournalSettings};
 
 /// What the checkpoint knows about the journal. All zero for a new one.
@@ -181,7 +182,7 @@ impl Recovery {
         if first.iter().all(|b| *b == 0) {
             return Ok(None);
         }
-        let bytes = slot.file.read(0, slot.bytes as usize).await.map_err(io)?;
+        let (bytes, _turn) = self.read(slot).await?;
         let header = scan::rebuild_header(&bytes, self.salt);
         if let Some(header) = &header {
             log::warn!(
@@ -216,7 +217,7 @@ impl Recovery {
         let mut found = Vec::new();
         for (i, slot) in self.pending.iter().enumerate() {
             let limit = self.pending.get(i + 1).map(|next| next.header.previous_end);
-            let bytes = self.read(slot).await?;
+            let (bytes, _turn) = self.read(slot).await?;
             let mut items = Vec::new();
             self.scan(slot, &bytes, limit, &mut items);
             for item in items {
@@ -230,8 +231,11 @@ impl Recovery {
         Ok(found)
     }
 
-    async fn read(&self, slot: &Slot) -> Result<Bytes, LogError> {
-        slot.file.read(0, slot.bytes as usize).await.map_err(|e| LogError::io(&slot.path, e))
+    /// A whole file, and the turn that its memory takes.
+    async fn read(&self, slot: &Slot) -> Result<(Bytes, ReplayTurn), LogError> {
+        let turn = ReplayTurn::take(slot.bytes as usize, self.settings.replay_bytes).await;
+        let bytes = slot.file.read(0, slot.bytes as usize).await.map_err(|e| LogError::io(&slot.path, e))?;
+        Ok((bytes, turn))
     }
 
     /// The next file's entries; `None` when all were read.
@@ -243,7 +247,7 @@ impl Recovery {
             // What a killed process wrote without its fdatasync is about to count: it has to be durable first.
             slot.file.fdatasync().await.map_err(io)?;
         }
-        let bytes = self.read(&slot).await?;
+        let (bytes, turn) = self.read(&slot).await?;
         let mut items = Vec::new();
         if slot.header.previous_end > self.last {
             items.push(Held::Damage(self.missing(slot.header.previous_end)));
@@ -253,7 +257,7 @@ impl Recovery {
         slot.last = Some(Lsn(limit.unwrap_or(end)));
         self.last = self.last.max(end);
         self.files.used.push_back(slot);
-        Ok(Some(ReplayedFile { bytes, items }))
+        Ok(Some(ReplayedFile { bytes, items, _turn: Some(turn) }))
     }
 
     fn scan(&self, slot: &Slot, bytes: &Bytes, limit: Option<u64>, items: &mut Vec<Held>) -> u64 {
@@ -290,7 +294,7 @@ impl Recovery {
         let end = end?;
         let items = vec![Held::Damage(self.missing(end))];
         self.last = end;
-        Some(ReplayedFile { bytes: Bytes::new(), items })
+        Some(ReplayedFile { bytes: Bytes::new(), items, _turn: None })
     }
 
     fn missing(&self, to: u64) -> Damage {

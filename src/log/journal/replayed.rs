@@ -8,6 +8,7 @@ use crate::log::Lsn;
 use crate::model::PartitionId;
 
 use super::format::{EntryHeader, EntryKind};
+use super::turns::ReplayTurn;
 
 /// Durable entries that cannot be read back.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,6 +50,7 @@ pub enum Replayed<'a> {
 pub struct ReplayedFile {
     pub(super) bytes: Bytes,
     pub(super) items: Vec<Held>,
+    pub(super) _turn: Option<ReplayTurn>,
 }
 
 pub(super) enum Held {

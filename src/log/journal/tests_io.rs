@@ -17,6 +17,7 @@ fn settings() -> JournalSettings {
         max_files: 4,
         max_commit_bytes: 64 << 10,
         max_backlog_bytes: 1 << 20,
+        replay_bytes: usize::MAX,
         zero_ahead_bytes: 64 << 10,
         set_aside: None,
     }

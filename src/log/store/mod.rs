@@ -93,6 +93,8 @@ pub struct LogSettings {
     pub tail_bytes: usize,
     /// Flushed batches kept for readers.
     pub cache_bytes: usize,
+    /// Bytes of journal files that all shards together may read back at once.
+    pub replay_bytes: usize,
     /// Records decompressed, and logs being loaded.
     pub work_bytes: usize,
     /// Room on the disk that clients' records never take.
@@ -111,6 +113,7 @@ impl Default for LogSettings {
         Self {
             tail_bytes: 64 << 20,
             cache_bytes: 128 << 20,
+            replay_bytes: usize::MAX,
             work_bytes: 16 << 20,
             reserve_bytes: 0,
             scrub_rate: 0,
@@ -132,6 +135,7 @@ impl LogSettings {
             bypass_bytes: settings.journal_bypass_bytes,
             tail_bytes: settings.per_shard(settings.tail_bytes, shards),
             cache_bytes: settings.per_shard(settings.cache_bytes, shards),
+            replay_bytes: settings.replay_bytes,
             work_bytes: settings.per_shard(settings.request_memory_bytes, shards) / 8,
             reserve_bytes: settings.disk_reserve_bytes as u64,
             retention_interval: Duration::from_millis(settings.retention_check_ms),
@@ -142,17 +146,23 @@ impl LogSettings {
     }
 
     fn journal(&self, data_dir: &Path) -> JournalSettings {
+        let most_backlog = JournalSettings::default().max_backlog_bytes;
         JournalSettings {
             file_bytes: self.journal_file_bytes,
             max_files: self.journal_max_files as u32,
             max_commit_bytes: self.max_commit_bytes,
             // Files that are small have others ready soon enough.
             zero_ahead_bytes: self.zero_ahead_bytes.min(self.journal_file_bytes / 2),
+            replay_bytes: self.replay_bytes,
+            // The copies of what tails hold.
+            max_backlog_bytes: most_backlog.min(self.tail_bytes / 2).max(LEAST_BACKLOG),
             set_aside: Some(data_dir.join(SET_ASIDE)),
-            ..JournalSettings::default()
         }
     }
 }
+
+/// Of the journal: two commits of usual size.
+const LEAST_BACKLOG: usize = 4 << 20;
 
 pub(in crate::log) const SET_ASIDE: &str = "set-aside";
 

@@ -23,6 +23,7 @@ impl Opening<'_> {
         recovery: &mut Recovery,
         tail_bytes: usize,
     ) -> Result<(), LogError> {
+        let mut full = false;
         while let Some(file) = recovery.next().await? {
             for item in file.items() {
                 match item {
@@ -35,28 +36,29 @@ impl Opening<'_> {
                         self.damage.push(damage.clone());
                     }
                 }
+                // A file may hold more than tails may.
+                if self.cache.pinned_bytes() > tail_bytes / 2 && !full {
+                    full = !self.write_tails().await?;
+                }
             }
             drop(file);
             self.aside.flush().await?;
-            if self.cache.pinned_bytes() > tail_bytes / 2 {
-                self.write_tails().await?;
-            }
         }
         Ok(())
     }
 
-    /// On a full disk what the journal holds stays in memory: a start needs no room.
-    async fn write_tails(&self) -> Result<(), LogError> {
+    /// On a full disk what the journal holds stays in memory: a start needs no room. Returns whether there was room.
+    async fn write_tails(&self) -> Result<bool, LogError> {
         for found in self.found.values() {
             match found.log.write(None).await {
                 Err(LogError::Io { path, source }) if is_full(&source) => {
                     log::warn!("{}: {source}; it stays in memory and in the journal", path.display());
-                    return Ok(());
+                    return Ok(false);
                 }
                 written => written?,
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn replay_entry(&mut self, entry: Entry, batch: &[u8]) -> Result<(), LogError> {

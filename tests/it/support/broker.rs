@@ -20,11 +20,13 @@ pub struct Options {
     pub args: Vec<&'static str>,
     /// Where the data goes, if not into a directory that goes with the broker.
     pub data: Option<PathBuf>,
+    /// The file that lists a cgroup's processes, for a broker that runs in it.
+    pub cgroup: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { shards: 2, args: Vec::new(), data: None }
+        Options { shards: 2, args: Vec::new(), data: None, cgroup: None }
     }
 }
 
@@ -57,6 +59,9 @@ impl Home {
         let mut command = serve(&self.data(), kafka, admin, options.shards);
         command.args(&options.args);
         command.stdout(Stdio::null()).stderr(std::fs::File::create(self.log()).expect("a log file"));
+        if let Some(cgroup) = &options.cgroup {
+            join_cgroup(&mut command, cgroup);
+        }
         spawn(command)
     }
 }
@@ -280,6 +285,19 @@ pub fn metric_total(admin: SocketAddr, family: &str) -> std::io::Result<f64> {
     let of_family = |l: &&str| l.strip_prefix(family).is_some_and(|rest| rest.starts_with(['{', ' ']));
     let lines = text.lines().filter(of_family);
     Ok(lines.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+}
+
+/// The child is in the cgroup from its first page on: what it may use is what it finds at its start.
+fn join_cgroup(command: &mut Command, processes: &Path) {
+    let file = std::fs::OpenOptions::new().write(true).open(processes).expect("a cgroup");
+    let file = std::sync::Arc::new(file);
+    // SAFETY: the hook makes one system call between fork and exec, which says "this process", and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            let mut file = &*file;
+            file.write_all(b"0")
+        });
+    }
 }
 
 /// The child is killed when the thread that starts it ends, however that comes.
