@@ -61,7 +61,9 @@ impl Scratch {
         match header.compression() {
             batch::Compression::None => bytes.len(),
             codec => {
-                2 * codec::expected_size(codec, bytes.get(HEADER_SIZE..).unwrap_or_default(), self.limit)
+                let payload = bytes.get(HEADER_SIZE..).unwrap_or_default();
+                2 * codec::expected_size(codec, payload, self.limit)
+                    + codec::window(codec, payload).min(self.limit)
             }
         }
     }

@@ -35,7 +35,8 @@ pub async fn find_in_batch(
     if header.attributes & 7 == 0 && batch.len() <= INLINE_BYTES {
         return decode_and_find(&batch, offset, target, limit);
     }
-    let expected = codec::expected_size(header.compression(), batch.get(HEADER_SIZE..)?, limit);
+    let (codec, payload) = (header.compression(), batch.get(HEADER_SIZE..)?);
+    let expected = codec::expected_size(codec, payload, limit) + codec::window(codec, payload).min(limit);
     let memory = cache.work().take(expected, expected).await;
     rt::blocking_within(memory, move || decode_and_find(&batch, offset, target, limit)).await.0
 }
