@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use kafka_wire::fetch_request::FetchRequest;
+use kafka_wire_core::StrBytes;
 
 use super::throttle::millis;
 use super::{Cx, Outcome, Pending, READ_COMMITTED, decode, malformed, read_error};
@@ -81,11 +82,14 @@ fn throttled(cx: &Cx, plan: &Plan, wait: Duration) -> Outcome {
 
 fn session_request(cx: &Cx, request: &FetchRequest) -> SessionRequest {
     let uses_ids = cx.version >= TOPIC_IDS;
+    // What a session keeps must not hold the frame that it came in.
+    let is_kept = cx.version >= 7 && request.session_epoch != -1;
     let mut partitions = Vec::new();
     for topic in &request.topics {
+        let name = if is_kept { StrBytes::from(topic.topic.as_str()) } else { topic.topic.clone() };
         for partition in &topic.partitions {
             partitions.push(SessionPartition {
-                name: topic.topic.clone(),
+                name: name.clone(),
                 topic_id: TopicId(topic.topic_id.to_bytes()),
                 index: partition.partition,
                 offset: partition.fetch_offset,

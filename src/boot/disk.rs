@@ -89,7 +89,17 @@ pub fn check_direct_io(data_dir: &Path, file: &Path) -> Result<(), StartError> {
 /// The journals' place on the file system of the data directory, which exists.
 pub fn size_journals(config: &Config) -> Result<Sizing, StartError> {
     let chosen = Chosen { file_bytes: config.journal_file_size, max_files: config.journal_max_files };
-    place_journals(&config.data_dir, config.shards, chosen)
+    let mut sizing = place_journals(&config.data_dir, config.shards, chosen)?;
+    // A start after a crash reads a file whole.
+    if chosen.file_bytes.is_none() {
+        sizing.file_bytes = sizing.file_bytes.min(most_file_bytes(config.memory));
+    }
+    Ok(sizing)
+}
+
+/// A power of two, as files of journals are.
+fn most_file_bytes(memory: u64) -> u64 {
+    1 << (memory / 32).max(4 << 20).ilog2()
 }
 
 pub fn place_journals(data_dir: &Path, shards: usize, chosen: Chosen) -> Result<Sizing, StartError> {
