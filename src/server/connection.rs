@@ -208,8 +208,10 @@ impl Connection {
 
     /// Whether requests, and so the socket, are left alone until something under way is done.
     fn is_held_back(&mut self, cx: &mut Context<'_>) -> bool {
+        let memory = &self.shard.memory;
+        // Who has not taken what it was given is not given more while that is short.
         if self.in_flight.len() >= self.shard.settings().max_in_flight
-            || self.output.unsent() > UNSENT
+            || self.output.unsent() > if memory.answers.is_over() { 0 } else { UNSENT }
             || self.has_fetch()
         {
             return true;
@@ -218,12 +220,6 @@ impl Connection {
         let holds_little =
             self.in_flight.is_empty() && self.output.unsent() == 0 && self.input.len() < RECEIVE;
         let large = self.input.len() >= RECEIVE;
-        let memory = &self.shard.memory;
-        // Who has not taken what it was given is not given more while that is short.
-        let waits_for_itself = self.output.unsent() > 0 && memory.answers.is_over();
-        if waits_for_itself {
-            return true;
-        }
         if holds_little || self.overdraft || !memory.requests.is_over() {
             self.memory_wait = None;
             return false;
@@ -251,9 +247,7 @@ impl Connection {
     /// Tells the budget what has come of a large frame.
     fn charge(&mut self) {
         let now = if self.input.len() > RECEIVE { self.input.len() } else { 0 };
-        if now != self.charged.bytes() {
-            self.charged.resize(now);
-        }
+        self.charged.resize(now);
     }
 
     fn end_overdraft(&mut self) {
@@ -375,9 +369,7 @@ impl Connection {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), String> {
         while !self.output.is_empty() {
             if self.stream.poll_writable(cx).is_pending() {
-                let Poll::Ready(long) = self.blocked.poll(&self.shard.memory, cx) else { return Ok(()) };
-                let (unsent, seconds) = (self.output.unsent(), long.as_secs());
-                return Err(format!("{unsent} bytes of answers not taken for {seconds} s, and others wait"));
+                return self.blocked.poll(&self.shard.memory, self.output.unsent(), cx);
             }
             match self.stream.send(self.output.slices()) {
                 Ok(sent) => {
@@ -393,9 +385,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Gives back what the connection still holds of the shard's budget for requests.
+    /// Lets go of what is under way; what it holds of budgets goes back with it.
     fn abandon(&mut self) {
-        self.charged.resize(0);
         self.end_overdraft();
         self.abandon_requests();
     }
