@@ -39,6 +39,11 @@ impl Builder<'_> {
         parse(setting.default).expect("defaults parse; a test reads every one")
     }
 
+    /// A value that the broker finds by itself where nobody has set one: `None`.
+    fn auto<T>(&mut self, name: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        self.read(name, |t| if t == "auto" { Some(None) } else { parse(t).map(Some) })
+    }
+
     fn number(&mut self, name: &str, range: RangeInclusive<u64>) -> u64 {
         self.read(name, |t| t.parse().ok().filter(|n| range.contains(n)))
     }
@@ -219,14 +224,9 @@ pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, C
         cache_memory: b.budget("cache_memory"),
         tail_memory: b.budget("tail_memory"),
         request_memory: b.budget("request_memory"),
-        journal_file_size: b.read("journal_file_size", |t| match t {
-            "auto" => Some(None),
-            _ => parse_size(t, machine.memory).filter(|n| (1 << 20..=4 << 30).contains(n)).map(Some),
-        }),
-        journal_max_files: b.read("journal_max_files", |t| match t {
-            "auto" => Some(None),
-            _ => t.parse().ok().filter(|n| (2..=1024).contains(n)).map(Some),
-        }),
+        journal_file_size: b
+            .auto("journal_file_size", |t| parse_size(t, memory).filter(|n| (1 << 20..=4 << 30).contains(n))),
+        journal_max_files: b.auto("journal_max_files", |t| t.parse().ok().filter(|n| (2..=1024).contains(n))),
         flush_chunk: b.size("flush_chunk", 64 << 10..=64 << 20),
         journal_bypass: b.size("journal_bypass", 0..=64 << 20),
         auto_create_topics: b.read("auto_create_topics", parse_bool),
