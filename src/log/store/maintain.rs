@@ -148,6 +148,17 @@ impl ShardLog {
         });
     }
 
+    /// Ends the maintenance and leaves the directory as a kill would: nothing of this store touches it any more when another
+    /// one opens it.
+    #[cfg(test)]
+    pub(super) async fn abandon(&self) {
+        self.closing.set(true);
+        self.work.notify_all();
+        while self.maintained.get() {
+            self.maintenance_over.notified().await;
+        }
+    }
+
     /// Keeps an eye on the disk. While room is short, old segments are looked for more often, and the journal makes do
     /// with the files that it has.
     fn watch_space(self: &Rc<Self>) {

@@ -61,6 +61,8 @@ fn settings() -> LogSettings {
         flush_chunk_bytes: 64 << 10,
         tail_bytes: 1 << 20,
         cache_bytes: 1 << 20,
+        // A checkpoint is made where a test makes one, however long it takes.
+        checkpoint_interval: Duration::from_secs(36_000),
         ..LogSettings::default()
     }
 }
@@ -640,6 +642,7 @@ fn what_went_straight_to_its_segment_is_there_after_a_kill() {
             end = log.end_offset();
             assert_eq!(log.segment_durable_offset(), end);
             assert!(store.bypass_bytes() > 60_000 && store.journal().stats().bytes - before < 60_000);
+            store.abandon().await;
         }
     });
 }

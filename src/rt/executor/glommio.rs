@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use io_uring::{IoUring, Probe};
+
 use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, ReactorErrorKind};
 
 use crate::rt::doorbell::Doorbell;
@@ -38,6 +40,7 @@ pub struct Executor(LocalExecutor);
 
 impl Executor {
     pub fn new(_: &Arc<Doorbell>) -> Result<Self, Refused> {
+        ask_for_probe()?;
         let executor = LocalExecutorBuilder::new(Placement::Unbound)
             .io_memory(IO_MEMORY)
             .ring_depth(64)
@@ -59,6 +62,12 @@ impl Executor {
             out
         })
     }
+}
+
+/// Fails where the kernel does not tell what its rings can do: glommio would panic.
+fn ask_for_probe() -> Result<(), Refused> {
+    let ring = IoUring::new(1).map_err(Refused::named("io_uring_setup"))?;
+    ring.submitter().register_probe(&mut Probe::new()).map_err(Refused::named("io_uring_register"))
 }
 
 /// What glommio could not make, by the name of the system call that makes it.
