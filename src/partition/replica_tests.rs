@@ -205,11 +205,16 @@ fn nothing_open_or_aborted_is_seen_whatever_happens() {
 
 /// A copy of a directory, as a kill leaves it.
 fn image(dir: &tempfile::TempDir) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    let copied =
-        std::process::Command::new("cp").arg("-a").arg(dir.path().join(".")).arg(copy.path()).status();
-    assert!(copied.unwrap().success());
-    copy
+    for _ in 0..100 {
+        let copy = tempfile::tempdir().unwrap();
+        let mut copying = std::process::Command::new("cp");
+        let copied = copying.arg("-a").arg(dir.path().join(".")).arg(copy.path()).output().unwrap();
+        // The journal may have given a file that it makes ahead its name meanwhile.
+        if copied.status.success() {
+            return copy;
+        }
+    }
+    panic!("{} does not come to rest", dir.path().display());
 }
 
 /// One random life of a partition; returns how often it crashed.
