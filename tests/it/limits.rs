@@ -32,6 +32,14 @@ fn many_partitions_are_written_and_read_with_few_descriptors() {
     let mut broker = Broker::start_with(Options { args: small.to_vec(), ..Options::default() });
     let mut wire = Wire::connect(broker.kafka);
     let topic = create(&mut wire, "many", 200, &[]);
+    // The journals have their files before descriptors become few, as a broker that is started with few makes sure.
+    let first = create(&mut wire, "first", 8, &[]);
+    for partition in 0..8 {
+        assert_eq!(
+            produce_at(&mut wire, 9, &first, partition, -1, encoded(["v".repeat(90_000)])).error_code,
+            0
+        );
+    }
     limit_files(&broker, open_files(&broker) as u64 + 12);
     let value = |partition: i32, i: i32| format!("{partition} {i} {}", "v".repeat(40_000));
     for i in 0..4 {
