@@ -3,7 +3,6 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,58 +14,11 @@ use kafka_wire_records::Compression;
 use crate::support::batch::{batch, bytes_of, encoded};
 use crate::support::broker::{metric_total, needs_own_broker};
 use crate::support::calls::{Fetch, Topic, create, list_offset, produce, produce_at, read_from};
-use crate::support::{Broker, Options, Rng, Wire, eventually, msg, unique};
+use crate::support::cgroup::MemoryGroup;
+use crate::support::{Broker, Options, Rng, Wire, eventually, msg};
 
 /// What a machine under load may need for work of tens of megabytes in little memory.
 const LONG: Duration = Duration::from_secs(300);
-
-/// A memory cgroup of its own; `None`, said aloud, where this process may not make one.
-struct MemoryGroup {
-    path: PathBuf,
-    v1: bool,
-}
-
-impl MemoryGroup {
-    fn new(mib: u64) -> Option<Self> {
-        let v1 = PathBuf::from("/sys/fs/cgroup/memory").is_dir();
-        let root = if v1 { "/sys/fs/cgroup/memory" } else { "/sys/fs/cgroup" };
-        let group = Self { path: PathBuf::from(root).join(unique("weir-it")), v1 };
-        let limit = if v1 { "memory.limit_in_bytes" } else { "memory.max" };
-        let made = std::fs::create_dir(&group.path)
-            .and_then(|()| std::fs::write(group.path.join(limit), (mib << 20).to_string()));
-        if let Err(e) = made {
-            eprintln!("skipped: no memory cgroup can be made here: {e}");
-            return None;
-        }
-        // Without swap, where that is counted: what does not fit must not be hidden there.
-        let _ = std::fs::write(group.path.join("memory.swap.max"), "0");
-        Some(group)
-    }
-
-    fn start(&self) -> Broker {
-        let cgroup = Some(self.path.join("cgroup.procs"));
-        Broker::start_with(Options { cgroup, ..Options::default() })
-    }
-
-    /// The most that was in use, in MiB, with what the kernel could have taken back.
-    fn highest(&self) -> u64 {
-        let file = if self.v1 { "memory.max_usage_in_bytes" } else { "memory.peak" };
-        let text = std::fs::read_to_string(self.path.join(file)).unwrap_or_default();
-        text.trim().parse::<u64>().unwrap_or(0) >> 20
-    }
-}
-
-impl Drop for MemoryGroup {
-    fn drop(&mut self) {
-        // The last process may take a moment to leave.
-        for _ in 0..100 {
-            if std::fs::remove_dir(&self.path).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
 
 /// A broker in a small group, and the group.
 fn small() -> Option<(MemoryGroup, Broker)> {
@@ -74,7 +26,7 @@ fn small() -> Option<(MemoryGroup, Broker)> {
         return None;
     }
     let group = MemoryGroup::new(128)?;
-    let broker = group.start();
+    let broker = Broker::start_with(Options { cgroup: Some(group.processes()), ..Options::default() });
     Some((group, broker))
 }
 

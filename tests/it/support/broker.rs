@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::cgroup::MemoryGroup;
+
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// How a broker is started. `..Options::default()` is a fresh directory and two shards.
@@ -44,6 +46,8 @@ struct Home {
     dir: TempDir,
     data: PathBuf,
     starts: u32,
+    /// Of brokers whose tests name none, where `WEIR_TEST_CGROUP_MIB` asks for one.
+    group: Option<MemoryGroup>,
 }
 
 impl Home {
@@ -59,7 +63,8 @@ impl Home {
         let mut command = serve(&self.data(), kafka, admin, options.shards);
         command.args(&options.args);
         command.stdout(Stdio::null()).stderr(std::fs::File::create(self.log()).expect("a log file"));
-        if let Some(cgroup) = &options.cgroup {
+        let group = self.group.as_ref().map(MemoryGroup::processes);
+        if let Some(cgroup) = options.cgroup.as_ref().or(group.as_ref()) {
             join_cgroup(&mut command, cgroup);
         }
         spawn(command)
@@ -74,7 +79,9 @@ impl Broker {
     pub fn start_with(options: Options) -> Broker {
         let dir = tempfile::Builder::new().prefix("weir-it-").tempdir().expect("a temporary directory");
         let data = options.data.clone().unwrap_or_else(|| dir.path().join("data"));
-        Broker::launch(Home { dir, data, starts: 0 }, options)
+        let mib = std::env::var("WEIR_TEST_CGROUP_MIB").ok().map(|mib| mib.parse().expect("a number of MiB"));
+        let group = mib.filter(|_| options.cgroup.is_none()).and_then(MemoryGroup::new);
+        Broker::launch(Home { dir, data, starts: 0, group }, options)
     }
 
     fn launch(mut home: Home, options: Options) -> Broker {

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod broker;
 pub mod calls;
+pub mod cgroup;
 pub mod disk;
 pub mod retrying;
 pub mod sandbox;
