@@ -81,14 +81,14 @@ impl Shard {
         if cold == 0 {
             let mut charge = waited.unwrap_or_else(|| memory.answers.charge(0));
             charge.resize(total(&results));
-            return Read { results, charge, shortened: granted < max_bytes };
+            return Read { results, charge, granted };
         }
         drop((results, waited));
         let mut charge = memory.answer(cold.max(least), max_bytes.max(cold)).await;
         let granted = charge.bytes();
         let results = self.gather(entries, granted.min(max_bytes), Source::Disk).await;
         charge.resize(total(&results));
-        Read { results, charge, shortened: granted < max_bytes }
+        Read { results, charge, granted }
     }
 
     /// What has to be read from disk at least, on every shard that has to.
@@ -239,14 +239,15 @@ impl Shard {
 struct Read {
     results: Vec<FetchResult>,
     charge: Charge,
-    /// There was not the memory for all that was asked for.
-    shortened: bool,
+    /// Bytes that there was memory for; less than was asked for where it is short.
+    granted: usize,
 }
 
 impl Read {
     fn is_complete(&self, limits: FetchLimits) -> bool {
-        let enough = if self.shortened { limits.min_bytes.min(1) } else { limits.min_bytes };
-        is_complete(&self.results, enough)
+        // An answer of whole batches that memory cut short is at least half of what there was memory for.
+        let most = if self.granted < limits.max_bytes { (self.granted / 2).max(1) } else { usize::MAX };
+        is_complete(&self.results, limits.min_bytes.min(most))
     }
 
     /// The partitions that were read, each with the offset above which there is something new.

@@ -85,6 +85,21 @@ fn idle_memory(broker: &Broker) {
 }
 
 #[test]
+fn a_fetch_that_wants_more_than_there_is_memory_for_waits_all_the_same() {
+    let Some((_group, broker)) = small() else { return };
+    let mut wire = Wire::connect(broker.kafka);
+    let topic = create(&mut wire, "little", 1, &[]);
+    produce(&mut wire, &topic, encoded(["little"]));
+    let (began, wait) = (std::time::Instant::now(), Duration::from_millis(400));
+    let fetch = Fetch { min_bytes: 1 << 20, max_wait_ms: wait.as_millis() as i32, ..Fetch::default() };
+    assert!(fetch.run(&mut wire, &topic).records.is_some(), "what there is comes at the timeout");
+    assert!(
+        began.elapsed() >= wait - Duration::from_millis(10),
+        "a client that is answered at once asks again at once"
+    );
+}
+
+#[test]
 fn many_readers_of_cold_data_with_large_fetches_all_get_it() {
     let Some((group, mut broker)) = small() else { return };
     let topic = filled(&broker, 600, 100_000);
