@@ -221,9 +221,21 @@ fn parse_dead(name: &str) -> Option<i64> {
     parse_log_name(name.strip_suffix(DELETED)?.strip_suffix('.')?)
 }
 
-/// The newest segment that was deleted, as far as the directory still tells.
+/// The newest segment that was deleted, as far as the directory still tells. A mark beside a live file of its name counts
+/// for nothing: the file was made later, of what the journal brought back after a crash.
 pub(super) fn newest_dead(names: &[String]) -> Option<i64> {
-    names.iter().filter_map(|name| parse_dead(name)).max()
+    let is_live = |base| names.iter().any(|name| parse_log_name(name) == Some(base));
+    names.iter().filter_map(|name| parse_dead(name)).filter(|base| !is_live(*base)).max()
+}
+
+#[cfg(test)]
+#[test]
+fn a_mark_beside_a_live_file_of_its_name_counts_for_nothing() {
+    let names =
+        |names: &[&str]| names.iter().map(|name| format!("00000000000000000{name}")).collect::<Vec<_>>();
+    assert_eq!(newest_dead(&names(&["053.log.deleted", "084.log.deleted", "120.log"])), Some(84));
+    assert_eq!(newest_dead(&names(&["053.log.deleted", "084.log.deleted", "084.log"])), Some(53));
+    assert_eq!(newest_dead(&names(&["084.log.deleted", "084.log"])), None);
 }
 
 fn is_empty(path: &Path) -> bool {
