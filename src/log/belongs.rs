@@ -36,7 +36,7 @@ pub struct Holdings {
     pub damaged: BTreeSet<usize>,
     /// The names below `topics/` that are those of a partition.
     pub directories: BTreeSet<String>,
-    /// Partitions without a segment by their checkpoint whose directory has some.
+    /// Partitions without a segment by the checkpoint of a clean close whose directory has some that no broker made since.
     pub unlisted: BTreeSet<PartitionId>,
     /// By shard: the newest checkpoint that topics' files have seen.
     pub seen: BTreeMap<usize, u64>,

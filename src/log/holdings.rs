@@ -5,15 +5,17 @@
 //! is told by it. A start makes the name durable, and checkpoints say from then on what number it has at least: topics that
 //! come back from an older copy are told by that.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::LogError;
 use super::belongs::{Holdings, Journal, split_name};
-use super::checkpoint::Checkpoint;
-use super::journal::is_journal_file;
+use super::checkpoint::{Checkpoint, PartitionState};
+use super::journal::{Known, inspect, is_journal_file};
 use super::relayout::journals_dir;
-use super::segment::is_log_name;
+use super::segment::parse_log_name;
 use super::store::{partition_dir, topics_dir};
+use crate::model::PartitionId;
 use crate::rt;
 use crate::rt::fs::BlockingFile;
 
@@ -38,24 +40,53 @@ pub fn holdings(data_dir: &Path) -> Result<Holdings, LogError> {
     held.directories =
         list(&topics_dir(data_dir))?.into_iter().filter(|name| split_name(name).is_some()).collect();
     held.seen = seen(data_dir)?;
-    let closed =
-        held.journals.values().filter_map(|journal| journal.checkpoint.as_ref()).filter(|c| c.closed);
-    let empty = closed.flat_map(|c| &c.partitions).filter(|state| {
-        let name = format!("{}-{}", state.topic, state.id.index);
-        state.log.clean
-            && state.log.segments.is_empty()
-            && state.repair.is_none()
-            && held.directories.contains(&name)
-    });
+    let journals =
+        held.journals.iter().filter_map(|(shard, journal)| Some((shard, journal.checkpoint.as_ref()?)));
     let mut unlisted = Vec::new();
-    for state in empty {
-        let dir = partition_dir(data_dir, &state.topic, state.id.index);
-        if list(&dir)?.iter().any(|name| is_log_name(name)) {
-            unlisted.push(state.id);
-        }
+    for (shard, checkpoint) in journals.filter(|(_, checkpoint)| checkpoint.closed) {
+        let at_hand = |state: &&PartitionState| {
+            held.directories.contains(&format!("{}-{}", state.topic, state.id.index))
+        };
+        let empty = checkpoint.partitions.iter().filter(|state| is_empty(state)).filter(at_hand);
+        unlisted.extend(unlisted_of(data_dir, &root.join(shard.to_string()), checkpoint.known(), empty)?);
     }
     held.unlisted.extend(unlisted);
     Ok(held)
+}
+
+fn is_empty(state: &PartitionState) -> bool {
+    state.log.clean && state.log.segments.is_empty() && state.repair.is_none()
+}
+
+/// Those of the partitions without a segment whose directory has some that this broker did not make. It has made those
+/// that go on where the partition ended and whose records the journal has.
+fn unlisted_of<'a>(
+    data_dir: &Path,
+    journal: &Path,
+    known: Known,
+    empty: impl Iterator<Item = &'a PartitionState>,
+) -> Result<Vec<PartitionId>, LogError> {
+    let mut unlisted = Vec::new();
+    let mut written: Option<BTreeSet<PartitionId>> = None;
+    for state in empty {
+        let names = list(&partition_dir(data_dir, &state.topic, state.id.index))?;
+        let Some(first) = names.iter().filter_map(|name| parse_log_name(name)).min() else { continue };
+        let written = match &mut written {
+            Some(written) => written,
+            none => none.insert(written_since(journal, known)?),
+        };
+        if first < state.log.segment_durable_offset || !written.contains(&state.id) {
+            unlisted.push(state.id);
+        }
+    }
+    Ok(unlisted)
+}
+
+/// The partitions of the journal's entries that are newer than a checkpoint of a clean close.
+fn written_since(journal: &Path, known: Known) -> Result<BTreeSet<PartitionId>, LogError> {
+    let files = inspect(journal, known)?;
+    let entries = files.iter().filter(|file| file.needed).flat_map(|file| &file.entries);
+    Ok(entries.map(|(entry, _)| entry.partition).collect())
 }
 
 fn list(dir: &Path) -> Result<Vec<String>, LogError> {

@@ -242,6 +242,42 @@ fn a_crash_image_at_any_moment_has_all_that_was_acknowledged() {
     });
 }
 
+#[test]
+fn segments_made_after_a_close_without_any_are_the_partitions_own() {
+    let (dir, image) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let cluster = Cluster::with(&[(1, "orders")]);
+    let unlisted = |dir: &Path| crate::log::holdings::holdings(dir).unwrap().unlisted;
+    rt::block_on(async move {
+        let (store, _) = open(dir.path(), &cluster).await;
+        let log = store.create(id(1, 0), "orders", Arc::default());
+        append(&store, &log, 100);
+        log.flush(None).await.unwrap();
+        copy_tree(dir.path(), image.path());
+        log.set_config(&TopicConfig { retention_bytes: 0, ..TopicConfig::default() });
+        assert_eq!(log.retention(rt::unix_ms(), || i64::MAX).await.unwrap().segments, 1);
+        store.close(no_states).await.unwrap();
+        assert_eq!(unlisted(dir.path()), [].into());
+
+        let (store, _) = open(dir.path(), &cluster).await;
+        let log = store.get(id(1, 0)).unwrap();
+        let last = append(&store, &log, 100);
+        store.journal().wait_durable(last).await.unwrap();
+        log.flush(None).await.unwrap();
+        drop((store, log));
+        assert_eq!(unlisted(dir.path()), [].into(), "the journal has what is in it");
+
+        let name = "00000000000000000000.log";
+        let old = partition_dir(image.path(), "orders", 0).join(name);
+        std::fs::copy(old, partition_dir(dir.path(), "orders", 0).join(name)).unwrap();
+        assert_eq!(unlisted(dir.path()), [id(1, 0)].into(), "one from before the close is somebody's copy");
+        std::fs::remove_file(partition_dir(dir.path(), "orders", 0).join(name)).unwrap();
+
+        let (store, _) = open(dir.path(), &cluster).await;
+        let log = store.get(id(1, 0)).unwrap();
+        assert_eq!((log.start_offset(), verify(&log).await), (3, 6));
+    });
+}
+
 /// Flips a bit of the journal's copy of `needle`'s payload.
 fn damage_journal(dir: &Path, needle: &[u8]) {
     let files = std::fs::read_dir(journal_dir(dir, 0)).unwrap().map(|e| e.unwrap().path());
