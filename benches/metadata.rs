@@ -4,7 +4,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use kafka_wire::MetadataRequest;
 use kafka_wire_core::{ApiVersion, BytesMut, KafkaEncode};
 use weir::api::metadata::answer;
-use weir::cluster::{ControlReply, ControlRequest, Controller, NewTopic};
+use weir::controller::{ControlReply, ControlRequest, Controller, NewTopic};
 use weir::model::BrokerSettings;
 
 const VERSION: i16 = 12;

@@ -7,8 +7,9 @@
 //! the table and fails where the code does not.
 //!
 //! ```text
-//! model ← {config, rt, wire, security} ← log ← {partition, coordinator} ← cluster ← shard ← api ← {server, admin} ← boot ← cli
-//!                      wire    ← client ←──────────────────────────────────────────────────── cli, weir-perf
+//! model ← {config, rt, wire, security} ← {log, metadata} ← {partition, coordinator, controller} ← shard ← api
+//!       ← {server, admin, control} ← boot ← cli
+//!                      wire ← client ← cli, weir-perf
 //! ```
 //!
 //! | module | is | runs on |
@@ -19,13 +20,15 @@
 //! | [`wire`] | frames, batch headers, Produce and Fetch without copies; Kafka's error codes | anywhere |
 //! | [`security`] | quotas: whose limit applies, how long to wait; pure | anywhere |
 //! | [`log`] | one shard's journal, segments, cache, checkpoint, recovery, compaction | shards |
+//! | [`metadata`] | what there is in the cluster: records, image, metadata log | read anywhere, made on the control thread |
 //! | [`partition`] | one replica: what may be appended and read, producers, watchers | shards |
 //! | [`coordinator`] | consumer groups and transactions as pure state machines over an internal topic's partition | shards |
-//! | [`cluster`] | metadata: image, records, controller, metadata log | control thread |
+//! | [`controller`] | what becomes of the metadata: requests to records; pure | control thread |
 //! | [`shard`] | what one core owns, and the messages that reach it | shards |
 //! | [`api`] | one file per Kafka API; [`api::table`] is the only registry | shards |
 //! | [`server`] | connections: framing, overlap, answers in order | shards |
 //! | [`admin`] | HTTP: health, metrics | control thread |
+//! | [`control`] | commits what the controller decides, tells the shards | control thread |
 //! | [`boot`] | start and stop of the process | main thread |
 //! | [`client`], [`cli`] | a small Kafka client, and the commands on it | command line |
 //!
@@ -103,17 +106,18 @@ pub mod security;
 pub mod wire;
 
 pub mod log;
+pub mod metadata;
 
+pub mod controller;
 pub mod coordinator;
 pub mod partition;
-
-pub mod cluster;
 
 pub mod shard;
 
 pub mod api;
 
 pub mod admin;
+pub mod control;
 pub mod server;
 
 pub mod client;

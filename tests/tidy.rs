@@ -11,12 +11,11 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["model"],
     &["rt", "wire", "security", "config"],
-    &["log"],
-    &["partition", "coordinator"],
-    &["cluster"],
+    &["log", "metadata"],
+    &["partition", "coordinator", "controller"],
     &["shard"],
     &["api"],
-    &["server", "admin"],
+    &["server", "admin", "control"],
     &["client"],
     &["boot"],
     &["cli"],
@@ -46,7 +45,7 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
         &["src/api", "src/wire/error_code.rs", "src/client", "src/cli", "src/admin", "perf"],
         "Kafka's codes are the API's words",
     ),
-    ("bincode::", &["src/cluster", "src/log"], "only formats on disk are bincode's"),
+    ("bincode::", &["src/metadata", "src/log"], "only formats on disk are bincode's"),
 ];
 
 /// Modules that run on a shard, where a blocking call stops every partition of the core.

@@ -6,8 +6,8 @@ use super::common::build;
 use super::find_coordinator::ensure_topic;
 use super::groups::name;
 use super::{Cx, transactions};
-use crate::cluster::internal::CONSUMER_OFFSETS;
 use crate::coordinator::txn::{Producer, Reply, Request, Version};
+use crate::metadata::internal::CONSUMER_OFFSETS;
 use crate::wire::ErrorCode;
 
 const FENCED_FROM: i16 = 2;

@@ -11,8 +11,8 @@ use kafka_wire_core::StrBytes;
 use super::common::build;
 use super::groups::name;
 use super::{Cx, transactions};
-use crate::cluster::internal::is_internal;
 use crate::coordinator::txn::{Partition, Producer, Reply, Request, Version};
+use crate::metadata::internal::is_internal;
 use crate::wire::ErrorCode;
 
 const BATCHED_FROM: i16 = 4;

@@ -9,7 +9,7 @@ use kafka_wire_core::StrBytes;
 
 use super::Cx;
 use super::common::{build, code, message, whole_error};
-use crate::cluster::{ControlError, ControlErrorKind, ControlReply, ControlRequest, QuotaChange};
+use crate::controller::{ControlError, ControlErrorKind, ControlReply, ControlRequest, QuotaChange};
 use crate::security::quota::{CLIENT_ID, Entity, IP, Name, USER};
 use crate::wire::ErrorCode;
 
@@ -146,7 +146,7 @@ mod tests {
             assert_eq!(controller.image().quotas.limits(), 3);
             drop(controller);
             let settings = crate::model::BrokerSettings::default();
-            let controller = crate::cluster::Controller::open(dir.path(), &settings).unwrap();
+            let controller = crate::controller::Controller::open(dir.path(), &settings).unwrap();
             assert_eq!(controller.image().quotas.limits(), 3, "quotas survive a restart");
         }
     }

@@ -8,7 +8,7 @@ use kafka_wire_core::StrBytes;
 use super::Cx;
 use super::common::{build, code, message, whole_error};
 use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
-use crate::cluster::{ConfigResource, ControlError, ControlErrorKind, ControlReply, ControlRequest};
+use crate::controller::{ConfigResource, ControlError, ControlErrorKind, ControlReply, ControlRequest};
 use crate::model::broker_config::broker_config;
 use crate::model::config_def::shorten;
 use crate::model::topic_config::topic_config;

@@ -8,7 +8,7 @@ use kafka_wire::{AlterPartitionReassignmentsRequest, AlterPartitionReassignments
 
 use super::Cx;
 use super::common::build;
-use crate::cluster::Image;
+use crate::metadata::Image;
 use crate::wire::ErrorCode;
 
 const REPLICATION_FACTOR_FLAG_FROM: i16 = 1;

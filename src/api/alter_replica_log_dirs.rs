@@ -10,7 +10,7 @@ use kafka_wire_core::StrBytes;
 
 use super::Cx;
 use super::common::build;
-use crate::cluster::Image;
+use crate::metadata::Image;
 use crate::wire::ErrorCode;
 
 /// What a name may have so that a directory `topic-partition.uuid-future` can be named after it.

@@ -2,7 +2,7 @@
 
 use kafka_wire_core::{StrBytes, Uuid};
 
-use crate::cluster::{ControlError, ControlErrorKind as Kind, ControlReply};
+use crate::controller::{ControlError, ControlErrorKind as Kind, ControlReply};
 use crate::model::TopicId;
 use crate::wire::ErrorCode;
 
@@ -69,7 +69,7 @@ pub mod testing {
 
     use kafka_wire_core::{ApiVersion, DecodeLimits};
 
-    use crate::cluster::{ControlReply, ControlRequest, Controller, NewTopic};
+    use crate::controller::{ControlReply, ControlRequest, Controller, NewTopic};
     use crate::model::BrokerSettings;
 
     /// Encodes a response at a version and reads it back: a field that the version cannot carry fails here.

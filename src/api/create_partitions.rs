@@ -7,7 +7,7 @@ use kafka_wire::{CreatePartitionsRequest, CreatePartitionsResponse};
 
 use super::Cx;
 use super::common::{build, code, message, whole_error};
-use crate::cluster::{ControlReply, ControlRequest, NewPartitions};
+use crate::controller::{ControlReply, ControlRequest, NewPartitions};
 use crate::wire::ErrorCode;
 
 pub async fn handle(cx: &Cx, request: CreatePartitionsRequest) -> CreatePartitionsResponse {

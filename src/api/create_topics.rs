@@ -10,7 +10,8 @@ use kafka_wire::{CreateTopicsRequest, CreateTopicsResponse};
 use super::Cx;
 use super::common::{build, code, message, uuid, whole_error};
 use super::describe_configs::{Entry, topic_entries};
-use crate::cluster::{ControlError, ControlReply, ControlRequest, Image, NewTopic, Topic};
+use crate::controller::{ControlError, ControlReply, ControlRequest, NewTopic};
+use crate::metadata::{Image, Topic};
 use crate::model::BrokerSettings;
 use crate::wire::ErrorCode;
 

@@ -8,7 +8,7 @@ use kafka_wire::delete_records_response::{
 };
 
 use super::{Cx, read_error};
-use crate::cluster::Topic;
+use crate::metadata::Topic;
 use crate::model::PartitionId;
 use crate::wire::error_code::ErrorCode;
 

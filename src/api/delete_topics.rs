@@ -10,7 +10,8 @@ use kafka_wire_core::StrBytes;
 
 use super::Cx;
 use super::common::{build, code, message, topic_id, uuid, whole_error};
-use crate::cluster::{ControlError, ControlErrorKind, ControlReply, ControlRequest, Topic, TopicRef};
+use crate::controller::{ControlError, ControlErrorKind, ControlReply, ControlRequest, TopicRef};
+use crate::metadata::Topic;
 use crate::wire::ErrorCode;
 
 const DELETION_DISABLED_FROM: i16 = 3;

@@ -7,7 +7,7 @@ use kafka_wire::{DescribeClientQuotasRequest, DescribeClientQuotasResponse};
 
 use super::Cx;
 use super::common::build;
-use crate::cluster::Image;
+use crate::metadata::Image;
 use crate::security::quota::{CLIENT_ID, Entity, IP, Name, USER};
 use crate::wire::ErrorCode;
 
@@ -120,7 +120,7 @@ mod tests {
 
     use super::super::common::testing::{controller, round_trip};
     use super::*;
-    use crate::cluster::{ControlReply, ControlRequest, QuotaChange};
+    use crate::controller::{ControlReply, ControlRequest, QuotaChange};
 
     const RATE: &str = "producer_byte_rate";
 

@@ -6,7 +6,7 @@ use kafka_wire_core::StrBytes;
 
 use super::Cx;
 use super::common::{ALL_CLUSTER_OPERATIONS, NOT_ASKED, build};
-use crate::cluster::{Broker, Image};
+use crate::metadata::{Broker, Image};
 use crate::wire::ErrorCode;
 
 const BROKERS: i8 = 1;

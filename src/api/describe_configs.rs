@@ -11,8 +11,8 @@ use kafka_wire_core::StrBytes;
 
 use super::Cx;
 use super::common::build;
-use crate::cluster::records::Owner;
-use crate::cluster::{Image, Topic};
+use crate::metadata::records::Owner;
+use crate::metadata::{Image, Topic};
 use crate::model::BrokerSettings;
 use crate::model::broker_config::{
     BrokerConfig, HIDDEN, Value, broker_config, broker_configs, static_value, synonyms,
@@ -177,7 +177,7 @@ fn entries(
     match resource.resource_type {
         TOPIC => match image.topic(name) {
             Some(topic) => Ok(topic_entries(image, settings, topic)),
-            None => match crate::cluster::names::check_topic_name(name) {
+            None => match crate::metadata::names::check_topic_name(name) {
                 Ok(()) => Err((
                     ErrorCode::UnknownTopicOrPartition,
                     "This server does not host this topic-partition.".into(),

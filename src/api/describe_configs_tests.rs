@@ -1,6 +1,6 @@
 use super::super::common::testing::{controller, round_trip};
 use super::*;
-use crate::cluster::{ConfigChange, ConfigOp, ConfigResource, ControlRequest, Controller};
+use crate::controller::{ConfigChange, ConfigOp, ConfigResource, ControlRequest, Controller};
 
 fn set(controller: &mut Controller, resource: ConfigResource, name: &str, value: &str) {
     let change = ConfigChange { name: name.into(), op: ConfigOp::Set(value.into()) };

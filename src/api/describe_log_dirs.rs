@@ -10,7 +10,7 @@ use kafka_wire_core::StrBytes;
 
 use super::Cx;
 use super::common::build;
-use crate::cluster::Image;
+use crate::metadata::Image;
 use crate::model::PartitionId;
 use crate::rt::fs::Space;
 use crate::wire::ErrorCode;

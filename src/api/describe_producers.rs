@@ -5,7 +5,7 @@ use kafka_wire::{DescribeProducersRequest, DescribeProducersResponse};
 
 use super::common::build;
 use super::{Cx, read_error};
-use crate::cluster::names::check_topic_name;
+use crate::metadata::names::check_topic_name;
 use crate::model::PartitionId;
 use crate::partition::producer::ProducerView;
 use crate::wire::ErrorCode;

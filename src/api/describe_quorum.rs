@@ -6,8 +6,8 @@ use kafka_wire::{DescribeQuorumRequest, DescribeQuorumResponse};
 
 use super::Cx;
 use super::common::build;
-use crate::cluster::internal::CLUSTER_METADATA as METADATA_TOPIC;
-use crate::cluster::{Broker, Image};
+use crate::metadata::internal::CLUSTER_METADATA as METADATA_TOPIC;
+use crate::metadata::{Broker, Image};
 use crate::wire::ErrorCode;
 
 /// From here on replicas say when they were last heard of.

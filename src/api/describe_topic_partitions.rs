@@ -11,8 +11,8 @@ use kafka_wire_core::StrBytes;
 
 use super::Cx;
 use super::common::{ALL_TOPIC_OPERATIONS, build, uuid};
-use crate::cluster::names::check_topic_name;
-use crate::cluster::{Image, Partition, Topic};
+use crate::metadata::names::check_topic_name;
+use crate::metadata::{Image, Partition, Topic};
 use crate::wire::ErrorCode;
 
 /// Partitions in one page, whatever the client asks for.

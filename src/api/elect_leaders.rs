@@ -6,7 +6,7 @@ use kafka_wire_core::StrBytes;
 
 use super::Cx;
 use super::common::build;
-use crate::cluster::Image;
+use crate::metadata::Image;
 use crate::wire::ErrorCode;
 
 const PREFERRED: i8 = 0;

@@ -8,7 +8,7 @@ use kafka_wire_core::StrBytes;
 
 use super::throttle::millis;
 use super::{Cx, Outcome, Pending, READ_COMMITTED, decode, malformed, read_error};
-use crate::cluster::Image;
+use crate::metadata::Image;
 use crate::model::{PartitionId, TopicId};
 use crate::partition::{Position, ReadError, ReadOutcome};
 use crate::rt;

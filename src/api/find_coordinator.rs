@@ -7,8 +7,10 @@ use kafka_wire_core::StrBytes;
 
 use super::Cx;
 use super::common::{build, code};
-use crate::cluster::internal::{CONSUMER_OFFSETS, TRANSACTION_STATE, internal_topic};
-use crate::cluster::{Broker, ControlReply, ControlRequest};
+use crate::controller::internal_topic;
+use crate::controller::{ControlReply, ControlRequest};
+use crate::metadata::Broker;
+use crate::metadata::internal::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::wire::ErrorCode;
 
 const GROUP: i8 = 0;

@@ -7,7 +7,7 @@ use kafka_wire::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse
 use super::Cx;
 use super::alter_configs::{alter, no_nulls, target, tell_idle};
 use super::common::{build, code, message};
-use crate::cluster::{ConfigChange, ConfigOp, ControlError, ControlErrorKind, ControlRequest};
+use crate::controller::{ConfigChange, ConfigOp, ControlError, ControlErrorKind, ControlRequest};
 use crate::wire::ErrorCode;
 
 const SET: i8 = 0;
@@ -28,7 +28,7 @@ pub async fn handle(cx: &Cx, request: IncrementalAlterConfigsRequest) -> Increme
 
 fn check(
     resource: &AlterConfigsResource,
-) -> Result<(crate::cluster::ConfigResource, Vec<ConfigChange>), ControlError> {
+) -> Result<(crate::controller::ConfigResource, Vec<ConfigChange>), ControlError> {
     let target = target(resource.resource_type, &resource.resource_name)?;
     let null = |c: &&kafka_wire::incremental_alter_configs_request::AlterableConfig| {
         c.value.is_none() && c.config_operation != DELETE

@@ -8,8 +8,8 @@ use kafka_wire::{InitProducerIdRequest, InitProducerIdResponse};
 use super::common::{build, code, whole_error};
 use super::groups::name;
 use super::{Cx, transactions};
-use crate::cluster::control::ProducerIdBlock;
-use crate::cluster::{ControlReply, ControlRequest};
+use crate::controller::request::ProducerIdBlock;
+use crate::controller::{ControlReply, ControlRequest};
 use crate::coordinator::txn::{Name, Producer, Reply, Request};
 use crate::wire::ErrorCode;
 

@@ -7,8 +7,8 @@ use kafka_wire_core::StrBytes;
 use super::Cx;
 use super::common::build;
 use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
-use crate::cluster::Image;
-use crate::cluster::records::Owner;
+use crate::metadata::Image;
+use crate::metadata::records::Owner;
 use crate::wire::ErrorCode;
 
 const ALL_TYPES: &[i8] = &[TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];

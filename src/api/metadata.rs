@@ -10,9 +10,11 @@ use kafka_wire_core::{StrBytes, Uuid};
 
 use super::Cx;
 use super::common::{ALL_CLUSTER_OPERATIONS, ALL_TOPIC_OPERATIONS, NOT_ASKED, build, code, topic_id, uuid};
-use crate::cluster::internal::{CLUSTER_METADATA, internal_topic};
-use crate::cluster::names::check_topic_name;
-use crate::cluster::{ControlReply, ControlRequest, Image, NewTopic, Partition, Topic};
+use crate::controller::internal_topic;
+use crate::controller::{ControlReply, ControlRequest, NewTopic};
+use crate::metadata::internal::CLUSTER_METADATA;
+use crate::metadata::names::check_topic_name;
+use crate::metadata::{Image, Partition, Topic};
 use crate::wire::ErrorCode;
 
 /// Before it, a client cannot forbid creation.

@@ -10,8 +10,8 @@ use kafka_wire_core::StrBytes;
 use super::Cx;
 use super::common::{build, topic_id};
 use super::groups::{code, name, unavailable};
-use crate::cluster::{Image, Topic};
 use crate::coordinator::group::{Commit, CommitPartition, CommitTopic, GroupError, Member, Reply, Request};
+use crate::metadata::{Image, Topic};
 use crate::wire::ErrorCode;
 
 /// From here on topics are named by their ids.

@@ -10,8 +10,8 @@ use kafka_wire::{OffsetFetchRequest, OffsetFetchResponse};
 use super::Cx;
 use super::common::{build, topic_id, uuid};
 use super::groups::{code, name, unavailable, wire};
-use crate::cluster::Image;
 use crate::coordinator::group::{Fetch, FetchedTopic, Reply, Request};
+use crate::metadata::Image;
 use crate::model::TopicId;
 use crate::wire::ErrorCode;
 

@@ -11,10 +11,10 @@ use super::common::build;
 use super::groups::{code, name};
 use super::produce::append_error;
 use super::{Cx, transactions};
-use crate::cluster::internal::CONSUMER_OFFSETS;
-use crate::cluster::{Image, Topic};
 use crate::coordinator::group::{Commit, CommitPartition, CommitTopic, GroupError, Member, Reply};
 use crate::coordinator::txn::Producer;
+use crate::metadata::internal::CONSUMER_OFFSETS;
+use crate::metadata::{Image, Topic};
 use crate::shard::message::{CommitInTxn, ProduceError, Transactional};
 use crate::wire::ErrorCode;
 

@@ -5,7 +5,7 @@ use kafka_wire::{UnregisterBrokerRequest, UnregisterBrokerResponse};
 
 use super::Cx;
 use super::common::build;
-use crate::cluster::Image;
+use crate::metadata::Image;
 use crate::wire::ErrorCode;
 
 pub async fn handle(cx: &Cx, request: UnregisterBrokerRequest) -> UnregisterBrokerResponse {

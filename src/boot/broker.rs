@@ -10,18 +10,19 @@ use std::time::{Duration, Instant};
 
 use tokio::task::LocalSet;
 
-use super::control::{self, Control};
 use super::directory::{cannot_recover, log_error, open_metadata};
 use super::disk;
 use super::logger;
 use super::needs::Share;
 use super::preflight::{Prepared, StartError};
+use super::serving::{cores, run_until_stopped};
 use super::signals::{Reload, Signals};
 use crate::admin::Door;
-use crate::cluster::Image;
 use crate::config::Config;
+use crate::control::Control;
 use crate::log::journal::sizing::Sizing;
 use crate::log::{self as storage, LogSettings};
+use crate::metadata::Image;
 use crate::model::BrokerSettings;
 use crate::rt::mesh::{self, Bell};
 use crate::rt::net::Listener;
@@ -73,7 +74,7 @@ struct Crew {
 
 impl Crew {
     fn hire(shards: usize) -> Result<Self, Refused> {
-        let cores = control::cores();
+        let cores = cores();
         let mut crew = Self { doorbells: Vec::new(), work: Vec::new(), threads: Vec::new() };
         for index in 0..shards {
             let doorbell = Arc::new(Doorbell::new().map_err(Refused::named("eventfd"))?);
@@ -170,7 +171,7 @@ pub fn run(config: &Config, prepared: Prepared, reload: Reload) -> Result<(), Fa
             config.shards,
             began.elapsed().as_millis(),
         ));
-        control.run_until_stopped(door, signals, &reload, config.shutdown_timeout).await;
+        run_until_stopped(&control, config.shards, door, signals, &reload, config.shutdown_timeout).await;
         Ok(())
     });
     // On an error the other shards wait for a start that will not come; nothing of theirs needs saving.

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::disk;
 use super::preflight::StartError;
-use crate::cluster::{Controller, MetadataError};
+use crate::controller::Controller;
 use crate::log::{self as storage, LogError, Topics};
+use crate::metadata::MetadataError;
 use crate::model::settings::BrokerSettings;
 
 /// Opens the metadata, or begins a new cluster in a directory that has nothing yet.

@@ -8,11 +8,12 @@ use serde_json::json;
 use super::failure::Failure;
 use super::log::{Where, done_text, take_lock};
 use super::output::{print, print_json};
-use crate::cluster::rebuild::{Plan, plan};
-use crate::cluster::{Controller, Image, MetadataError};
+use crate::controller::Controller;
+use crate::controller::rebuild::{Plan, plan};
 use crate::log::evidence::evidence;
 use crate::log::mend::Mended;
 use crate::log::{Holdings, LogError, LogSettings, Mending, holdings};
+use crate::metadata::{Image, MetadataError};
 use crate::model::{BrokerId, BrokerSettings, PartitionId};
 use crate::partition::producer::Producers;
 use crate::rt;
@@ -125,7 +126,7 @@ impl Recovery {
     fn show(&self, as_json: bool, prefix: &str) -> Result<(), Failure> {
         let Plan { topics, grown, left_out } = &self.plan;
         if as_json {
-            let topic = |t: &crate::cluster::rebuild::NewTopic| json!({"topic": t.name, "id": t.id.to_string(), "partitions": t.partitions, "note": t.note});
+            let topic = |t: &crate::controller::rebuild::NewTopic| json!({"topic": t.name, "id": t.id.to_string(), "partitions": t.partitions, "note": t.note});
             return print_json(&json!({
                 "remarks": self.remarks,
                 "topics": topics.iter().map(topic).collect::<Vec<_>>(),

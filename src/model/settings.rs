@@ -102,7 +102,7 @@ pub struct BrokerSettings {
 
     pub groups: GroupSettings,
     pub transactions: TransactionSettings,
-    /// What may be changed while the broker runs, as it was at the start; [`crate::cluster::Image`] has what holds.
+    /// What may be changed while the broker runs, as it was at the start; [`crate::metadata::Image`] has what holds.
     pub live: Live,
 
     /// Room on the disk that clients' records never take; at most a tenth of the file system.

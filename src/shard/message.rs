@@ -8,8 +8,9 @@ use super::coordinator::Unavailable;
 use super::metrics::MetricsSnapshot;
 use super::timing::Appending;
 use super::transactional::NotInTransaction;
-use crate::cluster::{ControlReply, ControlRequest, Image};
+use crate::controller::{ControlReply, ControlRequest};
 use crate::coordinator::{group, txn};
+use crate::metadata::Image;
 use crate::model::PartitionId;
 use crate::partition::producer::ProducerView;
 use crate::partition::{

@@ -32,10 +32,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
-use crate::cluster::{ControlReply, ControlRequest, Image};
+use crate::controller::{ControlReply, ControlRequest};
 use crate::coordinator::group::Groups;
 use crate::coordinator::txn::Transactions;
 use crate::log::ShardLog;
+use crate::metadata::Image;
 use crate::model::settings::BrokerSettings;
 use crate::model::{Live, PartitionId, shard_of};
 use crate::partition::Replica;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::cluster::Image;
 use crate::log::{Origin, Topics};
+use crate::metadata::Image;
 use crate::model::topic_config::TopicConfig;
 use crate::model::{PartitionId, TopicId};
 

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::rc::Rc;
 
-use weir::cluster::{Controller, Image};
+use weir::controller::Controller;
 use weir::log::{LogSettings, PartitionLog, RecoveredPartition, ShardLog, Topics, holdings, relayout};
+use weir::metadata::Image;
 use weir::model::{BrokerSettings, PartitionId, shard_of};
 use weir::partition::producer::{Origin, Producers, Verdict};
 use weir::partition::transactions::Aborted;

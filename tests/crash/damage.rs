@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use weir::cluster::{ControlRequest, Controller, NewTopic};
+use weir::controller::{ControlRequest, Controller, NewTopic};
 use weir::log::{LogSettings, Mending, PartitionLog};
 use weir::model::{BrokerSettings, PartitionId, shard_of};
 use weir::partition::Replica;

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use kafka_wire_records::{Compression, Record as WireRecord, RecordBatch, RecordEncodeLimits, TimestampType};
-use weir::cluster::{
-    ConfigChange, ConfigOp, ConfigResource, ControlReply, ControlRequest, NewPartitions, NewTopic, Topic,
-    TopicRef,
+use weir::controller::{
+    ConfigChange, ConfigOp, ConfigResource, ControlReply, ControlRequest, NewPartitions, NewTopic, TopicRef,
 };
 use weir::log::compact::{Policy, Work};
 use weir::log::{LogError, LogSettings, Lsn, ShardLog};
+use weir::metadata::Topic;
 use weir::model::{PartitionId, shard_of};
 use weir::partition::Replica;
 use weir::partition::replica::{Appended, EndOfTxn};

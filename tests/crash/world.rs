@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use weir::cluster::Image;
+use weir::metadata::Image;
 use weir::model::{PartitionId, TopicId};
 use weir::wire::batch::BatchHeader;
 

@@ -22,9 +22,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::Shard;
-use crate::cluster::Image;
 use crate::coordinator::{Answer, Effects, Machine, Ms, Record, TimerHeap, Token};
 use crate::log::Lsn;
+use crate::metadata::Image;
 use crate::model::PartitionId;
 use crate::rt::{self, Notify};
 use crate::wire::records::{BatchBuilder, BatchMark};

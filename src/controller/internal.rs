@@ -1,17 +1,8 @@
-//! The topics that the broker keeps for itself, with Kafka's configuration of them.
+//! How the topics that the broker keeps for itself are made: with Kafka's configuration of them.
 
-use super::control::NewTopic;
+use super::request::NewTopic;
+use crate::metadata::internal::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::model::BrokerSettings;
-
-pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
-pub const TRANSACTION_STATE: &str = "__transaction_state";
-/// Where Kafka keeps its metadata: no topic may have this name.
-pub const CLUSTER_METADATA: &str = "__cluster_metadata";
-const SHARE_GROUP_STATE: &str = "__share_group_state";
-
-pub fn is_internal(name: &str) -> bool {
-    [CONSUMER_OFFSETS, TRANSACTION_STATE, SHARE_GROUP_STATE].contains(&name)
-}
 
 /// How an internal topic is created; `None` for any other.
 pub fn internal_topic(name: &str, settings: &BrokerSettings) -> Option<NewTopic> {

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use super::image::{ApplyError, Image};
-use super::metadata_log::MetadataError;
-use super::records::{Owner, Record};
 use crate::log::evidence::FoundTopic;
+use crate::metadata::image::ApplyError;
+use crate::metadata::records::{Owner, Record};
+use crate::metadata::{Image, MetadataError};
 use crate::model::{BrokerId, TopicId};
 
 /// What keeps everything: neither time nor size deletes, and nothing is compacted.

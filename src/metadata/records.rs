@@ -1,6 +1,6 @@
 //! The records that metadata is made of. They are stored: a variant or field is never changed, reordered
 //! or removed; new variants go at the end, and what an old reader cannot know raises
-//! [`super::metadata_log::FORMAT`].
+//! [`super::log::FORMAT`].
 
 use serde::{Deserialize, Serialize};
 

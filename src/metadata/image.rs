@@ -206,7 +206,7 @@ impl Image {
     }
 
     /// Applies one commit in place.
-    pub(super) fn apply(&mut self, records: &[Record]) -> Result<(), ApplyError> {
+    pub(crate) fn apply(&mut self, records: &[Record]) -> Result<(), ApplyError> {
         for record in records {
             self.apply_one(record)?;
         }
@@ -343,7 +343,7 @@ impl Image {
     }
 
     /// The fewest records that make this image out of an empty one.
-    pub(super) fn snapshot(&self) -> Vec<Record> {
+    pub(crate) fn snapshot(&self) -> Vec<Record> {
         let mut records = vec![
             Record::Cluster { id: self.cluster_id.clone() },
             Record::ProducerIds { next: self.next_producer_id },

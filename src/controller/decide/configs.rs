@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::brokers;
-use crate::cluster::control::{
+use crate::controller::request::{
     ConfigChange, ConfigOp, ConfigResource, ControlError, ControlErrorKind as Kind,
 };
-use crate::cluster::image::{Image, Overrides};
-use crate::cluster::records::{Owner, Record};
+use crate::metadata::image::{Image, Overrides};
+use crate::metadata::records::{Owner, Record};
 use crate::model::BrokerSettings;
 use crate::model::broker_config::{broker_config, static_value};
 use crate::model::config_def::{ConfigDef, ConfigType, list_items, shorten};

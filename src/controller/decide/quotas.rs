@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::cluster::control::{ControlError, ControlErrorKind as Kind, QuotaChange};
-use crate::cluster::image::Image;
-use crate::cluster::records::Record;
+use crate::controller::request::{ControlError, ControlErrorKind as Kind, QuotaChange};
+use crate::metadata::image::Image;
+use crate::metadata::records::Record;
 use crate::security::quota::{MAX_LIMITS, check};
 
 /// Each entity succeeds or fails by itself.

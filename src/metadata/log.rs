@@ -24,8 +24,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use super::metadata_frame::FORMAT;
-use super::metadata_frame::{
+pub use super::frame::FORMAT;
+use super::frame::{
     FRAME_HEADER, MAGIC, MAX_PAYLOAD, encode_frame, encode_header, frame_len, sound_frame, u32_at, u64_at,
 };
 use super::records::Record;
@@ -358,5 +358,5 @@ impl Scan<'_> {
 }
 
 #[cfg(test)]
-#[path = "metadata_log_tests.rs"]
+#[path = "log_tests.rs"]
 mod tests;

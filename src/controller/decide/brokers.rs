@@ -4,7 +4,7 @@
 //! Two things are refused that Kafka keeps without looking at them: names that nothing here knows, which Kafka keeps for
 //! plug-ins, and settings of single listeners, of which there is one.
 
-use crate::cluster::image::Overrides;
+use crate::metadata::image::Overrides;
 use crate::model::broker_config::{BrokerConfig, Change, Value, broker_config};
 use crate::model::config_def::{Check, ConfigType, parse_double, shorten};
 

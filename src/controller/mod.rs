@@ -3,17 +3,27 @@
 //!
 //! Invariant: an image is handed out only after the records that made it are on disk.
 
+mod decide;
+mod internal;
+pub mod rebuild;
+pub mod request;
+
 use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::control::{ControlError, ControlErrorKind, ControlReply, ControlRequest};
-use super::decide::{self, Decision, Outcome};
-use super::image::Image;
-use super::metadata_log::{Commit, MetadataError, MetadataLog};
-use super::records::Record;
+pub use internal::internal_topic;
+pub use request::{
+    ConfigChange, ConfigOp, ConfigResource, ControlError, ControlErrorKind, ControlReply, ControlRequest,
+    NewPartitions, NewTopic, QuotaChange, TopicRef,
+};
+
+use crate::metadata::Image;
+use crate::metadata::log::{Commit, MetadataError, MetadataLog};
+use crate::metadata::records::Record;
 use crate::model::{BrokerSettings, TopicId};
+use decide::{Decision, Outcome};
 
 pub struct Controller {
     log: MetadataLog,
@@ -174,5 +184,4 @@ fn random_id() -> Result<TopicId, MetadataError> {
 }
 
 #[cfg(test)]
-#[path = "controller_tests.rs"]
 mod tests;

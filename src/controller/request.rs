@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::image::Topic;
+use crate::metadata::Topic;
 use crate::model::{BrokerId, TopicId};
 use crate::security::quota::Entity;
 

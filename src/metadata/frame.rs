@@ -1,6 +1,6 @@
 //! The bytes of the metadata log: its header, and one frame a commit. See `metadata_log` for what they look like.
 
-use super::metadata_log::MetadataError;
+use super::log::MetadataError;
 use super::records::Record;
 
 pub const FORMAT: u32 = 1;

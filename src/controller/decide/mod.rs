@@ -9,10 +9,9 @@ mod topics;
 
 use std::sync::Arc;
 
-use super::control::{ControlError, ControlErrorKind, ControlRequest, ProducerIdBlock};
-use super::image::{Image, Topic};
-use super::metadata_log::MetadataError;
-use super::records::Record;
+use super::request::{ControlError, ControlErrorKind, ControlRequest, ProducerIdBlock};
+use crate::metadata::records::Record;
+use crate::metadata::{Image, MetadataError, Topic};
 use crate::model::{BrokerSettings, TopicId};
 
 /// What to commit, and what to answer once it is.

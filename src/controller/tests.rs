@@ -1,6 +1,6 @@
 use super::*;
-use crate::cluster::control::{ConfigChange, ConfigOp, ConfigResource, NewPartitions, NewTopic, TopicRef};
-use crate::cluster::control::{ControlErrorKind as Kind, ProducerIdBlock};
+use crate::controller::request::{ConfigChange, ConfigOp, ConfigResource, NewPartitions, NewTopic, TopicRef};
+use crate::controller::request::{ControlErrorKind as Kind, ProducerIdBlock};
 
 struct Rig {
     dir: tempfile::TempDir,
@@ -24,7 +24,7 @@ impl Rig {
         self.controller.handle(request, 0)
     }
 
-    fn create(&mut self, topics: Vec<NewTopic>) -> Vec<Result<Arc<crate::cluster::Topic>, ControlError>> {
+    fn create(&mut self, topics: Vec<NewTopic>) -> Vec<Result<Arc<crate::metadata::Topic>, ControlError>> {
         match self.ask(ControlRequest::CreateTopics { topics, validate_only: false }) {
             ControlReply::CreateTopics(results) => results,
             other => panic!("{other:?}"),

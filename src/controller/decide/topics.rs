@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{NewId, Occupied};
-use crate::cluster::control::{ControlError, ControlErrorKind as Kind, NewPartitions, NewTopic, TopicRef};
-use crate::cluster::image::{Image, Topic};
-use crate::cluster::internal::CLUSTER_METADATA;
-use crate::cluster::metadata_log::MetadataError;
-use crate::cluster::names::{check_topic_name, collision_key};
-use crate::cluster::records::{Owner, Record};
+use crate::controller::request::{ControlError, ControlErrorKind as Kind, NewPartitions, NewTopic, TopicRef};
+use crate::metadata::image::{Image, Topic};
+use crate::metadata::internal::CLUSTER_METADATA;
+use crate::metadata::log::MetadataError;
+use crate::metadata::names::{check_topic_name, collision_key};
+use crate::metadata::records::{Owner, Record};
 use crate::model::limits::{MAX_PARTITIONS_PER_REQUEST, MAX_PARTITIONS_PER_TOPIC};
 use crate::model::{BrokerId, BrokerSettings, TopicId};
 

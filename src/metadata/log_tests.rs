@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::cluster::records::Owner;
+use crate::metadata::records::Owner;
 use crate::model::TopicId;
 
 fn changes() -> Vec<Vec<Record>> {
@@ -198,7 +198,7 @@ fn a_rewrite_cut_short_by_a_crash_is_undone_or_finished() {
 /// Format 1 as it was first written. `WEIR_WRITE_FIXTURES=1` writes it anew, which only a new format may.
 #[test]
 fn format_one_is_still_read() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cluster/fixtures/metadata-1.log");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metadata/fixtures/metadata-1.log");
     if std::env::var_os("WEIR_WRITE_FIXTURES").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, sample().0).unwrap();
