@@ -2,20 +2,20 @@
 //!
 //! Topics' files know the newest checkpoint of each shard by an empty file, `topics/checkpoints/<shard>-<number>`, that is
 //! renamed once a checkpoint is in place. Its name may be behind, never ahead: a journal that comes back from an older copy
-//! is told by it. A start makes the name durable, and checkpoints say from then on what number it has at least: topics that
-//! come back from an older copy are told by that.
+//! is told by it. A start makes the name durable, with `-opened` behind it, and checkpoints say from then on what number it
+//! has at least: topics that come back from an older copy are told by that. `-opened` behind the number of a clean close's
+//! checkpoint says that files may be newer than the checkpoint.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::LogError;
 use super::belongs::{Holdings, Journal, split_name};
 use super::checkpoint::{Checkpoint, PartitionState};
-use super::journal::{Known, inspect, is_journal_file};
+use super::journal::is_journal_file;
 use super::relayout::journals_dir;
 use super::segment::parse_log_name;
 use super::store::{partition_dir, topics_dir};
-use crate::model::PartitionId;
 use crate::rt;
 use crate::rt::fs::BlockingFile;
 
@@ -40,15 +40,18 @@ pub fn holdings(data_dir: &Path) -> Result<Holdings, LogError> {
     held.directories =
         list(&topics_dir(data_dir))?.into_iter().filter(|name| split_name(name).is_some()).collect();
     held.seen = seen(data_dir)?;
-    let journals =
-        held.journals.iter().filter_map(|(shard, journal)| Some((shard, journal.checkpoint.as_ref()?)));
     let mut unlisted = Vec::new();
-    for (shard, checkpoint) in journals.filter(|(_, checkpoint)| checkpoint.closed) {
-        let at_hand = |state: &&PartitionState| {
-            held.directories.contains(&format!("{}-{}", state.topic, state.id.index))
+    for (shard, journal) in &held.journals {
+        let Some(checkpoint) = journal.checkpoint.as_ref().filter(|checkpoint| checkpoint.closed) else {
+            continue;
         };
-        let empty = checkpoint.partitions.iter().filter(|state| is_empty(state)).filter(at_hand);
-        unlisted.extend(unlisted_of(data_dir, &root.join(shard.to_string()), checkpoint.known(), empty)?);
+        let opened = is_opened_since(data_dir, *shard, checkpoint.number)?;
+        for state in checkpoint.partitions.iter().filter(|state| is_empty(state)) {
+            let name = format!("{}-{}", state.topic, state.id.index);
+            if held.directories.contains(&name) && has_unlisted(data_dir, state, opened)? {
+                unlisted.push(state.id);
+            }
+        }
     }
     held.unlisted.extend(unlisted);
     Ok(held)
@@ -58,35 +61,12 @@ fn is_empty(state: &PartitionState) -> bool {
     state.log.clean && state.log.segments.is_empty() && state.repair.is_none()
 }
 
-/// Those of the partitions without a segment whose directory has some that this broker did not make. It has made those
-/// that go on where the partition ended and whose records the journal has.
-fn unlisted_of<'a>(
-    data_dir: &Path,
-    journal: &Path,
-    known: Known,
-    empty: impl Iterator<Item = &'a PartitionState>,
-) -> Result<Vec<PartitionId>, LogError> {
-    let mut unlisted = Vec::new();
-    let mut written: Option<BTreeSet<PartitionId>> = None;
-    for state in empty {
-        let names = list(&partition_dir(data_dir, &state.topic, state.id.index))?;
-        let Some(first) = names.iter().filter_map(|name| parse_log_name(name)).min() else { continue };
-        let written = match &mut written {
-            Some(written) => written,
-            none => none.insert(written_since(journal, known)?),
-        };
-        if first < state.log.segment_durable_offset || !written.contains(&state.id) {
-            unlisted.push(state.id);
-        }
-    }
-    Ok(unlisted)
-}
-
-/// The partitions of the journal's entries that are newer than a checkpoint of a clean close.
-fn written_since(journal: &Path, known: Known) -> Result<BTreeSet<PartitionId>, LogError> {
-    let files = inspect(journal, known)?;
-    let entries = files.iter().filter(|file| file.needed).flat_map(|file| &file.entries);
-    Ok(entries.map(|(entry, _)| entry.partition).collect())
+/// Whether the directory of a partition without a segment has some that no broker made since the checkpoint. One that was
+/// opened since may have made those that go on where the partition ended, for batches that were never acknowledged, too.
+fn has_unlisted(data_dir: &Path, state: &PartitionState, opened: bool) -> Result<bool, LogError> {
+    let names = list(&partition_dir(data_dir, &state.topic, state.id.index))?;
+    let first = names.iter().filter_map(|name| parse_log_name(name)).min();
+    Ok(first.is_some_and(|first| !opened || first < state.log.segment_durable_offset))
 }
 
 fn list(dir: &Path) -> Result<Vec<String>, LogError> {
@@ -97,34 +77,66 @@ fn seen_dir(data_dir: &Path) -> PathBuf {
     topics_dir(data_dir).join("checkpoints")
 }
 
-fn parse_seen(name: &str) -> Option<(usize, u64)> {
-    let (shard, number) = name.split_once('-')?;
-    Some((shard.parse().ok()?, number.parse().ok()?))
+/// One shard's note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Note {
+    shard: usize,
+    number: u64,
+    /// A broker has opened the shard's log since that checkpoint.
+    opened: bool,
+}
+
+const OPENED: &str = "-opened";
+
+impl Note {
+    fn parse(name: &str) -> Option<Self> {
+        let (rest, opened) = name.strip_suffix(OPENED).map_or((name, false), |rest| (rest, true));
+        let (shard, number) = rest.split_once('-')?;
+        Some(Self { shard: shard.parse().ok()?, number: number.parse().ok()?, opened })
+    }
+
+    fn name(self) -> String {
+        let suffix = if self.opened { OPENED } else { "" };
+        format!("{}-{}{suffix}", self.shard, self.number)
+    }
+}
+
+fn notes(data_dir: &Path) -> Result<Vec<Note>, LogError> {
+    Ok(list(&seen_dir(data_dir))?.iter().filter_map(|name| Note::parse(name)).collect())
 }
 
 /// By shard: the newest checkpoint that topics' files know of.
-pub fn seen(data_dir: &Path) -> Result<std::collections::BTreeMap<usize, u64>, LogError> {
-    let mut seen = std::collections::BTreeMap::new();
-    for (shard, number) in list(&seen_dir(data_dir))?.iter().filter_map(|name| parse_seen(name)) {
-        let newest = seen.entry(shard).or_insert(0);
-        *newest = number.max(*newest);
+pub fn seen(data_dir: &Path) -> Result<BTreeMap<usize, u64>, LogError> {
+    let mut seen = BTreeMap::new();
+    for note in notes(data_dir)? {
+        let newest = seen.entry(note.shard).or_insert(0);
+        *newest = note.number.max(*newest);
     }
     Ok(seen)
 }
 
-/// As [`note_seen`]; durable when it returns.
-pub fn note_seen_durably(data_dir: &Path, shard: usize, number: u64) -> std::io::Result<()> {
-    note_seen(data_dir, shard, number)?;
+/// Whether a broker has opened the shard's log since this checkpoint was made: files may be newer than it then.
+pub fn is_opened_since(data_dir: &Path, shard: usize, number: u64) -> Result<bool, LogError> {
+    Ok(notes(data_dir)?.contains(&Note { shard, number, opened: true }))
+}
+
+/// Notes that a broker goes on from a shard's checkpoint of this number; durable when it returns.
+pub fn note_opened(data_dir: &Path, shard: usize, number: u64) -> std::io::Result<()> {
+    note(data_dir, Note { shard, number, opened: true })?;
     rt::fs::sync_dir(seen_dir(data_dir))?;
     rt::fs::sync_dir(topics_dir(data_dir))
 }
 
 /// Notes that a shard's checkpoint of this number is in place.
 pub fn note_seen(data_dir: &Path, shard: usize, number: u64) -> std::io::Result<()> {
+    note(data_dir, Note { shard, number, opened: false })
+}
+
+fn note(data_dir: &Path, note: Note) -> std::io::Result<()> {
     let dir = seen_dir(data_dir);
-    let new = dir.join(format!("{shard}-{number}"));
+    let new = dir.join(note.name());
     let names = rt::fs::read_dir_names(&dir)?;
-    let mut old = names.iter().filter(|name| parse_seen(name).is_some_and(|(its, _)| its == shard));
+    let mut old = names.iter().filter(|name| Note::parse(name).is_some_and(|old| old.shard == note.shard));
     match old.next() {
         Some(name) if dir.join(name) == new => {}
         Some(name) => rt::fs::rename(dir.join(name), &new)?,
@@ -145,10 +157,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("topics")).unwrap();
         assert!(seen(dir.path()).unwrap().is_empty());
-        note_seen_durably(dir.path(), 0, 3).unwrap();
+        note_opened(dir.path(), 0, 3).unwrap();
+        assert_eq!([2, 3].map(|n| is_opened_since(dir.path(), 0, n).unwrap()), [false, true]);
         note_seen(dir.path(), 1, 9).unwrap();
         note_seen(dir.path(), 0, 4).unwrap();
         note_seen(dir.path(), 0, 4).unwrap();
+        assert_eq!([3, 4].map(|n| is_opened_since(dir.path(), 0, n).unwrap()), [false, false]);
         assert_eq!(seen(dir.path()).unwrap(), [(0, 4), (1, 9)].into());
         let names = rt::fs::read_dir_names(seen_dir(dir.path())).unwrap();
         assert_eq!(names, ["0-4", "1-9"]);

@@ -21,7 +21,7 @@ use crate::rt::{self, AlignedBuf, BLOCK, File, OpenOptions};
 use super::epochs::EpochList;
 use super::extents::Extent;
 use super::extents::ExtentIndex;
-use super::retire::{newest_dead, unlink_dead};
+use super::retire::{dead_below, unlink_dead};
 use super::scan::{SCAN_BYTES, Scanned, Scanner, Step};
 use super::writer::Active;
 use super::{EXTENTS, LOG, Segment, SegmentMeta, file_name, parse_log_name};
@@ -150,9 +150,9 @@ fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<(PartitionChe
     let listed = (&mut checkpoint.segments, checkpoint.start_offset);
     let settled = replace::settle(dir, &list()?, Some(listed))?;
     let names = list()?;
-    let newest_dead = newest_dead(&names);
-    if let Some(newest_dead) = newest_dead {
-        begin_after(newest_dead, &names, &settled, &mut checkpoint);
+    let dead_below = dead_below(&names);
+    if let Some(bound) = dead_below {
+        begin_at(bound, &names, &settled, &mut checkpoint);
     }
     unlink_dead(dir, &names).map_err(|e| LogError::io(dir, e))?;
     let is_listed = |base: &i64| checkpoint.segments.iter().any(|s| s.base_offset == *base);
@@ -160,7 +160,7 @@ fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<(PartitionChe
     unlisted.retain(|base| !is_listed(base));
     // The oldest may say where the log starts: a crash must not leave a later one alone.
     while let Some(base) = unlisted.pop() {
-        if unlisted.is_empty() && newest_dead.is_some() {
+        if unlisted.is_empty() && dead_below.is_some() {
             rt::fs::sync_dir(dir).map_err(|e| LogError::io(dir, e))?;
         }
         settle_unlisted(dir, base, &checkpoint)?;
@@ -168,18 +168,18 @@ fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<(PartitionChe
     Ok((checkpoint, settled))
 }
 
-/// Takes what was deleted after the checkpoint off its list; the log starts where the oldest segment that is left does.
-fn begin_after(newest_dead: i64, names: &[String], settled: &Settled, checkpoint: &mut PartitionCheckpoint) {
-    let dead = checkpoint.segments.iter().take_while(|s| s.base_offset <= newest_dead).count();
+/// Takes what was deleted after the checkpoint, all below `bound`, off its list; the log starts where the oldest segment that is left does.
+fn begin_at(bound: i64, names: &[String], settled: &Settled, checkpoint: &mut PartitionCheckpoint) {
+    let dead = checkpoint.segments.iter().take_while(|s| s.base_offset < bound).count();
     let listed = checkpoint.segments.get(dead).map(|s| s.base_offset);
     if dead == 0 && listed.is_some() {
         // The checkpoint knew of it.
         return;
     }
     // Segments that were made and deleted after the checkpoint are known by what is left of them.
-    let live = names.iter().filter_map(|name| parse_log_name(name)).filter(|base| *base > newest_dead);
+    let live = names.iter().filter_map(|name| parse_log_name(name)).filter(|base| *base >= bound);
     // The log still begins before what compaction left nothing of.
-    let emptied = settled.emptied.iter().copied().filter(|base| *base > newest_dead);
+    let emptied = settled.emptied.iter().copied().filter(|base| *base >= bound);
     let start = listed.or(live.min()).into_iter().chain(emptied).min();
     let start = start.unwrap_or(checkpoint.segment_durable_offset);
     checkpoint.start_offset = checkpoint.start_offset.max(start);

@@ -153,7 +153,7 @@ impl PartitionLog {
         rt::blocking(move || {
             // The mark that an earlier deletion left has been replaced by now.
             let mut dead = rt::fs::read_dir_names(&dir).unwrap_or_default();
-            let newest = newest_dead(&dead);
+            let newest = newest_mark(&dead);
             dead.retain(|n| parse_dead(n).is_some() && parse_dead(n) < newest && is_empty(&dir.join(n)));
             names.extend(dead);
             if let Err(e) = unlink_dead(&dir, &names) {
@@ -221,21 +221,28 @@ fn parse_dead(name: &str) -> Option<i64> {
     parse_log_name(name.strip_suffix(DELETED)?.strip_suffix('.')?)
 }
 
-/// The newest segment that was deleted, as far as the directory still tells. A mark beside a live file of its name counts
-/// for nothing: the file was made later, of what the journal brought back after a crash.
-pub(super) fn newest_dead(names: &[String]) -> Option<i64> {
-    let is_live = |base| names.iter().any(|name| parse_log_name(name) == Some(base));
-    names.iter().filter_map(|name| parse_dead(name)).filter(|base| !is_live(*base)).max()
+/// The newest mark of a deleted segment.
+fn newest_mark(names: &[String]) -> Option<i64> {
+    names.iter().filter_map(|name| parse_dead(name)).max()
+}
+
+/// Where the deleted segments end, as far as the directory still tells: every segment below is dead. A mark beside a live
+/// file of its name is of the one before: what the journal brought back after a crash is in a new file.
+pub(super) fn dead_below(names: &[String]) -> Option<i64> {
+    let newest = newest_mark(names)?;
+    let is_live = names.iter().any(|name| parse_log_name(name) == Some(newest));
+    Some(if is_live { newest } else { newest + 1 })
 }
 
 #[cfg(test)]
 #[test]
-fn a_mark_beside_a_live_file_of_its_name_counts_for_nothing() {
+fn a_mark_beside_a_live_file_of_its_name_is_of_those_before() {
     let names =
         |names: &[&str]| names.iter().map(|name| format!("00000000000000000{name}")).collect::<Vec<_>>();
-    assert_eq!(newest_dead(&names(&["053.log.deleted", "084.log.deleted", "120.log"])), Some(84));
-    assert_eq!(newest_dead(&names(&["053.log.deleted", "084.log.deleted", "084.log"])), Some(53));
-    assert_eq!(newest_dead(&names(&["084.log.deleted", "084.log"])), None);
+    assert_eq!(dead_below(&names(&["053.log.deleted", "084.log.deleted", "120.log"])), Some(85));
+    assert_eq!(dead_below(&names(&["053.log.deleted", "084.log.deleted", "084.log"])), Some(84));
+    assert_eq!(dead_below(&names(&["053.log", "084.log.deleted", "084.log"])), Some(84));
+    assert_eq!(dead_below(&names(&["084.log"])), None);
 }
 
 fn is_empty(path: &Path) -> bool {
@@ -244,7 +251,7 @@ fn is_empty(path: &Path) -> bool {
 
 /// Unlinks those of the files in `dir` that are dead; the newest segment is emptied instead.
 pub(super) fn unlink_dead(dir: &Path, names: &[String]) -> io::Result<()> {
-    let newest = newest_dead(names);
+    let newest = newest_mark(names);
     let is_mark = |name: &String| newest.is_some() && parse_dead(name) == newest && is_empty(&dir.join(name));
     if names.iter().any(|name| name.ends_with(&format!(".{DELETED}")) && !is_mark(name)) {
         // The newest mark has to be there for certain before what it stands for goes.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::log::checkpoint::{self, Checkpoint, Loaded, PartitionState};
-use crate::log::holdings::note_seen_durably;
+use crate::log::holdings::{is_opened_since, note_opened};
 use crate::log::journal::{Damage, Known, Recovery, is_full, may_pass};
 use crate::log::placement::{self, Placements};
 use crate::log::segment::owner::foreign;
@@ -48,12 +48,13 @@ impl ShardLog {
         // Files of another size that nobody needs went: that there is none is no loss from here on.
         let emptied = checkpoint.lasting > 0 && !recovery.has_files();
         checkpoint.lasting = if emptied { 0 } else { checkpoint.lasting };
+        let unchanged = checkpoint.closed && !is_opened_since(data_dir, shard, checkpoint.number)?;
         let mut opening = Opening {
             data_dir: data_dir.to_owned(),
             journal: dir.clone(),
             topics,
             cache: BatchCache::new(settings.tail_bytes + settings.cache_bytes),
-            floor_is_exact: checkpoint.closed && recovery.is_done(),
+            floor_is_exact: unchanged && recovery.is_done(),
             checkpoint_durable: checkpoint.durable,
             trusts_unnamed: old_format && !checkpoint.closed,
             placed: Placements::new(),
@@ -84,7 +85,7 @@ impl ShardLog {
 /// Makes topics' files know the checkpoint that a start goes on from; the number that they are sure to know.
 async fn note_start(data_dir: &Path, shard: usize, number: u64) -> u64 {
     let root = data_dir.to_owned();
-    match rt::blocking(move || note_seen_durably(&root, shard, number)).await {
+    match rt::blocking(move || note_opened(&root, shard, number)).await {
         Ok(()) => number,
         Err(e) => {
             log::warn!("{}: checkpoint {number} is not noted: {e}", topics_dir(data_dir).display());

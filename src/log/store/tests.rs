@@ -257,6 +257,11 @@ fn segments_made_after_a_close_without_any_are_the_partitions_own() {
         assert_eq!(log.retention(rt::unix_ms(), || i64::MAX).await.unwrap().segments, 1);
         store.close(no_states).await.unwrap();
         assert_eq!(unlisted(dir.path()), [].into());
+        let name = "00000000000000000003.log";
+        let copied = partition_dir(dir.path(), "orders", 0).join(name);
+        std::fs::write(&copied, "").unwrap();
+        assert_eq!(unlisted(dir.path()), [id(1, 0)].into(), "no broker was there to make it");
+        std::fs::remove_file(copied).unwrap();
 
         let (store, _) = open(dir.path(), &cluster).await;
         let log = store.get(id(1, 0)).unwrap();
@@ -264,7 +269,7 @@ fn segments_made_after_a_close_without_any_are_the_partitions_own() {
         store.journal().wait_durable(last).await.unwrap();
         log.flush(None).await.unwrap();
         drop((store, log));
-        assert_eq!(unlisted(dir.path()), [].into(), "the journal has what is in it");
+        assert_eq!(unlisted(dir.path()), [].into(), "a broker was there");
 
         let name = "00000000000000000000.log";
         let old = partition_dir(image.path(), "orders", 0).join(name);
