@@ -51,7 +51,7 @@ async fn serve(end: End<u64, u64>) {
     let ended = over.listen();
     rt::on_mail(Rc::new(move || {
         mail.drain(|from, n| {
-            mail.reply(from, n);
+            mail.reply(from.of::<u64>(), n);
             if n == OVER {
                 over.notify_all();
             }

@@ -6,7 +6,7 @@ use super::common::build;
 use super::find_coordinator::ensure_topic;
 use super::groups::name;
 use super::{Cx, transactions};
-use crate::coordinator::txn::{Producer, Reply, Request, Version};
+use crate::coordinator::txn::{Producer, Version, ask};
 use crate::metadata::internal::CONSUMER_OFFSETS;
 use crate::wire::ErrorCode;
 
@@ -30,17 +30,10 @@ async fn add(cx: &Cx, request: &AddOffsetsToTxnRequest) -> Result<(), ErrorCode>
     let coordinator = cx.shard.coordinator_of(CONSUMER_OFFSETS, &request.group_id);
     let partition = coordinator.ok_or(ErrorCode::CoordinatorNotAvailable)?;
     let id = name(&request.transactional_id);
-    let asked = Request::Add {
-        id: id.clone(),
-        producer: Producer { id: request.producer_id, epoch: request.producer_epoch },
-        partitions: vec![(CONSUMER_OFFSETS.into(), partition.index)],
-        version: Version::V0,
-        verify: false,
-    };
-    let Reply::Added(added) = cx.shard.transaction(&id, asked).await.map_err(transactions::unavailable)?
-    else {
-        unreachable!("answered in kind")
-    };
+    let producer = Producer { id: request.producer_id, epoch: request.producer_epoch };
+    let partitions = vec![(CONSUMER_OFFSETS.into(), partition.index)];
+    let asked = ask::add(id.clone(), producer, partitions, Version::V0, false);
+    let added = cx.shard.transaction(&id, asked).await.map_err(transactions::unavailable)?;
     let each = added.and_then(|each| each.into_iter().collect());
     each.map_err(|error| transactions::code_before(error, cx.version, FENCED_FROM))
 }

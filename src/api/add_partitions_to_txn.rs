@@ -11,7 +11,7 @@ use kafka_wire_core::StrBytes;
 use super::common::build;
 use super::groups::name;
 use super::{Cx, transactions};
-use crate::coordinator::txn::{Partition, Producer, Reply, Request, Version};
+use crate::coordinator::txn::{Partition, Producer, Version, ask};
 use crate::metadata::internal::is_internal;
 use crate::wire::ErrorCode;
 
@@ -86,17 +86,10 @@ async fn ask(
         let name = name(&topic.name);
         topic.partitions.iter().map(|index| (name.clone(), *index)).collect()
     };
-    let request = Request::Add {
-        id: id.clone(),
-        producer: Producer { id: transaction.producer_id, epoch: transaction.producer_epoch },
-        partitions: transaction.topics.iter().flat_map(of).collect(),
-        version,
-        verify: transaction.verify_only,
-    };
-    let Reply::Added(added) = cx.shard.transaction(&id, request).await.map_err(transactions::unavailable)?
-    else {
-        unreachable!("answered in kind")
-    };
+    let producer = Producer { id: transaction.producer_id, epoch: transaction.producer_epoch };
+    let partitions = transaction.topics.iter().flat_map(of).collect();
+    let asked = ask::add(id.clone(), producer, partitions, version, transaction.verify_only);
+    let added = cx.shard.transaction(&id, asked).await.map_err(transactions::unavailable)?;
     let code = |error| transactions::code_before(error, cx.version, FENCED_FROM);
     Ok(added.map_err(code)?.into_iter().map(|one| one.map_or_else(code, |()| ErrorCode::None)).collect())
 }

@@ -8,7 +8,7 @@ use kafka_wire::{DeleteGroupsRequest, DeleteGroupsResponse};
 use super::Cx;
 use super::common::build;
 use super::groups::{name, outcome, unavailable};
-use crate::coordinator::group::{Reply, Request};
+use crate::coordinator::group::ask;
 
 pub async fn handle(cx: &Cx, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     // A name that is given twice is one group.
@@ -16,15 +16,14 @@ pub async fn handle(cx: &Cx, request: DeleteGroupsRequest) -> DeleteGroupsRespon
     let names = request.groups_names.into_iter().filter(|group| seen.insert(group.clone()));
     let asked: Vec<_> = names
         .map(|group| {
-            let answer = cx.shard.group(&group, Request::Delete(name(&group)));
+            let answer = cx.shard.group(&group, ask::delete(name(&group)));
             (group, answer)
         })
         .collect();
     let mut response = DeleteGroupsResponse::default();
     for (group, answer) in asked {
         let error = match answer.await {
-            Ok(Reply::Delete(result)) => outcome(cx, result),
-            Ok(_) => unreachable!("answered in kind"),
+            Ok(result) => outcome(cx, result),
             Err(why) => unavailable(cx, why),
         };
         response.results.push(build(|r: &mut DeletableGroupResult| {

@@ -7,7 +7,7 @@ use kafka_wire_core::StrBytes;
 use super::Cx;
 use super::common::{ALL_GROUP_OPERATIONS, NOT_ASKED, build};
 use super::groups::{name, unavailable, wire, wire_or_empty};
-use crate::coordinator::group::{DescribedMember, Description, Reply, Request};
+use crate::coordinator::group::{DescribedMember, Description, ask};
 use crate::wire::ErrorCode;
 
 const OPERATIONS_FROM: i16 = 3;
@@ -20,14 +20,13 @@ pub async fn handle(cx: &Cx, request: DescribeGroupsRequest) -> DescribeGroupsRe
     let asked: Vec<_> = request
         .groups
         .iter()
-        .map(|group| (group, cx.shard.group(group, Request::Describe(name(group)))))
+        .map(|group| (group, cx.shard.group(group, ask::describe(name(group)))))
         .collect();
     let mut response = DescribeGroupsResponse::default();
     for (group, answer) in asked {
         let mut described = match answer.await {
-            Ok(Reply::Describe(Some(description))) => known(group, description, cx.version),
-            Ok(Reply::Describe(None)) => missing(group, cx.version),
-            Ok(_) => unreachable!("answered in kind"),
+            Ok(Some(description)) => known(group, description, cx.version),
+            Ok(None) => missing(group, cx.version),
             Err(why) => failed(group, unavailable(cx, why)),
         };
         described.authorized_operations = NOT_ASKED;

@@ -25,7 +25,7 @@ pub async fn handle(cx: &Cx, request: DescribeLogDirsRequest) -> DescribeLogDirs
     let ids: Vec<PartitionId> = wanted.iter().flat_map(|(_, ids)| ids).copied().collect();
     let mut sizes = cx.shard.sizes(&ids).await.into_iter();
     let topics = wanted.into_iter().filter_map(|(name, ids)| {
-        let sized = ids.into_iter().filter_map(|id| Some((id.index, sizes.next()??)));
+        let sized = ids.into_iter().filter_map(|id| Some((id.index, sizes.next()?.ok()?)));
         let partitions: Vec<_> = sized.map(|(index, bytes)| described(index, bytes)).collect();
         (!partitions.is_empty()).then(|| {
             build(|t: &mut DescribeLogDirsTopic| {

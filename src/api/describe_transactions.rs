@@ -7,7 +7,7 @@ use kafka_wire_core::StrBytes;
 use super::common::build;
 use super::groups::{name, wire};
 use super::{Cx, transactions};
-use crate::coordinator::txn::{Description, Reply, Request};
+use crate::coordinator::txn::{Description, ask};
 use crate::wire::ErrorCode;
 
 pub async fn handle(cx: &Cx, request: DescribeTransactionsRequest) -> DescribeTransactionsResponse {
@@ -32,11 +32,8 @@ async fn describe(cx: &Cx, id: &StrBytes) -> Result<Description, ErrorCode> {
     if id.is_empty() {
         return Err(ErrorCode::InvalidRequest);
     }
-    let asked = cx.shard.transaction(id, Request::Describe(name(id))).await;
-    match asked.map_err(transactions::unavailable)? {
-        Reply::Described(described) => (*described).map_err(transactions::code),
-        _ => unreachable!("answered in kind"),
-    }
+    let described = cx.shard.transaction(id, ask::describe(name(id))).await;
+    described.map_err(transactions::unavailable)?.map_err(transactions::code)
 }
 
 fn fill(state: &mut TransactionState, description: Description) {

@@ -5,7 +5,7 @@ use kafka_wire::{EndTxnRequest, EndTxnResponse};
 use super::common::build;
 use super::groups::name;
 use super::{Cx, transactions};
-use crate::coordinator::txn::{Producer, Reply, Request, Version};
+use crate::coordinator::txn::{Producer, Version, ask};
 use crate::wire::ErrorCode;
 
 /// From here on each transaction has an epoch of its own (KIP-890).
@@ -36,17 +36,7 @@ async fn end(cx: &Cx, request: &EndTxnRequest) -> Result<Producer, ErrorCode> {
     let id = name(&request.transactional_id);
     let version = if cx.version >= V2_FROM { Version::V2 } else { Version::V0 };
     let producer = Producer { id: request.producer_id, epoch: request.producer_epoch };
-    let reply = transactions::ask(cx, &id, |fresh| Request::End {
-        id: id.clone(),
-        producer,
-        commit: request.committed,
-        version,
-        fresh,
-    });
-    match reply.await? {
-        Reply::Producer(producer) => {
-            producer.map_err(|error| transactions::code_before(error, cx.version, FENCED_FROM))
-        }
-        _ => Err(ErrorCode::ConcurrentTransactions),
-    }
+    let commit = request.committed;
+    let granted = transactions::ask(cx, &id, |fresh| ask::end(id.clone(), producer, commit, version, fresh));
+    granted.await?.map_err(|error| transactions::code_before(error, cx.version, FENCED_FROM))
 }

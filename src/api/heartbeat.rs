@@ -5,7 +5,7 @@ use kafka_wire::{HeartbeatRequest, HeartbeatResponse};
 use super::Cx;
 use super::common::build;
 use super::groups::{name, outcome, unavailable};
-use crate::coordinator::group::{Member, Reply, Request};
+use crate::coordinator::group::{Member, ask};
 use crate::shard::coordinator::Unavailable;
 use crate::wire::ErrorCode;
 
@@ -16,9 +16,8 @@ pub async fn handle(cx: &Cx, request: HeartbeatRequest) -> HeartbeatResponse {
         instance: request.group_instance_id.as_ref().map(name),
         generation: request.generation_id,
     };
-    let error = match cx.shard.group(&request.group_id, Request::Heartbeat(from)).await {
-        Ok(Reply::Heartbeat(result)) => outcome(cx, result),
-        Ok(_) => unreachable!("answered in kind"),
+    let error = match cx.shard.group(&request.group_id, ask::heartbeat(from)).await {
+        Ok(result) => outcome(cx, result),
         // Sessions begin anew once the group is loaded: there is nothing to renew, and nothing wrong.
         Err(Unavailable::Loading) => ErrorCode::None,
         Err(why) => unavailable(cx, why),

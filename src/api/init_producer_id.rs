@@ -10,7 +10,7 @@ use super::groups::name;
 use super::{Cx, transactions};
 use crate::controller::request::ProducerIdBlock;
 use crate::controller::{ControlReply, ControlRequest};
-use crate::coordinator::txn::{Name, Producer, Reply, Request};
+use crate::coordinator::txn::{Name, Producer, ask};
 use crate::wire::ErrorCode;
 
 const BLOCK: i32 = 1000;
@@ -39,19 +39,9 @@ pub async fn handle(cx: &Cx, request: InitProducerIdRequest) -> InitProducerIdRe
 async fn claim(cx: &Cx, id: &Name, request: &InitProducerIdRequest) -> Result<Producer, ErrorCode> {
     let expected = Producer { id: request.producer_id, epoch: request.producer_epoch };
     let expected = (cx.version >= EXPECTED_FROM && expected != Producer::NONE).then_some(expected);
-    let reply = transactions::ask(cx, id, |fresh| Request::Init {
-        id: id.clone(),
-        timeout_ms: request.transaction_timeout_ms,
-        expected,
-        fresh,
-    });
-    match reply.await? {
-        Reply::Producer(producer) => {
-            producer.map_err(|error| transactions::code_before(error, cx.version, FENCED_FROM))
-        }
-        // An id was given and used by another request meanwhile: the client comes again.
-        _ => Err(ErrorCode::ConcurrentTransactions),
-    }
+    let timeout_ms = request.transaction_timeout_ms;
+    let granted = transactions::ask(cx, id, |fresh| ask::init(id.clone(), timeout_ms, expected, fresh));
+    granted.await?.map_err(|error| transactions::code_before(error, cx.version, FENCED_FROM))
 }
 
 /// Why a request cannot be served.

@@ -7,7 +7,7 @@ use kafka_wire::{JoinGroupRequest, JoinGroupResponse};
 use super::Cx;
 use super::common::build;
 use super::groups::{code, name, unavailable, wire, wire_or_empty};
-use crate::coordinator::group::{Join, Joined, Reply, Request};
+use crate::coordinator::group::{Join, Joined, ask};
 use crate::rt;
 use crate::wire::ErrorCode;
 
@@ -22,11 +22,10 @@ const SKIP_ASSIGNMENT_FROM: i16 = 9;
 pub async fn handle(cx: &Cx, request: JoinGroupRequest) -> JoinGroupResponse {
     let member = request.member_id.clone();
     let group = request.group_id.clone();
-    let answer = cx.shard.group(&group, Request::Join(asked(cx, &request)));
+    let answer = cx.shard.group(&group, ask::join(asked(cx, &request)));
     drop(request);
     match answer.await {
-        Ok(Reply::Join(joined)) => answered(&joined, cx),
-        Ok(_) => unreachable!("answered in kind"),
+        Ok(joined) => answered(&joined, cx),
         Err(why) => refused(unavailable(cx, why), member, cx.version),
     }
 }

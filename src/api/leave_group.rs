@@ -7,7 +7,7 @@ use kafka_wire::{LeaveGroupRequest, LeaveGroupResponse};
 use super::Cx;
 use super::common::build;
 use super::groups::{name, outcome, unavailable};
-use crate::coordinator::group::{Leaving, Reply, Request};
+use crate::coordinator::group::{Leaving, ask};
 use crate::wire::ErrorCode;
 
 /// Before it, one member leaves, and its error is the response's.
@@ -27,10 +27,9 @@ pub async fn handle(cx: &Cx, request: LeaveGroupRequest) -> LeaveGroupResponse {
         .iter()
         .map(|m| Leaving { member: name(&m.member_id), instance: m.group_instance_id.as_ref().map(name) })
         .collect();
-    let asked = Request::Leave { group: name(&request.group_id), members: leaving };
+    let asked = ask::leave(name(&request.group_id), leaving);
     let results = match cx.shard.group(&request.group_id, asked).await {
-        Ok(Reply::Leave(results)) => results,
-        Ok(_) => unreachable!("answered in kind"),
+        Ok(results) => results,
         Err(why) => {
             let error = unavailable(cx, why);
             return build(|r: &mut LeaveGroupResponse| r.error_code = error.code());

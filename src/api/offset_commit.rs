@@ -10,7 +10,7 @@ use kafka_wire_core::StrBytes;
 use super::Cx;
 use super::common::{build, topic_id};
 use super::groups::{code, name, unavailable};
-use crate::coordinator::group::{Commit, CommitPartition, CommitTopic, GroupError, Member, Reply, Request};
+use crate::coordinator::group::{Commit, CommitPartition, CommitTopic, GroupError, Member, ask};
 use crate::metadata::{Image, Topic};
 use crate::wire::ErrorCode;
 
@@ -37,9 +37,8 @@ pub async fn handle(cx: &Cx, request: OffsetCommitRequest) -> OffsetCommitRespon
     if commit.topics.is_empty() {
         return answer(cx, asked, Ok(Vec::new()));
     }
-    let results = match cx.shard.group(&group, Request::Commit(commit)).await {
-        Ok(Reply::Commit(results)) => results.map_err(code),
-        Ok(_) => unreachable!("answered in kind"),
+    let results = match cx.shard.group(&group, ask::commit(commit)).await {
+        Ok(results) => results.map_err(code),
         Err(why) => Err(unavailable(cx, why)),
     };
     answer(cx, asked, results)

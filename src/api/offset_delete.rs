@@ -8,7 +8,7 @@ use kafka_wire::{OffsetDeleteRequest, OffsetDeleteResponse};
 use super::Cx;
 use super::common::build;
 use super::groups::{code, name, unavailable};
-use crate::coordinator::group::{Reply, Request};
+use crate::coordinator::group::ask;
 use crate::wire::ErrorCode;
 
 pub async fn handle(cx: &Cx, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
@@ -18,10 +18,9 @@ pub async fn handle(cx: &Cx, request: OffsetDeleteRequest) -> OffsetDeleteRespon
         let there = topic.partitions.iter().map(|p| p.partition_index).filter(|i| exists(&topic.name, *i));
         (name(&topic.name), there.collect::<Vec<_>>())
     });
-    let asked = Request::DeleteOffsets { group: name(&request.group_id), topics: topics.collect() };
+    let asked = ask::delete_offsets(name(&request.group_id), topics.collect());
     let results = match cx.shard.group(&request.group_id, asked).await {
-        Ok(Reply::DeleteOffsets(results)) => results.map_err(code),
-        Ok(_) => unreachable!("answered in kind"),
+        Ok(results) => results.map_err(code),
         Err(why) => Err(unavailable(cx, why)),
     };
     let mut results: VecDeque<_> = match results {

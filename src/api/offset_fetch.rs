@@ -10,7 +10,7 @@ use kafka_wire::{OffsetFetchRequest, OffsetFetchResponse};
 use super::Cx;
 use super::common::{build, topic_id, uuid};
 use super::groups::{code, name, unavailable, wire};
-use crate::coordinator::group::{Fetch, FetchedTopic, Reply, Request};
+use crate::coordinator::group::{Fetch, FetchedTopic, ask};
 use crate::metadata::Image;
 use crate::model::TopicId;
 use crate::wire::ErrorCode;
@@ -33,17 +33,13 @@ pub async fn handle(cx: &Cx, request: OffsetFetchRequest) -> OffsetFetchResponse
         .into_iter()
         .map(|group| {
             let (fetch, unknown) = to_fetch(&image, &group, require_stable, cx.version);
-            let answer = cx.shard.group(&group.group_id, Request::Fetch(fetch));
+            let answer = cx.shard.group(&group.group_id, ask::fetch(fetch));
             (group, unknown, answer)
         })
         .collect();
     let mut answers = Vec::with_capacity(asked.len());
     for (group, unknown, answer) in asked {
-        let fetched = match answer.await {
-            Ok(Reply::Fetch(topics)) => Ok(topics),
-            Ok(_) => unreachable!("answered in kind"),
-            Err(why) => Err(unavailable(cx, why)),
-        };
+        let fetched = answer.await.map_err(|why| unavailable(cx, why));
         answers.push(group_answer(&image, group, fetched, unknown, cx.version));
     }
     if cx.version >= GROUPS_FROM {

@@ -15,7 +15,7 @@ use crate::model::{PartitionId, TopicId};
 use crate::partition::AppendError;
 use crate::partition::producer::ProducerError;
 use crate::security::quota::Kind;
-use crate::shard::message::{ProduceEntry, ProduceError, ProduceResult, Reply, Request, Transactional, Wait};
+use crate::shard::message::{Produce, ProduceEntry, ProduceError, ProduceResult, Transactional, Wait};
 use crate::shard::metrics::ProtocolError;
 use crate::shard::timing::Appending;
 use crate::wire::ProducedBatch;
@@ -100,7 +100,7 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
         if owner == cx.shard.index {
             local = Some(cx.shard.produce_for(transaction.clone(), entries, wait));
         } else {
-            let request = Request::Produce { entries, wait, transaction: transaction.clone() };
+            let request = Produce { entries, wait, transaction: transaction.clone() };
             remote.push((owner, cx.shard.port.call(owner, request)));
         }
     }
@@ -113,7 +113,7 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
             appending = timing.take_appending();
         }
         for (owner, call) in remote {
-            let Reply::Produce(answers, there) = call.await else { unreachable!("answered in kind") };
+            let (answers, there) = call.await;
             results[owner] = answers.into_iter().map(Some).collect();
             appending = appending.and(there);
         }

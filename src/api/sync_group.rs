@@ -6,7 +6,7 @@ use kafka_wire::{SyncGroupRequest, SyncGroupResponse};
 use super::Cx;
 use super::common::build;
 use super::groups::{code, name, unavailable, wire};
-use crate::coordinator::group::{Member, Reply, Request, Sync};
+use crate::coordinator::group::{Member, Sync, ask};
 use crate::wire::ErrorCode;
 
 const PROTOCOL_TYPE_FROM: i16 = 5;
@@ -19,11 +19,10 @@ pub async fn handle(cx: &Cx, request: SyncGroupRequest) -> SyncGroupResponse {
         return build(|r: &mut SyncGroupResponse| r.error_code = error.code());
     }
     let group = request.group_id.clone();
-    let answer = cx.shard.group(&group, Request::Sync(asked(&request)));
+    let answer = cx.shard.group(&group, ask::sync(asked(&request)));
     drop(request);
     let synced = match answer.await {
-        Ok(Reply::Sync(synced)) => synced.map_err(code),
-        Ok(_) => unreachable!("answered in kind"),
+        Ok(synced) => synced.map_err(code),
         Err(why) => Err(unavailable(cx, why)),
     };
     build(|r: &mut SyncGroupResponse| match synced {

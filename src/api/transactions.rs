@@ -3,7 +3,9 @@
 
 use super::Cx;
 use super::init_producer_id::next_id;
-use crate::coordinator::txn::{Name, Reply, Request, TxnError};
+use crate::coordinator::Ask;
+use crate::coordinator::txn::ask::Granted;
+use crate::coordinator::txn::{Name, Producer, Transactions, TxnError};
 use crate::shard::coordinator::Unavailable;
 use crate::shard::transactional::NotInTransaction;
 use crate::wire::ErrorCode;
@@ -52,12 +54,18 @@ pub fn not_in(why: NotInTransaction, implicit: bool, knows_abortable: bool) -> E
     }
 }
 
-/// Asks the id's coordinator, a second time with a fresh producer id if it needs one.
-pub async fn ask(cx: &Cx, id: &Name, request: impl Fn(Option<i64>) -> Request) -> Result<Reply, ErrorCode> {
-    let reply = cx.shard.transaction(id, request(None)).await.map_err(unavailable)?;
-    if reply != Reply::NeedsProducerId {
-        return Ok(reply);
+/// Asks the id's coordinator what the client is from now on, a second time with a fresh producer id if it needs one.
+pub async fn ask(
+    cx: &Cx,
+    id: &Name,
+    ask: impl Fn(Option<i64>) -> Ask<Transactions, Granted>,
+) -> Result<Result<Producer, TxnError>, ErrorCode> {
+    let granted = cx.shard.transaction(id, ask(None)).await.map_err(unavailable)?;
+    if let Some(granted) = granted {
+        return Ok(granted);
     }
     let fresh = next_id(cx).await?;
-    cx.shard.transaction(id, request(Some(fresh))).await.map_err(unavailable)
+    let granted = cx.shard.transaction(id, ask(Some(fresh))).await.map_err(unavailable)?;
+    // An id was given and used by another request meanwhile: the client comes again.
+    granted.ok_or(ErrorCode::ConcurrentTransactions)
 }

@@ -11,7 +11,7 @@ use super::common::build;
 use super::groups::{code, name};
 use super::produce::append_error;
 use super::{Cx, transactions};
-use crate::coordinator::group::{Commit, CommitPartition, CommitTopic, GroupError, Member, Reply};
+use crate::coordinator::group::{Commit, CommitPartition, CommitTopic, GroupError, Member};
 use crate::coordinator::txn::Producer;
 use crate::metadata::internal::CONSUMER_OFFSETS;
 use crate::metadata::{Image, Topic};
@@ -84,10 +84,7 @@ async fn commit(
         commit: Commit { from, retention_ms: -1, says_not_found: false, topics },
     };
     match cx.shard.commit_in(commit).await {
-        Ok(Ok(reply)) => match *reply {
-            Reply::Commit(results) => results.map_err(code),
-            _ => unreachable!("answered in kind"),
-        },
+        Ok(Ok(results)) => results.map_err(code),
         Ok(Err(why)) => Err(transactions::unavailable(why)),
         Err(ProduceError::UnknownPartition) => Err(ErrorCode::NotCoordinator),
         Err(ProduceError::Append(e)) => Err(append_error(&e)),

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::signals::{self, Asked, Reload, Signals};
 use crate::admin::{self, Door, Health, Phase};
 use crate::control::Control;
-use crate::shard::message::Request;
+use crate::shard::message::Stop;
 use crate::shard::metrics::MetricsSnapshot;
 
 /// Serves HTTP until SIGTERM or SIGINT, then stops the shards. A second signal ends the process at once, as does
@@ -47,7 +47,7 @@ pub(super) async fn run_until_stopped(
     if let Err(error) = watchdog {
         log::warn!("the stop takes as long as it takes: no thread to watch it: {error}");
     }
-    control.broadcast(|| Request::Stop).await;
+    control.broadcast(|| Stop).await;
 }
 
 /// HTTP handlers must be `Send`, and what they ask lives on this thread: they ask by message.

@@ -9,15 +9,16 @@ use flume::Receiver;
 use tokio::sync::Notify;
 
 use crate::controller::{ControlRequest, Controller};
-use crate::rt::{self, mesh};
-use crate::shard::message::{End, Port, Reply, Request};
+use crate::rt;
+use crate::rt::mesh::{Call, To};
+use crate::shard::message::{self, Asked, End, Port, Reply, Request};
 use crate::shard::metrics::MetricsSnapshot;
 
 pub(crate) struct Control {
     port: Rc<Port>,
     shards: usize,
     controller: RefCell<Controller>,
-    queue: RefCell<VecDeque<(mesh::From, ControlRequest)>>,
+    queue: RefCell<VecDeque<(To<message::Control>, ControlRequest)>>,
     queued: Notify,
 }
 
@@ -43,9 +44,9 @@ impl Control {
     }
 
     fn take_mail(&self) {
-        self.port.drain(|from, request| match request {
-            Request::Control(request) => {
-                self.queue.borrow_mut().push_back((from, request));
+        self.port.drain(|from, request| match Asked::new(from, request) {
+            Asked::Control(message::Control(request), to) => {
+                self.queue.borrow_mut().push_back((to, request));
                 self.queued.notify_one();
             }
             _ => unreachable!("not for the control thread"),
@@ -56,7 +57,7 @@ impl Control {
     async fn decide(self: Rc<Self>) {
         loop {
             let next = self.queue.borrow_mut().pop_front();
-            let Some((from, request)) = next else {
+            let Some((to, request)) = next else {
                 self.queued.notified().await;
                 continue;
             };
@@ -68,13 +69,13 @@ impl Control {
                 (reply, (!Arc::ptr_eq(&before, &after)).then_some(after))
             };
             if let Some(image) = image {
-                self.broadcast(|| Request::Image(image.clone())).await;
+                self.broadcast(|| message::Metadata(image.clone())).await;
             }
-            self.port.reply(from, Reply::Control(reply));
+            self.port.reply(to, reply);
         }
     }
 
-    pub(crate) async fn broadcast(&self, request: impl Fn() -> Request) -> Vec<Reply> {
+    pub(crate) async fn broadcast<C: Call<Request, Reply>>(&self, request: impl Fn() -> C) -> Vec<C::Reply> {
         let calls: Vec<_> = (0..self.shards).map(|shard| self.port.call(shard, request())).collect();
         let mut replies = Vec::with_capacity(calls.len());
         for call in calls {
@@ -84,11 +85,7 @@ impl Control {
     }
 
     pub(crate) async fn measure(&self) -> Vec<MetricsSnapshot> {
-        let replies = self.broadcast(|| Request::Metrics).await;
-        let snapshots = replies.into_iter().filter_map(|reply| match reply {
-            Reply::Metrics(snapshot) => Some(*snapshot),
-            _ => None,
-        });
-        snapshots.collect()
+        let snapshots = self.broadcast(|| message::Measure).await;
+        snapshots.into_iter().map(|snapshot| *snapshot).collect()
     }
 }

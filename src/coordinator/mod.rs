@@ -141,6 +141,32 @@ impl<M: Machine> Effects<M> {
     }
 }
 
+/// A request to a machine, and which of its replies answers it: whoever asks is given that kind, or nothing.
+pub struct Ask<M: Machine, A> {
+    pub request: M::Request,
+    pub answer: fn(M::Reply) -> Option<A>,
+}
+
+/// Defines functions that make an [`Ask`] each: its request, and the replies that answer it.
+macro_rules! asks {
+    ($machine:ident: $(
+        $(#[$doc:meta])*
+        $name:ident($($arg:ident: $type:ty),* $(,)?) = $request:expr, $($reply:pat => $value:expr),+ => $answer:ty;
+    )*) => {$(
+        $(#[$doc])*
+        pub fn $name($($arg: $type),*) -> $crate::coordinator::Ask<$machine, $answer> {
+            $crate::coordinator::Ask {
+                request: $request,
+                answer: |reply| match reply {
+                    $($reply => Some($value),)+
+                    _ => None,
+                },
+            }
+        }
+    )*};
+}
+pub(crate) use asks;
+
 /// The partition of an internal topic that holds a key: Java's `String.hashCode`, made non-negative, modulo.
 pub fn partition_for(key: &str, partitions: usize) -> i32 {
     let hash =

@@ -1,11 +1,14 @@
 //! Messages between threads: for each directed pair of nodes one lane of requests and one of replies.
 //!
+//! A call is answered by a reply of its own kind ([`Call`]): who answers holds a [`To`] of that kind, and can send no other.
+//!
 //! A lane is a ring with one producer and one consumer, without a lock. Requests and replies never wait for each other.
 //! A lane is bounded; a message that finds it full waits in the sender's own queue, in order, and leaves when the
 //! receiver has made room: nothing is dropped and nothing overtakes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -83,7 +86,8 @@ pub fn build<Q, R>(bells: &[Bell]) -> Vec<End<Q, R>> {
     ends
 }
 
-enum Call<R> {
+/// One call of this node.
+enum Slot<R> {
     Free,
     Waiting(Option<Waker>),
     Done(R),
@@ -153,17 +157,58 @@ impl<Q, R> PeerState<Q, R> {
 pub struct Port<Q, R> {
     node: usize,
     peers: Vec<Option<PeerState<Q, R>>>,
-    calls: RefCell<Vec<Call<R>>>,
+    calls: RefCell<Vec<Slot<R>>>,
     free: RefCell<Vec<u32>>,
     /// Messages wait in a sender's own queue.
     overflowing: Cell<bool>,
 }
 
-/// Where a request came from, and so where its reply goes.
-#[derive(Clone, Copy, Debug)]
-pub struct From {
-    pub node: usize,
+/// One kind of request among `Q`, the requests of a mesh, and what answers it among `R`, the replies.
+pub trait Call<Q, R> {
+    type Reply;
+
+    fn into_request(self) -> Q;
+    fn into_reply(reply: Self::Reply) -> R;
+    /// What came back to a call of this kind.
+    fn from_reply(reply: R) -> Self::Reply;
+}
+
+/// In a mesh of one kind of message every message answers every other.
+impl<T> Call<T, T> for T {
+    type Reply = T;
+
+    fn into_request(self) -> T {
+        self
+    }
+
+    fn into_reply(reply: T) -> T {
+        reply
+    }
+
+    fn from_reply(reply: T) -> T {
+        reply
+    }
+}
+
+/// Where a request came from.
+#[derive(Debug)]
+pub struct Caller {
+    node: usize,
     call: u32,
+}
+
+impl Caller {
+    /// The request was a `C`.
+    pub fn of<C>(self) -> To<C> {
+        To { caller: self, kind: PhantomData }
+    }
+}
+
+/// Where the reply to a call of one kind goes. A caller waits until it is used.
+#[derive(Debug)]
+pub struct To<C> {
+    caller: Caller,
+    kind: PhantomData<fn(C)>,
 }
 
 impl<Q, R> Port<Q, R> {
@@ -182,14 +227,15 @@ impl<Q, R> Port<Q, R> {
     }
 
     /// Sends a request at once, so that requests arrive in the order of these calls; the future is the reply.
-    pub fn call(self: &Rc<Self>, node: usize, request: Q) -> Reply<Q, R> {
+    pub fn call<C: Call<Q, R>>(self: &Rc<Self>, node: usize, request: C) -> Reply<Q, R, C> {
         let call = self.claim();
-        self.send(node, REQUESTS, Envelope::Request(call, request));
-        Reply { port: self.clone(), call: Some(call) }
+        self.send(node, REQUESTS, Envelope::Request(call, request.into_request()));
+        Reply { port: self.clone(), call: Some(call), kind: PhantomData }
     }
 
-    pub fn reply(&self, to: From, reply: R) {
-        self.send(to.node, REPLIES, Envelope::Reply(to.call, reply));
+    pub fn reply<C: Call<Q, R>>(&self, to: To<C>, reply: C::Reply) {
+        let Caller { node, call } = to.caller;
+        self.send(node, REPLIES, Envelope::Reply(call, C::into_reply(reply)));
     }
 
     fn state(&self, node: usize) -> &PeerState<Q, R> {
@@ -199,10 +245,10 @@ impl<Q, R> Port<Q, R> {
     fn claim(&self) -> u32 {
         let mut calls = self.calls.borrow_mut();
         if let Some(call) = self.free.borrow_mut().pop() {
-            calls[call as usize] = Call::Waiting(None);
+            calls[call as usize] = Slot::Waiting(None);
             return call;
         }
-        calls.push(Call::Waiting(None));
+        calls.push(Slot::Waiting(None));
         (calls.len() - 1) as u32
     }
 
@@ -216,7 +262,7 @@ impl<Q, R> Port<Q, R> {
     }
 
     /// Takes in what arrived: replies wake their callers, requests go to `serve`. Returns the messages handled.
-    pub fn drain(&self, mut serve: impl FnMut(From, Q)) -> usize {
+    pub fn drain(&self, mut serve: impl FnMut(Caller, Q)) -> usize {
         let mut handled = self.flush_overflow();
         for (node, state) in self.peers.iter().enumerate() {
             let Some(state) = state else { continue };
@@ -226,7 +272,7 @@ impl<Q, R> Port<Q, R> {
                     // Taken before it is served: serving may send.
                     let envelope = state.inbox.borrow_mut()[lane].pop();
                     match envelope {
-                        Ok(Envelope::Request(call, request)) => serve(From { node, call }, request),
+                        Ok(Envelope::Request(call, request)) => serve(Caller { node, call }, request),
                         Ok(Envelope::Reply(call, reply)) => self.deliver(call, reply),
                         Err(_) => break,
                     }
@@ -263,54 +309,55 @@ impl<Q, R> Port<Q, R> {
     fn deliver(&self, call: u32, reply: R) {
         let mut calls = self.calls.borrow_mut();
         let slot = &mut calls[call as usize];
-        match std::mem::replace(slot, Call::Free) {
-            Call::Waiting(waker) => {
-                *slot = Call::Done(reply);
+        match std::mem::replace(slot, Slot::Free) {
+            Slot::Waiting(waker) => {
+                *slot = Slot::Done(reply);
                 drop(calls);
                 if let Some(waker) = waker {
                     waker.wake();
                 }
             }
-            Call::Abandoned => self.free.borrow_mut().push(call),
-            Call::Free | Call::Done(_) => unreachable!("one reply to a call"),
+            Slot::Abandoned => self.free.borrow_mut().push(call),
+            Slot::Free | Slot::Done(_) => unreachable!("one reply to a call"),
         }
     }
 }
 
 /// The reply to a [`Port::call`].
-pub struct Reply<Q, R> {
+pub struct Reply<Q, R, C> {
     port: Rc<Port<Q, R>>,
     call: Option<u32>,
+    kind: PhantomData<fn() -> C>,
 }
 
-impl<Q, R> Future for Reply<Q, R> {
-    type Output = R;
+impl<Q, R, C: Call<Q, R>> Future for Reply<Q, R, C> {
+    type Output = C::Reply;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Reply> {
         let call = self.call.expect("polled after completion");
         let port = self.port.clone();
         let mut calls = port.calls.borrow_mut();
         let slot = &mut calls[call as usize];
-        if let Call::Waiting(waker) = slot {
+        if let Slot::Waiting(waker) = slot {
             *waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let Call::Done(reply) = std::mem::replace(slot, Call::Free) else { unreachable!("waiting or done") };
+        let Slot::Done(reply) = std::mem::replace(slot, Slot::Free) else { unreachable!("waiting or done") };
         port.free.borrow_mut().push(call);
         self.call = None;
-        Poll::Ready(reply)
+        Poll::Ready(C::from_reply(reply))
     }
 }
 
-impl<Q, R> Drop for Reply<Q, R> {
+impl<Q, R, C> Drop for Reply<Q, R, C> {
     fn drop(&mut self) {
         let Some(call) = self.call else { return };
         let mut calls = self.port.calls.borrow_mut();
-        if let Call::Done(_) = std::mem::replace(&mut calls[call as usize], Call::Abandoned) {
-            calls[call as usize] = Call::Free;
+        if let Slot::Done(_) = std::mem::replace(&mut calls[call as usize], Slot::Abandoned) {
+            calls[call as usize] = Slot::Free;
             self.port.free.borrow_mut().push(call);
         }
     }
 }
 
-impl<Q, R> Unpin for Reply<Q, R> {}
+impl<Q, R, C> Unpin for Reply<Q, R, C> {}

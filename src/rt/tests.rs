@@ -319,7 +319,7 @@ fn a_mesh_call_outlives_full_lanes_and_sleeping_peers() {
         let ended = end.listen();
         on_mail(Rc::new(move || {
             mail.drain(|from, n| {
-                mail.reply(from, n * 2);
+                mail.reply(from.of::<u64>(), n * 2);
                 if n == u64::MAX / 2 {
                     return end.notify_all();
                 }

@@ -19,7 +19,7 @@ use crate::rt;
 use crate::rt::net::{Socket, Stream};
 use crate::shard::Shard;
 use crate::shard::affinity::Affinity;
-use crate::shard::message::Request;
+use crate::shard::message;
 use crate::shard::metrics::ProtocolError;
 use crate::shard::strangers::{self, Door};
 use crate::shard::timing::Timed;
@@ -99,7 +99,7 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             Ok(End::Moves(target)) => match connection.stream.into_socket(peer, local) {
                 Ok(socket) => {
                     shard.connections[target].fetch_add(1, Ordering::Relaxed);
-                    drop(shard.port.call(target, Request::Connection(socket)));
+                    drop(shard.port.call(target, message::Connection(socket)));
                 }
                 Err(e) => log::debug!("connection from {peer} lost on its way to shard {target}: {e}"),
             },

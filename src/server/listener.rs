@@ -8,7 +8,7 @@ use super::peers::{Pace, Peers};
 use crate::rt;
 use crate::rt::net::{Listener, Socket};
 use crate::shard::Shard;
-use crate::shard::message::Request;
+use crate::shard::message;
 
 /// How long to leave the backlog alone when a connection could not be accepted.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -81,6 +81,6 @@ fn hand_out(shard: &Rc<Shard>, peers: &mut Peers, mut socket: Socket, refused: &
     if target == shard.index {
         super::serve(shard, socket);
     } else {
-        drop(shard.port.call(target, Request::Connection(socket)));
+        drop(shard.port.call(target, message::Connection(socket)));
     }
 }

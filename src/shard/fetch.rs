@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::Shard;
 use super::memory::LEAST_ANSWER;
-use super::message::{FetchEntry, FetchResult, Reply, Request, Source};
+use super::message::{Fetch, FetchEntry, FetchResult, Source, Watch};
 use super::wait::{LocalWait, RemoteWait};
 use crate::model::PartitionId;
 use crate::partition::{ReadError, ReadOutcome, Waiting};
@@ -120,7 +120,7 @@ impl Shard {
         let calls = groups.iter().map(|(owner, group)| {
             (*owner != self.index).then(|| {
                 let entries = group.iter().map(|e| **e).collect();
-                self.port.call(*owner, Request::Fetch { entries, max_bytes, source })
+                self.port.call(*owner, Fetch { entries, max_bytes, source })
             })
         });
         let calls: Vec<_> = calls.collect();
@@ -131,10 +131,7 @@ impl Shard {
                     let own: Vec<FetchEntry> = group.iter().map(|e| **e).collect();
                     self.read_local(&own, max_bytes, source).await
                 }
-                Some(call) => match call.await {
-                    Reply::Fetch(results) => results,
-                    _ => unreachable!("a fetch is answered with a fetch"),
-                },
+                Some(call) => call.await,
             };
             by_owner[*owner] = results.into();
         }
@@ -192,7 +189,7 @@ impl Shard {
             if owner == self.index {
                 self.watch_local(group, guard.local.clone());
             } else {
-                let request = Request::Watch { partitions: group.collect(), over: guard.remote.clone() };
+                let request = Watch { partitions: group.collect(), over: guard.remote.clone() };
                 remote.push(self.port.call(owner, request));
             }
         }
@@ -224,13 +221,8 @@ impl Shard {
         }
     }
 
-    pub(super) fn watch_for(
-        &self,
-        from: mesh::From,
-        partitions: Vec<(PartitionId, i64)>,
-        over: Arc<AtomicBool>,
-    ) {
-        let waiting = Rc::new(RemoteWait { port: self.port.clone(), from: Cell::new(Some(from)), over });
+    pub(super) fn watch_for(&self, to: mesh::To<Watch>, Watch { partitions, over }: Watch) {
+        let waiting = Rc::new(RemoteWait { port: self.port.clone(), to: Cell::new(Some(to)), over });
         self.watch_local(partitions.into_iter(), waiting);
     }
 }

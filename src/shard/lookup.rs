@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::Shard;
-use super::message::{EpochQuery, OffsetQuery, Reply, Request};
+use super::inbox::Serve;
+use super::message::{DeleteRecords, EpochEnds, EpochQuery, FindOffsets, OffsetQuery, Producers, Sizes};
 use crate::model::PartitionId;
 use crate::partition::producer::ProducerView;
 use crate::partition::{FoundOffset, ReadError};
@@ -14,29 +15,11 @@ impl Shard {
         self: &Rc<Self>,
         queries: &[OffsetQuery],
     ) -> Vec<Result<FoundOffset, ReadError>> {
-        self.scatter(
-            queries,
-            |q| q.partition,
-            Request::FindOffsets,
-            |reply| match reply {
-                Reply::FindOffsets(answers) => answers,
-                _ => unreachable!("answered in kind"),
-            },
-        )
-        .await
+        self.scatter(queries, |q| q.partition, FindOffsets).await
     }
 
     pub async fn epoch_ends(self: &Rc<Self>, queries: &[EpochQuery]) -> Vec<Result<(i32, i64), ReadError>> {
-        self.scatter(
-            queries,
-            |q| q.partition,
-            Request::EpochEnds,
-            |reply| match reply {
-                Reply::EpochEnds(answers) => answers,
-                _ => unreachable!("answered in kind"),
-            },
-        )
-        .await
+        self.scatter(queries, |q| q.partition, EpochEnds).await
     }
 
     /// Moves log starts up to the given offsets (-1: the high watermark); the new log starts once durable.
@@ -44,30 +27,12 @@ impl Shard {
         self: &Rc<Self>,
         queries: &[(PartitionId, i64)],
     ) -> Vec<Result<i64, ReadError>> {
-        self.scatter(
-            queries,
-            |q| q.0,
-            Request::DeleteRecords,
-            |reply| match reply {
-                Reply::DeleteRecords(answers) => answers,
-                _ => unreachable!("answered in kind"),
-            },
-        )
-        .await
+        self.scatter(queries, |q| q.0, DeleteRecords).await
     }
 
-    /// Bytes of each partition; `None` where there is no such partition.
-    pub async fn sizes(self: &Rc<Self>, partitions: &[PartitionId]) -> Vec<Option<u64>> {
-        self.scatter(
-            partitions,
-            |id| *id,
-            Request::Sizes,
-            |reply| match reply {
-                Reply::Sizes(answers) => answers,
-                _ => unreachable!("answered in kind"),
-            },
-        )
-        .await
+    /// Bytes of each partition.
+    pub async fn sizes(self: &Rc<Self>, partitions: &[PartitionId]) -> Vec<Result<u64, ReadError>> {
+        self.scatter(partitions, |id| *id, Sizes).await
     }
 
     /// The producers that each partition remembers.
@@ -75,16 +40,11 @@ impl Shard {
         self: &Rc<Self>,
         partitions: &[PartitionId],
     ) -> Vec<Result<Vec<ProducerView>, ReadError>> {
-        self.scatter(
-            partitions,
-            |id| *id,
-            Request::Producers,
-            |reply| match reply {
-                Reply::Producers(answers) => answers,
-                _ => unreachable!("answered in kind"),
-            },
-        )
-        .await
+        self.scatter(partitions, |id| *id, Producers).await
+    }
+
+    pub(super) fn size_local(&self, partition: PartitionId) -> Result<u64, ReadError> {
+        self.replica(partition).map(|replica| replica.log.size_bytes()).ok_or(ReadError::UnknownPartition)
     }
 
     pub(super) fn producers_local(&self, partition: PartitionId) -> Result<Vec<ProducerView>, ReadError> {
@@ -92,31 +52,30 @@ impl Shard {
     }
 
     /// Sends each owner its queries, this shard included, and puts the answers in the queries' order.
-    pub(super) async fn scatter<Q: Copy, A>(
+    pub(super) async fn scatter<Q: Copy, A: 'static, C: Serve<Reply = Vec<A>>>(
         self: &Rc<Self>,
         queries: &[Q],
         partition: impl Fn(&Q) -> PartitionId,
-        request: impl Fn(Vec<Q>) -> Request,
-        answers: impl Fn(Reply) -> Vec<A>,
+        call: impl Fn(Vec<Q>) -> C,
     ) -> Vec<A> {
         let groups = self.by_owner(queries, &partition);
         let calls: Vec<_> = groups
             .iter()
             .map(|(owner, group)| {
-                let request = request(group.iter().map(|q| **q).collect());
+                let call = call(group.iter().map(|q| **q).collect());
                 match *owner == self.index {
-                    true => Err(request),
-                    false => Ok(self.port.call(*owner, request)),
+                    true => Err(call),
+                    false => Ok(self.port.call(*owner, call)),
                 }
             })
             .collect();
         let mut by_owner: Vec<VecDeque<A>> = (0..self.count).map(|_| VecDeque::new()).collect();
         for ((owner, _), call) in groups.iter().zip(calls) {
-            let reply = match call {
+            let answers = match call {
                 Ok(call) => call.await,
-                Err(request) => self.answer(request).await,
+                Err(call) => call.serve(self.clone()).await,
             };
-            by_owner[*owner] = answers(reply).into();
+            by_owner[*owner] = answers.into();
         }
         let in_order = queries.iter().map(|q| by_owner[self.owner(partition(q))].pop_front());
         in_order.map(|answer| answer.expect("an answer to each query")).collect()

@@ -9,10 +9,12 @@ use std::time::Duration;
 use super::Shard;
 use super::coordinator::{Driver, Unavailable};
 use super::deadline::Due;
-use super::message::{CommitInTxn, CommitInTxnResult, EndEntry, EndResult, Reply, Request};
+use super::message::{
+    AskTxn, CommitInTxn, CommitInTxnResult, CommitOffsets, EndEntry, EndResult, EndTxns, ListTxns,
+};
 use super::transactional::{self, Asking, NO_SEQUENCE, NotInTransaction, Patience};
 use crate::coordinator::group::{self, Groups};
-use crate::coordinator::{Machine, ProducerStamp, txn};
+use crate::coordinator::{Ask, Machine, ProducerStamp, txn};
 use crate::model::PartitionId;
 use crate::partition::{AppendError, EndOfTxn};
 use crate::rt;
@@ -28,21 +30,20 @@ impl Shard {
     }
 
     /// Asks a transactional id's coordinator, on whichever shard.
-    pub async fn transaction(
+    pub async fn transaction<A>(
         self: &Rc<Self>,
         id: &str,
-        request: txn::Request,
-    ) -> Result<txn::Reply, Unavailable> {
+        ask: Ask<txn::Transactions, A>,
+    ) -> Result<A, Unavailable> {
         let Some(partition) = self.coordinator_of(txn::Transactions::TOPIC, id) else {
             return Err(Unavailable::NotHere);
         };
-        if self.owns(partition) {
-            return self.coordinate(Shard::transactions, partition, request).await;
-        }
-        match self.port.call(self.owner(partition), Request::Txn(partition, Box::new(request))).await {
-            Reply::Txn(answer) => answer.map(|reply| *reply),
-            _ => unreachable!("answered in kind"),
-        }
+        let reply = if self.owns(partition) {
+            self.coordinate(Shard::transactions, partition, ask.request).await?
+        } else {
+            *self.port.call(self.owner(partition), AskTxn(partition, Box::new(ask.request))).await?
+        };
+        (ask.answer)(reply).ok_or(Unavailable::Failed)
     }
 
     /// The transactional ids of every shard that pass the filters.
@@ -51,14 +52,10 @@ impl Shard {
         filter: &txn::ListFilter,
     ) -> Result<Vec<txn::Listed>, Unavailable> {
         let others = (0..self.count).filter(|shard| *shard != self.index);
-        let calls: Vec<_> =
-            others.map(|shard| self.port.call(shard, Request::ListTxns(filter.clone()))).collect();
+        let calls: Vec<_> = others.map(|shard| self.port.call(shard, ListTxns(filter.clone()))).collect();
         let mut listed = self.list_transactions_here(filter)?;
         for call in calls {
-            match call.await {
-                Reply::ListTxns(answer) => listed.extend(answer?),
-                _ => unreachable!("answered in kind"),
-            }
+            listed.extend(call.await?);
         }
         Ok(listed)
     }
@@ -73,11 +70,7 @@ impl Shard {
 
     /// Ends transactions on partitions of any shard; durable when it returns.
     pub async fn end_transactions(self: &Rc<Self>, ends: &[EndEntry]) -> Vec<EndResult> {
-        let answers = |reply| match reply {
-            Reply::EndTxns(answers) => answers,
-            _ => unreachable!("answered in kind"),
-        };
-        self.scatter(ends, |end| end.partition, Request::EndTxns, answers).await
+        self.scatter(ends, |end| end.partition, EndTxns).await
     }
 
     pub(super) async fn end_local(self: &Rc<Self>, ends: Vec<EndEntry>) -> Vec<EndResult> {
@@ -103,10 +96,7 @@ impl Shard {
         if owner == self.index {
             return self.commit_in_local(commit).await;
         }
-        match self.port.call(owner, Request::CommitInTxn(Box::new(commit))).await {
-            Reply::CommitInTxn(result) => result,
-            _ => unreachable!("answered in kind"),
-        }
+        self.port.call(owner, CommitOffsets(Box::new(commit))).await
     }
 
     /// The transaction's coordinator has to know of the group's partition before the first offset is written, as for
@@ -130,8 +120,9 @@ impl Shard {
             asking.check()?;
         }
         let stamp = ProducerStamp { id: producer.id, epoch: producer.epoch };
-        let request = group::Request::CommitInTxn(commit, stamp);
-        Ok(self.coordinate(Shard::groups, partition, request).await.map(Box::new))
+        let ask = group::ask::commit_in(commit, stamp);
+        let reply = self.coordinate(Shard::groups, partition, ask.request).await;
+        Ok(reply.and_then(|reply| (ask.answer)(reply).ok_or(Unavailable::Failed)))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::partition::producer::ProducerView;
 use crate::partition::{
     AppendError, Appended, EndOfTxn, FoundOffset, Guard, Position, ReadError, ReadOutcome,
 };
-use crate::rt::mesh;
+use crate::rt::mesh::{self, Call, To};
 use crate::rt::net::Socket;
 use crate::security::quota::Holder;
 use crate::wire::ProducedBatch;
@@ -99,55 +99,8 @@ pub enum ProduceError {
 pub type ProduceResult = Result<Appended, ProduceError>;
 pub type EndResult = ProduceResult;
 /// The group's answer, or why it was not asked.
-pub type CommitInTxnResult = Result<Result<Box<group::Reply>, Unavailable>, ProduceError>;
+pub type CommitInTxnResult = Result<Result<group::Committed, Unavailable>, ProduceError>;
 pub type FetchResult = Result<ReadOutcome, ReadError>;
-
-/// To a shard, unless it says otherwise.
-pub enum Request {
-    /// Append these; answer when durable, or as `wait` says.
-    Produce {
-        entries: Vec<ProduceEntry>,
-        wait: Wait,
-        transaction: Option<Transactional>,
-    },
-    Fetch {
-        entries: Vec<FetchEntry>,
-        max_bytes: usize,
-        /// Where the batches may come from.
-        source: Source,
-    },
-    /// Answer when a partition's high watermark is above the given offset, or once `over` is set.
-    Watch {
-        partitions: Vec<(PartitionId, i64)>,
-        over: Arc<AtomicBool>,
-    },
-    FindOffsets(Vec<OffsetQuery>),
-    EpochEnds(Vec<EpochQuery>),
-    DeleteRecords(Vec<(PartitionId, i64)>),
-    /// For the group coordinator of this partition.
-    Group(PartitionId, Box<group::Request>),
-    ListGroups(group::ListFilter),
-    /// For the transaction coordinator of this partition.
-    Txn(PartitionId, Box<txn::Request>),
-    ListTxns(txn::ListFilter),
-    /// Append these markers; answer when durable.
-    EndTxns(Vec<EndEntry>),
-    CommitInTxn(Box<CommitInTxn>),
-    /// What partitions take on disk and in the tail.
-    Sizes(Vec<PartitionId>),
-    Producers(Vec<PartitionId>),
-    /// What another shard's clients used of their quotas since it said so last.
-    QuotaUse(Arc<[(Arc<Holder>, f64)]>),
-    /// A connection that this shard is to serve.
-    Connection(Socket),
-    /// From the control thread: the metadata changed.
-    Image(Arc<Image>),
-    Metrics,
-    /// Finish what is under way, checkpoint and end.
-    Stop,
-    /// To the control thread.
-    Control(ControlRequest),
-}
 
 #[derive(Clone, Copy, Debug)]
 pub struct OffsetQuery {
@@ -165,25 +118,136 @@ pub struct EpochQuery {
     pub current_epoch: i32,
 }
 
-pub enum Reply {
-    Produce(Vec<ProduceResult>, Appending),
-    Fetch(Vec<FetchResult>),
-    FindOffsets(Vec<Result<FoundOffset, ReadError>>),
-    EpochEnds(Vec<Result<(i32, i64), ReadError>>),
-    /// The new log start offsets.
-    DeleteRecords(Vec<Result<i64, ReadError>>),
-    Group(Result<Box<group::Reply>, Unavailable>),
-    ListGroups(Result<Vec<group::Listed>, Unavailable>),
-    Txn(Result<Box<txn::Reply>, Unavailable>),
-    ListTxns(Result<Vec<txn::Listed>, Unavailable>),
-    EndTxns(Vec<EndResult>),
-    CommitInTxn(CommitInTxnResult),
-    Sizes(Vec<Option<u64>>),
-    Producers(Vec<Result<Vec<ProducerView>, ReadError>>),
-    Metrics(Box<MetricsSnapshot>),
-    Control(ControlReply),
-    Done,
+macro_rules! calls {
+    ($($(#[$doc:meta])* $kind:ident -> $reply:ty;)*) => {
+        /// What crosses a lane one way; [`Asked`] is what arrives.
+        pub enum Request {$(
+            $(#[$doc])*
+            $kind($kind),
+        )*}
+
+        /// What crosses a lane the other way: for each request the reply to it.
+        pub enum Reply {$($kind($reply),)*}
+
+        /// A request that arrived, and where its reply, of the kind that belongs to it, goes.
+        pub enum Asked {$($kind($kind, To<$kind>),)*}
+
+        impl Asked {
+            pub fn new(caller: mesh::Caller, request: Request) -> Self {
+                match request {$(Request::$kind(call) => Self::$kind(call, caller.of()),)*}
+            }
+        }
+
+        $(impl Call<Request, Reply> for $kind {
+            type Reply = $reply;
+
+            fn into_request(self) -> Request {
+                Request::$kind(self)
+            }
+
+            fn into_reply(reply: $reply) -> Reply {
+                Reply::$kind(reply)
+            }
+
+            fn from_reply(reply: Reply) -> $reply {
+                match reply {
+                    Reply::$kind(reply) => reply,
+                    _ => unreachable!("whoever was asked could reply in this kind only"),
+                }
+            }
+        })*
+    };
 }
+
+// Every call, with its reply; to a shard, unless it says otherwise.
+calls! {
+    Produce -> (Vec<ProduceResult>, Appending);
+    Fetch -> Vec<FetchResult>;
+    Watch -> ();
+    FindOffsets -> Vec<Result<FoundOffset, ReadError>>;
+    EpochEnds -> Vec<Result<(i32, i64), ReadError>>;
+    DeleteRecords -> Vec<Result<i64, ReadError>>;
+    Sizes -> Vec<Result<u64, ReadError>>;
+    Producers -> Vec<Result<Vec<ProducerView>, ReadError>>;
+    AskGroup -> Result<Box<group::Reply>, Unavailable>;
+    AskTxn -> Result<Box<txn::Reply>, Unavailable>;
+    ListGroups -> Result<Vec<group::Listed>, Unavailable>;
+    ListTxns -> Result<Vec<txn::Listed>, Unavailable>;
+    EndTxns -> Vec<EndResult>;
+    CommitOffsets -> CommitInTxnResult;
+    QuotaUse -> ();
+    Connection -> ();
+    Metadata -> ();
+    Measure -> Box<MetricsSnapshot>;
+    Stop -> ();
+    /// To the control thread.
+    Control -> ControlReply;
+}
+
+/// Append these; answered when durable, or as `wait` says.
+pub struct Produce {
+    pub entries: Vec<ProduceEntry>,
+    pub wait: Wait,
+    pub transaction: Option<Transactional>,
+}
+
+pub struct Fetch {
+    pub entries: Vec<FetchEntry>,
+    pub max_bytes: usize,
+    /// Where the batches may come from.
+    pub source: Source,
+}
+
+/// Answered when a partition's high watermark is above the given offset, or once `over` is set.
+pub struct Watch {
+    pub partitions: Vec<(PartitionId, i64)>,
+    pub over: Arc<AtomicBool>,
+}
+
+pub struct FindOffsets(pub Vec<OffsetQuery>);
+
+pub struct EpochEnds(pub Vec<EpochQuery>);
+
+/// Moves log starts up to the given offsets (-1: the high watermark); answered with the new log starts once durable.
+pub struct DeleteRecords(pub Vec<(PartitionId, i64)>);
+
+/// Bytes of partitions, on disk and in the tail.
+pub struct Sizes(pub Vec<PartitionId>);
+
+/// The producers that partitions remember.
+pub struct Producers(pub Vec<PartitionId>);
+
+/// For the group coordinator of this partition.
+pub struct AskGroup(pub PartitionId, pub Box<group::Request>);
+
+/// For the transaction coordinator of this partition.
+pub struct AskTxn(pub PartitionId, pub Box<txn::Request>);
+
+pub struct ListGroups(pub group::ListFilter);
+
+pub struct ListTxns(pub txn::ListFilter);
+
+/// Append these markers; answered when durable.
+pub struct EndTxns(pub Vec<EndEntry>);
+
+pub struct CommitOffsets(pub Box<CommitInTxn>);
+
+/// What another shard's clients used of their quotas since it said so last.
+pub struct QuotaUse(pub Arc<[(Arc<Holder>, f64)]>);
+
+/// A connection that this shard is to serve.
+pub struct Connection(pub Socket);
+
+/// From the control thread: the metadata changed. Answered once it is applied.
+pub struct Metadata(pub Arc<Image>);
+
+/// What the shard counts and holds.
+pub struct Measure;
+
+/// Finish what is under way, checkpoint and end. Answered when it has begun.
+pub struct Stop;
+
+pub struct Control(pub ControlRequest);
 
 pub type Port = mesh::Port<Request, Reply>;
 pub type End = mesh::End<Request, Reply>;

@@ -7,6 +7,7 @@ pub mod coordinator;
 mod deadline;
 mod durable;
 mod fetch;
+mod inbox;
 mod inspect;
 mod lanes;
 mod lookup;
@@ -46,7 +47,7 @@ use coordinator::Driver;
 use durable::Durable;
 pub use fetch::FetchLimits;
 use lanes::Lanes;
-use message::{Port, Reply, Request};
+use message::{Control, Port};
 use metrics::ShardMetrics;
 use sessions::Sessions;
 
@@ -120,10 +121,7 @@ impl Shard {
 
     /// Asks the control thread. A change is answered once every shard has applied it.
     pub async fn control(&self, request: ControlRequest) -> ControlReply {
-        match self.port.call(self.count, Request::Control(request)).await {
-            Reply::Control(reply) => reply,
-            _ => unreachable!("answered in kind"),
-        }
+        self.port.call(self.count, Control(request)).await
     }
 
     /// Groups items by the shard that owns their partition, keeping their order.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Shard;
-use super::message::Request;
+use super::message::QuotaUse;
 use crate::rt::{self, Notify};
 use crate::security::quota::{Holder, Kind, Table, Window};
 
@@ -160,7 +160,7 @@ impl Shard {
             rt::sleep(SHARE_EVERY).await;
             let used: Arc<[_]> = self.quotas.untold.take().into_iter().collect();
             for other in (0..self.count).filter(|other| *other != self.index) {
-                drop(self.port.call(other, Request::QuotaUse(used.clone())));
+                drop(self.port.call(other, QuotaUse(used.clone())));
             }
         }
     }

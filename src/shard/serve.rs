@@ -1,4 +1,4 @@
-//! A shard's life: open the log, take in messages, apply metadata, stop.
+//! A shard's life: open the log, apply metadata, stop.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use super::coordinator::Driver;
 use super::durable::Durable;
 use super::lanes::Lanes;
 use super::memory::Memory;
-use super::message::{End, Port, Reply, Request};
+use super::message::{End, Port};
 use super::metrics::{Gauges, JournalSnapshot, ShardMetrics};
 use super::quotas::Quotas;
 use super::sessions::Sessions;
@@ -26,7 +26,7 @@ use crate::model::settings::BrokerSettings;
 use crate::partition::Replica;
 use crate::partition::producer::Producers;
 use crate::rt::net::Socket;
-use crate::rt::{self, AlignedBuf, BudgetFigures, Notify, mesh};
+use crate::rt::{self, AlignedBuf, BudgetFigures, Notify};
 
 /// What a shard starts from, carried to its thread.
 pub struct Start {
@@ -122,7 +122,7 @@ impl Shard {
         let shard = self.clone();
         rt::on_mail(Rc::new(move || {
             let port = shard.port.clone();
-            port.drain(|from, request| shard.serve(from, request, serve_connection))
+            port.drain(|from, request| shard.take(from, request, serve_connection))
         }));
         rt::spawn(self.clone().follow_commits());
         rt::spawn(self.clone().sweep_deadlines());
@@ -135,92 +135,8 @@ impl Shard {
         }
     }
 
-    fn serve(self: &Rc<Self>, from: mesh::From, request: Request, serve_connection: ServeConnection) {
-        rt::stall::running("mesh");
-        match request {
-            Request::Produce { entries, wait, transaction } => {
-                let produced = self.produce_for(transaction, entries, wait);
-                let port = self.port.clone();
-                let shard = self.clone();
-                rt::spawn(async move {
-                    let results = produced.await;
-                    port.reply(from, Reply::Produce(results, shard.metrics.timing.take_appending()));
-                });
-            }
-            Request::Watch { partitions, over } => self.watch_for(from, partitions, over),
-            Request::Group(partition, request) => {
-                let answer = self.coordinate(Shard::groups, partition, *request);
-                let port = self.port.clone();
-                rt::spawn(async move { port.reply(from, Reply::Group(answer.await.map(Box::new))) });
-            }
-            Request::Txn(partition, request) => {
-                let answer = self.coordinate(Shard::transactions, partition, *request);
-                let port = self.port.clone();
-                rt::spawn(async move { port.reply(from, Reply::Txn(answer.await.map(Box::new))) });
-            }
-            Request::Connection(socket) => {
-                serve_connection(self, socket);
-                self.port.reply(from, Reply::Done);
-            }
-            request => {
-                let shard = self.clone();
-                rt::spawn(async move { shard.port.reply(from, shard.answer(request).await) });
-            }
-        }
-    }
-
-    /// Answers a request that may take a while, of this shard or another.
-    pub(super) async fn answer(self: &Rc<Self>, request: Request) -> Reply {
-        match request {
-            Request::Fetch { entries, max_bytes, source } => {
-                Reply::Fetch(self.read_local(&entries, max_bytes, source).await)
-            }
-            Request::FindOffsets(queries) => {
-                let mut answers = Vec::with_capacity(queries.len());
-                for query in queries {
-                    answers.push(self.find_local(query).await);
-                }
-                Reply::FindOffsets(answers)
-            }
-            Request::EpochEnds(queries) => {
-                Reply::EpochEnds(queries.into_iter().map(|q| self.epoch_end_local(q)).collect())
-            }
-            Request::DeleteRecords(queries) => Reply::DeleteRecords(self.delete_local(queries).await),
-            Request::Sizes(ids) => Reply::Sizes(
-                ids.into_iter().map(|id| self.replica(id).map(|replica| replica.log.size_bytes())).collect(),
-            ),
-            Request::Producers(ids) => {
-                Reply::Producers(ids.into_iter().map(|id| self.producers_local(id)).collect())
-            }
-            Request::QuotaUse(used) => {
-                self.quotas.hear(&used);
-                Reply::Done
-            }
-            Request::Image(image) => {
-                self.apply_image(image).await;
-                Reply::Done
-            }
-            Request::CommitInTxn(commit) => Reply::CommitInTxn(self.commit_in_local(*commit).await),
-            Request::ListTxns(filter) => Reply::ListTxns(self.list_transactions_here(&filter)),
-            Request::EndTxns(ends) => Reply::EndTxns(self.end_local(ends).await),
-            Request::ListGroups(filter) => Reply::ListGroups(self.list_groups_here(&filter)),
-            Request::Metrics => Reply::Metrics(Box::new(self.measure())),
-            Request::Stop => {
-                self.stopping.set(true);
-                self.stop.notify_all();
-                Reply::Done
-            }
-            Request::Produce { .. }
-            | Request::Watch { .. }
-            | Request::Group(..)
-            | Request::Txn(..)
-            | Request::Connection(_) => unreachable!("served without waiting"),
-            Request::Control(_) => unreachable!("sent to the control thread only"),
-        }
-    }
-
     /// Takes up new partitions, drops deleted ones, hands out new configs.
-    async fn apply_image(self: &Rc<Self>, image: Arc<Image>) {
+    pub(super) async fn apply_image(self: &Rc<Self>, image: Arc<Image>) {
         let before = self.image.replace(image.clone());
         self.store.follow_metadata(image.version);
         self.quotas.set_table(image.quotas.clone());
@@ -288,7 +204,7 @@ impl Shard {
         ]
     }
 
-    fn measure(&self) -> super::metrics::MetricsSnapshot {
+    pub(super) fn measure(&self) -> super::metrics::MetricsSnapshot {
         let mut snapshot = self.metrics.snapshot();
         let journal = self.store.journal();
         let stats = journal.stats();

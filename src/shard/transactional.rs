@@ -200,17 +200,9 @@ impl Shard {
         producer: txn::Producer,
         partitions: Vec<txn::Partition>,
     ) -> Result<Vec<Result<(), txn::TxnError>>, NotInTransaction> {
-        let request = txn::Request::Add {
-            id: transaction.id.clone(),
-            producer,
-            partitions,
-            version: txn::Version::V2,
-            verify: !transaction.implicit,
-        };
-        match self.transaction(&transaction.id, request).await? {
-            txn::Reply::Added(answer) => Ok(answer?),
-            _ => unreachable!("answered in kind"),
-        }
+        let (id, verify) = (transaction.id.clone(), !transaction.implicit);
+        let ask = txn::ask::add(id, producer, partitions, txn::Version::V2, verify);
+        Ok(self.transaction(&transaction.id, ask).await??)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 
-use super::message::{Port, Reply};
+use super::message::{Port, Watch};
 use crate::partition::Waiting;
 use crate::rt::mesh;
 
@@ -52,19 +52,22 @@ impl Waiting for LocalWait {
 /// its call slot is always given back.
 pub(super) struct RemoteWait {
     pub(super) port: Rc<Port>,
-    pub(super) from: Cell<Option<mesh::From>>,
+    pub(super) to: Cell<Option<mesh::To<Watch>>>,
     pub(super) over: Arc<AtomicBool>,
 }
 
 impl Waiting for RemoteWait {
     fn fire(&self) {
-        if let Some(from) = self.from.take() {
-            self.port.reply(from, Reply::Done);
+        if let Some(to) = self.to.take() {
+            self.port.reply(to, ());
         }
     }
 
     fn is_over(&self) -> bool {
-        self.from.get().is_none() || self.over.load(Ordering::Relaxed)
+        let to = self.to.take();
+        let told = to.is_none();
+        self.to.set(to);
+        told || self.over.load(Ordering::Relaxed)
     }
 }
 

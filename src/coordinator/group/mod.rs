@@ -11,6 +11,7 @@
 //! Where Kafka 4.3 differs: a JoinGroup that is refused does not leave an empty group behind.
 
 mod admin;
+pub mod ask;
 pub mod codec;
 mod join;
 mod member;

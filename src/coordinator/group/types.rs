@@ -67,6 +67,9 @@ pub enum Request {
     Delete(Name),
 }
 
+/// One result for each partition of each topic.
+pub type Committed = Result<Vec<Vec<Result<(), GroupError>>>, GroupError>;
+
 /// The answer to the request of the same name.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
@@ -75,10 +78,9 @@ pub enum Reply {
     Heartbeat(Result<(), GroupError>),
     /// One result for each member.
     Leave(Vec<Result<(), GroupError>>),
-    /// One result for each partition of each topic.
-    Commit(Result<Vec<Vec<Result<(), GroupError>>>, GroupError>),
+    Commit(Committed),
     Fetch(Vec<FetchedTopic>),
-    DeleteOffsets(Result<Vec<Vec<Result<(), GroupError>>>, GroupError>),
+    DeleteOffsets(Committed),
     Describe(Option<Description>),
     Delete(Result<(), GroupError>),
 }

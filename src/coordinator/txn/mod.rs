@@ -15,6 +15,7 @@
 //! - With version 2 each transaction has its own epoch, so nothing that was delayed reaches a later one.
 //! - Ids that nobody used for `transactional.id.expiration.ms` are forgotten, open transactions never.
 
+pub mod ask;
 mod codec;
 mod machine;
 mod state;

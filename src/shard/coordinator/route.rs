@@ -4,12 +4,12 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::{Answered, Unavailable};
+use super::Unavailable;
 use crate::coordinator::group::{self, Groups, Listed};
-use crate::coordinator::{Machine, partition_for};
+use crate::coordinator::{Ask, Machine, partition_for};
 use crate::model::PartitionId;
 use crate::shard::Shard;
-use crate::shard::message::{Reply, Request};
+use crate::shard::message::{AskGroup, ListGroups};
 
 impl Shard {
     /// The partition of an internal topic that coordinates a key, if the topic exists.
@@ -20,11 +20,11 @@ impl Shard {
     }
 
     /// Sends a request to a group's coordinator, on whichever shard. It is on its way when this returns.
-    pub fn group(
+    pub fn group<A>(
         self: &Rc<Self>,
         group: &str,
-        request: group::Request,
-    ) -> impl Future<Output = Answered<Groups>> + use<> {
+        ask: Ask<Groups, A>,
+    ) -> impl Future<Output = Result<A, Unavailable>> + use<A> {
         enum Stage<L, R> {
             Refused,
             Local(L),
@@ -33,10 +33,10 @@ impl Shard {
         let stage = match self.coordinator_of(Groups::TOPIC, group) {
             None => Stage::Refused,
             Some(partition) if self.owns(partition) => {
-                Stage::Local(self.coordinate(Shard::groups, partition, request))
+                Stage::Local(self.coordinate(Shard::groups, partition, ask.request))
             }
             Some(partition) => {
-                let request = Request::Group(partition, Box::new(request));
+                let request = AskGroup(partition, Box::new(ask.request));
                 Stage::Remote(self.port.call(self.owner(partition), request))
             }
         };
@@ -44,14 +44,12 @@ impl Shard {
         let stopping = self.is_stopping();
         async move {
             let answer = async {
-                match stage {
+                let reply = match stage {
                     Stage::Refused => Err(Unavailable::NotHere),
                     Stage::Local(answer) => answer.await,
-                    Stage::Remote(call) => match call.await {
-                        Reply::Group(answer) => answer.map(|reply| *reply),
-                        _ => unreachable!("answered in kind"),
-                    },
-                }
+                    Stage::Remote(call) => call.await.map(|reply| *reply),
+                };
+                (ask.answer)(reply?).ok_or(Unavailable::Failed)
             };
             // A JoinGroup may wait for minutes; who stops does not.
             let mut answer = pin!(answer);
@@ -69,14 +67,11 @@ impl Shard {
     pub async fn list_groups(self: &Rc<Self>, filter: group::ListFilter) -> Result<Vec<Listed>, Unavailable> {
         let calls: Vec<_> = (0..self.count)
             .filter(|shard| *shard != self.index)
-            .map(|shard| self.port.call(shard, Request::ListGroups(filter.clone())))
+            .map(|shard| self.port.call(shard, ListGroups(filter.clone())))
             .collect();
         let mut listed = self.list_groups_here(&filter)?;
         for call in calls {
-            match call.await {
-                Reply::ListGroups(answer) => listed.extend(answer?),
-                _ => unreachable!("answered in kind"),
-            }
+            listed.extend(call.await?);
         }
         Ok(listed)
     }
