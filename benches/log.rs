@@ -15,9 +15,9 @@ use weir::client::{BatchOptions, OwnedRecord, encode_batch};
 use weir::log::journal::{JournalSettings, Known};
 use weir::log::{Journal, LogSettings, ShardLog, Topics};
 use weir::model::topic_config::TopicConfig;
-use weir::model::{PartitionId, TopicId};
-use weir::partition::Replica;
+use weir::model::{LeaderEpoch, MonoMs, Offset, PartitionId, TopicId};
 use weir::partition::read::Position;
+use weir::partition::{Assignment, Replica};
 use weir::rt;
 use weir::wire::ProducedBatch;
 use weir::wire::batch::BatchHeader;
@@ -63,7 +63,8 @@ async fn open(dir: &std::path::Path) -> (Rc<ShardLog>, Rc<Replica>) {
     let (store, _) =
         ShardLog::open(dir, 0, 1, &OneTopic, LogSettings::default()).await.expect("a fresh log opens");
     let log = store.create(ID, "bench", Arc::default());
-    let replica = Replica::new(ID, "bench".into(), log, Arc::default(), 0);
+    let replica = Replica::new((ID, "bench".into()), 1, log, Arc::default(), Offset::ZERO);
+    replica.assign(Assignment::alone(1, LeaderEpoch(0)), MonoMs::ZERO);
     let maintained = store.clone();
     rt::spawn(async move { maintained.maintain(|_| None, |_| i64::MAX).await });
     (store, Rc::new(replica))

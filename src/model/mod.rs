@@ -7,6 +7,7 @@ pub mod limits;
 pub mod live;
 pub mod pattern;
 pub mod printable;
+pub mod quantities;
 pub mod resource_configs;
 pub mod settings;
 pub mod topic_config;
@@ -14,5 +15,6 @@ pub mod utc;
 
 pub use ids::{BrokerId, PartitionId, TopicId, shard_of};
 pub use live::Live;
+pub use quantities::{BrokerEpoch, LeaderEpoch, MonoMs, Offset, PartitionEpoch};
 pub use settings::BrokerSettings;
 pub use topic_config::TopicConfig;

@@ -3,13 +3,17 @@
 //! Owner: the shard that owns the partition. Decisions are pure; bytes go through [`crate::log`]. Nothing here knows
 //! connections, requests or other partitions.
 
+pub mod assignment;
 mod compaction;
+pub mod offsets;
 pub mod producer;
 pub mod read;
 pub mod replica;
 pub mod transactions;
 mod verification;
 
+pub use assignment::{Assignment, Role};
+pub use offsets::Offsets;
 pub use read::{FoundOffset, Position, ReadError, ReadOutcome};
 pub use replica::{AppendError, Appended, EndOfTxn, Replica, Waiting};
 pub use verification::Guard;

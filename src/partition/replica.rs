@@ -1,7 +1,7 @@
 //! Appending to and watching one partition.
 //!
-//! Offsets obey `log start ≤ high watermark ≤ log end`; with one replica the high watermark is the durable log end,
-//! so a consumer never reads what a crash could take back (unless the topic opted out with `write.caching`).
+//! A leader that is alone in the ISR commits what is durable here, so a consumer never reads what a crash could take
+//! back (unless the topic opted out with `write.caching`).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,11 +11,13 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use thiserror::Error;
 
+use super::assignment::{Assignment, Role};
+use super::offsets::Offsets;
 use super::producer::{Origin, ProducerError, ProducerView, Producers, Verdict};
 use super::verification::{Guard, Verifications};
 use crate::log::{DiskFull, JournalFailed, Lsn, PartitionLog, ShardLog};
-use crate::model::PartitionId;
 use crate::model::topic_config::{TimestampType, TopicConfig};
+use crate::model::{BrokerId, LeaderEpoch, MonoMs, Offset, PartitionId};
 use crate::wire::ProducedBatch;
 use crate::wire::batch::{self, BatchError};
 use crate::wire::control::{self, EndMarker};
@@ -74,11 +76,14 @@ pub struct Replica {
     pub id: PartitionId,
     pub topic: Arc<str>,
     pub log: Rc<PartitionLog>,
+    /// The broker whose replica it is.
+    broker: BrokerId,
     config: RefCell<Arc<TopicConfig>>,
-    leader_epoch: Cell<i32>,
+    assignment: RefCell<Assignment>,
+    role: Cell<Role>,
     pub(super) producers: RefCell<Producers>,
     pub(super) verifications: RefCell<Verifications>,
-    high_watermark: Cell<i64>,
+    offsets: Cell<Offsets>,
     /// Appended batches that no commit covers yet: their journal position and the log end they make.
     undurable: RefCell<VecDeque<(Lsn, i64)>>,
     watchers: RefCell<Vec<Watcher>>,
@@ -102,23 +107,27 @@ struct Watcher {
 const WATCHERS_UNPURGED: usize = 16;
 
 impl Replica {
+    /// A replica of `broker`, over a log that is durable up to its end; of the high watermark it is told what was stored.
+    /// It serves nothing before it is [assigned](Self::assign).
     pub fn new(
-        id: PartitionId,
-        topic: Arc<str>,
+        (id, topic): (PartitionId, Arc<str>),
+        broker: BrokerId,
         log: Rc<PartitionLog>,
         config: Arc<TopicConfig>,
-        leader_epoch: i32,
+        high_watermark: Offset,
     ) -> Self {
-        let end = log.end_offset();
+        let (start, end) = (Offset(log.start_offset()), Offset(log.end_offset()));
         Self {
             id,
             topic,
             log,
+            broker,
             config: RefCell::new(config),
-            leader_epoch: Cell::new(leader_epoch),
+            assignment: RefCell::default(),
+            role: Cell::new(Role::Offline),
             producers: RefCell::default(),
             verifications: RefCell::default(),
-            high_watermark: Cell::new(end),
+            offsets: Cell::new(Offsets::recovered(start, high_watermark, end)),
             undurable: RefCell::default(),
             watchers: RefCell::default(),
             purge_at: Cell::new(WATCHERS_UNPURGED),
@@ -157,12 +166,53 @@ impl Replica {
         *self.config.borrow_mut() = config;
     }
 
+    /// Takes what the metadata says of the partition. What is older than what was taken already is ignored. Returns
+    /// whether the replica begins a leader's term, or ends one.
+    pub fn assign(&self, assignment: Assignment, _now: MonoMs) -> bool {
+        let known = self.assignment.borrow();
+        let (role, first) = (assignment.role_of(self.broker), known.replicas.is_empty());
+        if !first && !known.is_before(&assignment) {
+            return false;
+        }
+        let new_term = first || known.leader_epoch != assignment.leader_epoch || self.role.get() != role;
+        drop(known);
+        self.assignment.replace(assignment);
+        self.role.set(role);
+        self.advance();
+        new_term
+    }
+
+    pub fn role(&self) -> Role {
+        self.role.get()
+    }
+
+    /// The leader that the metadata names, and its epoch.
+    pub fn leader(&self) -> (Option<BrokerId>, LeaderEpoch) {
+        let assignment = self.assignment.borrow();
+        (assignment.leader, assignment.leader_epoch)
+    }
+
     pub fn leader_epoch(&self) -> i32 {
-        self.leader_epoch.get()
+        self.assignment.borrow().leader_epoch.0
+    }
+
+    pub fn offsets(&self) -> Offsets {
+        let mut offsets = self.offsets.get();
+        // Retention moves it where the replica is not asked.
+        offsets.start_at(Offset(self.log.start_offset()));
+        self.offsets.set(offsets);
+        offsets
+    }
+
+    fn move_offsets<T>(&self, change: impl FnOnce(&mut Offsets) -> T) -> T {
+        let mut offsets = self.offsets();
+        let done = change(&mut offsets);
+        self.offsets.set(offsets);
+        done
     }
 
     pub fn high_watermark(&self) -> i64 {
-        self.high_watermark.get()
+        self.offsets.get().high_watermark().0
     }
 
     /// What batches are checked by before they come here.
@@ -253,7 +303,7 @@ impl Replica {
             batch.set_log_append_time(now_ms);
         }
         let base_offset = self.log.end_offset();
-        batch.place(base_offset, self.leader_epoch.get());
+        batch.place(base_offset, self.leader_epoch());
         let ProducedBatch { bytes, header } = batch;
         let lsn = store.append(&self.log, &header, bytes.freeze())?;
         match end {
@@ -277,8 +327,10 @@ impl Replica {
 
     fn note_appended(&self, lsn: Lsn, write_caching: bool) -> Option<Lsn> {
         let end = self.log.end_offset();
+        self.move_offsets(|offsets| offsets.append(Offset(end)));
         if write_caching {
-            self.advance_high_watermark(end);
+            self.move_offsets(|offsets| offsets.make_durable(Offset(end)));
+            self.advance();
             return None;
         }
         self.undurable.borrow_mut().push_back((lsn, end));
@@ -302,15 +354,18 @@ impl Replica {
         }
         drop(undurable);
         if let Some(end) = end {
-            self.advance_high_watermark(end);
+            self.move_offsets(|offsets| offsets.make_durable(Offset(end)));
+            self.advance();
         }
     }
 
-    fn advance_high_watermark(&self, to: i64) {
-        if to <= self.high_watermark.get() {
+    /// What is durable here is committed, where that is for this replica to say.
+    fn advance(&self) {
+        let leads = self.role.get() == Role::Leader;
+        if !leads || !self.move_offsets(|offsets| offsets.commit(offsets.durable_end())) {
             return;
         }
-        self.high_watermark.set(to);
+        let to = self.high_watermark();
         self.producers.borrow_mut().transactions_mut().settle(to);
         self.watchers.borrow_mut().retain(|watcher| {
             let fire = watcher.above < to;
@@ -323,7 +378,7 @@ impl Replica {
 
     /// Fires `waiting` once the high watermark is above `above`, or the partition goes away.
     pub fn watch(&self, above: i64, waiting: Rc<dyn Waiting>) {
-        if self.high_watermark.get() > above {
+        if self.high_watermark() > above {
             return waiting.fire();
         }
         let mut watchers = self.watchers.borrow_mut();

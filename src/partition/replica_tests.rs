@@ -14,6 +14,7 @@ use crate::wire::batch::{BatchHeader, BatchIter};
 use crate::wire::records::{BatchBuilder, BatchMark};
 use crate::wire::validate::Effort;
 
+const ME: BrokerId = 1;
 const ID: PartitionId = PartitionId { topic: TopicId([1; 16]), index: 0 };
 
 struct OneTopic;
@@ -42,12 +43,16 @@ async fn open(dir: &Path) -> (Rc<ShardLog>, Replica) {
         ..LogSettings::default()
     };
     let (store, recovered) = ShardLog::open(dir, 0, 1, &OneTopic, settings).await.unwrap();
-    let replica = |log| Replica::new(ID, "orders".into(), log, Arc::default(), 0);
+    let replica = |log, high_watermark| {
+        let replica = Replica::new((ID, "orders".into()), ME, log, Arc::default(), Offset(high_watermark));
+        replica.assign(Assignment::alone(ME, LeaderEpoch(0)), MonoMs::ZERO);
+        replica
+    };
     let Some(recovered) = recovered.into_iter().next() else {
         let log = store.create(ID, "orders", Arc::default());
-        return (store, replica(log));
+        return (store, replica(log, 0));
     };
-    let replica = replica(recovered.log);
+    let replica = replica(recovered.log, recovered.high_watermark);
     let snapshot = recovered.producer_state.as_ref().map(|(_, state)| state.as_slice());
     replica.set_producers(Producers::rebuild(snapshot, &recovered.replayed, rt::unix_ms()));
     (store, replica)

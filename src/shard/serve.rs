@@ -20,11 +20,11 @@ use super::sessions::Sessions;
 use crate::coordinator::group::Groups;
 use crate::coordinator::txn::Transactions;
 use crate::log::{LogError, LogSettings, RecoveredPartition, ShardLog};
-use crate::metadata::Image;
-use crate::model::PartitionId;
+use crate::metadata::{Image, Partition};
 use crate::model::settings::BrokerSettings;
-use crate::partition::Replica;
+use crate::model::{LeaderEpoch, MonoMs, Offset, PartitionEpoch, PartitionId};
 use crate::partition::producer::Producers;
+use crate::partition::{Assignment, Replica};
 use crate::rt::net::Socket;
 use crate::rt::{self, AlignedBuf, BudgetFigures, Notify};
 
@@ -112,8 +112,10 @@ impl Shard {
         let Some(partition) = topic.partitions.get(recovered.id.index as usize) else { return };
         let (name, config) = (topic.name.clone(), topic.config.clone());
         let producers = recovered_producers(&recovered);
-        let replica = Replica::new(recovered.id, name, recovered.log, config, partition.leader_epoch);
+        let (broker, high_watermark) = (self.settings.broker_id, Offset(recovered.high_watermark));
+        let replica = Replica::new((recovered.id, name), broker, recovered.log, config, high_watermark);
         replica.set_producers(producers);
+        replica.assign(assignment(partition), self.now_ms());
         self.replicas.borrow_mut().insert(recovered.id, Rc::new(replica));
     }
 
@@ -165,11 +167,13 @@ impl Shard {
                     if !Arc::ptr_eq(&replica.config(), config) {
                         replica.set_config(config.clone());
                     }
+                    replica.assign(assignment(partition), self.now_ms());
                     continue;
                 }
                 let log = self.store.create(id, &topic.name, config.clone());
-                let replica =
-                    Replica::new(id, topic.name.clone(), log, config.clone(), partition.leader_epoch);
+                let (broker, name) = (self.settings.broker_id, topic.name.clone());
+                let replica = Replica::new((id, name), broker, log, config.clone(), Offset::ZERO);
+                replica.assign(assignment(partition), self.now_ms());
                 self.replicas.borrow_mut().insert(id, Rc::new(replica));
             }
         }
@@ -240,6 +244,10 @@ impl Shard {
         snapshot
     }
 
+    pub(super) fn now_ms(&self) -> MonoMs {
+        MonoMs(self.clock_ms())
+    }
+
     /// Lets connections finish for as long as `grace`, then makes everything durable in its final place.
     pub async fn close(self: &Rc<Self>, grace: Duration) -> Result<(), LogError> {
         let deadline = rt::now() + grace;
@@ -252,6 +260,17 @@ impl Shard {
 
     pub(super) fn producer_snapshot(&self, id: PartitionId) -> Option<(i64, Vec<u8>)> {
         self.replica(id)?.producer_snapshot()
+    }
+}
+
+/// What the image says of a partition, in the replica's words.
+fn assignment(partition: &Partition) -> Assignment {
+    Assignment {
+        leader: Some(partition.leader),
+        leader_epoch: LeaderEpoch(partition.leader_epoch),
+        partition_epoch: PartitionEpoch::ZERO,
+        replicas: partition.replicas.clone(),
+        isr: partition.isr.clone(),
     }
 }
 

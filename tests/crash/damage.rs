@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use weir::controller::{ControlRequest, Controller, NewTopic};
 use weir::log::{LogSettings, Mending, PartitionLog};
-use weir::model::{BrokerSettings, PartitionId, shard_of};
-use weir::partition::Replica;
+use weir::model::{BrokerSettings, LeaderEpoch, MonoMs, Offset, PartitionId, shard_of};
 use weir::partition::replica::EndOfTxn;
+use weir::partition::{Assignment, Replica};
 use weir::rt;
 use weir::shard::serve::recovered_producers;
 use weir::wire::batch::BatchHeader;
@@ -86,7 +86,9 @@ async fn fill(dir: &Path) -> Subject {
     for (id, log) in opened.logs(&image) {
         let topic = image.topic_by_id(id.topic).expect("just made");
         topics.insert(id, format!("{}-{}", topic.name, id.index));
-        replicas.push(Replica::new(id, topic.name.clone(), log, topic.config.clone(), 0));
+        let replica = Replica::new((id, topic.name.clone()), 1, log, topic.config.clone(), Offset::ZERO);
+        replica.assign(Assignment::alone(1, LeaderEpoch(0)), MonoMs::ZERO);
+        replicas.push(replica);
         batches.insert(id, Vec::new());
     }
     // What half of the partitions are given goes straight to segments.

@@ -14,11 +14,11 @@ use weir::controller::{
     ConfigChange, ConfigOp, ConfigResource, ControlReply, ControlRequest, NewPartitions, NewTopic, TopicRef,
 };
 use weir::log::compact::{Policy, Work};
-use weir::log::{LogError, LogSettings, Lsn, ShardLog};
+use weir::log::{LogError, LogSettings, Lsn, PartitionLog, ShardLog};
 use weir::metadata::Topic;
-use weir::model::{PartitionId, shard_of};
-use weir::partition::Replica;
+use weir::model::{LeaderEpoch, MonoMs, Offset, PartitionId, shard_of};
 use weir::partition::replica::{Appended, EndOfTxn};
+use weir::partition::{Assignment, Replica};
 use weir::rt;
 use weir::rt::record::Recording;
 use weir::shard::serve::recovered_producers;
@@ -248,7 +248,7 @@ impl Drive<'_> {
                 }
             }
             let Some(topic) = image.topic_by_id(id.topic) else { continue };
-            let replica = Replica::new(id, topic.name.clone(), log, topic.config.clone(), epoch(topic, id));
+            let replica = leader(topic, id, log);
             if let Some(recovered) = self.opened.recovered.get(&id) {
                 replica.set_producers(recovered_producers(recovered));
             }
@@ -571,8 +571,7 @@ impl Drive<'_> {
             match known {
                 Some(replica) => replica.set_config(topic.config.clone()),
                 None => {
-                    let replica =
-                        Replica::new(id, topic.name.clone(), log, topic.config.clone(), epoch(topic, id));
+                    let replica = leader(topic, id, log);
                     self.replicas.borrow_mut().insert(id, Rc::new(replica));
                 }
             }
@@ -580,8 +579,11 @@ impl Drive<'_> {
     }
 }
 
-fn epoch(topic: &Topic, id: PartitionId) -> i32 {
-    topic.partition(id.index).map_or(0, |p| p.leader_epoch)
+fn leader(topic: &Topic, id: PartitionId, log: Rc<PartitionLog>) -> Replica {
+    let epoch = topic.partition(id.index).map_or(0, |p| p.leader_epoch);
+    let replica = Replica::new((id, topic.name.clone()), 1, log, topic.config.clone(), Offset::ZERO);
+    replica.assign(Assignment::alone(1, LeaderEpoch(epoch)), MonoMs::ZERO);
+    replica
 }
 
 /// The same as part of a transaction.

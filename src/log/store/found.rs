@@ -68,7 +68,7 @@ impl Found {
             log: self.log.clone(),
             producer_state: self.producers,
             replayed: self.replayed,
-            high_watermark: self.high_watermark.max(self.log.end_offset()),
+            high_watermark: self.high_watermark.min(self.log.end_offset()),
             repair: repair.clone(),
         };
         let (topic, damaged) = (self.topic, self.damaged.into());
