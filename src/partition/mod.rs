@@ -3,6 +3,7 @@
 //! Owner: the shard that owns the partition. Decisions are pure; bytes go through [`crate::log`]. Nothing here knows
 //! connections, requests or other partitions.
 
+pub mod append;
 pub mod assignment;
 mod compaction;
 pub mod offsets;
@@ -12,8 +13,9 @@ pub mod replica;
 pub mod transactions;
 mod verification;
 
+pub use append::{AppendError, Appended, EndOfTxn};
 pub use assignment::{Assignment, Role};
 pub use offsets::Offsets;
 pub use read::{FoundOffset, Position, ReadError, ReadOutcome};
-pub use replica::{AppendError, Appended, EndOfTxn, Replica, Waiting};
+pub use replica::{Replica, Waiting};
 pub use verification::Guard;

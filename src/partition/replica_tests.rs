@@ -6,13 +6,15 @@ use std::path::Path;
 use bytes::BytesMut;
 
 use super::*;
-use crate::log::{LogSettings, Topics};
+use crate::log::{LogSettings, ShardLog, Topics};
 use crate::model::TopicId;
-use crate::partition::Position;
+use crate::partition::{AppendError, Appended, EndOfTxn, Position};
 use crate::rt;
+use crate::wire::ProducedBatch;
 use crate::wire::batch::{BatchHeader, BatchIter};
+use crate::wire::control::{self, EndMarker};
 use crate::wire::records::{BatchBuilder, BatchMark};
-use crate::wire::validate::Effort;
+use crate::wire::validate::{Effort, Sound};
 
 const ME: BrokerId = 1;
 const ID: PartitionId = PartitionId { topic: TopicId([1; 16]), index: 0 };
