@@ -31,7 +31,7 @@ async fn add(cx: &Cx, request: &AddOffsetsToTxnRequest) -> Result<(), ErrorCode>
     let partition = coordinator.ok_or(ErrorCode::CoordinatorNotAvailable)?;
     let id = name(&request.transactional_id);
     let producer = Producer { id: request.producer_id, epoch: request.producer_epoch };
-    let partitions = vec![(CONSUMER_OFFSETS.into(), partition.index)];
+    let partitions = vec![(CONSUMER_OFFSETS.into(), partition.id.index)];
     let asked = ask::add(id.clone(), producer, partitions, Version::V0, false);
     let added = cx.shard.transaction(&id, asked).await.map_err(transactions::unavailable)?;
     let each = added.and_then(|each| each.into_iter().collect());

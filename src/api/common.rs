@@ -17,6 +17,11 @@ pub const ALL_GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
 /// configs 11, idempotent write 12.
 pub const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
+/// Whether an error with this code sends the client to the partition's leader.
+pub fn is_elsewhere(code: i16) -> bool {
+    [ErrorCode::NotLeaderOrFollower.code(), ErrorCode::FencedLeaderEpoch.code()].contains(&code)
+}
+
 pub fn code(error: &ControlError) -> ErrorCode {
     match error.kind {
         Kind::InvalidTopic => ErrorCode::InvalidTopicException,

@@ -9,7 +9,7 @@ use kafka_wire::delete_records_response::{
 
 use super::{Cx, read_error};
 use crate::metadata::Topic;
-use crate::model::PartitionId;
+use crate::shard::route::Located;
 use crate::wire::error_code::ErrorCode;
 
 pub async fn handle(cx: &Cx, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
@@ -27,8 +27,8 @@ pub async fn handle(cx: &Cx, request: DeleteRecordsRequest) -> DeleteRecordsResp
             let mut answer = DeleteRecordsPartitionResult::default();
             answer.partition_index = index;
             answer.low_watermark = -1;
-            match target(known.map(|t| &**t), index) {
-                Ok(id) => queries.push((id, offset)),
+            match target(cx, known.map(|t| &**t), index) {
+                Ok(partition) => queries.push((partition, offset)),
                 Err(code) => answer.error_code = code.code(),
             }
             out.partitions.push(answer);
@@ -47,11 +47,9 @@ pub async fn handle(cx: &Cx, request: DeleteRecordsRequest) -> DeleteRecordsResp
     response
 }
 
-fn target(topic: Option<&Topic>, index: i32) -> Result<PartitionId, ErrorCode> {
+fn target(cx: &Cx, topic: Option<&Topic>, index: i32) -> Result<Located, ErrorCode> {
     let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    if topic.partition(index).is_none() {
-        return Err(ErrorCode::UnknownTopicOrPartition);
-    }
+    let partition = cx.shard.leader_of(topic, index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     if topic.is_internal() {
         return Err(ErrorCode::InvalidTopicException);
     }
@@ -59,5 +57,5 @@ fn target(topic: Option<&Topic>, index: i32) -> Result<PartitionId, ErrorCode> {
     if topic.config.cleanup_policy.compact && !topic.config.cleanup_policy.delete {
         return Err(ErrorCode::PolicyViolation);
     }
-    Ok(PartitionId { topic: topic.id, index })
+    Ok(partition)
 }

@@ -1,17 +1,16 @@
 //! DescribeLogDirs: the directory that holds partitions, its disk, and what each partition takes of it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use kafka_wire::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 use kafka_wire::{DescribeLogDirsRequest, DescribeLogDirsResponse};
-use kafka_wire_core::StrBytes;
 
 use super::Cx;
 use super::common::build;
-use crate::metadata::Image;
-use crate::model::PartitionId;
+use crate::metadata::{Image, Topic};
 use crate::rt::fs::Space;
 use crate::wire::ErrorCode;
 
@@ -22,10 +21,14 @@ const UNKNOWN: i64 = -1;
 
 pub async fn handle(cx: &Cx, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
     let wanted = wanted(&cx.shard.image(), &request);
-    let ids: Vec<PartitionId> = wanted.iter().flat_map(|(_, ids)| ids).copied().collect();
-    let mut sizes = cx.shard.sizes(&ids).await.into_iter();
-    let topics = wanted.into_iter().filter_map(|(name, ids)| {
-        let sized = ids.into_iter().filter_map(|id| Some((id.index, sizes.next()?.ok()?)));
+    // Only what this broker has of them.
+    let replica = |topic: &Topic, index: &i32| cx.shard.replica_of(topic, *index);
+    let replicas =
+        wanted.iter().flat_map(|(topic, indexes)| indexes.iter().filter_map(|i| replica(topic, i)));
+    let mut sizes = cx.shard.sizes(&replicas.collect::<Vec<_>>()).await.into_iter();
+    let topics = wanted.into_iter().filter_map(|(topic, indexes)| {
+        let name = topic.wire_name();
+        let sized = indexes.into_iter().filter_map(|index| Some((index, sizes.next()?.ok()?)));
         let partitions: Vec<_> = sized.map(|(index, bytes)| described(index, bytes)).collect();
         (!partitions.is_empty()).then(|| {
             build(|t: &mut DescribeLogDirsTopic| {
@@ -49,20 +52,20 @@ pub async fn handle(cx: &Cx, request: DescribeLogDirsRequest) -> DescribeLogDirs
 }
 
 /// The partitions asked for that exist, each once, by topic.
-fn wanted(image: &Image, request: &DescribeLogDirsRequest) -> Vec<(StrBytes, BTreeSet<PartitionId>)> {
+fn wanted(image: &Image, request: &DescribeLogDirsRequest) -> Vec<(Arc<Topic>, BTreeSet<i32>)> {
     let Some(topics) = &request.topics else {
-        return image.topics().map(|t| (t.wire_name(), t.partition_ids().collect())).collect();
+        return image.topics().map(|t| (t.clone(), (0..t.partitions.len() as i32).collect())).collect();
     };
-    let mut found: Vec<(StrBytes, BTreeSet<PartitionId>)> = Vec::new();
+    let mut found: Vec<(Arc<Topic>, BTreeSet<i32>)> = Vec::new();
     let mut places = std::collections::BTreeMap::new();
     for asked in topics {
         let Some(topic) = image.topic(&asked.topic) else { continue };
         let place = *places.entry(topic.id).or_insert_with(|| {
-            found.push((topic.wire_name(), BTreeSet::new()));
+            found.push((topic.clone(), BTreeSet::new()));
             found.len() - 1
         });
         let known = asked.partitions.iter().filter(|index| topic.partition(**index).is_some());
-        found[place].1.extend(known.map(|index| PartitionId { topic: topic.id, index: *index }));
+        found[place].1.extend(known);
     }
     found
 }
@@ -130,7 +133,10 @@ mod tests {
         let (_dir, controller) = controller(&[("a", 3), ("b", 1)]);
         let image = controller.image();
         let names = |request: &DescribeLogDirsRequest| -> Vec<(String, usize)> {
-            wanted(&image, request).into_iter().map(|(name, ids)| (name.to_string(), ids.len())).collect()
+            wanted(&image, request)
+                .into_iter()
+                .map(|(topic, indexes)| (topic.name.to_string(), indexes.len()))
+                .collect()
         };
         let mut request = DescribeLogDirsRequest::default();
         request.topics = None;

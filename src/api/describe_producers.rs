@@ -6,7 +6,6 @@ use kafka_wire::{DescribeProducersRequest, DescribeProducersResponse};
 use super::common::build;
 use super::{Cx, read_error};
 use crate::metadata::names::check_topic_name;
-use crate::model::PartitionId;
 use crate::partition::producer::ProducerView;
 use crate::wire::ErrorCode;
 
@@ -14,7 +13,7 @@ const NOT_HOSTED: &str = "This server does not host this topic-partition.";
 
 pub async fn handle(cx: &Cx, request: DescribeProducersRequest) -> DescribeProducersResponse {
     let image = cx.shard.image();
-    let mut ids = Vec::new();
+    let mut partitions = Vec::new();
     let mut response = DescribeProducersResponse::default();
     for topic in request.topics {
         let known = image.topic(&topic.name);
@@ -26,13 +25,13 @@ pub async fn handle(cx: &Cx, request: DescribeProducersRequest) -> DescribeProdu
         let partition = |index: i32| {
             let mut answer = PartitionResponse::default();
             answer.partition_index = index;
-            match (known.filter(|t| t.partition(index).is_some()), &refused) {
+            match (known.and_then(|topic| cx.shard.replica_of(topic, index)), &refused) {
                 (_, Some((code, why))) => {
                     answer.error_code = code.code();
                     answer.error_message = Some(why.as_str().into());
                 }
                 (None, None) => answer.error_code = ErrorCode::UnknownTopicOrPartition.code(),
-                (Some(topic), None) => ids.push(PartitionId { topic: topic.id, index }),
+                (Some(partition), None) => partitions.push(partition),
             }
             answer
         };
@@ -41,7 +40,7 @@ pub async fn handle(cx: &Cx, request: DescribeProducersRequest) -> DescribeProdu
             t.name = topic.name;
         }));
     }
-    let mut producers = cx.shard.producers(&ids).await.into_iter();
+    let mut producers = cx.shard.producers(&partitions).await.into_iter();
     for answer in response.topics.iter_mut().flat_map(|t| &mut t.partitions).filter(|a| a.error_code == 0) {
         match producers.next() {
             Some(Ok(views)) => answer.active_producers = views.iter().map(described).collect(),

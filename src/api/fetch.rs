@@ -6,10 +6,11 @@ use bytes::BytesMut;
 use kafka_wire::fetch_request::FetchRequest;
 use kafka_wire_core::StrBytes;
 
+use super::common::is_elsewhere;
 use super::throttle::millis;
 use super::{Cx, Outcome, Pending, READ_COMMITTED, decode, malformed, read_error};
 use crate::metadata::Image;
-use crate::model::{PartitionId, TopicId};
+use crate::model::TopicId;
 use crate::partition::{Position, ReadError, ReadOutcome};
 use crate::rt;
 use crate::security::quota::Kind;
@@ -17,7 +18,7 @@ use crate::shard::FetchLimits;
 use crate::shard::message::FetchEntry;
 use crate::shard::sessions::{Plan, SessionError, SessionPartition, SessionRequest, Told};
 use crate::wire::error_code::ErrorCode;
-use crate::wire::fetch::{FetchPartitionReply, FetchReply, FetchTopicReply};
+use crate::wire::fetch::{FetchBroker, FetchPartitionReply, FetchReply, FetchTopicReply, LEADERS_FROM};
 
 /// The first version that names topics by id (KIP-516).
 const TOPIC_IDS: i16 = 13;
@@ -127,11 +128,9 @@ fn entry(
     } else {
         image.topic(&wanted.name).ok_or(ErrorCode::UnknownTopicOrPartition)?
     };
-    if topic.partition(wanted.index).is_none() {
-        return Err(ErrorCode::UnknownTopicOrPartition);
-    }
+    let partition = cx.shard.leader_of(topic, wanted.index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     Ok(FetchEntry {
-        partition: PartitionId { topic: topic.id, index: wanted.index },
+        partition,
         position: Position {
             offset: wanted.offset,
             max_bytes: wanted.max_bytes.max(0) as usize,
@@ -174,7 +173,11 @@ fn assemble(cx: &Cx, plan: &Plan, results: Vec<Result<ReadOutcome, ErrorCode>>) 
         if !include {
             continue;
         }
-        let partition = partition_reply(cx, wanted.index, result);
+        let mut partition = partition_reply(cx, wanted.index, result);
+        if cx.version >= LEADERS_FROM && is_elsewhere(partition.error_code) {
+            let image = cx.shard.image();
+            name_leader(&image, wanted, &mut partition, &mut reply.brokers);
+        }
         match reply.topics.last_mut() {
             Some(topic) if topic.name == wanted.name && topic.id == wanted.topic_id => {
                 topic.partitions.push(partition);
@@ -187,6 +190,28 @@ fn assemble(cx: &Cx, plan: &Plan, results: Vec<Result<ReadOutcome, ErrorCode>>) 
         }
     }
     reply
+}
+
+/// Tells a client that took this broker for the leader, or knows an old one, who leads and where (KIP-951).
+fn name_leader(
+    image: &Image,
+    wanted: &SessionPartition,
+    reply: &mut FetchPartitionReply,
+    brokers: &mut Vec<FetchBroker>,
+) {
+    let topic = image.topic_by_id(wanted.topic_id);
+    let Some(partition) = topic.and_then(|topic| topic.partition(wanted.index)) else { return };
+    reply.current_leader = Some((partition.leader, partition.leader_epoch));
+    if let Some(leader) = image.broker(partition.leader)
+        && brokers.iter().all(|named| named.id != leader.id)
+    {
+        brokers.push(FetchBroker {
+            id: leader.id,
+            host: leader.host.as_str().into(),
+            port: leader.port.into(),
+            rack: leader.rack.as_deref().map(Into::into),
+        });
+    }
 }
 
 fn partition_reply(cx: &Cx, index: i32, result: Result<ReadOutcome, ErrorCode>) -> FetchPartitionReply {

@@ -8,7 +8,6 @@ use kafka_wire::list_offsets_response::{
 };
 
 use super::{Cx, READ_COMMITTED, read_error};
-use crate::model::PartitionId;
 use crate::partition::read::special_timestamp;
 use crate::shard::message::OffsetQuery;
 use crate::wire::error_code::ErrorCode;
@@ -55,14 +54,14 @@ pub async fn handle(cx: &Cx, request: ListOffsetsRequest) -> ListOffsetsResponse
             let mut answer = ListOffsetsPartitionResponse::default();
             answer.partition_index = index;
             (answer.offset, answer.timestamp, answer.leader_epoch) = (-1, -1, -1);
-            let refusal = match known.filter(|t| t.partition(index).is_some()) {
+            let refusal = match known.and_then(|topic| cx.shard.leader_of(topic, index)) {
                 _ if !known_level => Some(ErrorCode::UnknownServerError),
                 _ if refused.contains(&index) => Some(ErrorCode::InvalidRequest),
                 _ if !may_ask(partition.timestamp, cx.version) => Some(ErrorCode::UnsupportedVersion),
                 None => Some(ErrorCode::UnknownTopicOrPartition),
-                Some(topic) => {
+                Some(at) => {
                     queries.push(OffsetQuery {
-                        partition: PartitionId { topic: topic.id, index },
+                        partition: at,
                         timestamp: partition.timestamp,
                         leader_epoch: if cx.version >= 4 { partition.current_leader_epoch } else { -1 },
                         committed,

@@ -218,6 +218,7 @@ fn respond_in<R: KafkaEncode>(cx: &Cx, response: &R, version: i16) -> Outcome {
 fn read_error(e: &ReadError) -> ErrorCode {
     match e {
         ReadError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+        ReadError::NotLeader => ErrorCode::NotLeaderOrFollower,
         ReadError::OffsetOutOfRange => ErrorCode::OffsetOutOfRange,
         ReadError::FencedEpoch => ErrorCode::FencedLeaderEpoch,
         ReadError::UnknownEpoch => ErrorCode::UnknownLeaderEpoch,

@@ -6,7 +6,6 @@ use kafka_wire::offset_for_leader_epoch_response::{
 };
 
 use super::{Cx, read_error};
-use crate::model::PartitionId;
 use crate::shard::message::EpochQuery;
 use crate::wire::error_code::ErrorCode;
 
@@ -23,10 +22,10 @@ pub async fn handle(cx: &Cx, request: OffsetForLeaderEpochRequest) -> OffsetForL
             let mut answer = EpochEndOffset::default();
             answer.partition = index;
             (answer.leader_epoch, answer.end_offset) = (-1, -1);
-            match known.filter(|t| t.partition(index).is_some()) {
+            match known.and_then(|topic| cx.shard.leader_of(topic, index)) {
                 None => answer.error_code = ErrorCode::UnknownTopicOrPartition.code(),
-                Some(topic) => queries.push(EpochQuery {
-                    partition: PartitionId { topic: topic.id, index },
+                Some(at) => queries.push(EpochQuery {
+                    partition: at,
                     epoch: partition.leader_epoch,
                     current_epoch: partition.current_leader_epoch,
                 }),

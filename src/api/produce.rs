@@ -274,6 +274,7 @@ fn answer(result: ProduceResult, version: i16) -> Answer {
         Err(e) => {
             let code = match &e {
                 ProduceError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+                ProduceError::NotLeader => ErrorCode::NotLeaderOrFollower,
                 ProduceError::Append(e) => append_error(e),
                 ProduceError::TimedOut => ErrorCode::RequestTimedOut,
                 ProduceError::NotInTransaction(why) => {

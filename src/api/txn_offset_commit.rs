@@ -86,7 +86,7 @@ async fn commit(
     match cx.shard.commit_in(commit).await {
         Ok(Ok(results)) => results.map_err(code),
         Ok(Err(why)) => Err(transactions::unavailable(why)),
-        Err(ProduceError::UnknownPartition) => Err(ErrorCode::NotCoordinator),
+        Err(ProduceError::UnknownPartition | ProduceError::NotLeader) => Err(ErrorCode::NotCoordinator),
         Err(ProduceError::Append(e)) => Err(append_error(&e)),
         Err(ProduceError::TimedOut) => Err(ErrorCode::RequestTimedOut),
         // Here, unlike in Produce, a client looks for the coordinator again.

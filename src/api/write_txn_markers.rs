@@ -12,7 +12,6 @@ use kafka_wire::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 use super::Cx;
 use super::common::build;
 use super::produce::append_error;
-use crate::model::PartitionId;
 use crate::partition::EndOfTxn;
 use crate::shard::message::{EndEntry, EndResult, ProduceError};
 use crate::wire::ErrorCode;
@@ -29,11 +28,8 @@ pub async fn handle(cx: &Cx, request: WriteTxnMarkersRequest) -> WriteTxnMarkers
             let mut seen = BTreeSet::new();
             let indexes = topic.partition_indexes.iter().filter(|index| seen.insert(**index));
             let partitions = indexes.map(|index| {
-                let known = known.filter(|known| known.partition(*index).is_some());
-                if let Some(known) = known {
-                    let partition = PartitionId { topic: known.id, index: *index };
-                    ends.push(EndEntry { partition, end });
-                }
+                let known = known.and_then(|topic| cx.shard.leader_of(topic, *index));
+                ends.extend(known.map(|partition| EndEntry { partition, end }));
                 build(|p: &mut WritableTxnMarkerPartitionResult| {
                     p.partition_index = *index;
                     if known.is_none() {
@@ -74,6 +70,7 @@ fn outcome(result: EndResult) -> ErrorCode {
         Ok(_) => ErrorCode::None,
         Err(ProduceError::Append(e)) => append_error(&e),
         Err(ProduceError::TimedOut) => ErrorCode::RequestTimedOut,
+        Err(ProduceError::NotLeader) => ErrorCode::NotLeaderOrFollower,
         Err(ProduceError::UnknownPartition | ProduceError::NotInTransaction(_)) => {
             ErrorCode::UnknownTopicOrPartition
         }

@@ -50,6 +50,9 @@ impl ReadOutcome {
 pub enum ReadError {
     #[error("no such partition here")]
     UnknownPartition,
+    /// Another broker leads the partition, or none does.
+    #[error("this broker does not lead the partition")]
+    NotLeader,
     #[error("the offset is outside of the log")]
     OffsetOutOfRange,
     #[error("the leader epoch is older than the partition's")]

@@ -1,7 +1,6 @@
 //! Reading partitions wherever they live: gather from each shard, and wait by watching high watermarks.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use std::time::Duration;
 use super::Shard;
 use super::memory::LEAST_ANSWER;
 use super::message::{Fetch, FetchEntry, FetchResult, Source, Watch};
+use super::route::{Located, Where};
 use super::wait::{LocalWait, RemoteWait};
 use crate::model::PartitionId;
 use crate::partition::{ReadError, ReadOutcome, Waiting};
@@ -98,8 +98,8 @@ impl Shard {
         }
         let mut most = vec![0; self.count];
         for (entry, outcome) in entries.iter().zip(results) {
-            let most = &mut most[self.owner(entry.partition)];
-            *most = outcome.as_ref().map_or(0, |outcome| outcome.cold).max(*most);
+            let Some(shard) = self.shard_at(entry.partition.at) else { continue };
+            most[shard] = outcome.as_ref().map_or(0, |outcome| outcome.cold).max(most[shard]);
         }
         most.iter().sum()
     }
@@ -110,35 +110,14 @@ impl Shard {
         max_bytes: usize,
         source: Source,
     ) -> Vec<FetchResult> {
-        if entries.iter().all(|e| self.owns(e.partition)) {
+        if entries.iter().all(|entry| entry.partition.at == Where::Here) {
             return self.read_local(entries, max_bytes, source).await;
         }
-        let groups = self.by_owner(entries, |e| e.partition);
-        let asked = max_bytes;
+        let parts = self.split(entries);
         // What all of them bring at once has to fit.
-        let max_bytes = if source == Source::Disk { max_bytes / groups.len() } else { max_bytes };
-        let calls = groups.iter().map(|(owner, group)| {
-            (*owner != self.index).then(|| {
-                let entries = group.iter().map(|e| **e).collect();
-                self.port.call(*owner, Fetch { entries, max_bytes, source })
-            })
-        });
-        let calls: Vec<_> = calls.collect();
-        let mut by_owner: Vec<VecDeque<FetchResult>> = (0..self.count).map(|_| VecDeque::new()).collect();
-        for ((owner, group), call) in groups.iter().zip(calls) {
-            let results = match call {
-                None => {
-                    let own: Vec<FetchEntry> = group.iter().map(|e| **e).collect();
-                    self.read_local(&own, max_bytes, source).await
-                }
-                Some(call) => call.await,
-            };
-            by_owner[*owner] = results.into();
-        }
-        let in_order = entries.iter().map(|e| {
-            by_owner[self.owner(e.partition)].pop_front().unwrap_or(Err(ReadError::UnknownPartition))
-        });
-        trim(in_order.collect(), asked)
+        let each = if source == Source::Disk { max_bytes / parts.len().max(1) } else { max_bytes };
+        let read = |entries| Fetch { entries, max_bytes: each, source };
+        trim(self.ask_parts(entries, parts, read).await, max_bytes)
     }
 
     /// Reads this shard's partitions, in order, until the bytes are used up. The first that has anything returns at
@@ -155,7 +134,7 @@ impl Shard {
         for entry in entries {
             let mut position = entry.position;
             position.max_bytes = position.max_bytes.min(left);
-            let result = match self.replica(entry.partition) {
+            let result = match self.replica(entry.partition.id) {
                 None => Err(ReadError::UnknownPartition),
                 Some(replica) => match replica.read_cached(&position, at_least_one) {
                     Ok(Some(outcome)) => Ok(outcome),
@@ -179,18 +158,18 @@ impl Shard {
     /// Waits until a partition has more than was read of it. Returns whether the time ran out instead.
     async fn wait_for_data(
         self: &Rc<Self>,
-        watched: &[(PartitionId, i64)],
+        watched: &[(Located, i64)],
         mut deadline: std::pin::Pin<&mut rt::Sleep>,
     ) -> bool {
         let guard = WaitGuard { local: Rc::default(), remote: Arc::default() };
         let mut remote = Vec::new();
-        for (owner, group) in self.by_owner(watched, |w| w.0) {
-            let group = group.into_iter().copied();
-            if owner == self.index {
-                self.watch_local(group, guard.local.clone());
+        for (shard, part) in self.split(watched) {
+            let part = part.into_iter().map(|(at, above)| (at.id, above));
+            if shard == self.index {
+                self.watch_local(part, guard.local.clone());
             } else {
-                let request = Watch { partitions: group.collect(), over: guard.remote.clone() };
-                remote.push(self.port.call(owner, request));
+                let request = Watch { partitions: part.collect(), over: guard.remote.clone() };
+                remote.push(self.port.call(shard, request));
             }
         }
         let mut local = pin!(guard.local.fired());
@@ -243,7 +222,7 @@ impl Read {
     }
 
     /// The partitions that were read, each with the offset above which there is something new.
-    fn seen(&self, entries: &[FetchEntry]) -> Vec<(PartitionId, i64)> {
+    fn seen(&self, entries: &[FetchEntry]) -> Vec<(Located, i64)> {
         let read = entries.iter().zip(&self.results);
         read.filter_map(|(e, result)| Some((e.partition, result.as_ref().ok()?.high_watermark))).collect()
     }

@@ -107,13 +107,13 @@ impl Serve for DeleteRecords {
 
 impl Serve for Sizes {
     async fn serve(self, shard: Rc<Shard>) -> Vec<Result<u64, ReadError>> {
-        self.0.into_iter().map(|id| shard.size_local(id)).collect()
+        self.0.into_iter().map(|at| shard.size_local(at.id)).collect()
     }
 }
 
 impl Serve for Producers {
     async fn serve(self, shard: Rc<Shard>) -> Vec<Result<Vec<ProducerView>, ReadError>> {
-        self.0.into_iter().map(|id| shard.producers_local(id)).collect()
+        self.0.into_iter().map(|at| shard.producers_local(at.id)).collect()
     }
 }
 

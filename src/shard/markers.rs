@@ -12,6 +12,7 @@ use super::deadline::Due;
 use super::message::{
     AskTxn, CommitInTxn, CommitInTxnResult, CommitOffsets, EndEntry, EndResult, EndTxns, ListTxns,
 };
+use super::route::{Located, Where};
 use super::transactional::{self, Asking, NO_SEQUENCE, NotInTransaction, Patience};
 use crate::coordinator::group::{self, Groups};
 use crate::coordinator::{Ask, Machine, ProducerStamp, txn};
@@ -35,13 +36,13 @@ impl Shard {
         id: &str,
         ask: Ask<txn::Transactions, A>,
     ) -> Result<A, Unavailable> {
-        let Some(partition) = self.coordinator_of(txn::Transactions::TOPIC, id) else {
-            return Err(Unavailable::NotHere);
-        };
-        let reply = if self.owns(partition) {
-            self.coordinate(Shard::transactions, partition, ask.request).await?
-        } else {
-            *self.port.call(self.owner(partition), AskTxn(partition, Box::new(ask.request))).await?
+        let coordinator = self.coordinator_of(txn::Transactions::TOPIC, id).ok_or(Unavailable::NotHere)?;
+        let reply = match coordinator.at {
+            Where::Here => self.coordinate(Shard::transactions, coordinator.id, ask.request).await?,
+            Where::Shard(shard) => {
+                *self.port.call(shard, AskTxn(coordinator.id, Box::new(ask.request))).await?
+            }
+            Where::Broker(_) | Where::Nobody => return Err(Unavailable::NotHere),
         };
         (ask.answer)(reply).ok_or(Unavailable::Failed)
     }
@@ -51,11 +52,9 @@ impl Shard {
         self: &Rc<Self>,
         filter: &txn::ListFilter,
     ) -> Result<Vec<txn::Listed>, Unavailable> {
-        let others = (0..self.count).filter(|shard| *shard != self.index);
-        let calls: Vec<_> = others.map(|shard| self.port.call(shard, ListTxns(filter.clone()))).collect();
-        let mut listed = self.list_transactions_here(filter)?;
-        for call in calls {
-            listed.extend(call.await?);
+        let mut listed = Vec::new();
+        for answer in self.ask_all(ListTxns(filter.clone())).await {
+            listed.extend(answer?);
         }
         Ok(listed)
     }
@@ -70,7 +69,7 @@ impl Shard {
 
     /// Ends transactions on partitions of any shard; durable when it returns.
     pub async fn end_transactions(self: &Rc<Self>, ends: &[EndEntry]) -> Vec<EndResult> {
-        self.scatter(ends, |end| end.partition, EndTxns).await
+        self.route(ends, EndTxns).await
     }
 
     pub(super) async fn end_local(self: &Rc<Self>, ends: Vec<EndEntry>) -> Vec<EndResult> {
@@ -80,6 +79,7 @@ impl Shard {
     }
 
     fn append_end(self: &Rc<Self>, EndEntry { partition, end }: EndEntry) -> EndResult {
+        let partition = partition.id;
         let now = rt::unix_ms();
         let appended = self.append_to(partition, |replica, store| replica.append_end(store, end, now))?;
         if self.replica(partition).is_some_and(|replica| &*replica.topic == Groups::TOPIC) {
@@ -92,17 +92,17 @@ impl Shard {
 
     /// Commits a group's offsets in a transaction, which they count with from now on.
     pub async fn commit_in(self: &Rc<Self>, commit: CommitInTxn) -> CommitInTxnResult {
-        let owner = self.owner(commit.partition);
-        if owner == self.index {
-            return self.commit_in_local(commit).await;
+        match commit.partition.at {
+            Where::Here => self.commit_in_local(commit).await,
+            Where::Shard(shard) => self.port.call(shard, CommitOffsets(Box::new(commit))).await,
+            Where::Broker(_) | Where::Nobody => Ok(Err(Unavailable::NotHere)),
         }
-        self.port.call(owner, CommitOffsets(Box::new(commit))).await
     }
 
     /// The transaction's coordinator has to know of the group's partition before the first offset is written, as for
     /// any other partition; and a stale producer is refused before the group sees anything.
     pub(super) async fn commit_in_local(self: &Rc<Self>, commit: CommitInTxn) -> CommitInTxnResult {
-        let CommitInTxn { partition, transaction, producer, commit } = commit;
+        let CommitInTxn { partition: Located { id: partition, .. }, transaction, producer, commit } = commit;
         let replica = self.replica(partition).ok_or(ProduceError::UnknownPartition)?;
         replica.check_producer(producer.id, producer.epoch)?;
         if !replica.is_open(producer.id, producer.epoch) {
@@ -155,8 +155,7 @@ impl Shard {
                 .into_iter()
                 .filter_map(|(topic, index)| {
                     // A partition that was deleted needs no marker.
-                    let id = image.topic(&topic)?.id;
-                    let partition = PartitionId { topic: id, index };
+                    let partition = self.leader_of(image.topic(&topic)?, index)?;
                     Some((EndEntry { partition, end }, (topic, index)))
                 })
                 .collect();
@@ -165,7 +164,7 @@ impl Shard {
             left = Vec::new();
             for ((_, partition), result) in ends.into_iter().zip(results) {
                 match result {
-                    Ok(_) | Err(ProduceError::UnknownPartition) => {}
+                    Ok(_) => {}
                     // Somebody newer ended it, or this coordinator's word does not count any more.
                     Err(ProduceError::Append(AppendError::Producer(e))) => {
                         log::warn!("{}: no marker for {}-{}: {e}", command.id, partition.0, partition.1);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::coordinator::Unavailable;
 use super::metrics::MetricsSnapshot;
+use super::route::Located;
 use super::timing::Appending;
 use super::transactional::NotInTransaction;
 use crate::controller::{ControlReply, ControlRequest};
@@ -54,7 +55,7 @@ pub struct Transactional {
 /// The end of a transaction on one partition.
 #[derive(Clone, Copy, Debug)]
 pub struct EndEntry {
-    pub partition: PartitionId,
+    pub partition: Located,
     pub end: EndOfTxn,
 }
 
@@ -62,7 +63,7 @@ pub struct EndEntry {
 #[derive(Debug)]
 pub struct CommitInTxn {
     /// Of the group's coordinator.
-    pub partition: PartitionId,
+    pub partition: Located,
     pub transaction: Transactional,
     pub producer: txn::Producer,
     pub commit: group::Commit,
@@ -71,7 +72,7 @@ pub struct CommitInTxn {
 /// One partition of a Fetch.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchEntry {
-    pub partition: PartitionId,
+    pub partition: Located,
     pub position: Position,
 }
 
@@ -87,6 +88,9 @@ pub enum Source {
 pub enum ProduceError {
     #[error("no such partition here")]
     UnknownPartition,
+    /// Another broker leads the partition, or none does.
+    #[error("this broker does not lead the partition")]
+    NotLeader,
     #[error(transparent)]
     Append(#[from] AppendError),
     #[error(transparent)]
@@ -104,7 +108,7 @@ pub type FetchResult = Result<ReadOutcome, ReadError>;
 
 #[derive(Clone, Copy, Debug)]
 pub struct OffsetQuery {
-    pub partition: PartitionId,
+    pub partition: Located,
     pub timestamp: i64,
     pub leader_epoch: i32,
     /// Only below the last stable offset.
@@ -113,7 +117,7 @@ pub struct OffsetQuery {
 
 #[derive(Clone, Copy, Debug)]
 pub struct EpochQuery {
-    pub partition: PartitionId,
+    pub partition: Located,
     pub epoch: i32,
     pub current_epoch: i32,
 }
@@ -209,13 +213,13 @@ pub struct FindOffsets(pub Vec<OffsetQuery>);
 pub struct EpochEnds(pub Vec<EpochQuery>);
 
 /// Moves log starts up to the given offsets (-1: the high watermark); answered with the new log starts once durable.
-pub struct DeleteRecords(pub Vec<(PartitionId, i64)>);
+pub struct DeleteRecords(pub Vec<(Located, i64)>);
 
 /// Bytes of partitions, on disk and in the tail.
-pub struct Sizes(pub Vec<PartitionId>);
+pub struct Sizes(pub Vec<Located>);
 
 /// The producers that partitions remember.
-pub struct Producers(pub Vec<PartitionId>);
+pub struct Producers(pub Vec<Located>);
 
 /// For the group coordinator of this partition.
 pub struct AskGroup(pub PartitionId, pub Box<group::Request>);
@@ -223,8 +227,10 @@ pub struct AskGroup(pub PartitionId, pub Box<group::Request>);
 /// For the transaction coordinator of this partition.
 pub struct AskTxn(pub PartitionId, pub Box<txn::Request>);
 
+#[derive(Clone)]
 pub struct ListGroups(pub group::ListFilter);
 
+#[derive(Clone)]
 pub struct ListTxns(pub txn::ListFilter);
 
 /// Append these markers; answered when durable.

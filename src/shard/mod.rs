@@ -18,6 +18,7 @@ pub mod message;
 pub mod metrics;
 mod produce;
 pub mod quotas;
+pub mod route;
 pub mod serve;
 pub mod sessions;
 pub mod strangers;
@@ -122,23 +123,6 @@ impl Shard {
     /// Asks the control thread. A change is answered once every shard has applied it.
     pub async fn control(&self, request: ControlRequest) -> ControlReply {
         self.port.call(self.count, Control(request)).await
-    }
-
-    /// Groups items by the shard that owns their partition, keeping their order.
-    fn by_owner<'a, T>(
-        &self,
-        items: &'a [T],
-        partition: impl Fn(&T) -> PartitionId,
-    ) -> Vec<(usize, Vec<&'a T>)> {
-        let mut groups: Vec<(usize, Vec<&'a T>)> = Vec::new();
-        for item in items {
-            let owner = self.owner(partition(item));
-            match groups.iter_mut().find(|(o, _)| *o == owner) {
-                Some((_, group)) => group.push(item),
-                None => groups.push((owner, vec![item])),
-            }
-        }
-        groups
     }
 
     pub fn is_stopping(&self) -> bool {

@@ -159,9 +159,7 @@ impl Shard {
             }
             rt::sleep(SHARE_EVERY).await;
             let used: Arc<[_]> = self.quotas.untold.take().into_iter().collect();
-            for other in (0..self.count).filter(|other| *other != self.index) {
-                drop(self.port.call(other, QuotaUse(used.clone())));
-            }
+            self.tell_others(|| QuotaUse(used.clone()));
         }
     }
 }

@@ -13,6 +13,8 @@ const LOG_START_FROM: i16 = 5;
 const PREFERRED_REPLICA_FROM: i16 = 11;
 const FLEXIBLE_FROM: i16 = 12;
 const TOPIC_IDS_FROM: i16 = 13;
+/// From here on a client that asked the wrong broker is told the leader's address (KIP-951).
+pub const LEADERS_FROM: i16 = 16;
 
 #[derive(Clone, Debug, Default)]
 pub struct FetchReply {
@@ -20,6 +22,17 @@ pub struct FetchReply {
     pub error_code: i16,
     pub session_id: i32,
     pub topics: Vec<FetchTopicReply>,
+    /// The leaders that partitions name.
+    pub brokers: Vec<FetchBroker>,
+}
+
+/// A broker's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchBroker {
+    pub id: i32,
+    pub host: StrBytes,
+    pub port: i32,
+    pub rack: Option<StrBytes>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -40,6 +53,8 @@ pub struct FetchPartitionReply {
     pub log_start_offset: i64,
     /// The largest epoch, and its end, at which the fetcher's log parts from the leader's.
     pub diverging_epoch: Option<(i32, i64)>,
+    /// The leader and its epoch, for a client that took another broker for it.
+    pub current_leader: Option<(i32, i32)>,
     /// `(producer id, first offset)`, sorted; `None` unless the reader asked for committed data only.
     pub aborted: Option<Vec<(i64, i64)>>,
     pub preferred_read_replica: i32,
@@ -56,6 +71,7 @@ impl Default for FetchPartitionReply {
             last_stable_offset: -1,
             log_start_offset: -1,
             diverging_epoch: None,
+            current_leader: None,
             aborted: None,
             preferred_read_replica: -1,
             records: Vec::new(),
@@ -90,7 +106,7 @@ pub fn encode(reply: FetchReply, version: i16, correlation_id: i32) -> Vec<Bytes
     for topic in reply.topics {
         out.topic(topic);
     }
-    out.tags();
+    out.brokers(&reply.brokers);
     out.finish()
 }
 
@@ -160,16 +176,55 @@ impl Writer {
             self.spliced += len;
             self.cuts.push((self.head.len(), partition.records));
         }
-        match partition.diverging_epoch {
-            Some((epoch, end_offset)) if self.flexible => {
-                // One tagged field: number, size, and a structure with an empty tag section of its own.
-                self.head.put_slice(&[1, 0, 13]);
-                self.head.put_i32(epoch);
-                self.head.put_i64(end_offset);
-                self.head.put_u8(0);
-            }
-            _ => self.tags(),
+        self.tagged(partition.diverging_epoch, partition.current_leader);
+    }
+
+    /// Each tagged field is its number, its size, and a structure with an empty tag section of its own.
+    fn tagged(&mut self, diverging_epoch: Option<(i32, i64)>, current_leader: Option<(i32, i32)>) {
+        if !self.flexible {
+            return;
         }
+        self.head.put_u8(u8::from(diverging_epoch.is_some()) + u8::from(current_leader.is_some()));
+        if let Some((epoch, end_offset)) = diverging_epoch {
+            self.head.put_slice(&[0, 13]);
+            self.head.put_i32(epoch);
+            self.head.put_i64(end_offset);
+            self.head.put_u8(0);
+        }
+        if let Some((leader, epoch)) = current_leader {
+            self.head.put_slice(&[1, 9]);
+            self.head.put_i32(leader);
+            self.head.put_i32(epoch);
+            self.head.put_u8(0);
+        }
+    }
+
+    /// The response's own tags: the brokers, if any.
+    fn brokers(&mut self, brokers: &[FetchBroker]) {
+        if brokers.is_empty() || self.version < LEADERS_FROM {
+            return self.tags();
+        }
+        let begin = self.head.len();
+        self.array_len(brokers.len());
+        for broker in brokers {
+            self.head.put_i32(broker.id);
+            self.compact(&broker.host);
+            self.head.put_i32(broker.port);
+            match &broker.rack {
+                Some(rack) => self.compact(rack),
+                None => self.head.put_u8(0),
+            }
+            self.tags();
+        }
+        let field = self.head.split_off(begin);
+        self.head.put_slice(&[1, 0]);
+        self.uvarint(u32::try_from(field.len()).expect("a field's length"));
+        self.head.put_slice(&field);
+    }
+
+    fn compact(&mut self, text: &str) {
+        self.uvarint(u32::try_from(text.len()).expect("a string's length") + 1);
+        self.head.put_slice(text.as_bytes());
     }
 
     fn aborted(&mut self, aborted: Option<&[(i64, i64)]>) {

@@ -1,5 +1,5 @@
 use kafka_wire::FetchResponse;
-use kafka_wire::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
+use kafka_wire::fetch_response::{AbortedTransaction, FetchableTopicResponse, NodeEndpoint, PartitionData};
 use kafka_wire_core::{ApiVersion, KafkaEncode, Uuid};
 
 use super::*;
@@ -12,7 +12,8 @@ fn reply(version: i16) -> FetchReply {
         high_watermark: 1 << 40,
         last_stable_offset: 99,
         log_start_offset: 7,
-        diverging_epoch: (index == 2 && version >= FLEXIBLE_FROM).then_some((4, 1234)),
+        diverging_epoch: ([2, 3].contains(&index) && version >= FLEXIBLE_FROM).then_some((4, 1234)),
+        current_leader: ([1, 3].contains(&index) && version >= FLEXIBLE_FROM).then_some((7, 5)),
         aborted: (index > 0).then(|| (0..index).map(|i| (i64::from(i), i64::from(i) * 10)).collect()),
         preferred_read_replica: if version >= PREFERRED_REPLICA_FROM { index } else { -1 },
         records: (0..index).map(|i| Bytes::from(vec![i as u8; 150 * i as usize])).collect(),
@@ -22,7 +23,21 @@ fn reply(version: i16) -> FetchReply {
         id: TopicId([t + 1; 16]),
         partitions: (0..i32::from(t) * 2).map(partition).collect(),
     };
-    FetchReply { throttle_ms: 12, error_code: 0, session_id: 88, topics: (0..4).map(topic).collect() }
+    // Long enough for its length to take two bytes.
+    let broker = |id: i32| FetchBroker {
+        id,
+        host: StrBytes::from("broker".repeat(30)),
+        port: 9092,
+        rack: (id == 7).then(|| "rack".into()),
+    };
+    let brokers = if version >= LEADERS_FROM { (7..9).map(broker).collect() } else { Vec::new() };
+    FetchReply {
+        throttle_ms: 12,
+        error_code: 0,
+        session_id: 88,
+        topics: (0..4).map(topic).collect(),
+        brokers,
+    }
 }
 
 fn reference(reply: &FetchReply, version: i16) -> Vec<u8> {
@@ -39,6 +54,12 @@ fn reference(reply: &FetchReply, version: i16) -> Vec<u8> {
         }
         out.partitions = topic.partitions.iter().map(reference_partition).collect();
         response.responses.push(out);
+    }
+    for broker in &reply.brokers {
+        let mut out = NodeEndpoint::default();
+        (out.node_id, out.host, out.port) = (broker.id, broker.host.clone(), broker.port);
+        out.rack = broker.rack.clone();
+        response.node_endpoints.push(out);
     }
     let body = response.encode_to_bytes(ApiVersion::new(version)).unwrap();
     let mut frame = Vec::new();
@@ -59,6 +80,10 @@ fn reference_partition(partition: &FetchPartitionReply) -> PartitionData {
     if let Some((epoch, end)) = partition.diverging_epoch {
         out.diverging_epoch.epoch = epoch;
         out.diverging_epoch.end_offset = end;
+    }
+    if let Some((leader, epoch)) = partition.current_leader {
+        out.current_leader.leader_id = leader;
+        out.current_leader.leader_epoch = epoch;
     }
     out.aborted_transactions = partition.aborted.as_ref().map(|list| {
         let one = |&(id, first): &(i64, i64)| {

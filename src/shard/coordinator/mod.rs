@@ -10,7 +10,7 @@
 
 mod load;
 mod oneshot;
-mod route;
+mod requests;
 mod settle;
 
 use std::cell::{Cell, RefCell};

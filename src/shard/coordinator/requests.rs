@@ -1,4 +1,4 @@
-//! Finding the shard that coordinates a key.
+//! Asking whoever coordinates a key.
 
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -7,16 +7,16 @@ use std::task::Poll;
 use super::Unavailable;
 use crate::coordinator::group::{self, Groups, Listed};
 use crate::coordinator::{Ask, Machine, partition_for};
-use crate::model::PartitionId;
 use crate::shard::Shard;
 use crate::shard::message::{AskGroup, ListGroups};
+use crate::shard::route::{Located, Where};
 
 impl Shard {
     /// The partition of an internal topic that coordinates a key, if the topic exists.
-    pub fn coordinator_of(&self, topic: &str, key: &str) -> Option<PartitionId> {
-        let image = self.image();
+    pub fn coordinator_of(&self, topic: &str, key: &str) -> Option<Located> {
+        let image = self.image.borrow();
         let topic = image.topic(topic)?;
-        Some(PartitionId { topic: topic.id, index: partition_for(key, topic.partitions.len()) })
+        self.leader_of(topic, partition_for(key, topic.partitions.len()))
     }
 
     /// Sends a request to a group's coordinator, on whichever shard. It is on its way when this returns.
@@ -31,14 +31,13 @@ impl Shard {
             Remote(R),
         }
         let stage = match self.coordinator_of(Groups::TOPIC, group) {
-            None => Stage::Refused,
-            Some(partition) if self.owns(partition) => {
-                Stage::Local(self.coordinate(Shard::groups, partition, ask.request))
+            Some(Located { id, at: Where::Here }) => {
+                Stage::Local(self.coordinate(Shard::groups, id, ask.request))
             }
-            Some(partition) => {
-                let request = AskGroup(partition, Box::new(ask.request));
-                Stage::Remote(self.port.call(self.owner(partition), request))
+            Some(Located { id, at: Where::Shard(shard) }) => {
+                Stage::Remote(self.port.call(shard, AskGroup(id, Box::new(ask.request))))
             }
+            Some(Located { at: Where::Broker(_) | Where::Nobody, .. }) | None => Stage::Refused,
         };
         let mut stop = self.stop.listen();
         let stopping = self.is_stopping();
@@ -65,13 +64,9 @@ impl Shard {
 
     /// The groups of every shard that pass the filters.
     pub async fn list_groups(self: &Rc<Self>, filter: group::ListFilter) -> Result<Vec<Listed>, Unavailable> {
-        let calls: Vec<_> = (0..self.count)
-            .filter(|shard| *shard != self.index)
-            .map(|shard| self.port.call(shard, ListGroups(filter.clone())))
-            .collect();
-        let mut listed = self.list_groups_here(&filter)?;
-        for call in calls {
-            listed.extend(call.await?);
+        let mut listed = Vec::new();
+        for answer in self.ask_all(ListGroups(filter)).await {
+            listed.extend(answer?);
         }
         Ok(listed)
     }

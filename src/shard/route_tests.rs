@@ -1,0 +1,175 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use super::*;
+use crate::coordinator::{Machine, group, partition_for, txn};
+use crate::metadata::Image;
+use crate::metadata::internal::{CONSUMER_OFFSETS, TRANSACTION_STATE};
+use crate::metadata::records::Record;
+use crate::model::TopicId;
+use crate::model::settings::BrokerSettings;
+use crate::partition::{EndOfTxn, Position};
+use crate::rt::mesh::{self, Bell};
+use crate::rt::{self, Doorbell};
+use crate::shard::FetchLimits;
+use crate::shard::coordinator::Unavailable;
+use crate::shard::message::{CommitInTxn, Transactional};
+use crate::shard::serve::Start;
+use crate::wire::control::EndMarker;
+
+#[test]
+fn a_partition_is_served_by_its_leader_on_one_shard() {
+    let ids = (0..64).map(|index| PartitionId { topic: TopicId([7; 16]), index });
+    for id in ids {
+        let shards: Vec<Me> = (0..3).map(|shard| Me { broker: 1, shard, count: 3 }).collect();
+        let here: Vec<usize> =
+            shards.iter().filter(|me| me.leader(id, Some(1)) == Where::Here).map(|me| me.shard).collect();
+        assert_eq!(here, [shard_of(id, 3)], "one shard serves it");
+        for me in shards {
+            let served = me.leader(id, Some(1));
+            assert_eq!(me.number(served), Some(here[0]), "and each knows which");
+            assert_eq!(me.shard(id), served);
+            assert_eq!(me.leader(id, Some(2)), Where::Broker(2));
+            assert_eq!(me.leader(id, None), Where::Nobody);
+            assert_eq!((me.number(Where::Broker(1)), me.number(Where::Nobody)), (None, None));
+        }
+    }
+}
+
+/// The only shard of the broker of the default id, with these topics; each has these replicas.
+async fn alone(dir: &Path, topics: &[(&str, Vec<Vec<BrokerId>>)]) -> Rc<Shard> {
+    let settings = BrokerSettings { journal_file_bytes: 1 << 20, ..BrokerSettings::default() };
+    let records: Vec<Record> = (1..)
+        .zip(topics)
+        .map(|(id, (name, replicas))| Record::Topic {
+            id: TopicId([id; 16]),
+            name: (*name).into(),
+            replicas: replicas.clone(),
+        })
+        .collect();
+    let image = Image::empty(&settings).with(&records).unwrap();
+    let bells = [Bell::Shard(Arc::new(Doorbell::new().unwrap())), Bell::Control(flume::bounded(1).0)];
+    let start = Start {
+        index: 0,
+        count: 1,
+        end: mesh::build(&bells).swap_remove(0),
+        data_dir: dir.into(),
+        settings: Arc::new(settings),
+        image: Arc::new(image),
+        connections: (0..1).map(|_| AtomicUsize::new(0)).collect(),
+        session_seed: 0,
+        strays: 0,
+    };
+    Shard::open(start).await.unwrap()
+}
+
+#[test]
+fn what_another_broker_leads_is_not_served() {
+    rt::block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let me = BrokerSettings::default().broker_id;
+        let other = me + 1;
+        let shard = alone(dir.path(), &[("t", vec![vec![me], vec![other, me], vec![other]])]).await;
+        let image = shard.image();
+        let topic = image.topic("t").unwrap();
+        let at: Vec<Located> = (0..3).map(|index| shard.leader_of(topic, index).unwrap()).collect();
+        assert_eq!(at.iter().map(|l| l.at).collect::<Vec<_>>()[..2], [Where::Here, Where::Broker(other)]);
+        assert_eq!((shard.leader_of(topic, 3), shard.leader_of(topic, -1)), (None, None));
+
+        let position = Position {
+            offset: 0,
+            max_bytes: 1 << 20,
+            leader_epoch: -1,
+            last_fetched_epoch: -1,
+            committed: false,
+        };
+        let entries: Vec<_> = at.iter().map(|at| FetchEntry { partition: *at, position }).collect();
+        let limits = FetchLimits { max_wait: Duration::from_secs(60), min_bytes: 1, max_bytes: 1 << 20 };
+        // An error is not waited upon.
+        let (fetched, _) = shard.fetch(&entries, limits).await;
+        let not_leader = |result: Result<(), ReadError>| matches!(result, Err(ReadError::NotLeader));
+        let elsewhere: Vec<bool> = fetched.into_iter().map(|r| not_leader(r.map(drop))).collect();
+        assert_eq!(elsewhere, [false, true, true]);
+
+        let query =
+            |at: &Located| OffsetQuery { partition: *at, timestamp: -1, leader_epoch: -1, committed: false };
+        let found = shard.find_offsets(&at.iter().map(query).collect::<Vec<_>>()).await;
+        assert_eq!(found[0].as_ref().unwrap().offset, 0);
+        assert!(found.into_iter().skip(1).all(|r| not_leader(r.map(drop))));
+        let query = |at: &Located| EpochQuery { partition: *at, epoch: 0, current_epoch: -1 };
+        let ends = shard.epoch_ends(&at.iter().map(query).collect::<Vec<_>>()).await;
+        assert_eq!(
+            ends.into_iter().map(|r| not_leader(r.map(drop))).collect::<Vec<_>>(),
+            [false, true, true]
+        );
+        // The other way round, so that answers come in the order of the questions.
+        let queries: Vec<_> = at.iter().rev().map(|at| (*at, 0)).collect();
+        let deleted = shard.delete_records(&queries).await;
+        assert_eq!(
+            deleted.into_iter().map(|r| not_leader(r.map(drop))).collect::<Vec<_>>(),
+            [true, true, false]
+        );
+
+        let end = EndOfTxn {
+            producer_id: 1,
+            producer_epoch: 0,
+            marker: EndMarker { commit: true, coordinator_epoch: 0 },
+            version: 2,
+        };
+        let ends = shard.end_transactions(&[EndEntry { partition: at[1], end }]).await;
+        assert!(matches!(ends[..], [Err(ProduceError::NotLeader)]));
+
+        // What a replica holds does not depend on who leads.
+        let held: Vec<Located> = (0..3).map(|index| shard.replica_of(topic, index).unwrap()).collect();
+        assert_eq!(held.iter().map(|l| l.at).collect::<Vec<_>>(), [Where::Here, Where::Here, Where::Nobody]);
+        let sizes = shard.sizes(&held).await;
+        assert!(sizes[0].is_ok() && sizes[1].is_ok() && matches!(sizes[2], Err(ReadError::NotLeader)));
+    });
+}
+
+#[test]
+fn a_coordinator_is_where_its_partition_is_led() {
+    rt::block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let me = BrokerSettings::default().broker_id;
+        let halves = vec![vec![me], vec![me + 1]];
+        let shard =
+            alone(dir.path(), &[(CONSUMER_OFFSETS, halves.clone()), (TRANSACTION_STATE, halves)]).await;
+        let of = |partition| {
+            (0..)
+                .map(|n| format!("key-{n}"))
+                .find(|key| partition_for(key, 2) == partition)
+                .expect("some key")
+        };
+        let (here, elsewhere) = (of(0), of(1));
+        let describe = |key: &str| shard.group(key, group::ask::describe(key.into()));
+        assert_eq!(describe(&here).await, Ok(None));
+        assert_eq!(describe(&elsewhere).await, Err(Unavailable::NotHere));
+        let described = |key: String| {
+            let shard = shard.clone();
+            async move { shard.transaction(&key, txn::ask::describe(key.as_str().into())).await }
+        };
+        assert_eq!(described(here).await, Ok(Err(txn::TxnError::NotFound)));
+        assert_eq!(described(elsewhere.clone()).await, Err(Unavailable::NotHere));
+
+        let commit = CommitInTxn {
+            partition: shard.coordinator_of(group::Groups::TOPIC, &elsewhere).unwrap(),
+            transaction: Transactional { id: "tx".into(), implicit: true },
+            producer: txn::Producer { id: 1, epoch: 0 },
+            commit: group::Commit {
+                from: group::Member {
+                    group: elsewhere.as_str().into(),
+                    member: "".into(),
+                    instance: None,
+                    generation: -1,
+                },
+                retention_ms: -1,
+                says_not_found: false,
+                topics: Vec::new(),
+            },
+        };
+        assert!(matches!(shard.commit_in(commit).await, Ok(Err(Unavailable::NotHere))));
+    });
+}
