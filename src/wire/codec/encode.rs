@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{CodecError, lz4, snappy};
+use super::{CodecError, blocks, lz4, snappy};
 use crate::wire::batch::Compression;
 
 /// A codec with its level.
@@ -62,8 +62,8 @@ pub struct Writer<'a>(Inner<'a>);
 enum Inner<'a> {
     None(Bounded<'a>),
     Gzip(flate2::write::GzEncoder<Bounded<'a>>),
-    Snappy(Box<snappy::Stream<Bounded<'a>>>),
-    Lz4(lz4::Frame<Bounded<'a>>),
+    Snappy(Box<blocks::Writer<snappy::Stream<Bounded<'a>>>>),
+    Lz4(blocks::Writer<lz4::Frame<Bounded<'a>>>),
     Zstd(Box<::zstd::stream::write::Encoder<'static, Bounded<'a>>>),
 }
 
@@ -88,8 +88,8 @@ impl<'a> Writer<'a> {
                     u32::try_from(level).map_or(flate2::Compression::default(), flate2::Compression::new);
                 Inner::Gzip(flate2::write::GzEncoder::new(out, level))
             }
-            Encoding::Snappy => Inner::Snappy(Box::new(snappy::Stream::new(out)?)),
-            Encoding::Lz4(level) => Inner::Lz4(lz4::Frame::new(out, level)?),
+            Encoding::Snappy => Inner::Snappy(Box::new(blocks::Writer::new(snappy::Stream::new(out)?))),
+            Encoding::Lz4(level) => Inner::Lz4(blocks::Writer::new(lz4::Frame::new(out, level)?)),
             Encoding::Zstd(level) => {
                 let mut encoder = ::zstd::stream::write::Encoder::new(out, level)?;
                 // Without it the highest levels reserve a window of 128 MiB for a few records.

@@ -5,12 +5,13 @@
 //! blocks: size u32 (highest bit: not compressed) │ bytes │ [checksum u32] …  │ 0 u32 │ [content checksum u32]
 //! ```
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use ::lz4::block::{CompressionMode, compress_bound, compress_to_buffer, decompress_to_buffer};
 use twox_hash::XxHash32;
 
 use super::CodecError;
+use super::blocks::{Sink, Source};
 
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 const VERSION_MASK: u8 = 0xc0;
@@ -24,8 +25,6 @@ const RESERVED: u8 = 0x03;
 const PLAIN: u32 = 1 << 31;
 /// The level of Kafka's producers: the fast compressor, not a ninth step of the thorough one.
 pub(super) const FAST: i32 = 9;
-/// What Kafka writes: blocks of 64 KiB, without checksums.
-const BLOCK: usize = 64 << 10;
 const OUR_HEADER: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, VERSION | INDEPENDENT, 0x40, 0x82];
 
 struct Header {
@@ -81,12 +80,10 @@ fn take_u32(rest: &mut &[u8]) -> Result<u32, CodecError> {
     Ok(u32::from_le_bytes(*bytes))
 }
 
-/// The decompressed blocks of a frame, one after the other.
+/// The blocks of a frame.
 pub(super) struct Blocks<'a> {
     rest: &'a [u8],
     header: Header,
-    block: Vec<u8>,
-    at: usize,
     ended: bool,
     content: u64,
     hash: XxHash32,
@@ -96,43 +93,11 @@ impl<'a> Blocks<'a> {
     pub(super) fn new(payload: &'a [u8]) -> Result<Self, CodecError> {
         let mut rest = payload;
         let header = Header::take(&mut rest)?;
-        let (block, hash) = (Vec::new(), XxHash32::with_seed(0));
-        Ok(Self { rest, header, block, at: 0, ended: false, content: 0, hash })
+        Ok(Self { rest, header, ended: false, content: 0, hash: XxHash32::with_seed(0) })
     }
 
     fn has(&self, flag: u8) -> bool {
         self.header.flags & flag != 0
-    }
-
-    fn next(&mut self) -> Result<(), CodecError> {
-        let size = take_u32(&mut self.rest)?;
-        if size == 0 {
-            return self.end();
-        }
-        let (plain, size) = (size & PLAIN != 0, (size & !PLAIN) as usize);
-        if size > self.header.largest_block {
-            return Err(malformed("a block larger than the largest"));
-        }
-        let bytes = take(&mut self.rest, size).ok_or_else(|| malformed("a cut block"))?;
-        if self.has(BLOCK_CHECKSUMS) && take_u32(&mut self.rest)? != XxHash32::oneshot(0, bytes) {
-            return Err(malformed("a wrong block checksum"));
-        }
-        self.block.resize(self.header.largest_block, 0);
-        let length = if plain {
-            self.block[..size].copy_from_slice(bytes);
-            size
-        } else {
-            let largest = self.header.largest_block as i32;
-            decompress_to_buffer(bytes, Some(largest), &mut self.block)
-                .map_err(|_| malformed("a damaged block"))?
-        };
-        self.block.truncate(length);
-        self.at = 0;
-        self.content += length as u64;
-        if self.has(CONTENT_CHECKSUM) {
-            std::hash::Hasher::write(&mut self.hash, &self.block);
-        }
-        Ok(())
     }
 
     fn end(&mut self) -> Result<(), CodecError> {
@@ -151,28 +116,44 @@ pub(super) fn window(payload: &[u8]) -> usize {
     Header::take(&mut &payload[..]).map_or(0, |header| header.largest_block)
 }
 
-impl Read for Blocks<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.block.len() {
-            if self.ended {
-                return Ok(0);
-            }
-            self.block.clear();
-            self.at = 0;
-            self.next()?;
+impl Source for Blocks<'_> {
+    fn next(&mut self, block: &mut Vec<u8>) -> Result<bool, CodecError> {
+        if self.ended {
+            return Ok(false);
         }
-        let n = out.len().min(self.block.len() - self.at);
-        out[..n].copy_from_slice(&self.block[self.at..self.at + n]);
-        self.at += n;
-        Ok(n)
+        let size = take_u32(&mut self.rest)?;
+        if size == 0 {
+            return self.end().map(|()| false);
+        }
+        let (plain, size) = (size & PLAIN != 0, (size & !PLAIN) as usize);
+        if size > self.header.largest_block {
+            return Err(malformed("a block larger than the largest"));
+        }
+        let bytes = take(&mut self.rest, size).ok_or_else(|| malformed("a cut block"))?;
+        if self.has(BLOCK_CHECKSUMS) && take_u32(&mut self.rest)? != XxHash32::oneshot(0, bytes) {
+            return Err(malformed("a wrong block checksum"));
+        }
+        if plain {
+            block.extend_from_slice(bytes);
+        } else {
+            let largest = self.header.largest_block;
+            block.resize(largest, 0);
+            let length = decompress_to_buffer(bytes, Some(largest as i32), block)
+                .map_err(|_| malformed("a damaged block"))?;
+            block.truncate(length);
+        }
+        self.content += block.len() as u64;
+        if self.has(CONTENT_CHECKSUM) {
+            std::hash::Hasher::write(&mut self.hash, block);
+        }
+        Ok(true)
     }
 }
 
-/// Writes one frame.
-pub(super) struct Frame<W: Write> {
+/// One frame.
+pub(super) struct Frame<W> {
     out: W,
     mode: CompressionMode,
-    plain: Vec<u8>,
     packed: Vec<u8>,
 }
 
@@ -183,41 +164,25 @@ impl<W: Write> Frame<W> {
             FAST => CompressionMode::DEFAULT,
             level => CompressionMode::HIGHCOMPRESSION(level),
         };
-        Ok(Self { out, mode, plain: Vec::with_capacity(BLOCK), packed: vec![0; compress_bound(BLOCK)?] })
-    }
-
-    fn end_block(&mut self) -> io::Result<()> {
-        if self.plain.is_empty() {
-            return Ok(());
-        }
-        let packed = compress_to_buffer(&self.plain, Some(self.mode), false, &mut self.packed)?;
-        let (size, bytes) = match packed < self.plain.len() {
-            true => (packed as u32, &self.packed[..packed]),
-            false => (self.plain.len() as u32 | PLAIN, &self.plain[..]),
-        };
-        self.out.write_all(&size.to_le_bytes())?;
-        self.out.write_all(bytes)?;
-        self.plain.clear();
-        Ok(())
-    }
-
-    pub(super) fn finish(mut self) -> io::Result<()> {
-        self.end_block()?;
-        self.out.write_all(&0_u32.to_le_bytes())
+        Ok(Self { out, mode, packed: vec![0; compress_bound(Self::BLOCK)?] })
     }
 }
 
-impl<W: Write> Write for Frame<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = bytes.len().min(BLOCK - self.plain.len());
-        self.plain.extend_from_slice(&bytes[..n]);
-        if self.plain.len() == BLOCK {
-            self.end_block()?;
-        }
-        Ok(n)
+impl<W: Write> Sink for Frame<W> {
+    /// As Kafka writes them, without checksums.
+    const BLOCK: usize = 64 << 10;
+
+    fn put(&mut self, block: &[u8]) -> io::Result<()> {
+        let packed = compress_to_buffer(block, Some(self.mode), false, &mut self.packed)?;
+        let (size, bytes) = match packed < block.len() {
+            true => (packed as u32, &self.packed[..packed]),
+            false => (block.len() as u32 | PLAIN, block),
+        };
+        self.out.write_all(&size.to_le_bytes())?;
+        self.out.write_all(bytes)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn end(mut self) -> io::Result<()> {
+        self.out.write_all(&0_u32.to_le_bytes())
     }
 }

@@ -4,6 +4,7 @@
 //! write; Kafka reads both. What is written is always the xerial stream. Reading is a stream: what it holds in memory
 //! is bounded by [`window`], whatever the payload claims. Output is bounded by the caller.
 
+mod blocks;
 mod encode;
 mod lz4;
 mod snappy;
@@ -65,8 +66,8 @@ pub fn reader<'a>(
     Ok(match codec {
         Compression::None => Box::new(payload),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(payload)),
-        Compression::Snappy => Box::new(snappy::Blocks::new(payload, limit)?),
-        Compression::Lz4 => Box::new(lz4::Blocks::new(payload)?),
+        Compression::Snappy => Box::new(blocks::Reader::new(snappy::Blocks::new(payload, limit)?)),
+        Compression::Lz4 => Box::new(blocks::Reader::new(lz4::Blocks::new(payload)?)),
         Compression::Zstd => Box::new(zstd::reader(payload, memory)?),
         Compression::Unknown(codec) => return Err(CodecError::Unknown(codec)),
     })
