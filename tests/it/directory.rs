@@ -2,7 +2,6 @@
 //! by the start and by `weir log verify`, nothing is changed by either, and with the right thing put back every record is
 //! served.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +17,7 @@ use crate::support::broker::{free_port, metric_total, needs_own_broker, run, ser
 use crate::support::calls::{
     Fetch, Topic, create, list_offset, metadata_of, produce_at, producer_id, read_from,
 };
+use crate::support::files::{content, last_file, weir_log};
 use crate::support::{Broker, Options, Wire, eventually};
 
 const PARTITIONS: i32 = 4;
@@ -46,29 +46,6 @@ fn put_back(from: &Path, data: &Path, part: &str) {
 
 fn remove(path: &Path) {
     let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-}
-
-/// Every file and directory but the lock, with what it holds.
-fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut all = BTreeMap::new();
-    for entry in fs::read_dir(dir).expect("a directory").flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            all.extend(content(&path));
-            all.insert(path, Vec::new());
-        } else if !path.ends_with("lock") {
-            all.insert(path.clone(), fs::read(&path).expect("a file"));
-        }
-    }
-    all
-}
-
-fn log(args: &[&str], data: &Path) -> (Option<i32>, String) {
-    let output = run(weir().arg("log").args(args).arg(data));
-    let text =
-        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(!text.contains("panicked"), "{text}");
-    (output.status.code(), text)
 }
 
 fn value(topic: &str, partition: i32, i: i64) -> String {
@@ -349,7 +326,7 @@ fn what_does_not_belong_together_is_refused_and_nothing_is_lost() {
     for mistake in mistakes(dirs) {
         make(dirs, &mistake, &data);
         let before = content(&data);
-        let (code, text) = log(&["verify"], &data);
+        let (code, text) = weir_log(&["verify"], &data);
         assert_eq!(code, Some(1), "{}: {text}", mistake.name);
         assert!(
             text.contains(mistake.verify),
@@ -362,7 +339,7 @@ fn what_does_not_belong_together_is_refused_and_nothing_is_lost() {
             assert!(said.contains(mistake.refused), "{}: {:?}: {said}", mistake.name, mistake.refused);
             println!("{} | {}", mistake.name, said.trim().lines().next().unwrap_or_default());
         }
-        let (_, plan) = log(&["repair"], &data);
+        let (_, plan) = weir_log(&["repair"], &data);
         assert!(plan.contains("would: "), "{}: {plan}", mistake.name);
         assert!(content(&data) == before, "{}: something was changed", mistake.name);
         put_back(&dirs.at(mistake.of), &data, &mistake.part);
@@ -372,7 +349,7 @@ fn what_does_not_belong_together_is_refused_and_nothing_is_lost() {
         let mut broker = Broker::start_with(options(&data));
         dirs.check(&mut Wire::connect(broker.kafka));
         assert_eq!(broker.stop().code(), Some(0));
-        let (code, text) = log(&["verify"], &data);
+        let (code, text) = weir_log(&["verify"], &data);
         assert_eq!(code, Some(0), "{}: {text}", mistake.name);
     }
     misplaced(dirs, &data);
@@ -398,7 +375,7 @@ fn misplaced(dirs: &Directories, data: &Path) {
                     .for_each(|path| remove(&path));
             }
         }
-        assert!(log(&["verify"], data).1.contains(said), "{what}");
+        assert!(weir_log(&["verify"], data).1.contains(said), "{what}");
         let text = refused(data);
         assert!(text.contains(said), "{text}");
         println!("{what} | {}", text.trim().lines().next().unwrap_or_default());
@@ -420,7 +397,7 @@ fn a_segment_that_is_missing_is_told_to_its_readers_and_may_come_back() {
         copy(&dirs.at(of), &data);
         let part = dirs.segment(&data, 0, last);
         remove(&data.join(&part));
-        let (code, text) = log(&["verify"], &data);
+        let (code, text) = weir_log(&["verify"], &data);
         assert_eq!((code, text.contains(&part)), (Some(1), true), "{text}");
         let mut broker = Broker::start_with(options(&data));
         let mut wire = Wire::connect(broker.kafka);
@@ -438,7 +415,7 @@ fn a_segment_that_is_missing_is_told_to_its_readers_and_may_come_back() {
         println!("{of}, {part} | {}", said.lines().find(|l| l.contains(&part)).unwrap_or_default());
         assert_eq!(broker.stop().code(), Some(0));
         put_back(&dirs.at(of), &data, &part);
-        let (code, text) = log(&["repair", "--apply"], &data);
+        let (code, text) = weir_log(&["repair", "--apply"], &data);
         assert_eq!(code, Some(0), "{text}");
         broker.restart();
         let rows = read_from(&mut Wire::connect(broker.kafka), &dirs.kept, 0, 0);
@@ -464,7 +441,7 @@ fn directories_that_no_topic_has_stay_and_are_in_nobodys_way() {
     let marks = fs::read_dir(data.join("topics/unnamed-0")).expect("a directory").flatten();
     marks.filter(|e| e.file_name().to_string_lossy().ends_with(".topic")).for_each(|e| remove(&e.path()));
     let before = (content(&data.join("topics").join(&name)), content(&data.join("topics/unnamed-0")));
-    let (code, text) = log(&["verify"], &data);
+    let (code, text) = weir_log(&["verify"], &data);
     assert_eq!((code, text.matches("no topic has this directory").count()), (Some(1), 2), "{text}");
     let mut broker = Broker::start_with(options(&data));
     let said = broker.log();
@@ -484,10 +461,10 @@ fn directories_that_no_topic_has_stay_and_are_in_nobodys_way() {
     assert!(before == after, "they are as they were");
 
     // Topics of them, by an operator's word.
-    let (code, plan) = log(&["recover-metadata"], &data);
+    let (code, plan) = weir_log(&["recover-metadata"], &data);
     assert_eq!(code, Some(0), "{plan}");
     assert!(plan.contains(&format!("make topic {topic}")) && plan.contains("make topic unnamed"), "{plan}");
-    let (code, done) = log(&["recover-metadata", "--apply"], &data);
+    let (code, done) = weir_log(&["recover-metadata", "--apply"], &data);
     assert_eq!(code, Some(0), "{done}");
     broker.restart();
     let mut wire = Wire::connect(broker.kafka);
@@ -521,7 +498,7 @@ fn consume(broker: &Broker, group: &str, topic: &str) {
     eventually("checkpoints list the internal topic", Duration::from_secs(30), || {
         (0..2).all(|shard| {
             let checkpoint = broker.data_dir().join(format!("journal/{shard}/checkpoint"));
-            log(&["dump"], &checkpoint).1.contains("__consumer_offsets-")
+            weir_log(&["dump"], &checkpoint).1.contains("__consumer_offsets-")
         })
     });
 }
@@ -548,11 +525,11 @@ fn a_directory_of_another_topic_is_in_the_way_and_stays_whole() {
     assert!(broker.log().contains("is in the way: it holds files of"), "{}", broker.log());
     broker.kill();
     assert!(content(&place) == before, "the files that are in the way");
-    let (code, text) = log(&["verify"], &data);
+    let (code, text) = weir_log(&["verify"], &data);
     assert_eq!((code, text.contains(&late.name)), (Some(1), true), "{text}");
-    let (code, done) = log(&["repair", "--apply"], &data);
+    let (code, done) = weir_log(&["repair", "--apply"], &data);
     assert_eq!((code, done.contains("are not its own; they are in")), (Some(0), true), "{done}");
-    assert_eq!(log(&["verify"], &data).0, Some(0));
+    assert_eq!(weir_log(&["verify"], &data).0, Some(0));
     broker.restart();
     let mut wire = Wire::connect(broker.kafka);
     dirs.check(&mut wire);
@@ -583,14 +560,14 @@ fn metadata_is_made_again_of_what_is_there() {
             copy(&dirs.at(from).join("meta"), &data.join("meta"));
         }
         let before = content(&data);
-        let (code, plan) = log(&["recover-metadata"], &data);
+        let (code, plan) = weir_log(&["recover-metadata"], &data);
         assert_eq!(code, Some(0), "{plan}");
         assert!(plan.contains(&format!("make topic {}", dirs.later.name)), "{plan}");
         assert!(plan.contains("retention and compaction are off"), "{plan}");
         assert!(content(&data) == before, "the plan changed something");
-        let (code, done) = log(&["recover-metadata", "--apply"], &data);
+        let (code, done) = weir_log(&["recover-metadata", "--apply"], &data);
         assert_eq!(code, Some(0), "{done}");
-        let (code, text) = log(&["verify"], &data);
+        let (code, text) = weir_log(&["verify"], &data);
         assert_eq!(code, Some(0), "{text}");
         broker.restart();
         let mut wire = Wire::connect(broker.kafka);
@@ -610,7 +587,7 @@ fn metadata_is_made_again_of_what_is_there() {
         }
         let (code, text) = {
             assert_eq!(broker.stop().code(), Some(0));
-            log(&["recover-metadata"], &data)
+            weir_log(&["recover-metadata"], &data)
         };
         assert_eq!((code, text.contains("nothing to recover")), (Some(0), true), "{text}");
     }
@@ -654,7 +631,7 @@ fn what_earlier_versions_set_aside_comes_back() {
                 }
             });
         }
-        let (code, text) = log(&["verify"], &data);
+        let (code, text) = weir_log(&["verify"], &data);
         assert_eq!((code, text.matches("were set aside").count()), (Some(1), 4), "{text}");
         if by_hand {
             for index in 0..PARTITIONS {
@@ -664,9 +641,9 @@ fn what_earlier_versions_set_aside_comes_back() {
             }
             assert!(refused(&data).contains("by its checkpoint the partition has none"));
         }
-        let (code, done) = log(&["repair", "--apply"], &data);
+        let (code, done) = weir_log(&["repair", "--apply"], &data);
         assert_eq!(code, Some(0), "{done}");
-        let (code, text) = log(&["verify"], &data);
+        let (code, text) = weir_log(&["verify"], &data);
         assert_eq!(code, Some(0), "{text}");
         let broker = Broker::start_with(options(&data));
         dirs.check(&mut Wire::connect(broker.kafka));
@@ -689,9 +666,9 @@ fn journals_that_do_not_belong_are_moved_away_by_a_repair() {
         if !from.is_empty() {
             copy(&dirs.at(from).join(part), &data.join(part));
         }
-        let (code, done) = log(&["repair", "--apply"], &data);
+        let (code, done) = weir_log(&["repair", "--apply"], &data);
         assert_eq!(code, Some(0), "{done}");
-        let (code, text) = log(&["verify"], &data);
+        let (code, text) = weir_log(&["verify"], &data);
         assert_eq!(code, Some(0), "{text}");
         let kept = fs::read_dir(data.join("set-aside")).map_or(0, Iterator::count);
         assert_eq!(kept, usize::from(!from.is_empty()), "the journal that was there is kept");
@@ -733,7 +710,7 @@ fn files_of_another_user_are_named() {
         remove(&data);
         copy(&dirs.at(of), &data);
         own(&data, &nobody);
-        let meta = only_file(&data.join("meta"));
+        let meta = last_file(&data.join("meta"), ".log");
         let journal = fs::read_dir(data.join("journal/1")).expect("a journal").flatten().map(|e| e.path());
         let journal = journal.filter(|path| path.extension().is_some_and(|e| e == "journal")).min();
         let paths = [
@@ -764,10 +741,6 @@ fn files_of_another_user_are_named() {
         let broker = Broker::start_with(options(&data));
         dirs.check(&mut Wire::connect(broker.kafka));
     }
-}
-
-fn only_file(dir: &Path) -> PathBuf {
-    fs::read_dir(dir).expect("a directory").flatten().map(|entry| entry.path()).next().expect("a file")
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! `weir log verify`, `repair` and `dump`, on the data directories of real brokers.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,15 +13,8 @@ use serde_json::Value;
 use crate::support::batch::{encoded, rows};
 use crate::support::broker::{free_port, needs_own_broker, refused, run, serve, weir};
 use crate::support::calls::{Fetch, Topic, create, list_offset, produce, produce_at, read_from};
+use crate::support::files::{content, last_file, weir_log};
 use crate::support::{Broker, Options, Wire, eventually};
-
-fn log(args: &[&str], data: &Path) -> (Option<i32>, String) {
-    let output = run(weir().arg("log").args(args).arg(data));
-    let text =
-        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(!text.contains("panicked"), "{text}");
-    (output.status.code(), text)
-}
 
 fn findings(data: &Path) -> Vec<Value> {
     let output = run(weir().args(["log", "verify", "--json"]).arg(data));
@@ -30,25 +22,6 @@ fn findings(data: &Path) -> Vec<Value> {
     let findings = report["findings"].as_array().expect("findings").clone();
     assert_eq!(output.status.code(), Some(i32::from(!findings.is_empty())), "{findings:?}");
     findings
-}
-
-/// Every file but the lock, whose text is the pid of who holds it.
-fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut all = BTreeMap::new();
-    for entry in fs::read_dir(dir).expect("a directory").flatten() {
-        let path = entry.path();
-        match path.is_dir() {
-            true => all.extend(content(&path)),
-            false if path.ends_with("lock") => {}
-            false => drop(all.insert(path.clone(), fs::read(&path).expect("a file"))),
-        }
-    }
-    all
-}
-
-fn only_file(dir: &Path, ends: &str) -> PathBuf {
-    let files = content(dir).into_keys().filter(|path| path.to_string_lossy().ends_with(ends));
-    files.max().unwrap_or_else(|| panic!("no {ends} below {}", dir.display()))
 }
 
 fn harm(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
@@ -65,13 +38,13 @@ fn position_of(bytes: &[u8], text: &str) -> usize {
 /// Repairs after a look at the plan, which changes nothing; verify has nothing to say then.
 fn repaired(data: &Path) -> String {
     let before = content(data);
-    let (code, plan) = log(&["repair"], data);
+    let (code, plan) = weir_log(&["repair"], data);
     assert_eq!(code, Some(0), "{plan}");
     assert!(plan.contains("would: "), "{plan}");
     assert!(content(data) == before, "the plan changed something");
-    let (code, done) = log(&["repair", "--apply"], data);
+    let (code, done) = weir_log(&["repair", "--apply"], data);
     assert_eq!(code, Some(0), "{done}");
-    let (code, clean) = log(&["verify"], data);
+    let (code, clean) = weir_log(&["verify"], data);
     assert_eq!((code, clean.contains("everything reads back")), (Some(0), true), "{clean}");
     done
 }
@@ -125,7 +98,7 @@ fn damaged_records_are_reported_and_taken_out() {
             }
         }
         let data = broker.data_dir();
-        let (code, text) = log(&["verify"], &data);
+        let (code, text) = weir_log(&["verify"], &data);
         assert_eq!(code, Some(1), "{text}");
         assert!(text.contains(&format!("in use by process {}", broker.pid())), "{text}");
         let dir = data.join("topics").join(format!("{}-0", topic.name));
@@ -295,7 +268,7 @@ fn a_gap_at_the_end_of_the_log_is_stepped_over() {
     }
     assert_eq!(broker.stop().code(), Some(0));
     let data = broker.data_dir();
-    let path = only_file(&data.join("topics").join(format!("{}-0", topic.name)), ".log");
+    let path = last_file(&data.join("topics").join(format!("{}-0", topic.name)), ".log");
     // The base offset of a batch: its own checksum does not cover it.
     let bytes = fs::read(&path).expect("a segment");
     let last = position_of(&bytes, "mark-28-");
@@ -332,23 +305,23 @@ fn copies_are_made_again_and_directories_that_cannot_be_read_are_left_alone() {
         assert!(found[0]["file"].as_str().expect("a file").ends_with(name), "{found:?}");
         repaired(&data);
     }
-    let meta = only_file(&data.join("meta"), ".log");
+    let meta = last_file(&data.join("meta"), ".log");
     let whole = fs::read(&meta).expect("metadata");
     harm(&meta, |bytes| bytes[4_150] ^= 1);
-    let (code, text) = log(&["verify"], &data);
+    let (code, text) = weir_log(&["verify"], &data);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains(&meta.display().to_string()) && text.contains("is damaged at byte 4"), "{text}");
     fs::write(&meta, whole).expect("metadata");
 
     fs::write(data.join("format"), "weir 9\n").expect("a format");
     for args in [&["verify"][..], &["repair"], &["repair", "--apply"]] {
-        let (code, text) = log(args, &data);
+        let (code, text) = weir_log(args, &data);
         assert_eq!(code, Some(1), "{text}");
         assert!(text.contains("written by a newer Weir (format 9"), "{text}");
     }
     refused(&mut serve(&data, free_port(), free_port(), 1), 1, &["newer Weir"]);
     fs::write(data.join("format"), "weir 1\n").expect("a format");
-    let (code, text) = log(&["verify"], &data.join("topics"));
+    let (code, text) = weir_log(&["verify"], &data.join("topics"));
     assert_eq!((code, text.contains("is not a data directory")), (Some(1), true), "{text}");
     assert!(!data.join("topics/lock").exists(), "a mistyped path is left as it is");
     broker.restart();
@@ -369,24 +342,24 @@ fn dump_has_a_line_for_each_batch() {
     broker.kill();
     let data = broker.data_dir();
     let journal = content(&data.join("journal")).into_keys().find(|path| {
-        path.extension().is_some_and(|e| e == "journal") && log(&["dump"], path).1.lines().count() > 12
+        path.extension().is_some_and(|e| e == "journal") && weir_log(&["dump"], path).1.lines().count() > 12
     });
     assert!(journal.is_some(), "the batches are in a journal file");
     broker.restart();
     assert_eq!(broker.stop().code(), Some(0));
-    let segment = only_file(&data.join("topics"), ".log");
-    let (code, text) = log(&["dump"], &segment);
+    let segment = last_file(&data.join("topics"), ".log");
+    let (code, text) = weir_log(&["dump"], &segment);
     assert_eq!((code, text.lines().count()), (Some(0), 13), "{text}");
     assert!(text.starts_with("POSITION  BASE OFFSET  LAST OFFSET  RECORDS"), "{text}");
     let row: Vec<&str> = text.lines().nth(12).expect("the last batch").split_whitespace().collect();
     assert_eq!((row[1], row[2], row[3], row.last()), ("22", "23", "2", Some(&"ok")), "{text}");
     harm(&segment, |bytes| bytes[65] ^= 1);
-    let (_, text) = log(&["dump"], &segment);
+    let (_, text) = weir_log(&["dump"], &segment);
     assert_eq!(text.lines().filter(|line| line.ends_with("wrong")).count(), 1, "{text}");
-    let (code, text) = log(&["dump"], &data.join("journal/0/checkpoint"));
+    let (code, text) = weir_log(&["dump"], &data.join("journal/0/checkpoint"));
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains(&format!("{}-0", topic.name)), "{text}");
-    assert_eq!(log(&["dump"], &data.join("format")).0, Some(2));
+    assert_eq!(weir_log(&["dump"], &data.join("format")).0, Some(2));
 }
 
 /// Writes what a fixture holds: for each file the length of its name, its own length and how many sectors follow, all

@@ -9,6 +9,7 @@ pub mod broker;
 pub mod calls;
 pub mod cgroup;
 pub mod disk;
+pub mod files;
 pub mod retrying;
 pub mod sandbox;
 pub mod wire;
