@@ -6,10 +6,15 @@
 pub mod append;
 pub mod assignment;
 mod compaction;
+pub mod follower;
+pub mod leader;
 pub mod offsets;
+pub mod peer;
 pub mod producer;
 pub mod read;
 pub mod replica;
+#[cfg(test)]
+mod replication_tests;
 pub mod transactions;
 mod verification;
 
