@@ -6,6 +6,7 @@ use kafka_wire::{ApiVersionsRequest, ApiVersionsResponse};
 use super::common::build;
 use super::features::{FEATURES, Feature};
 use super::{Cx, Pending, respond_in, table};
+use crate::shard::context::Software;
 use crate::wire::ErrorCode;
 
 /// From here on a client says what software it is.
@@ -14,6 +15,10 @@ const FEATURES_FROM: i16 = 3;
 
 pub async fn handle(cx: &Cx, request: ApiVersionsRequest) -> ApiVersionsResponse {
     let response = answer(&request, cx.version, table::advertised());
+    if cx.version >= CLIENT_NAMED_FROM && response.error_code == ErrorCode::None.code() {
+        let (name, version) = (&request.client_software_name, &request.client_software_version);
+        cx.connection.set_software(Software::new(name, version));
+    }
     cx.count(ErrorCode::from_code(response.error_code));
     response
 }

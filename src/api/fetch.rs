@@ -25,7 +25,7 @@ const TOPIC_IDS: i16 = 13;
 
 pub fn start(cx: Cx, body: BytesMut) -> Pending {
     // Fetch sessions live on the connection's shard.
-    cx.affinity.stay();
+    cx.connection.affinity.stay();
     Box::pin(async move {
         match decode::<FetchRequest>(&cx, body) {
             Ok(request) => handle(&cx, request).await,

@@ -39,7 +39,7 @@ fn asked(cx: &Cx, request: &JoinGroupRequest) -> Join {
         instance: request.group_instance_id.as_ref().filter(|_| v >= INSTANCES_FROM).map(name),
         client_id: cx.client_id.as_ref().map_or_else(|| "".into(), name),
         // As Java prints an address.
-        client_host: format!("/{}", cx.peer.ip()).into(),
+        client_host: format!("/{}", cx.connection.peer.ip()).into(),
         session_timeout: request.session_timeout_ms,
         rebalance_timeout: if rebalance < 0 { request.session_timeout_ms } else { rebalance },
         protocol_type: name(&request.protocol_type),

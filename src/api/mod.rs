@@ -60,7 +60,6 @@ pub mod unregister_broker;
 pub mod update_features;
 pub mod write_txn_markers;
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -71,7 +70,7 @@ use kafka_wire_core::{ApiVersion, DecodeError, Decoder, KafkaDecode, KafkaEncode
 use crate::partition::ReadError;
 use crate::rt::{self, Charge};
 use crate::shard::Shard;
-use crate::shard::affinity::Affinity;
+use crate::shard::context::ConnectionContext;
 use crate::shard::metrics::ProtocolError;
 use crate::shard::strangers::{self, Door};
 use crate::wire::error_code::ErrorCode;
@@ -89,10 +88,7 @@ pub struct Cx {
     pub correlation_id: i32,
     pub api_key: i16,
     pub client_id: Option<StrBytes>,
-    pub peer: SocketAddr,
-    pub local: SocketAddr,
-    /// Of the connection.
-    pub affinity: Rc<Affinity>,
+    pub connection: Rc<ConnectionContext>,
 }
 
 impl Cx {
@@ -123,9 +119,7 @@ pub type Pending = Pin<Box<dyn Future<Output = Outcome>>>;
 /// Starts a request. Its ordered part is done when this returns; the future is its answer.
 pub fn start(
     shard: &Rc<Shard>,
-    peer: SocketAddr,
-    local: SocketAddr,
-    affinity: &Rc<Affinity>,
+    connection: &Rc<ConnectionContext>,
     header: RequestHeader,
     body: BytesMut,
 ) -> Pending {
@@ -135,9 +129,7 @@ pub fn start(
         correlation_id: header.correlation_id,
         api_key: header.api_key,
         client_id: header.client_id,
-        peer,
-        local,
-        affinity: affinity.clone(),
+        connection: connection.clone(),
     };
     match table::find(cx.api_key) {
         Some(api) if api.serves(cx.version) => {
@@ -152,7 +144,7 @@ pub fn start(
         }
         None => {
             if let Some(speaks) = stranger(&cx, &body) {
-                strangers::note(Door::Kafka, cx.peer, cx.local, speaks, rt::unix_ms());
+                strangers::note(Door::Kafka, connection.peer, connection.local, speaks, rt::unix_ms());
             }
             close(ProtocolError::UnknownApi, format!("API key {} is not served", cx.api_key))
         }

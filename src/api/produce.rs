@@ -90,8 +90,8 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
     }
     let wait = Wait { durable: acks != ACKS_NONE, longest: Duration::from_millis(timeout_ms) };
     match &groups[..] {
-        [(owner, _)] => cx.affinity.lead_to(*owner),
-        _ => cx.affinity.scatter(),
+        [(owner, _)] => cx.connection.affinity.lead_to(*owner),
+        _ => cx.connection.affinity.scatter(),
     }
     // Everything is handed over in this loop, before the next request of the connection is looked at.
     let mut local = None;

@@ -9,6 +9,7 @@ use kafka_wire_core::KafkaEncode;
 
 use super::{Cx, Outcome, malformed, respond};
 use crate::security::quota::Kind;
+use crate::shard::quotas::Who;
 
 /// A response that can say how long its client is to wait.
 pub trait Throttled: KafkaEncode {
@@ -56,8 +57,9 @@ pub fn millis(wait: Duration) -> i32 {
 }
 
 impl Cx {
-    fn client(&self) -> &str {
-        self.client_id.as_deref().unwrap_or_default()
+    fn client(&self) -> Who<'_> {
+        let client_id = self.client_id.as_deref().unwrap_or_default();
+        Who { principal: self.connection.principal(), client_id }
     }
 
     /// How long the client has to wait for the time that its requests took so far.

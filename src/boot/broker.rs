@@ -31,10 +31,11 @@ use crate::server;
 use crate::shard::Shard;
 use crate::shard::serve::{Start, recovered_snapshot};
 
-/// What a shard's thread needs besides its start: the listener is the first shard's.
+/// What a shard's thread needs besides its start: the sockets are the first shard's.
 struct Launch {
     start: Start,
-    listener: Option<TcpListener>,
+    /// One for each listener of the settings.
+    sockets: Vec<TcpListener>,
     ready: flume::Sender<Result<(), StartError>>,
     grace: Duration,
 }
@@ -115,7 +116,7 @@ pub fn run(config: &Config, prepared: Prepared, reload: Reload) -> Result<(), Fa
     let connections: Arc<[AtomicUsize]> = (0..config.shards).map(|_| AtomicUsize::new(0)).collect();
     let seed = rt::unix_ms() as u32 ^ std::process::id();
     let (ready, started) = flume::unbounded();
-    let mut kafka = Some(prepared.kafka);
+    let mut kafka = vec![prepared.kafka];
     for ((index, end), work) in ends.into_iter().enumerate().zip(work) {
         let start = Start {
             index,
@@ -130,7 +131,7 @@ pub fn run(config: &Config, prepared: Prepared, reload: Reload) -> Result<(), Fa
         };
         let launch = Launch {
             start,
-            listener: kafka.take(),
+            sockets: std::mem::take(&mut kafka),
             ready: ready.clone(),
             grace: config.shutdown_timeout / 2,
         };
@@ -201,10 +202,10 @@ async fn run_shard(launch: Launch) -> Result<(), String> {
     };
     shard.start(server::serve);
     let stop = shard.stop_signal().listen();
-    if let Some(listener) = launch.listener {
-        let settings = shard.settings();
-        match Listener::new(listener, settings.send_buffer_bytes, settings.receive_buffer_bytes) {
-            Ok(listener) => drop(rt::spawn(server::accept(shard.clone(), listener))),
+    let settings = shard.settings();
+    for (socket, door) in launch.sockets.into_iter().zip(&settings.listeners) {
+        match Listener::new(socket, settings.send_buffer_bytes, settings.receive_buffer_bytes) {
+            Ok(socket) => drop(rt::spawn(server::accept(shard.clone(), socket, door.clone()))),
             Err(e) => {
                 let problem = format!("the listening socket cannot be used: {e}");
                 let error = StartError::new(problem, "`weir doctor` examines this machine.");

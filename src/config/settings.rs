@@ -2,9 +2,11 @@
 //! of what is made of it are here too.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Config, Machine, Sources};
+use crate::model::listener::{DEFAULT_LISTENER, Listener, SecurityProtocol};
 use crate::model::settings::{BrokerSettings, GroupSettings, TransactionSettings};
 use crate::model::{Live, limits};
 
@@ -28,12 +30,19 @@ impl Config {
         // Every connection's buffers are small there; the kernel's count against a cgroup's limit, too.
         let small = self.memory < 1 << 30;
         let advertised = self.advertised(bound);
+        let listener = Listener {
+            name: DEFAULT_LISTENER.into(),
+            protocol: SecurityProtocol::Plaintext,
+            bind: bound,
+            host: advertised.host.clone(),
+            port: advertised.port,
+        };
         BrokerSettings {
             broker_id: self.broker_id,
             advertised_host: advertised.host,
             advertised_port: advertised.port,
             rack: self.rack.clone(),
-            listen: bound.to_string(),
+            listeners: vec![Arc::new(listener)],
             log_dir: String::new(),
             meta_dir: String::new(),
             auto_create_topics: self.auto_create_topics,

@@ -4,6 +4,7 @@ pub mod broker_config;
 pub mod config_def;
 pub mod ids;
 pub mod limits;
+pub mod listener;
 pub mod live;
 pub mod pattern;
 pub mod printable;
@@ -14,6 +15,7 @@ pub mod topic_config;
 pub mod utc;
 
 pub use ids::{BrokerId, PartitionId, TopicId, shard_of};
+pub use listener::Listener;
 pub use live::Live;
 pub use quantities::{BrokerEpoch, LeaderEpoch, MonoMs, Offset, PartitionEpoch};
 pub use settings::BrokerSettings;

@@ -2,8 +2,10 @@
 //! the only defaults, then only read. Sizes are for the whole broker; a shard takes its share with `per_shard`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::ids::BrokerId;
+use super::listener::Listener;
 use super::live::Live;
 
 /// Consumer groups, by Kafka's names.
@@ -48,8 +50,8 @@ pub struct BrokerSettings {
     pub advertised_host: String,
     pub advertised_port: u16,
     pub rack: Option<String>,
-    /// The address that clients connect to, as tools are told it.
-    pub listen: String,
+    /// At least one.
+    pub listeners: Vec<Arc<Listener>>,
     /// The directory that holds partitions, as tools are told it.
     pub log_dir: String,
     /// The directory that holds metadata, as tools are told it.

@@ -80,7 +80,7 @@ impl Listener {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.watch.clear_readable(),
                 Err(e) if matches!(e.raw_os_error(), Some(libc::EINTR | libc::ECONNABORTED)) => {}
                 Err(e) => return Poll::Ready(Err(e)),
-                Ok(stream) => match greeted(stream) {
+                Ok(stream) => match Socket::of(stream) {
                     // It has gone again: the next, without a rest.
                     Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTCONN | libc::EINVAL)) => {}
                     other => return Poll::Ready(other),
@@ -103,10 +103,13 @@ impl Listener {
     }
 }
 
-fn greeted(stream: TcpStream) -> io::Result<Socket> {
-    stream.set_nodelay(true)?;
-    let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
-    Ok(Socket { fd: stream.into(), peer, local, place: None })
+impl Socket {
+    /// Of a connection that was accepted; fails where it has gone again.
+    pub fn of(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+        Ok(Self { fd: stream.into(), peer, local, place: None })
+    }
 }
 
 /// Sets what accepted connections inherit, by the first option that is allowed; 0 leaves it to the kernel. Without the

@@ -16,9 +16,9 @@ use bytes::{Bytes, BytesMut};
 use super::in_flight::InFlight;
 use crate::api::{self, Outcome};
 use crate::rt;
-use crate::rt::net::{Socket, Stream};
+use crate::rt::net::Stream;
 use crate::shard::Shard;
-use crate::shard::affinity::Affinity;
+use crate::shard::context::{ConnectionContext, Handoff};
 use crate::shard::message;
 use crate::shard::metrics::ProtocolError;
 use crate::shard::strangers::{self, Door};
@@ -40,8 +40,7 @@ const UNSENT: usize = 8 * 1024 * 1024;
 struct Connection {
     shard: Rc<Shard>,
     stream: Stream,
-    peer: std::net::SocketAddr,
-    local: std::net::SocketAddr,
+    context: Rc<ConnectionContext>,
     input: Input,
     in_flight: VecDeque<InFlight>,
     output: Outbox,
@@ -54,7 +53,6 @@ struct Connection {
     charged: rt::Charge,
     blocked: Blocked,
     overdraft: bool,
-    affinity: Rc<Affinity>,
     /// The client is over a quota, and was told to wait: until then nothing of it is read.
     muted: Option<Pin<Box<rt::Sleep>>>,
 }
@@ -67,16 +65,17 @@ enum End {
 }
 
 /// Serves a connection on this shard as a task of its own. The shard's count of connections includes it already.
-pub fn serve(shard: &Rc<Shard>, socket: Socket) {
+pub fn serve(shard: &Rc<Shard>, handoff: Handoff) {
     let shard = shard.clone();
     rt::spawn(async move {
         shard.metrics.connection_opened();
-        let (peer, local) = (socket.peer, socket.local);
+        let (socket, context) = ConnectionContext::split(handoff);
+        let context = Rc::new(context);
+        let (peer, local) = (context.peer, context.local);
         let mut connection = Connection {
             shard: shard.clone(),
             stream: Stream::new(socket, shard.settings().send_zerocopy),
-            peer,
-            local,
+            context: context.clone(),
             input: Input::new(shard.settings().input_buffer_bytes),
             in_flight: VecDeque::new(),
             output: Outbox::default(),
@@ -87,7 +86,6 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             charged: shard.memory.requests.charge(0),
             blocked: Blocked::default(),
             overdraft: false,
-            affinity: Rc::default(),
             muted: None,
         };
         let end = connection.run().await;
@@ -99,11 +97,11 @@ pub fn serve(shard: &Rc<Shard>, socket: Socket) {
             Ok(End::Moves(target)) => match connection.stream.into_socket(peer, local) {
                 Ok(socket) => {
                     shard.connections[target].fetch_add(1, Ordering::Relaxed);
-                    drop(shard.port.call(target, message::Connection(socket)));
+                    drop(shard.port.call(target, message::Connection(context.join(socket))));
                 }
-                Err(e) => log::debug!("connection from {peer} lost on its way to shard {target}: {e}"),
+                Err(e) => log::debug!("connection from {context} lost on its way to shard {target}: {e}"),
             },
-            Err(reason) => log::debug!("connection from {peer} closed: {reason}"),
+            Err(reason) => log::debug!("connection from {context} closed: {reason}"),
         }
     });
 }
@@ -183,7 +181,7 @@ impl Connection {
 
     fn destination(&self) -> Option<usize> {
         let open = self.shard.connections.iter().map(|n| n.load(Ordering::Relaxed));
-        self.affinity.destination(self.shard.index, open)
+        self.context.affinity.destination(self.shard.index, open)
     }
 
     /// Receives once. Returns whether there is something new.
@@ -315,8 +313,8 @@ impl Connection {
         // Others' appends do not count.
         self.shard.metrics.timing.take_append();
         let client = header.client_id.clone();
-        let timed = Timed::new(api_key, self.peer, bytes, self.moments.start());
-        let begin = || api::start(&self.shard, self.peer, self.local, &self.affinity, header, body);
+        let timed = Timed::new(api_key, self.context.peer, bytes, self.moments.start());
+        let begin = || api::start(&self.shard, &self.context, header, body);
         let request = InFlight::new(&self.shard, timed, memory, &client, begin);
         self.moments.hand_over(request.timed.routed);
         self.in_flight.push_back(request);
@@ -325,7 +323,7 @@ impl Connection {
 
     #[cold]
     fn note_stranger(&self, speaks: Speaks) {
-        strangers::note(Door::Kafka, self.peer, self.local, speaks, rt::unix_ms());
+        strangers::note(Door::Kafka, self.context.peer, self.context.local, speaks, rt::unix_ms());
     }
 
     /// Drives all requests under way, and queues the answers of those whose turn it is.
@@ -338,7 +336,7 @@ impl Connection {
         }
         while let Some(outcome) = self.in_flight.front_mut().and_then(|r| r.ready.take()) {
             let Some(request) = self.in_flight.pop_front() else { unreachable!("it was the first") };
-            let timed = request.settle(&self.shard);
+            let timed = request.settle(&self.shard, &self.context);
             let api_key = timed.api_key;
             match outcome {
                 Outcome::Silent => self.shard.metrics.response(api_key, 0, timed.took()),

@@ -9,6 +9,8 @@ use crate::api::{Outcome, Pending};
 use crate::rt::{Charge, Ticks};
 use crate::security::quota::Kind;
 use crate::shard::Shard;
+use crate::shard::context::ConnectionContext;
+use crate::shard::quotas::Who;
 use crate::shard::timing::Timed;
 
 pub(super) struct InFlight {
@@ -54,9 +56,10 @@ impl InFlight {
     }
 
     /// Counts the time that it took; its moments go on with the answer.
-    pub fn settle(self, shard: &Shard) -> Timed {
+    pub fn settle(self, shard: &Shard, connection: &ConnectionContext) -> Timed {
         if let Some((client, spent)) = &self.limited {
-            shard.quotas.spent(client.as_deref().unwrap_or_default(), *spent);
+            let (principal, client_id) = (connection.principal(), client.as_deref().unwrap_or_default());
+            shard.quotas.spent(Who { principal, client_id }, *spent);
         }
         self.timed
     }

@@ -1,13 +1,16 @@
 //! Accepting connections on one shard and giving each to the shard that has the fewest.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::peers::{Pace, Peers};
+use crate::model::Listener as Door;
 use crate::rt;
 use crate::rt::net::{Listener, Socket};
 use crate::shard::Shard;
+use crate::shard::context::Handoff;
 use crate::shard::message;
 
 /// How long to leave the backlog alone when a connection could not be accepted.
@@ -30,15 +33,15 @@ impl Said {
     }
 }
 
-/// Accepts until the broker stops.
-pub async fn accept(shard: Rc<Shard>, listener: Listener) {
+/// Accepts what comes in at a door until the broker stops.
+pub async fn accept(shard: Rc<Shard>, listener: Listener, door: Arc<Door>) {
     let (mut failed, mut refused) = (Said::default(), Said::default());
     let mut peers = Peers::default();
     let mut pace = Pace::default();
     while !shard.is_stopping() {
         match listener.accept().await {
             Ok(socket) => {
-                hand_out(&shard, &mut peers, socket, &mut refused);
+                hand_out(&shard, &mut peers, socket, &door, &mut refused);
                 let now = rt::now();
                 let next = pace.next(now, shard.live().max_connection_rate);
                 if next > now {
@@ -55,7 +58,7 @@ pub async fn accept(shard: Rc<Shard>, listener: Listener) {
     }
 }
 
-fn hand_out(shard: &Rc<Shard>, peers: &mut Peers, mut socket: Socket, refused: &mut Said) {
+fn hand_out(shard: &Rc<Shard>, peers: &mut Peers, mut socket: Socket, door: &Arc<Door>, refused: &mut Said) {
     let open: Vec<usize> = shard.connections.iter().map(|n| n.load(Ordering::Relaxed)).collect();
     let live = shard.live();
     let peer = socket.peer;
@@ -78,9 +81,10 @@ fn hand_out(shard: &Rc<Shard>, peers: &mut Peers, mut socket: Socket, refused: &
     socket.place = Some(place);
     let target = (0..open.len()).min_by_key(|i| open[*i]).unwrap_or(shard.index);
     shard.connections[target].fetch_add(1, Ordering::Relaxed);
+    let handoff = Handoff::accepted(socket, door.clone());
     if target == shard.index {
-        super::serve(shard, socket);
+        super::serve(shard, handoff);
     } else {
-        drop(shard.port.call(target, message::Connection(socket)));
+        drop(shard.port.call(target, message::Connection(handoff)));
     }
 }

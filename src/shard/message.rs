@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::context::Handoff;
 use super::coordinator::Unavailable;
 use super::metrics::MetricsSnapshot;
 use super::route::Located;
@@ -18,7 +19,6 @@ use crate::partition::{
     AppendError, Appended, EndOfTxn, FoundOffset, Guard, Position, ReadError, ReadOutcome,
 };
 use crate::rt::mesh::{self, Call, To};
-use crate::rt::net::Socket;
 use crate::security::quota::Holder;
 use crate::wire::ProducedBatch;
 
@@ -242,7 +242,7 @@ pub struct CommitOffsets(pub Box<CommitInTxn>);
 pub struct QuotaUse(pub Arc<[(Arc<Holder>, f64)]>);
 
 /// A connection that this shard is to serve.
-pub struct Connection(pub Socket);
+pub struct Connection(pub Handoff);
 
 /// From the control thread: the metadata changed. Answered once it is applied.
 pub struct Metadata(pub Arc<Image>);

@@ -3,6 +3,7 @@
 
 pub mod affinity;
 mod compact;
+pub mod context;
 pub mod coordinator;
 mod deadline;
 mod durable;
@@ -43,6 +44,7 @@ use crate::model::settings::BrokerSettings;
 use crate::model::{Live, PartitionId, shard_of};
 use crate::partition::Replica;
 use crate::rt::Notify;
+use crate::security::Access;
 
 use coordinator::Driver;
 use durable::Durable;
@@ -61,6 +63,7 @@ pub struct Shard {
     pub sessions: RefCell<Sessions>,
     pub quotas: quotas::Quotas,
     pub memory: memory::Memory,
+    pub access: Access,
     /// Open connections of each shard: the only counters that threads share, read when a connection is handed out.
     pub connections: Arc<[AtomicUsize]>,
     settings: Arc<BrokerSettings>,

@@ -17,24 +17,33 @@ use std::time::{Duration, Instant};
 use super::Shard;
 use super::message::QuotaUse;
 use crate::rt::{self, Notify};
+use crate::security::Principal;
 use crate::security::quota::{Holder, Kind, Table, Window};
 
 const SHARE_EVERY: Duration = Duration::from_millis(100);
 const MAX_WINDOWS: usize = 10_000;
 /// Clients whose limits are remembered, so that they are not looked up for every request.
 const MAX_RESOLVED: usize = 10_000;
-/// Who it is that no one has authenticated.
-const ANONYMOUS: &str = "ANONYMOUS";
+/// Of one client id, which several principals may use.
+const MAX_PRINCIPALS: usize = 16;
 /// A wait for using too much time is never longer: it was measured over a moment.
 const LONGEST_TIME_WAIT: Duration = Duration::from_secs(1);
 
 type Limits = [Option<(Arc<Holder>, f64)>; Kind::ALL.len()];
 
+/// Whose quota applies.
+#[derive(Clone, Copy, Debug)]
+pub struct Who<'a> {
+    pub principal: &'a Principal,
+    pub client_id: &'a str,
+}
+
 /// What a shard knows of quotas and of their use.
 pub struct Quotas {
     table: RefCell<Arc<Table>>,
     kinds: Cell<[bool; Kind::ALL.len()]>,
-    resolved: RefCell<HashMap<String, Limits>>,
+    /// By client id, so that a request of a known one looks up once.
+    resolved: RefCell<HashMap<String, Vec<(Principal, Limits)>>>,
     windows: RefCell<HashMap<Arc<Holder>, Window>>,
     /// Counted here and not told to the other shards yet.
     untold: RefCell<HashMap<Arc<Holder>, f64>>,
@@ -78,29 +87,36 @@ impl Quotas {
         rt::now().saturating_duration_since(self.began)
     }
 
-    fn limit(&self, kind: Kind, client_id: &str) -> Option<(Arc<Holder>, f64)> {
+    fn limit(&self, kind: Kind, who: Who<'_>) -> Option<(Arc<Holder>, f64)> {
         if !self.is_limited(kind) {
             return None;
         }
-        if let Some(limits) = self.resolved.borrow().get(client_id) {
+        let known = |(principal, _): &&(Principal, Limits)| principal == who.principal;
+        if let Some((_, limits)) =
+            self.resolved.borrow().get(who.client_id).and_then(|users| users.iter().find(known))
+        {
             return limits[kind as usize].clone();
         }
         let table = self.table.borrow();
-        let limits = Kind::ALL.map(|kind| {
-            table.limit(kind, ANONYMOUS, client_id).map(|(holder, limit)| (Arc::new(holder), limit))
-        });
+        let (user, client_id) = (who.principal.name(), who.client_id);
+        let limits = Kind::ALL
+            .map(|kind| table.limit(kind, user, client_id).map(|(holder, limit)| (Arc::new(holder), limit)));
         let mut resolved = self.resolved.borrow_mut();
         if resolved.len() >= MAX_RESOLVED {
             resolved.clear();
         }
         let found = limits[kind as usize].clone();
-        resolved.insert(client_id.to_owned(), limits);
+        let users = resolved.entry(client_id.to_owned()).or_default();
+        if users.len() >= MAX_PRINCIPALS {
+            users.clear();
+        }
+        users.push((who.principal.clone(), limits));
         found
     }
 
     /// Counts what a client used, and says how long it has to wait for that.
-    pub fn charge(&self, kind: Kind, client_id: &str, amount: f64) -> Duration {
-        let Some((holder, limit)) = self.limit(kind, client_id) else { return Duration::ZERO };
+    pub fn charge(&self, kind: Kind, who: Who<'_>, amount: f64) -> Duration {
+        let Some((holder, limit)) = self.limit(kind, who) else { return Duration::ZERO };
         let now = self.now();
         if amount != 0.0 {
             if !self.count(&holder, now, amount) {
@@ -118,13 +134,13 @@ impl Quotas {
     }
 
     /// How much a client may use at once before it has to wait.
-    pub fn burst(&self, kind: Kind, client_id: &str) -> Option<f64> {
-        self.limit(kind, client_id).map(|(_, limit)| Window::burst(limit))
+    pub fn burst(&self, kind: Kind, who: Who<'_>) -> Option<f64> {
+        self.limit(kind, who).map(|(_, limit)| Window::burst(limit))
     }
 
     /// Counts time spent on a request: it bears on the client's next one.
-    pub fn spent(&self, client_id: &str, time: Duration) {
-        self.charge(Kind::Request, client_id, time.as_secs_f64() * 100.0);
+    pub fn spent(&self, who: Who<'_>, time: Duration) {
+        self.charge(Kind::Request, who, time.as_secs_f64() * 100.0);
     }
 
     fn count(&self, holder: &Arc<Holder>, now: Duration, amount: f64) -> bool {
@@ -176,28 +192,55 @@ mod tests {
         Arc::new(table)
     }
 
+    fn anonymous(client_id: &str) -> Who<'_> {
+        Who { principal: &Principal::Anonymous, client_id }
+    }
+
+    #[test]
+    fn principals_that_use_one_client_id_are_counted_apart() {
+        let mut table = Table::default();
+        let user = |name: &str| Entity { user: Some(Name::Named(name.into())), client_id: None };
+        table.set(&user("user-0"), PRODUCER_BYTE_RATE, Some(100.0));
+        table.set(&user("ANONYMOUS"), PRODUCER_BYTE_RATE, Some(1e9));
+        let quotas = Quotas::new(Arc::new(table), true);
+        // More than are remembered, and each still has what is his.
+        for _ in 0..2 {
+            for n in 0..MAX_PRINCIPALS + 3 {
+                let principal = Principal::User(format!("user-{n}").into());
+                let who = Who { principal: &principal, client_id: "shared" };
+                assert_eq!(quotas.burst(Kind::Produce, who).is_some(), n == 0, "{principal}");
+            }
+        }
+        assert!(quotas.resolved.borrow()["shared"].len() <= MAX_PRINCIPALS);
+        let principal = Principal::User("user-0".into());
+        let who = Who { principal: &principal, client_id: "shared" };
+        quotas.charge(Kind::Produce, who, 1e4);
+        assert!(quotas.charge(Kind::Produce, who, 0.0) > Duration::from_secs(5));
+        assert_eq!(quotas.charge(Kind::Produce, anonymous("shared"), 1e4), Duration::ZERO);
+    }
+
     #[test]
     fn nothing_is_counted_without_a_quota() {
         let quotas = Quotas::new(Arc::default(), false);
-        assert_eq!(quotas.charge(Kind::Produce, "a", 1e12), Duration::ZERO);
+        assert_eq!(quotas.charge(Kind::Produce, anonymous("a"), 1e12), Duration::ZERO);
         assert!(quotas.windows.borrow().is_empty() && quotas.untold.borrow().is_empty());
     }
 
     #[test]
     fn each_client_has_its_own_window_and_what_others_count_is_in_it() {
         let quotas = Quotas::new(table(100.0), false);
-        assert_eq!(quotas.charge(Kind::Produce, "a", 900.0), Duration::ZERO);
-        assert!(quotas.charge(Kind::Produce, "a", 900.0) > Duration::from_secs(5));
-        assert_eq!(quotas.charge(Kind::Produce, "b", 900.0), Duration::ZERO);
-        assert_eq!(quotas.charge(Kind::Fetch, "a", 1e9), Duration::ZERO);
+        assert_eq!(quotas.charge(Kind::Produce, anonymous("a"), 900.0), Duration::ZERO);
+        assert!(quotas.charge(Kind::Produce, anonymous("a"), 900.0) > Duration::from_secs(5));
+        assert_eq!(quotas.charge(Kind::Produce, anonymous("b"), 900.0), Duration::ZERO);
+        assert_eq!(quotas.charge(Kind::Fetch, anonymous("a"), 1e9), Duration::ZERO);
         let told: Vec<_> = quotas.untold.take().into_iter().collect();
         assert_eq!(told.iter().map(|(_, amount)| amount).sum::<f64>(), 2700.0);
         let other = Quotas::new(table(100.0), false);
         other.hear(&told);
         assert!(other.untold.borrow().is_empty(), "what was heard is not told again");
-        assert!(other.charge(Kind::Produce, "a", 1.0) > Duration::from_secs(5));
+        assert!(other.charge(Kind::Produce, anonymous("a"), 1.0) > Duration::from_secs(5));
         other.set_table(table(1e6));
-        assert_eq!(other.charge(Kind::Produce, "a", 1.0), Duration::ZERO);
+        assert_eq!(other.charge(Kind::Produce, anonymous("a"), 1.0), Duration::ZERO);
         other.set_table(Arc::default());
         assert!(!other.is_limited(Kind::Produce));
     }
@@ -206,7 +249,7 @@ mod tests {
     fn made_up_clients_do_not_cost_more_than_the_bound() {
         let quotas = Quotas::new(table(1.0), true);
         for i in 0..MAX_WINDOWS + 500 {
-            quotas.charge(Kind::Produce, &format!("client-{i}"), 1e6);
+            quotas.charge(Kind::Produce, anonymous(&format!("client-{i}")), 1e6);
         }
         assert_eq!(quotas.windows.borrow().len(), MAX_WINDOWS);
         assert!(quotas.untold.borrow().is_empty(), "there is nobody to tell");

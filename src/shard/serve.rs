@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::Shard;
+use super::context::Handoff;
 use super::coordinator::Driver;
 use super::durable::Durable;
 use super::lanes::Lanes;
@@ -25,8 +26,8 @@ use crate::model::settings::BrokerSettings;
 use crate::model::{LeaderEpoch, MonoMs, Offset, PartitionEpoch, PartitionId};
 use crate::partition::producer::Producers;
 use crate::partition::{Assignment, Replica};
-use crate::rt::net::Socket;
 use crate::rt::{self, AlignedBuf, BudgetFigures, Notify};
+use crate::security::Access;
 
 /// What a shard starts from, carried to its thread.
 pub struct Start {
@@ -43,7 +44,7 @@ pub struct Start {
 }
 
 /// How a shard serves a connection: the server's business, given to the shard so that it need not know it.
-pub type ServeConnection = fn(&Rc<Shard>, Socket);
+pub type ServeConnection = fn(&Rc<Shard>, Handoff);
 
 impl Shard {
     /// Recovers the shard's log and takes up its partitions.
@@ -70,6 +71,7 @@ impl Shard {
                 settings.per_shard(settings.request_memory_bytes, start.count),
                 store.cache().work(),
             ),
+            access: Access::default(),
             quotas: Quotas::new(start.image.quotas.clone(), start.count == 1),
             image: RefCell::new(start.image),
             durable: Durable::new(store.journal().durable_entries()),

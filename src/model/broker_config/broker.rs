@@ -3,6 +3,7 @@
 use super::why::{ALONE, AUTH, CLASSES, KERNEL, METRICS, PAGES, PURGATORY, QUEUE, TELEMETRY, THREADS};
 use super::{BrokerConfig, Change, Value, row};
 use crate::model::config_def::{Check, ConfigType};
+use crate::model::listener::{Listener, join};
 
 use Change::{Anywhere, Restart};
 use Check::{AddressCounts, Any, Between, ListOf, Threads};
@@ -15,7 +16,7 @@ const LONG_MAX: i64 = i64::MAX;
 /// By name.
 #[rustfmt::skip]
 pub(super) const ROWS: &[BrokerConfig] = &[
-    row("advertised.listeners", List, None, Any, Restart, Fact(|s| Some(format!("PLAINTEXT://{}:{}", s.advertised_host, s.advertised_port))), "Where clients are told to connect."),
+    row("advertised.listeners", List, None, Any, Restart, Fact(|s| Some(join(&s.listeners, Listener::advertised))), "Where clients are told to connect."),
     row("alter.config.policy.class.name", Class, None, Any, Restart, Idle(CLASSES), ""),
     row("alter.log.dirs.replication.quota.window.num", Int, Some("11"), Between(1, INT_MAX), Restart, Idle(ALONE), ""),
     row("alter.log.dirs.replication.quota.window.size.seconds", Int, Some("1"), Between(1, INT_MAX), Restart, Idle(ALONE), ""),
@@ -57,8 +58,8 @@ pub(super) const ROWS: &[BrokerConfig] = &[
     row("kafka.metrics.polling.interval.secs", Int, Some("10"), Between(1, INT_MAX), Restart, Idle(METRICS), ""),
     row("kafka.metrics.reporters", List, Some(""), Any, Restart, Idle(CLASSES), ""),
     row("leader.imbalance.check.interval.seconds", Long, Some("300"), Between(1, LONG_MAX), Restart, Idle(ALONE), ""),
-    row("listener.security.protocol.map", Str, Some("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT"), Any, Restart, Fact(|_| Some("PLAINTEXT:PLAINTEXT".into())), "The one listener speaks plain text."),
-    row("listeners", List, Some("PLAINTEXT://:9092"), Any, Restart, Fact(|s| Some(format!("PLAINTEXT://{}", s.listen))), "Where clients connect; another address takes a restart."),
+    row("listener.security.protocol.map", Str, Some("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT"), Any, Restart, Fact(|s| Some(join(&s.listeners, |l| format!("{}:{}", l.name, l.protocol.name())))), "Every listener speaks plain text."),
+    row("listeners", List, Some("PLAINTEXT://:9092"), Any, Restart, Fact(|s| Some(join(&s.listeners, Listener::bound))), "Where clients connect; another address takes a restart."),
     row("max.connection.creation.rate", Int, Some("2147483647"), Between(0, INT_MAX), Anywhere, Setting(|s| Some(s.live.max_connection_rate.to_string())), "Connections that are accepted a second."),
     row("max.connections", Int, Some("2147483647"), Between(0, INT_MAX), Anywhere, Setting(|s| Some(s.live.max_connections.to_string())), "Connections that may be open at once."),
     row("max.connections.per.ip", Int, Some("2147483647"), Between(0, INT_MAX), Anywhere, Setting(|s| Some(s.live.max_connections_per_ip.to_string())), "Connections that one address may have open at once."),
