@@ -4,18 +4,18 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use kafka_wire::MetadataRequest;
 use kafka_wire_core::{ApiVersion, BytesMut, KafkaEncode};
 use weir::api::metadata::answer;
-use weir::controller::{ControlReply, ControlRequest, Controller, NewTopic};
+use weir::controller::{ControlReply, ControlRequest, Desk, NewTopic};
 use weir::model::BrokerSettings;
 
 const VERSION: i16 = 12;
 
 fn metadata(c: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a directory for metadata");
-    let mut controller = Controller::open(dir.path(), &BrokerSettings::default()).expect("opens");
+    let mut controller = Desk::open(dir.path(), &BrokerSettings::default()).expect("opens");
     let topic = |n: usize| NewTopic { partitions: 100, ..NewTopic::named(format!("topic-{n}")) };
     let request =
         ControlRequest::CreateTopics { topics: (0..100).map(topic).collect(), validate_only: false };
-    let ControlReply::CreateTopics(created) = controller.handle(request, 0) else { panic!("another reply") };
+    let ControlReply::CreateTopics(created) = controller.handle(&request) else { panic!("another reply") };
     assert!(created.iter().all(Result::is_ok));
     let image = controller.image();
     let mut all = MetadataRequest::default();

@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn each_resource_is_answered_in_its_place() {
         for version in 0..=2 {
-            let (_dir, mut controller) = controller(&[("a", 1)]);
+            let mut controller = controller(&[("a", 1)]);
             let mut request = AlterConfigsRequest::default();
             request.resources = vec![
                 resource(8, "1", &[]),
@@ -165,8 +165,7 @@ mod tests {
             ];
             let mut checked = check(&request);
             let resources = take_good(&mut checked);
-            let reply =
-                controller.handle(ControlRequest::AlterConfigs { resources, validate_only: false }, 0);
+            let reply = controller.handle(&ControlRequest::AlterConfigs { resources, validate_only: false });
             let response = round_trip(&answer(&request, merge(checked, reply)), version);
             let codes: Vec<_> = response.responses.iter().map(|r| r.error_code).collect();
             assert_eq!(codes, [42, 0, 42, 3, 42, 42, 42]);

@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn only_what_is_there_can_be_asked_for() {
-        let (_dir, controller) = controller(&[("a", 1)]);
+        let controller = controller(&[("a", 1)]);
         let cases: [(&str, i32, Option<Vec<i32>>, i16); 7] = [
             ("a", 0, Some(vec![1]), 0),
             ("a", 0, None, 85),

@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_partition_stays_where_it_is() {
-        let (_dir, controller) = controller(&[("a", 1)]);
+        let controller = controller(&[("a", 1)]);
         let long = "x".repeat(220);
         for version in 1..=2 {
             let mut request = AlterReplicaLogDirsRequest::default();

@@ -6,6 +6,8 @@ use crate::controller::{ControlError, ControlErrorKind as Kind, ControlReply};
 use crate::model::TopicId;
 use crate::wire::ErrorCode;
 
+/// The id of a leader that is not there.
+pub const NO_LEADER: i32 = -1;
 /// `authorized operations` where they were not asked for.
 pub const NOT_ASKED: i32 = i32::MIN;
 /// Everything that may be done to a topic, as a set of ACL operations: read 3, write 4, create 5,
@@ -70,11 +72,9 @@ pub fn build<T: Default>(fill: impl FnOnce(&mut T)) -> T {
 
 #[cfg(test)]
 pub mod testing {
-    use std::path::Path;
-
     use kafka_wire_core::{ApiVersion, DecodeLimits};
 
-    use crate::controller::{ControlReply, ControlRequest, Controller, NewTopic};
+    use crate::controller::{ControlReply, ControlRequest, Desk, NewTopic};
     use crate::model::BrokerSettings;
 
     /// Encodes a response at a version and reads it back: a field that the version cannot carry fails here.
@@ -85,19 +85,18 @@ pub mod testing {
         R::decode_from_bytes(bytes, version, DecodeLimits::default()).unwrap()
     }
 
-    /// A controller in a temporary directory with topics of these names and partition counts.
-    pub fn controller(topics: &[(&str, i32)]) -> (tempfile::TempDir, Controller) {
-        let dir = tempfile::tempdir().unwrap();
-        let mut controller = Controller::open(Path::new(dir.path()), &BrokerSettings::default()).unwrap();
+    /// A controller with topics of these names and partition counts.
+    pub fn controller(topics: &[(&str, i32)]) -> Desk {
+        let mut controller = Desk::in_memory(&BrokerSettings::default());
         let topics = topics
             .iter()
             .map(|(name, partitions)| NewTopic { partitions: *partitions, ..NewTopic::named(*name) });
         let request = ControlRequest::CreateTopics { topics: topics.collect(), validate_only: false };
-        match controller.handle(request, 0) {
+        match controller.handle(&request) {
             ControlReply::CreateTopics(results) => results.into_iter().for_each(|r| drop(r.unwrap())),
             other => panic!("{other:?}"),
         }
-        (dir, controller)
+        controller
     }
 }
 

@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn totals_grow_at_every_version() {
         for version in 0..=3 {
-            let (_dir, mut controller) = controller(&[("a", 2), ("b", 2), ("c", 2)]);
+            let mut controller = controller(&[("a", 2), ("b", 2), ("c", 2)]);
             let topic = |name: &str, count, assigned: Option<&[i32]>| {
                 build(|t: &mut CreatePartitionsTopic| {
                     t.name = name.into();
@@ -80,7 +80,7 @@ mod tests {
                 topic("nope", 3, None),
                 topic("c", 3, Some(&[1])),
             ];
-            let reply = controller.handle(control(&request), 0);
+            let reply = controller.handle(&control(&request));
             let response = round_trip(&answer(&request, reply), version);
             let codes: Vec<_> = response.results.iter().map(|t| t.error_code).collect();
             assert_eq!(codes, [0, 37, 3, 0]);

@@ -86,7 +86,7 @@ fn created(topic: &Topic, image: &Image, settings: &BrokerSettings, version: i16
         }
         if version >= DESCRIBED_FROM {
             t.num_partitions = topic.partitions.len() as i32;
-            t.replication_factor = topic.partitions.first().map_or(-1, |p| p.replicas.len() as i16);
+            t.replication_factor = topic.partitions.first().map_or(-1, |p| p.replicas().len() as i16);
             t.configs = Some(topic_entries(image, settings, topic).into_iter().map(config).collect());
         }
     })
@@ -108,10 +108,10 @@ mod tests {
     use super::*;
 
     fn run(request: &CreateTopicsRequest, version: i16) -> CreateTopicsResponse {
-        let (_dir, mut controller) = controller(&[("there", 1)]);
+        let mut controller = controller(&[("there", 1)]);
         let topics = request.topics.iter().map(new_topic).collect();
-        let reply = controller
-            .handle(ControlRequest::CreateTopics { topics, validate_only: request.validate_only }, 0);
+        let reply =
+            controller.handle(&ControlRequest::CreateTopics { topics, validate_only: request.validate_only });
         let response = answer(request, reply, &controller.image(), &BrokerSettings::default(), version);
         round_trip(&response, version)
     }

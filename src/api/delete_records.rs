@@ -54,7 +54,8 @@ fn target(cx: &Cx, topic: Option<&Topic>, index: i32) -> Result<Located, ErrorCo
         return Err(ErrorCode::InvalidTopicException);
     }
     // What compaction keeps is for compaction to drop.
-    if topic.config.cleanup_policy.compact && !topic.config.cleanup_policy.delete {
+    let policy = cx.shard.topic_config(topic).cleanup_policy;
+    if policy.compact && !policy.delete {
         return Err(ErrorCode::PolicyViolation);
     }
     Ok(partition)

@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn topics_are_deleted_by_name_at_every_version() {
         for version in 1..=6 {
-            let (_dir, mut controller) = controller(&[("a", 1), ("b", 1)]);
+            let mut controller = controller(&[("a", 1), ("b", 1)]);
             let mut request = DeleteTopicsRequest::default();
             if version >= STATES_FROM {
                 for name in ["a", "nope"] {
@@ -148,7 +148,7 @@ mod tests {
             }
             let checked = check(asked(request, version));
             let topics = wanted(&checked);
-            let reply = controller.handle(ControlRequest::DeleteTopics { topics }, 0);
+            let reply = controller.handle(&ControlRequest::DeleteTopics { topics });
             let response = round_trip(&answer(&checked, reply, version), version);
             let codes: Vec<_> = response.responses.iter().map(|t| t.error_code).collect();
             assert_eq!(codes, [0, 3]);
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn ids_are_taken_and_contradictions_refused() {
-        let (_dir, mut controller) = controller(&[("a", 1)]);
+        let mut controller = controller(&[("a", 1)]);
         let id = uuid(controller.image().topic("a").unwrap().id);
         let other = kafka_wire_core::Uuid::from_bytes([3; 16]);
         let asked = vec![
@@ -177,7 +177,7 @@ mod tests {
             state(None, kafka_wire_core::Uuid::ZERO),
         ];
         let checked = check(asked);
-        let reply = controller.handle(ControlRequest::DeleteTopics { topics: wanted(&checked) }, 0);
+        let reply = controller.handle(&ControlRequest::DeleteTopics { topics: wanted(&checked) });
         let response = round_trip(&answer(&checked, reply, 6), 6);
         let codes: Vec<_> = response.responses.iter().map(|t| t.error_code).collect();
         assert_eq!(codes, [42, 100, 0, 42]);
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn what_is_given_twice_is_answered_once() {
         const NO_ID: kafka_wire_core::Uuid = kafka_wire_core::Uuid::ZERO;
-        let (_dir, mut controller) = controller(&[("a", 1), ("b", 1), ("c", 1)]);
+        let mut controller = controller(&[("a", 1), ("b", 1), ("c", 1)]);
         let id = |name: &str| uuid(controller.image().topic(name).unwrap().id);
         let (b, c) = (id("b"), id("c"));
         let names = [Some("a"), Some("nope"), Some("a"), Some("nope"), Some("a"), Some("b")];
@@ -196,7 +196,7 @@ mod tests {
         asked.extend([b, c, c].map(|id| state(None, id)));
         asked.extend([state(None, NO_ID), state(None, NO_ID)]);
         let checked = check(asked);
-        let reply = controller.handle(ControlRequest::DeleteTopics { topics: wanted(&checked) }, 0);
+        let reply = controller.handle(&ControlRequest::DeleteTopics { topics: wanted(&checked) });
         let response = round_trip(&answer(&checked, reply, 6), 6);
         let found: Vec<_> = response.responses.iter().map(|t| (t.name.as_deref(), t.error_code)).collect();
         let names =

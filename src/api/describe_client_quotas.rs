@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn filters_find_what_they_say() {
-        let (_dir, mut controller) = controller(&[]);
+        let mut controller = controller(&[]);
         let named = |name: &str| Some(Name::Named(name.into()));
         let entities =
             [(named("u"), None), (named("u"), named("c")), (None, named("c")), (Some(Name::Default), None)];
@@ -143,7 +143,7 @@ mod tests {
             limits: vec![(RATE.into(), Some(5.0))],
         });
         let request = ControlRequest::AlterQuotas { changes: changes.into(), validate_only: false };
-        let ControlReply::AlterQuotas(results) = controller.handle(request, 0) else { panic!("answered") };
+        let ControlReply::AlterQuotas(results) = controller.handle(&request) else { panic!("answered") };
         assert!(results.iter().all(Result::is_ok));
         let image = controller.image();
         let ask = |components: Vec<ComponentData>, strict, version| {

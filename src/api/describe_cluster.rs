@@ -35,9 +35,9 @@ fn answer(
                 return;
             }
         }
-        r.cluster_id = StrBytes::from(image.cluster_id.as_str());
+        r.cluster_id = StrBytes::from(&*image.cluster_id);
         r.controller_id = controller;
-        r.brokers = image.brokers.iter().map(described).collect();
+        r.brokers = image.brokers().map(described).collect();
         if request.include_cluster_authorized_operations {
             r.cluster_authorized_operations = ALL_CLUSTER_OPERATIONS;
         }
@@ -58,8 +58,8 @@ fn wrong_endpoint(endpoint_type: i8) -> Option<(ErrorCode, String)> {
 fn described(broker: &Broker) -> DescribeClusterBroker {
     build(|b: &mut DescribeClusterBroker| {
         b.broker_id = broker.id;
-        b.host = StrBytes::from(broker.host.as_str());
-        b.port = i32::from(broker.port);
+        b.host = StrBytes::from(broker.host());
+        b.port = i32::from(broker.port());
         b.rack = broker.rack.as_deref().map(StrBytes::from);
     })
 }
@@ -71,13 +71,13 @@ mod tests {
 
     #[test]
     fn every_version_describes_the_cluster() {
-        let (_dir, controller) = controller(&[]);
+        let controller = controller(&[]);
         let image = controller.image();
         for version in 0..=2 {
             let mut request = DescribeClusterRequest::default();
             request.include_cluster_authorized_operations = version == 1;
             let response = round_trip(&answer(&image, 1, &request, version), version);
-            assert_eq!(&*response.cluster_id, image.cluster_id.as_str());
+            assert_eq!(&*response.cluster_id, &*image.cluster_id);
             assert_eq!((response.error_code, response.controller_id, response.brokers.len()), (0, 1, 1));
             let operations = if version == 1 { ALL_CLUSTER_OPERATIONS } else { NOT_ASKED };
             assert_eq!(response.cluster_authorized_operations, operations);
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn controllers_are_found_elsewhere() {
-        let (_dir, controller) = controller(&[]);
+        let controller = controller(&[]);
         for (endpoint, code) in [(2, 114), (3, 115), (0, 115)] {
             let mut request = DescribeClusterRequest::default();
             request.endpoint_type = endpoint;

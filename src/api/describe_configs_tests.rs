@@ -1,11 +1,11 @@
 use super::super::common::testing::{controller, round_trip};
 use super::*;
-use crate::controller::{ConfigChange, ConfigOp, ConfigResource, ControlRequest, Controller};
+use crate::controller::{ConfigChange, ConfigOp, ConfigResource, ControlRequest, Desk};
 
-fn set(controller: &mut Controller, resource: ConfigResource, name: &str, value: &str) {
+fn set(controller: &mut Desk, resource: ConfigResource, name: &str, value: &str) {
     let change = ConfigChange { name: name.into(), op: ConfigOp::Set(value.into()) };
     let resources = vec![(resource, vec![change])];
-    controller.handle(ControlRequest::IncrementalAlterConfigs { resources, validate_only: false }, 0);
+    controller.handle(&ControlRequest::IncrementalAlterConfigs { resources, validate_only: false });
 }
 
 fn request(resource_type: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsRequest {
@@ -19,7 +19,7 @@ fn request(resource_type: i8, name: &str, keys: Option<&[&str]>) -> DescribeConf
     })
 }
 
-fn ask(controller: &Controller, request: &DescribeConfigsRequest) -> DescribeConfigsResult {
+fn ask(controller: &Desk, request: &DescribeConfigsRequest) -> DescribeConfigsResult {
     let response = answer(&controller.image(), &BrokerSettings::default(), request, 4);
     round_trip(&response, 4).results.remove(0)
 }
@@ -33,7 +33,7 @@ fn synonyms(config: &DescribeConfigsResourceResult) -> Vec<String> {
 
 #[test]
 fn every_version_can_carry_everything() {
-    let (_dir, controller) = controller(&[("a", 1)]);
+    let controller = controller(&[("a", 1)]);
     for version in 1..=4 {
         for (resource_type, name) in [(TOPIC, "a"), (BROKER, "1"), (BROKER, "")] {
             let mut request = request(resource_type, name, None);
@@ -51,7 +51,7 @@ fn every_version_can_carry_everything() {
 
 #[test]
 fn a_topics_values_come_from_the_nearest_source() {
-    let (_dir, mut controller) = controller(&[("a", 1)]);
+    let mut controller = controller(&[("a", 1)]);
     let topic = || ConfigResource::Topic("a".into());
     set(&mut controller, ConfigResource::Broker(None), "log.retention.ms", "3");
     set(&mut controller, ConfigResource::Broker(Some(1)), "log.retention.ms", "2");
@@ -83,7 +83,7 @@ fn a_topics_values_come_from_the_nearest_source() {
 
 #[test]
 fn a_broker_shows_what_it_runs_with() {
-    let (_dir, mut controller) = controller(&[]);
+    let mut controller = controller(&[]);
     set(&mut controller, ConfigResource::Broker(None), "log.segment.bytes", "2000000");
     let result = ask(&controller, &request(BROKER, "1", Some(&["num.partitions", "log.segment.bytes"])));
     let found: Vec<_> = result
@@ -108,7 +108,7 @@ fn a_broker_shows_what_it_runs_with() {
 
 #[test]
 fn what_cannot_be_described_says_why() {
-    let (_dir, controller) = controller(&[]);
+    let controller = controller(&[]);
     let cases = [
         (TOPIC, "nope", 3),
         (TOPIC, "not valid", 17),

@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn partitions_are_described_once_where_they_exist() {
-        let (_dir, controller) = controller(&[("a", 3), ("b", 1)]);
+        let controller = controller(&[("a", 3), ("b", 1)]);
         let image = controller.image();
         let names = |request: &DescribeLogDirsRequest| -> Vec<(String, usize)> {
             wanted(&image, request)

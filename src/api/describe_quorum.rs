@@ -58,7 +58,7 @@ fn answer(
         r.topics = vec![topic(METADATA_TOPIC, vec![partition])];
         if version >= NODES_FROM {
             r.error_message = Some("".into());
-            r.nodes = image.brokers.iter().map(node).collect();
+            r.nodes = image.brokers().map(node).collect();
         }
     })
 }
@@ -89,8 +89,8 @@ fn topic(name: &str, partitions: Vec<PartitionData>) -> TopicData {
 fn node(broker: &Broker) -> Node {
     let listener = build(|l: &mut Listener| {
         l.name = "PLAINTEXT".into();
-        l.host = broker.host.as_str().into();
-        l.port = broker.port;
+        l.host = broker.host().into();
+        l.port = broker.port();
     });
     build(|n: &mut Node| {
         n.node_id = broker.id;
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn one_broker_leads_itself() {
-        let (_dir, controller) = controller(&[("a", 1)]);
+        let controller = controller(&[("a", 1)]);
         let image = controller.image();
         for version in 0..=2 {
             let ask = |name: &str, index: i32| {

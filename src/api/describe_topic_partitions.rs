@@ -10,7 +10,7 @@ use kafka_wire::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse
 use kafka_wire_core::StrBytes;
 
 use super::Cx;
-use super::common::{ALL_TOPIC_OPERATIONS, build, uuid};
+use super::common::{ALL_TOPIC_OPERATIONS, NO_LEADER, build, uuid};
 use crate::metadata::names::check_topic_name;
 use crate::metadata::{Image, Partition, Topic};
 use crate::wire::ErrorCode;
@@ -119,11 +119,11 @@ fn known(
 fn described(index: i32, partition: &Partition) -> DescribeTopicPartitionsResponsePartition {
     build(|p: &mut DescribeTopicPartitionsResponsePartition| {
         p.partition_index = index;
-        p.leader_id = partition.leader;
+        p.leader_id = partition.leader.unwrap_or(NO_LEADER);
         p.leader_epoch = partition.leader_epoch;
-        p.replica_nodes = partition.replicas.clone();
-        p.isr_nodes = partition.isr.clone();
-        p.eligible_leader_replicas = Some(Vec::new());
+        p.replica_nodes = partition.replicas().to_vec();
+        p.isr_nodes = partition.isr().collect();
+        p.eligible_leader_replicas = Some(partition.elr().collect());
         p.last_known_elr = Some(Vec::new());
     })
 }
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn pages_follow_on_each_other() {
-        let (_dir, controller) = controller(&[("a", 3), ("b", 1), ("c", 2)]);
+        let controller = controller(&[("a", 3), ("b", 1), ("c", 2)]);
         let image = controller.image();
         assert_eq!(pages(&image, &[], 100), ["a0 a1 a2 b0 c0 c1"]);
         assert_eq!(pages(&image, &[], 2), ["a0 a1", "a2 b0", "c0 c1"]);
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_cursor_may_name_a_topic_that_is_gone() {
-        let (_dir, controller) = controller(&[("a", 1), ("c", 2)]);
+        let controller = controller(&[("a", 1), ("c", 2)]);
         let response = answer(&controller.image(), &request(&[], 10, Some(("b", 7))));
         assert_eq!(response.topics.len(), 1);
         assert_eq!(response.topics[0].partitions.len(), 2);

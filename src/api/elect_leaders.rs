@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn no_election_is_needed() {
-        let (_dir, controller) = controller(&[("a", 1)]);
+        let controller = controller(&[("a", 1)]);
         let image = controller.image();
         for version in 0..=2 {
             let mut request = ElectLeadersRequest::default();

@@ -201,14 +201,16 @@ fn name_leader(
 ) {
     let topic = image.topic_by_id(wanted.topic_id);
     let Some(partition) = topic.and_then(|topic| topic.partition(wanted.index)) else { return };
-    reply.current_leader = Some((partition.leader, partition.leader_epoch));
-    if let Some(leader) = image.broker(partition.leader)
+    // What is nobody's has nothing to tell: the client asks for metadata.
+    let Some(leader) = partition.leader else { return };
+    reply.current_leader = Some((leader, partition.leader_epoch));
+    if let Some(leader) = image.broker(leader)
         && brokers.iter().all(|named| named.id != leader.id)
     {
         brokers.push(FetchBroker {
             id: leader.id,
-            host: leader.host.as_str().into(),
-            port: leader.port.into(),
+            host: leader.host().into(),
+            port: leader.port().into(),
             rack: leader.rack.as_deref().map(Into::into),
         });
     }

@@ -70,8 +70,8 @@ fn answer(
         Err(error) => (None, error),
     };
     let node = broker.as_ref().map_or(-1, |broker| broker.id);
-    let host = broker.as_ref().map_or(StrBytes::default(), |broker| StrBytes::from(broker.host.as_str()));
-    let port = broker.as_ref().map_or(-1, |broker| i32::from(broker.port));
+    let host = broker.as_ref().map_or(StrBytes::default(), |broker| StrBytes::from(broker.host()));
+    let port = broker.as_ref().map_or(-1, |broker| i32::from(broker.port()));
     build(|r: &mut FindCoordinatorResponse| {
         if version >= BATCHED_FROM {
             let one = |key: &StrBytes| {
@@ -112,10 +112,14 @@ fn message(error: ErrorCode) -> &'static str {
 mod tests {
     use super::super::common::testing::round_trip;
     use super::*;
+    use crate::controller::Desk;
+    use crate::model::BrokerSettings;
 
     #[test]
     fn every_version_names_the_broker_or_the_error() {
-        let broker = Broker { id: 7, host: "h".into(), port: 9092, rack: None };
+        let settings = BrokerSettings { broker_id: 7, ..BrokerSettings::default() };
+        let mut broker = Desk::in_memory(&settings).image().broker(7).unwrap().clone();
+        broker.endpoints[0].host = "h".into();
         for version in 0..=6 {
             let request = build(|r: &mut FindCoordinatorRequest| {
                 r.key = "g".into();

@@ -51,7 +51,7 @@ fn answer(image: &Image, request: &ListConfigResourcesRequest, version: i16) -> 
     }
     // This broker has no loggers that a client could set, so none is listed.
     if wanted.contains(&BROKER) {
-        image.brokers.iter().for_each(|b| add(BROKER, b.id.to_string().into()));
+        image.brokers().for_each(|b| add(BROKER, b.id.to_string().into()));
     }
     if wanted.contains(&TOPIC) {
         image.topics().for_each(|t| add(TOPIC, t.wire_name()));
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn each_version_lists_what_it_knows() {
-        let (_dir, controller) = controller(&[("a", 1)]);
+        let controller = controller(&[("a", 1)]);
         let image = controller.image();
         let ask = |types: &[i8], version| {
             let mut request = ListConfigResourcesRequest::default();

@@ -9,7 +9,9 @@ use kafka_wire::{MetadataRequest, MetadataResponse};
 use kafka_wire_core::{StrBytes, Uuid};
 
 use super::Cx;
-use super::common::{ALL_CLUSTER_OPERATIONS, ALL_TOPIC_OPERATIONS, NOT_ASKED, build, code, topic_id, uuid};
+use super::common::{
+    ALL_CLUSTER_OPERATIONS, ALL_TOPIC_OPERATIONS, NO_LEADER, NOT_ASKED, build, code, topic_id, uuid,
+};
 use crate::controller::internal_topic;
 use crate::controller::{ControlReply, ControlRequest, NewTopic};
 use crate::metadata::internal::CLUSTER_METADATA;
@@ -80,13 +82,12 @@ async fn create(cx: &Cx, names: BTreeSet<StrBytes>, response: &mut MetadataRespo
 pub fn answer(image: &Image, controller: i32, request: &MetadataRequest, version: i16) -> MetadataResponse {
     build(|r: &mut MetadataResponse| {
         r.brokers = image
-            .brokers
-            .iter()
+            .brokers()
             .map(|broker| {
                 build(|b: &mut MetadataResponseBroker| {
                     b.node_id = broker.id;
-                    b.host = StrBytes::from(broker.host.as_str());
-                    b.port = i32::from(broker.port);
+                    b.host = StrBytes::from(broker.host());
+                    b.port = i32::from(broker.port());
                     if version >= 1 {
                         b.rack = broker.rack.as_deref().map(StrBytes::from);
                     }
@@ -94,7 +95,7 @@ pub fn answer(image: &Image, controller: i32, request: &MetadataRequest, version
             })
             .collect();
         if version >= 2 {
-            r.cluster_id = Some(StrBytes::from(image.cluster_id.as_str()));
+            r.cluster_id = Some(StrBytes::from(&*image.cluster_id));
         }
         if version >= 1 {
             r.controller_id = controller;
@@ -173,19 +174,19 @@ fn known(topic: &Topic, version: i16) -> MetadataResponseTopic {
             t.is_internal = topic.is_internal();
         }
         t.topic_authorized_operations = NOT_ASKED;
-        t.partitions = (0..).zip(&topic.partitions).map(|(i, p)| partition(i, p, version)).collect();
+        t.partitions = (0..).zip(topic.partitions.iter()).map(|(i, p)| partition(i, p, version)).collect();
     })
 }
 
 fn partition(index: i32, partition: &Partition, version: i16) -> MetadataResponsePartition {
     build(|p: &mut MetadataResponsePartition| {
         p.partition_index = index;
-        p.leader_id = partition.leader;
+        p.leader_id = partition.leader.unwrap_or(NO_LEADER);
         if version >= 7 {
             p.leader_epoch = partition.leader_epoch;
         }
-        p.replica_nodes = partition.replicas.clone();
-        p.isr_nodes = partition.isr.clone();
+        p.replica_nodes = partition.replicas().to_vec();
+        p.isr_nodes = partition.isr().collect();
     })
 }
 

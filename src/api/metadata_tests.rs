@@ -21,7 +21,7 @@ fn names(response: &MetadataResponse) -> Vec<String> {
 
 #[test]
 fn every_version_lists_topics_and_brokers() {
-    let (_dir, controller) = controller(&[("a", 2), ("b", 1)]);
+    let controller = controller(&[("a", 2), ("b", 1)]);
     let image = controller.image();
     for version in 0..=13 {
         let mut request = asking(Some(&["b", "nope", "a", "b", "not valid"]));
@@ -39,14 +39,14 @@ fn every_version_lists_topics_and_brokers() {
             assert_eq!(a.topic_authorized_operations, ALL_TOPIC_OPERATIONS);
         }
         if version >= 2 {
-            assert_eq!(response.cluster_id.as_deref(), Some(image.cluster_id.as_str()));
+            assert_eq!(response.cluster_id.as_deref(), Some(&*image.cluster_id));
         }
     }
 }
 
 #[test]
 fn null_is_all_and_empty_is_none_but_in_version_zero() {
-    let (_dir, controller) = controller(&[("a", 1), ("b", 1)]);
+    let controller = controller(&[("a", 1), ("b", 1)]);
     let image = controller.image();
     let count = |request: &MetadataRequest, version| answer(&image, 1, request, version).topics.len();
     assert_eq!(count(&asking(Some(&[])), 0), 2);
@@ -58,7 +58,7 @@ fn null_is_all_and_empty_is_none_but_in_version_zero() {
 
 #[test]
 fn topics_are_found_by_id_from_version_twelve_on() {
-    let (_dir, controller) = controller(&[("a", 1)]);
+    let controller = controller(&[("a", 1)]);
     let image = controller.image();
     let id = uuid(image.topic("a").unwrap().id);
     let other = Uuid::from_bytes([9; 16]);
@@ -86,7 +86,7 @@ fn topics_are_found_by_id_from_version_twelve_on() {
 
 #[test]
 fn only_names_that_could_exist_are_created() {
-    let (_dir, controller) = controller(&[("a", 1)]);
+    let controller = controller(&[("a", 1)]);
     let response = answer(&controller.image(), 1, &asking(Some(&["a", "new", "not valid"])), 9);
     assert_eq!(missing(&response).into_iter().collect::<Vec<_>>(), ["new".into()]);
     assert!(missing(&answer(&controller.image(), 1, &asking(None), 9)).is_empty());

@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn the_only_broker_stays() {
-        let (_dir, controller) = controller(&[]);
+        let controller = controller(&[]);
         for (id, code) in [(1, 42), (2, 102)] {
             assert_eq!(round_trip(&answer(&controller.image(), id), 0).error_code, code);
         }

@@ -19,10 +19,10 @@ use super::serving::{cores, run_until_stopped};
 use super::signals::{Reload, Signals};
 use crate::admin::Door;
 use crate::config::Config;
-use crate::control::Control;
+use crate::control::{Control, Local};
 use crate::log::journal::sizing::Sizing;
 use crate::log::{self as storage, LogSettings};
-use crate::metadata::Image;
+use crate::metadata::{Image, Resolver};
 use crate::model::BrokerSettings;
 use crate::rt::mesh::{self, Bell};
 use crate::rt::net::Listener;
@@ -30,6 +30,7 @@ use crate::rt::{self, Doorbell, Refused};
 use crate::server;
 use crate::shard::Shard;
 use crate::shard::serve::{Start, recovered_snapshot};
+use crate::shard::topics::View;
 
 /// What a shard's thread needs besides its start: the sockets are the first shard's.
 struct Launch {
@@ -103,8 +104,8 @@ pub fn run(config: &Config, prepared: Prepared, reload: Reload) -> Result<(), Fa
     let address = prepared.kafka.local_addr().unwrap_or(config.listen);
     let admin_address = prepared.admin.as_ref().and_then(|l| l.local_addr().ok());
     let settings = Arc::new(broker_settings(config, &prepared, address));
-    let controller = open_metadata(&config.data_dir, &settings)?;
-    let image = controller.image();
+    let store = open_metadata(&config.data_dir, &settings, config.shards)?;
+    let image = Arc::new(store.image().clone());
     let strays = relayout(config, &settings, &image).map_err(refused)??;
 
     let (token, tokens) = flume::bounded(1);
@@ -142,7 +143,8 @@ pub fn run(config: &Config, prepared: Prepared, reload: Reload) -> Result<(), Fa
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Refused::named("epoll")).map_err(refused)?;
-    let control = Rc::new(Control::new(control_end, config.shards, controller));
+    let quorum = Local::start(store).map_err(Refused::named("clone")).map_err(refused)?;
+    let control = Rc::new(Control::new(control_end, config.shards, quorum, image, &settings));
     let outcome = LocalSet::new().block_on(&runtime, async {
         control.clone().start(tokens);
         for _ in 0..config.shards {
@@ -175,6 +177,8 @@ pub fn run(config: &Config, prepared: Prepared, reload: Reload) -> Result<(), Fa
         run_until_stopped(&control, config.shards, door, signals, &reload, config.shutdown_timeout).await;
         Ok(())
     });
+    // What was proposed is written before the directory is another process's.
+    drop(control);
     // On an error the other shards wait for a start that will not come; nothing of theirs needs saving.
     outcome?;
     let mut failures = Vec::new();
@@ -228,14 +232,15 @@ fn relayout(
     image: &Arc<Image>,
 ) -> Result<Result<usize, StartError>, Refused> {
     let (data_dir, shards, image) = (config.data_dir.clone(), config.shards, image.clone());
-    let log_settings = LogSettings::of(settings, 1);
+    let (log_settings, resolver) = (LogSettings::of(settings, 1), Resolver::new(settings));
     let moved = rt::try_block_on(async move {
-        let relayout = || storage::relayout(&data_dir, shards, &*image, &log_settings, recovered_snapshot);
+        let topics = View { image: &image, resolver: &resolver };
+        let relayout = || storage::relayout(&data_dir, shards, &topics, &log_settings, recovered_snapshot);
         match relayout().await {
             Err(e) if disk::wants_room(&e) && disk::drop_ballasts(&data_dir) => relayout().await?,
             moved => moved?,
         };
-        storage::sweep(&data_dir, &*image).map(|strays| strays.len())
+        storage::sweep(&data_dir, &topics).map(|strays| strays.len())
     });
     Ok(moved?.map_err(|e| log_error(&e)))
 }

@@ -11,14 +11,14 @@ use super::failure::Failure;
 use super::output::{print, print_json};
 use super::recover::{self, RecoverArgs};
 use crate::boot::preflight::DataLock;
-use crate::controller::Controller;
 use crate::log::mend::Mended;
 use crate::log::survey::{Finding, Survey, survey};
 use crate::log::{LogSettings, Mending, Topics};
-use crate::metadata::Image;
+use crate::metadata::{Image, Resolver, Store};
 use crate::model::{BrokerSettings, PartitionId};
 use crate::rt;
 use crate::shard::serve::recovered_snapshot;
+use crate::shard::topics::View;
 
 #[derive(Subcommand, Debug)]
 pub enum LogCommand {
@@ -77,11 +77,12 @@ struct Taken {
 
 fn take(at: &Where) -> Result<Taken, Failure> {
     let lock = take_lock(&at.data_dir)?;
-    let image = Controller::inspect(&at.data_dir.join("meta"), &BrokerSettings::default())
+    let image = Store::inspect(&at.data_dir.join("meta")).map_err(|e| Failure::Storage(e.to_string()))?;
+    let resolver = Resolver::new(&BrokerSettings::default());
+    let view = image.as_ref().map(|image| View { image, resolver: &resolver });
+    let topics = view.as_ref().map(|view| view as &dyn Topics);
+    let survey = survey(&at.data_dir, topics, &partitions(image.as_ref()))
         .map_err(|e| Failure::Storage(e.to_string()))?;
-    let survey =
-        survey(&at.data_dir, image.as_ref().map(|image| image as &dyn Topics), &partitions(image.as_ref()))
-            .map_err(|e| Failure::Storage(e.to_string()))?;
     Ok(Taken { _lock: lock, image, survey })
 }
 
@@ -179,10 +180,12 @@ fn repair(args: &RepairArgs) -> Result<(), Failure> {
     let (data_dir, image, objections) = (args.at.data_dir.clone(), Arc::new(image), found.objections);
     let topics = image.clone();
     let done = rt::try_block_on(async move {
-        crate::log::sweep(&data_dir, &*topics)?;
+        let resolver = Resolver::new(&BrokerSettings::default());
+        let view = View { image: &topics, resolver: &resolver };
+        crate::log::sweep(&data_dir, &view)?;
         let (partitions, settings) = (partitions(Some(&topics)), LogSettings::default());
         let mending =
-            Mending { data_dir: &data_dir, topics: &*topics, partitions: &partitions, settings: &settings };
+            Mending { data_dir: &data_dir, topics: &view, partitions: &partitions, settings: &settings };
         mending.all(&objections, recovered_snapshot).await
     });
     let done =

@@ -8,16 +8,16 @@ use serde_json::json;
 use super::failure::Failure;
 use super::log::{Where, done_text, take_lock};
 use super::output::{print, print_json};
-use crate::controller::Controller;
 use crate::controller::rebuild::{Plan, plan};
 use crate::log::evidence::evidence;
 use crate::log::mend::Mended;
 use crate::log::{Holdings, LogError, LogSettings, Mending, holdings};
-use crate::metadata::{Image, MetadataError};
+use crate::metadata::{Image, MetadataError, Resolver, Store, new_id};
 use crate::model::{BrokerId, BrokerSettings, PartitionId};
 use crate::partition::producer::Producers;
 use crate::rt;
 use crate::shard::serve::recovered_snapshot;
+use crate::shard::topics::View;
 
 /// Producer ids that may have been given out and left no trace.
 const PRODUCER_ID_MARGIN: i64 = 1_000_000;
@@ -44,6 +44,7 @@ struct Recovery {
     plan: Plan,
     image: Image,
     remarks: Vec<String>,
+    broker: BrokerId,
 }
 
 pub fn run(args: &RecoverArgs) -> Result<(), Failure> {
@@ -74,10 +75,9 @@ fn done_json(done: &[Mended]) -> Vec<serde_json::Value> {
 }
 
 fn prepare(data_dir: &Path, broker: BrokerId) -> Result<Recovery, Failure> {
-    let settings = BrokerSettings { broker_id: broker, ..BrokerSettings::default() };
     let held = holdings(data_dir).map_err(storage)?;
     let mut remarks = Vec::new();
-    let there = match Controller::inspect(&data_dir.join("meta"), &settings) {
+    let there = match Store::inspect(&data_dir.join("meta")) {
         Ok(image) => image,
         Err(e @ MetadataError::Corrupt { .. }) => {
             remarks.push(format!("use nothing of the metadata there is: {e}"));
@@ -93,7 +93,7 @@ fn prepare(data_dir: &Path, broker: BrokerId) -> Result<Recovery, Failure> {
         )));
     }
     let of = origins.first_key_value().map(|(directory, version)| ((*directory).to_owned(), *version));
-    let is_ours = |image: &Image| of.as_ref().is_none_or(|(directory, _)| *directory == image.cluster_id);
+    let is_ours = |image: &Image| of.as_ref().is_none_or(|(directory, _)| **directory == *image.cluster_id);
     if let Some(image) = there.as_ref().filter(|image| !is_ours(image)) {
         remarks
             .push(format!("use nothing of the metadata there is: it is of directory {}", image.cluster_id));
@@ -107,19 +107,18 @@ fn prepare(data_dir: &Path, broker: BrokerId) -> Result<Recovery, Failure> {
         let why = "topics/ has no directories, and checkpoints list records in them: put them back first";
         return Err(Failure::Storage(why.into()));
     }
-    let plan = plan(base.as_ref(), found, &mut Controller::new_id).map_err(storage)?;
+    let plan = plan(base.as_ref(), found, &mut new_id);
     let (directory, needs) = match (&of, &base) {
         (Some((directory, version)), _) => (directory.clone(), *version),
-        (None, Some(base)) => (base.cluster_id.clone(), 0),
-        (None, None) => (Controller::new_id().map_err(storage)?.to_string(), 0),
+        (None, Some(base)) => (base.cluster_id.to_string(), 0),
+        (None, None) => (new_id().to_string(), 0),
     };
     let has = base.as_ref().map_or(0, |base| base.version);
     if needs > has && base.is_some() {
         remarks.push(format!("bring the metadata from change {has} to after change {needs}"));
     }
-    let empty = Image::empty(&settings);
-    let image = plan.image(base.as_ref(), &empty, &directory, needs.max(has) + 1, broker).map_err(storage)?;
-    Ok(Recovery { held, plan, image, remarks })
+    let image = plan.image(base.as_ref(), &directory, needs.max(has) + 1, broker).map_err(storage)?;
+    Ok(Recovery { held, plan, image, remarks, broker })
 }
 
 impl Recovery {
@@ -159,13 +158,15 @@ impl Recovery {
 }
 
 fn apply(data_dir: &Path, recovery: Recovery) -> Result<Vec<Mended>, Failure> {
-    let objections = recovery.held.judge(Some(&recovery.image));
+    let resolver = Resolver::new(&BrokerSettings::default());
+    let objections = recovery.held.judge(Some(&View { image: &recovery.image, resolver: &resolver }));
     let (dir, image) = (data_dir.to_owned(), recovery.image.clone());
     let done = rt::try_block_on(async move {
         let partitions: Vec<PartitionId> = image.topics().flat_map(|topic| topic.partition_ids()).collect();
         let settings = LogSettings::default();
-        let mending =
-            Mending { data_dir: &dir, topics: &image, partitions: &partitions, settings: &settings };
+        let resolver = Resolver::new(&BrokerSettings::default());
+        let view = View { image: &image, resolver: &resolver };
+        let mending = Mending { data_dir: &dir, topics: &view, partitions: &partitions, settings: &settings };
         mending.all(&objections, recovered_snapshot).await
     });
     let done = done.map_err(|e| Failure::Storage(e.to_string()))?.map_err(storage)?;
@@ -173,7 +174,7 @@ fn apply(data_dir: &Path, recovery: Recovery) -> Result<Vec<Mended>, Failure> {
     let (epoch, producer_id) = highest(&held);
     let image = recovery.image.raised(epoch, producer_id + PRODUCER_ID_MARGIN).map_err(storage)?;
     put_away_metadata(data_dir).map_err(storage)?;
-    Controller::write_anew(&data_dir.join("meta"), &image).map_err(storage)?;
+    Store::write_anew(&data_dir.join("meta"), recovery.broker, &image).map_err(storage)?;
     Ok(done)
 }
 

@@ -1,35 +1,74 @@
-//! The control thread's part in metadata: takes what shards ask, has it decided and committed, tells the shards.
+//! The control thread's part in metadata: takes what shards ask, has it decided, proposes it, tells the shards what is
+//! committed, and answers.
+//!
+//! ```text
+//! asked ─ queue ─ controller ─ quorum: propose        committed ─ controller ─▶ every shard: (image, delta) ─ applied ─▶ answers
+//! ```
+//! - Nothing here waits for a disk: changes are decided while earlier ones are being written.
+//! - An answer waits until every shard has applied its change, because whoever gets it may ask any of them next; applying waits
+//!   for no file. One that changes nothing that a shard shows waits for the commit alone.
+//! - The files of a deleted topic go afterwards. Meanwhile a new topic of its name waits here, and nobody else does.
+
+mod local;
+mod quorum;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use flume::Receiver;
 use tokio::sync::Notify;
 
-use crate::controller::{ControlRequest, Controller};
-use crate::rt;
+use crate::controller::{
+    ControlError, ControlErrorKind, ControlReply, ControlRequest, Controller, Place, Settled, occupied,
+};
+use crate::metadata::new_id;
+use crate::model::BrokerSettings;
 use crate::rt::mesh::{Call, To};
-use crate::shard::message::{self, Asked, End, Port, Reply, Request};
+use crate::shard::message::{self, Asked, End, Measure, Metadata, Port, Removals, Reply, Request};
 use crate::shard::metrics::MetricsSnapshot;
 
-pub(crate) struct Control {
+pub(crate) use local::Local;
+pub(crate) use quorum::{Event, Quorum};
+
+type Answer = To<message::Control>;
+
+pub(crate) struct Control<Q> {
     port: Rc<Port>,
     shards: usize,
-    controller: RefCell<Controller>,
-    queue: RefCell<VecDeque<(To<message::Control>, ControlRequest)>>,
+    /// The directory of partitions.
+    home: PathBuf,
+    quorum: Q,
+    controller: RefCell<Controller<Answer>>,
+    queue: RefCell<VecDeque<(Answer, ControlRequest)>>,
     queued: Notify,
+    /// Names of deleted topics whose files may be there, with the version of their deletion.
+    leaving: RefCell<BTreeMap<String, u64>>,
+    /// What waits for a name to become free.
+    parked: RefCell<Vec<(Answer, ControlRequest)>>,
 }
 
-impl Control {
-    pub(crate) fn new(end: End, shards: usize, controller: Controller) -> Self {
+impl<Q: Quorum + 'static> Control<Q> {
+    /// The image is that of the quorum's last commit.
+    pub(crate) fn new(
+        end: End,
+        shards: usize,
+        quorum: Q,
+        image: Arc<crate::metadata::Image>,
+        settings: &BrokerSettings,
+    ) -> Self {
         Self {
             port: Port::new(end),
             shards,
-            controller: RefCell::new(controller),
+            home: PathBuf::from(&settings.log_dir),
+            quorum,
+            controller: RefCell::new(Controller::new(image, settings.clone())),
             queue: RefCell::default(),
             queued: Notify::new(),
+            leaving: RefCell::default(),
+            parked: RefCell::default(),
         }
     }
 
@@ -40,7 +79,8 @@ impl Control {
                 control.take_mail();
             }
         });
-        tokio::task::spawn_local(self.decide());
+        tokio::task::spawn_local(self.clone().decide());
+        tokio::task::spawn_local(self.follow());
     }
 
     fn take_mail(&self) {
@@ -53,7 +93,7 @@ impl Control {
         });
     }
 
-    /// Commits one change after another; each is answered once every shard has applied it.
+    /// Decides one request after another, and proposes what comes of it.
     async fn decide(self: Rc<Self>) {
         loop {
             let next = self.queue.borrow_mut().pop_front();
@@ -61,18 +101,100 @@ impl Control {
                 self.queued.notified().await;
                 continue;
             };
-            let (reply, image) = {
-                let mut controller = self.controller.borrow_mut();
-                let before = controller.image();
-                let reply = controller.handle(request, rt::unix_ms());
-                let after = controller.image();
-                (reply, (!Arc::ptr_eq(&before, &after)).then_some(after))
-            };
-            if let Some(image) = image {
-                self.broadcast(|| message::Metadata(image.clone())).await;
+            let places = self.controller.borrow().places(&request);
+            if places.iter().any(|(name, _)| self.is_leaving(name)) {
+                self.parked.borrow_mut().push((to, request));
+                continue;
             }
-            self.port.reply(to, reply);
+            let occupied = self.occupied(places).await;
+            let step = self.controller.borrow_mut().handle(to, &request, &mut new_id, &occupied);
+            self.answer(step.answers);
+            if let Some(records) = step.propose {
+                let epoch = self.quorum.status().epoch;
+                if self.quorum.propose(epoch, records).is_err() {
+                    self.lose("this broker's metadata thread has ended");
+                }
+            }
         }
+    }
+
+    fn is_leaving(&self, name: &str) -> bool {
+        self.leaving.borrow().contains_key(name)
+            || self.controller.borrow().deleting().any(|deleting| deleting == name)
+    }
+
+    /// Looks on a thread that may wait for the disk.
+    async fn occupied(&self, places: Vec<Place>) -> BTreeSet<Place> {
+        if places.is_empty() {
+            return BTreeSet::new();
+        }
+        let home = self.home.clone();
+        tokio::task::spawn_blocking(move || occupied(&home, places)).await.unwrap_or_default()
+    }
+
+    /// Takes what the quorum says of proposals.
+    async fn follow(self: Rc<Self>) {
+        loop {
+            match self.quorum.next().await {
+                Event::Committed { offset } => {
+                    let settled = self.controller.borrow_mut().on_committed(offset);
+                    self.publish(settled);
+                }
+                Event::Lost { why } => self.lose(&why),
+            }
+        }
+    }
+
+    fn lose(&self, why: &str) {
+        log::error!("metadata changes refused: {why}");
+        let error = ControlError::new(ControlErrorKind::Unavailable, why);
+        let answers = self.controller.borrow_mut().on_lost(&error);
+        self.answer(answers);
+        self.unpark();
+    }
+
+    /// Tells every shard of a commit, and answers once they have applied it.
+    fn publish(self: &Rc<Self>, settled: Settled<Answer>) {
+        let Settled { image, delta, answers } = settled;
+        let version = image.version;
+        let deletes = !delta.deleted.is_empty();
+        self.leaving
+            .borrow_mut()
+            .extend(delta.deleted.values().map(|topic| (topic.name.to_string(), version)));
+        let shown = !delta.is_empty();
+        let delta = Arc::new(delta);
+        let calls: Vec<_> = (0..self.shards)
+            .map(|shard| self.port.call(shard, Metadata(image.clone(), delta.clone())))
+            .collect();
+        if !shown {
+            return self.answer(answers);
+        }
+        let control = self.clone();
+        tokio::task::spawn_local(async move {
+            for call in calls {
+                call.await;
+            }
+            control.answer(answers);
+            if deletes {
+                control.broadcast(|| Removals).await;
+                control.leaving.borrow_mut().retain(|_, of| *of > version);
+                control.unpark();
+            }
+        });
+    }
+
+    /// Looks again at what waited for a name.
+    fn unpark(&self) {
+        let parked = self.parked.take();
+        if !parked.is_empty() {
+            let mut queue = self.queue.borrow_mut();
+            parked.into_iter().rev().for_each(|one| queue.push_front(one));
+            self.queued.notify_one();
+        }
+    }
+
+    fn answer(&self, answers: Vec<(Answer, ControlReply)>) {
+        answers.into_iter().for_each(|(to, reply)| self.port.reply(to, reply));
     }
 
     pub(crate) async fn broadcast<C: Call<Request, Reply>>(&self, request: impl Fn() -> C) -> Vec<C::Reply> {
@@ -85,7 +207,6 @@ impl Control {
     }
 
     pub(crate) async fn measure(&self) -> Vec<MetricsSnapshot> {
-        let snapshots = self.broadcast(|| message::Measure).await;
-        snapshots.into_iter().map(|snapshot| *snapshot).collect()
+        self.broadcast(|| Measure).await.into_iter().map(|snapshot| *snapshot).collect()
     }
 }

@@ -1,145 +1,183 @@
-//! The single node's controller: takes a request, decides, makes the decision durable, applies it.
-//! Runs on the control thread, where blocking on the disk is allowed; one request at a time.
+//! What becomes of the metadata: requests to records, by `(image, request) → (records, answer)`. Pure.
 //!
-//! Invariant: an image is handed out only after the records that made it are on disk.
+//! ```text
+//! request ─▶ decide on the image with all that was proposed ─▶ records, proposed at an offset
+//!                                                          └▶ answer, held until that offset is committed
+//! committed ─▶ the image as of then, what changed, the answers that waited        lost ─▶ the answers say so
+//! ```
+//! Invariants: what was decided is decided on everything proposed before it; no answer is given, and no image handed out, that
+//! rests on what is not committed.
 
+pub mod brokers;
 mod decide;
+mod desk;
 mod internal;
 pub mod rebuild;
 pub mod request;
 
-use std::fs;
-use std::io::Read;
-use std::path::Path;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+pub use brokers::{Registration, register};
+pub use desk::{Desk, occupied};
 pub use internal::internal_topic;
 pub use request::{
     ConfigChange, ConfigOp, ConfigResource, ControlError, ControlErrorKind, ControlReply, ControlRequest,
     NewPartitions, NewTopic, QuotaChange, TopicRef,
 };
 
-use crate::metadata::Image;
-use crate::metadata::log::{Commit, MetadataError, MetadataLog};
 use crate::metadata::records::Record;
+use crate::metadata::{Delta, Image};
 use crate::model::{BrokerSettings, TopicId};
 use decide::{Decision, Outcome};
 
-pub struct Controller {
-    log: MetadataLog,
-    image: Arc<Image>,
+/// The controller, whoever the answers go to.
+pub struct Controller<To> {
     settings: BrokerSettings,
+    committed: Arc<Image>,
+    /// With everything that was proposed.
+    proposed: Arc<Image>,
+    pending: VecDeque<Pending<To>>,
 }
 
-impl Controller {
-    /// Opens the metadata in `dir`, or begins a new cluster there, and notes that this broker started.
-    pub fn open(dir: &Path, settings: &BrokerSettings) -> Result<Self, MetadataError> {
-        let mut image = Image::empty(settings);
-        let log = match MetadataLog::open(dir)? {
-            Some((log, commits)) => {
-                apply_all(&mut image, log.path(), &commits)?;
-                log
-            }
-            None => {
-                let records = [Record::Cluster { id: random_id()?.to_string() }];
-                let log = MetadataLog::create(dir, 1, &records)?;
-                image = image.with(&records).expect("a cluster id applies to an empty image");
-                log
-            }
+/// A change that was proposed and is not committed.
+struct Pending<To> {
+    /// With the change; its version is the offset.
+    image: Arc<Image>,
+    delta: Delta,
+    answers: Vec<(To, ControlReply)>,
+}
+
+/// What is to be done about a request.
+pub struct Step<To> {
+    /// To be proposed, as the next change.
+    pub propose: Option<Vec<Record>>,
+    /// Answers that wait for nothing.
+    pub answers: Vec<(To, ControlReply)>,
+}
+
+/// What a commit has brought.
+pub struct Settled<To> {
+    pub image: Arc<Image>,
+    pub delta: Delta,
+    pub answers: Vec<(To, ControlReply)>,
+}
+
+/// A directory below `topics/`: a topic's name and a partition's number.
+pub type Place = (String, i32);
+
+impl<To> Controller<To> {
+    pub fn new(image: Arc<Image>, settings: BrokerSettings) -> Self {
+        Self { settings, proposed: image.clone(), committed: image, pending: VecDeque::new() }
+    }
+
+    /// As of the last commit.
+    pub fn image(&self) -> &Arc<Image> {
+        &self.committed
+    }
+
+    /// The places of the partitions that a request would make.
+    pub fn places(&self, request: &ControlRequest) -> Vec<Place> {
+        let makes_some = match request {
+            ControlRequest::CreateTopics { validate_only, .. }
+            | ControlRequest::CreatePartitions { validate_only, .. } => !validate_only,
+            _ => false,
         };
-        check_broker(&image, settings)?;
-        let mut controller = Self { log, image: Arc::new(image), settings: settings.clone() };
-        if controller.image.partition_count() > 0 {
-            controller.commit(&[Record::BrokerStarted { broker: settings.broker_id }])?;
+        if !makes_some {
+            return Vec::new();
         }
-        Ok(controller)
-    }
-
-    /// The image that the metadata in `dir` makes, if there is any: nothing is changed on disk.
-    pub fn inspect(dir: &Path, settings: &BrokerSettings) -> Result<Option<Image>, MetadataError> {
-        let Some((path, commits)) = MetadataLog::inspect(dir)? else { return Ok(None) };
-        let mut image = Image::empty(settings);
-        apply_all(&mut image, &path, &commits)?;
-        Ok(Some(image))
-    }
-
-    /// Makes `image` the metadata in `dir`, where there is none.
-    pub fn write_anew(dir: &Path, image: &Image) -> Result<(), MetadataError> {
-        MetadataLog::create(dir, image.version, &image.snapshot()).map(drop)
-    }
-
-    /// An id that nothing has.
-    pub fn new_id() -> Result<TopicId, MetadataError> {
-        random_id()
-    }
-
-    pub fn image(&self) -> Arc<Image> {
-        self.image.clone()
-    }
-
-    /// Carries out one request. What it answers is durable, unless it answers an error.
-    pub fn handle(&mut self, request: ControlRequest, _now_ms: i64) -> ControlReply {
-        let home = Path::new(&self.settings.log_dir);
-        let occupied = |topic: &str, index| has_files(&home.join(format!("{topic}-{index}")));
-        let decided = decide::decide(&self.image, &self.settings, request, &mut random_id, &occupied);
-        let Decision { records, outcome, validate_only } = match decided {
-            Ok(decision) => decision,
-            Err(error) => return failed(&error),
+        let mut next = 0u64;
+        let mut any_id = || {
+            next += 1;
+            let mut id = [0xff; 16];
+            id[..8].copy_from_slice(&next.to_le_bytes());
+            TopicId(id)
         };
-        if validate_only {
-            let would_be = self.image.with(&records);
-            return match would_be {
-                Ok(image) => reply(&image, outcome),
-                Err(error) => ControlReply::Failed(ControlError::new(
-                    ControlErrorKind::InvalidRequest,
-                    error.to_string(),
-                )),
-            };
+        let Decision { records, .. } =
+            decide::decide(&self.proposed, &self.settings, request, &mut any_id, &|_, _| false);
+        let mut named: Option<(TopicId, String)> = None;
+        let mut places = Vec::new();
+        for record in records {
+            match record {
+                Record::Topic { id, name } => named = Some((id, name)),
+                Record::Partition { topic, index, .. } => {
+                    let new = named.as_ref().filter(|(id, _)| *id == topic).map(|(_, name)| name.clone());
+                    let name = new.or_else(|| Some(self.proposed.topic_by_id(topic)?.name.to_string()));
+                    places.extend(name.map(|name| (name, index)));
+                }
+                _ => {}
+            }
         }
-        if !records.is_empty()
-            && let Err(error) = self.commit(&records)
-        {
-            log::error!("metadata change refused: {error}");
-            return failed(&error);
-        }
-        reply(&self.image, outcome)
+        places
     }
 
-    fn commit(&mut self, records: &[Record]) -> Result<(), MetadataError> {
-        let mut next = self.image.with(records).map_err(|error| MetadataError::Corrupt {
-            path: self.log.path().to_path_buf(),
-            offset: 0,
-            what: format!("a new change does not fit: {error}"),
-        })?;
-        next.version = self.log.append(records)?;
-        self.image = Arc::new(next);
-        if self.log.wants_rewrite()
-            && let Err(error) = self.log.rewrite(&self.image.snapshot())
-        {
-            log::error!("the metadata log could not be rewritten and goes on growing: {error}");
+    /// Names of topics that what is proposed deletes.
+    pub fn deleting(&self) -> impl Iterator<Item = &str> {
+        self.pending.iter().flat_map(|pending| pending.delta.deleted.values()).map(|topic| &*topic.name)
+    }
+
+    /// Decides a request. `occupied` are those of [`Self::places`] that have files of something else.
+    pub fn handle(
+        &mut self,
+        to: To,
+        request: &ControlRequest,
+        new_id: &mut dyn FnMut() -> TopicId,
+        occupied: &BTreeSet<Place>,
+    ) -> Step<To> {
+        let taken =
+            |topic: &str, index| !occupied.is_empty() && occupied.contains(&(topic.to_owned(), index));
+        let Decision { records, outcome, validate_only } =
+            decide::decide(&self.proposed, &self.settings, request, new_id, &taken);
+        if records.is_empty() {
+            return self.hold(to, reply(&self.proposed, outcome));
         }
-        Ok(())
+        match self.proposed.with(&records) {
+            Err(error) => {
+                let error = ControlError::new(ControlErrorKind::InvalidRequest, error.to_string());
+                self.hold(to, ControlReply::Failed(error))
+            }
+            Ok((image, _)) if validate_only => self.hold(to, reply(&image, outcome)),
+            Ok((image, delta)) => {
+                let image = Arc::new(image);
+                let answers = vec![(to, reply(&image, outcome))];
+                self.proposed = image.clone();
+                self.pending.push_back(Pending { image, delta, answers });
+                Step { propose: Some(records), answers: Vec::new() }
+            }
+        }
     }
-}
 
-fn apply_all(image: &mut Image, path: &Path, commits: &[Commit]) -> Result<(), MetadataError> {
-    for (number, records) in commits {
-        image.apply(records).map_err(|error| MetadataError::Corrupt {
-            path: path.to_path_buf(),
-            offset: 0,
-            what: format!("change {number} does not fit those before it: {error}"),
-        })?;
-        image.version = *number;
+    /// What an answer says may rest on what is proposed: it is given once that is committed.
+    fn hold(&mut self, to: To, reply: ControlReply) -> Step<To> {
+        let answers = match self.pending.back_mut() {
+            Some(last) => {
+                last.answers.push((to, reply));
+                Vec::new()
+            }
+            None => vec![(to, reply)],
+        };
+        Step { propose: None, answers }
     }
-    Ok(())
-}
 
-fn has_files(dir: &Path) -> bool {
-    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
-}
+    /// Everything that was proposed up to an offset is committed.
+    pub fn on_committed(&mut self, offset: u64) -> Settled<To> {
+        let mut settled =
+            Settled { image: self.committed.clone(), delta: Delta::default(), answers: Vec::new() };
+        while let Some(pending) = self.pending.pop_front_if(|pending| pending.image.version <= offset) {
+            settled.image = pending.image;
+            settled.delta.extend(pending.delta);
+            settled.answers.extend(pending.answers);
+        }
+        self.committed = settled.image.clone();
+        settled
+    }
 
-fn failed(error: &MetadataError) -> ControlReply {
-    ControlReply::Failed(ControlError::new(ControlErrorKind::Unavailable, error.to_string()))
+    /// Nothing of what is proposed will be committed: decisions start from what is, and everybody who waits hears why.
+    pub fn on_lost(&mut self, why: &ControlError) -> Vec<(To, ControlReply)> {
+        self.proposed = self.committed.clone();
+        let answers = self.pending.drain(..).flat_map(|pending| pending.answers);
+        answers.map(|(to, _)| (to, ControlReply::Failed(why.clone()))).collect()
+    }
 }
 
 fn reply(image: &Image, outcome: Outcome) -> ControlReply {
@@ -153,33 +191,6 @@ fn reply(image: &Image, outcome: Outcome) -> ControlReply {
         Outcome::Configs(results) => ControlReply::AlterConfigs(results),
         Outcome::Quotas(results) => ControlReply::AlterQuotas(results),
         Outcome::ProducerIds(result) => ControlReply::ProducerIds(result),
-    }
-}
-
-/// One node leads all there is: partitions of another broker would never be served.
-fn check_broker(image: &Image, settings: &BrokerSettings) -> Result<(), MetadataError> {
-    let mut leaders = image.topics().flat_map(|topic| &topic.partitions).map(|p| p.leader);
-    match leaders.find(|leader| *leader != settings.broker_id) {
-        Some(stored) => Err(MetadataError::OtherBroker { stored, configured: settings.broker_id }),
-        None => Ok(()),
-    }
-}
-
-/// A random (version 4) UUID that is fit to be a topic's or a cluster's id. One that begins with a dash
-/// would look like an option on a command line.
-fn random_id() -> Result<TopicId, MetadataError> {
-    let path = Path::new("/dev/urandom");
-    let error = |source| MetadataError::Io { doing: "read", path: path.to_path_buf(), source };
-    let mut source = fs::File::open(path).map_err(error)?;
-    loop {
-        let mut bytes = [0; 16];
-        source.read_exact(&mut bytes).map_err(error)?;
-        bytes[6] = (bytes[6] & 0x0f) | 0x40;
-        bytes[8] = (bytes[8] & 0x3f) | 0x80;
-        let id = TopicId(bytes);
-        if !id.to_string().starts_with('-') {
-            return Ok(id);
-        }
     }
 }
 

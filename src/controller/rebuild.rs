@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use crate::log::evidence::FoundTopic;
+use crate::metadata::Image;
 use crate::metadata::image::ApplyError;
 use crate::metadata::records::{Owner, Record};
-use crate::metadata::{Image, MetadataError};
 use crate::model::{BrokerId, TopicId};
 
 /// What keeps everything: neither time nor size deletes, and nothing is compacted.
@@ -35,14 +35,8 @@ pub struct Plan {
     pub left_out: Vec<(TopicId, String, String)>,
 }
 
-type NewId<'a> = dyn FnMut() -> Result<TopicId, MetadataError> + 'a;
-
 /// `base` is the metadata there is, if it is this directory's.
-pub fn plan(
-    base: Option<&Image>,
-    found: Vec<FoundTopic>,
-    new_id: &mut NewId<'_>,
-) -> Result<Plan, MetadataError> {
+pub fn plan(base: Option<&Image>, found: Vec<FoundTopic>, new_id: &mut dyn FnMut() -> TopicId) -> Plan {
     let mut plan = Plan::default();
     // By name: the topic that has most to say for itself.
     let mut best: BTreeMap<String, (TopicId, FoundTopic)> = BTreeMap::new();
@@ -78,7 +72,7 @@ pub fn plan(
         if let Some(topic) = base.and_then(|base| base.topic(&name)) {
             plan.grow(topic.id, &name, topic.partitions.len() as i32, found.partitions);
         } else {
-            best.insert(name, (new_id()?, found));
+            best.insert(name, (new_id(), found));
         }
     }
     for (name, (id, found)) in best {
@@ -91,7 +85,7 @@ pub fn plan(
         };
         plan.topics.push(NewTopic { id, name, partitions: found.partitions.max(1), note });
     }
-    Ok(plan)
+    plan
 }
 
 impl Plan {
@@ -109,11 +103,10 @@ impl Plan {
         self.left_out.push((id, name, "a later topic has its name".into()));
     }
 
-    /// The metadata that comes of it. `empty` is that of a broker's settings alone.
+    /// The metadata that comes of it.
     pub fn image(
         &self,
         base: Option<&Image>,
-        empty: &Image,
         directory: &str,
         version: u64,
         broker: BrokerId,
@@ -121,8 +114,9 @@ impl Plan {
         let mut records = base.map_or_else(Vec::new, Image::snapshot);
         records.push(Record::Cluster { id: directory.to_owned() });
         for topic in &self.topics {
-            let replicas = vec![vec![broker]; topic.partitions as usize];
-            records.push(Record::Topic { id: topic.id, name: topic.name.clone(), replicas });
+            records.push(Record::Topic { id: topic.id, name: topic.name.clone() });
+            let indexes = 0..topic.partitions;
+            records.extend(indexes.map(|index| Record::new_partition(topic.id, index, &[broker])));
             records.extend(KEEPS_ALL.map(|(name, value)| Record::Config {
                 owner: Owner::Topic(topic.id),
                 name: name.into(),
@@ -131,11 +125,11 @@ impl Plan {
         }
         for (id, _, partitions) in &self.grown {
             let has = base.and_then(|base| base.topic_by_id(*id)).map_or(0, |topic| topic.partitions.len());
-            let replicas = vec![vec![broker]; (*partitions as usize).saturating_sub(has)];
-            records.push(Record::Partitions { topic: *id, replicas });
+            let indexes = has as i32..*partitions;
+            records.extend(indexes.map(|index| Record::new_partition(*id, index, &[broker])));
         }
         records.push(Record::DeletedTopics { ids: self.left_out.iter().map(|(id, _, _)| *id).collect() });
-        let mut image = empty.with(&records)?;
+        let (mut image, _) = Image::empty().with(&records)?;
         image.version = version;
         Ok(image)
     }
@@ -144,12 +138,10 @@ impl Plan {
 impl Image {
     /// As it is with no leader epoch below `epoch`, and no producer id given out below `producer_id`.
     pub fn raised(&self, epoch: i32, producer_id: i64) -> Result<Image, ApplyError> {
-        let mut records = vec![Record::ProducerIds { next: producer_id }];
+        let (mut raised, _) = self.with(&[Record::ProducerIds { next: producer_id }])?;
         for topic in self.topics() {
-            let epochs = topic.partitions.iter().map(|p| p.leader_epoch.max(epoch)).collect();
-            records.push(Record::LeaderEpochs { topic: topic.id, epochs });
+            raised.raise_leader_epochs(topic.id, &vec![epoch; topic.partitions.len()])?;
         }
-        let mut raised = self.with(&records)?;
         raised.version = self.version;
         Ok(raised)
     }
@@ -158,7 +150,6 @@ impl Image {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::BrokerSettings;
 
     fn id(n: u8) -> TopicId {
         TopicId([n; 16])
@@ -176,20 +167,21 @@ mod tests {
     }
 
     fn planned(base: Option<&Image>, all: Vec<FoundTopic>) -> Plan {
-        plan(base, all, &mut || Ok(id(99))).unwrap()
+        plan(base, all, &mut || id(99))
     }
 
     #[test]
     fn topics_come_back_with_their_ids_and_keep_everything() {
         let plan = planned(None, vec![found(1, "orders", 3), found(2, "clicks", 1)]);
-        let empty = Image::empty(&BrokerSettings::default());
-        let image = plan.image(None, &empty, "d", 40, 7).unwrap();
-        assert_eq!((image.version, image.cluster_id.as_str()), (40, "d"));
+        let image = plan.image(None, "d", 40, 7).unwrap();
+        assert_eq!((image.version, &*image.cluster_id), (40, "d"));
         let orders = image.topic("orders").unwrap();
-        assert_eq!((orders.id, orders.partitions.len(), orders.partitions[2].leader), (id(1), 3, 7));
-        let config = &orders.config;
-        assert_eq!((config.retention_ms, config.retention_bytes), (-1, -1));
-        assert!(config.cleanup_policy.delete && !config.cleanup_policy.compact);
+        assert_eq!((orders.id, orders.partitions.len(), orders.partitions[2].leader), (id(1), 3, Some(7)));
+        let set = |name: &str| orders.overrides[name].as_str();
+        assert_eq!(
+            [set("retention.ms"), set("retention.bytes"), set("cleanup.policy")],
+            ["-1", "-1", "delete"]
+        );
         let raised = image.raised(5, 2000).unwrap();
         assert_eq!((raised.version, raised.next_producer_id), (40, 2000));
         assert!(raised.topics().all(|topic| topic.partitions.iter().all(|p| p.leader_epoch == 5)));
@@ -205,8 +197,7 @@ mod tests {
             let mut out: Vec<TopicId> = plan.left_out.iter().map(|(id, _, _)| *id).collect();
             out.sort();
             assert_eq!(out, [id(1), id(3)]);
-            let empty = Image::empty(&BrokerSettings::default());
-            assert!(plan.image(None, &empty, "d", 1, 1).unwrap().was_deleted(id(3)));
+            assert!(plan.image(None, "d", 1, 1).unwrap().was_deleted(id(3)));
         }
     }
 
@@ -221,17 +212,16 @@ mod tests {
 
     #[test]
     fn metadata_that_is_there_keeps_what_it_says() {
-        let empty = Image::empty(&BrokerSettings::default());
         let base = planned(None, vec![found(1, "orders", 2), found(4, "doomed", 1)]);
-        let base = base.image(None, &empty, "d", 10, 1).unwrap();
-        let base = base.with(&[Record::TopicDeleted { id: id(4) }]).unwrap();
+        let base = base.image(None, "d", 10, 1).unwrap();
+        let base = base.with(&[Record::TopicDeleted { id: id(4) }]).unwrap().0;
         let all =
             vec![found(1, "orders", 3), found(2, "clicks", 1), found(4, "doomed", 1), found(5, "orders", 1)];
         let plan = planned(Some(&base), all);
         assert_eq!(plan.topics.iter().map(|t| &*t.name).collect::<Vec<_>>(), ["clicks"]);
         assert_eq!(plan.grown, [(id(1), "orders".into(), 3)]);
         assert_eq!(plan.left_out.iter().map(|(id, _, _)| *id).collect::<Vec<_>>(), [id(5)]);
-        let image = plan.image(Some(&base), &empty, "d", 20, 1).unwrap();
+        let image = plan.image(Some(&base), "d", 20, 1).unwrap();
         assert_eq!(image.topic("orders").unwrap().partitions.len(), 3);
         assert!(image.was_deleted(id(4)) && image.topic("clicks").is_some());
         assert!(planned(Some(&image), vec![found(1, "orders", 3)]).is_empty());

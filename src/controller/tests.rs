@@ -1,30 +1,33 @@
+use std::fs;
+
 use super::*;
 use crate::controller::request::{ConfigChange, ConfigOp, ConfigResource, NewPartitions, NewTopic, TopicRef};
 use crate::controller::request::{ControlErrorKind as Kind, ProducerIdBlock};
+use crate::metadata::{Resolver, Topic};
 
 struct Rig {
     dir: tempfile::TempDir,
     settings: BrokerSettings,
-    controller: Controller,
+    controller: Desk,
 }
 
 impl Rig {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let settings = BrokerSettings::default();
-        let controller = Controller::open(dir.path(), &settings).unwrap();
+        let controller = Desk::open(dir.path(), &settings).unwrap();
         Self { dir, settings, controller }
     }
 
     fn reopen(&mut self) {
-        self.controller = Controller::open(self.dir.path(), &self.settings).unwrap();
+        self.controller = Desk::open(self.dir.path(), &self.settings).unwrap();
     }
 
     fn ask(&mut self, request: ControlRequest) -> ControlReply {
-        self.controller.handle(request, 0)
+        self.controller.handle(&request)
     }
 
-    fn create(&mut self, topics: Vec<NewTopic>) -> Vec<Result<Arc<crate::metadata::Topic>, ControlError>> {
+    fn create(&mut self, topics: Vec<NewTopic>) -> Vec<Result<Arc<Topic>, ControlError>> {
         match self.ask(ControlRequest::CreateTopics { topics, validate_only: false }) {
             ControlReply::CreateTopics(results) => results,
             other => panic!("{other:?}"),
@@ -62,14 +65,14 @@ fn topics_survive_a_restart() {
     new.configs = vec![("retention.ms".into(), Some("60000".into()))];
     let made = rig.create(vec![new, NewTopic::named("events")]);
     let orders = made[0].as_ref().unwrap();
-    assert_eq!((orders.partitions.len(), orders.config.retention_ms), (3, 60_000));
+    assert_eq!((orders.partitions.len(), orders.overrides["retention.ms"].as_str()), (3, "60000"));
     assert_eq!(made[1].as_ref().unwrap().partitions.len(), 1);
     let id = orders.id;
     rig.reopen();
     let image = rig.controller.image();
     let orders = image.topic("orders").unwrap();
-    assert_eq!((orders.id, orders.config.retention_ms), (id, 60_000));
-    assert_eq!(orders.partitions[0].leader_epoch, 1, "a start raises the epoch");
+    assert_eq!((orders.id, orders.overrides["retention.ms"].as_str()), (id, "60000"));
+    assert_eq!(orders.partitions[0].leader_epoch, 1, "a new life leads in a new epoch");
     assert_eq!(image.cluster_id, cluster);
 }
 
@@ -220,7 +223,8 @@ fn configs_change_one_by_one() {
     rig.change(own(), "log.retention.ms", set("77")).unwrap();
     rig.change(ConfigResource::Broker(None), "log.segment.bytes", set("1048576")).unwrap();
     rig.reopen();
-    let config = rig.controller.image().topic("t").unwrap().config.clone();
+    let image = rig.controller.image();
+    let config = Resolver::new(&rig.settings).topic(&image, &image.topic("t").unwrap().overrides);
     assert_eq!((config.retention_ms, config.segment_bytes), (77, 1_048_576));
 }
 
@@ -271,7 +275,7 @@ fn another_brokers_directory_is_refused() {
     let mut rig = Rig::new();
     rig.create(vec![topic("t", 1)]).remove(0).unwrap();
     rig.settings.broker_id = 2;
-    let error = Controller::open(rig.dir.path(), &rig.settings).err().unwrap().to_string();
+    let error = Desk::open(rig.dir.path(), &rig.settings).err().unwrap().to_string();
     assert!(error.contains("belongs to broker 1"), "{error}");
 }
 
@@ -313,4 +317,94 @@ fn nothing_is_created_where_other_files_are() {
     let reply = rig.ask(ControlRequest::CreatePartitions { topics, validate_only: false });
     let ControlReply::CreatePartitions(results) = reply else { panic!("{reply:?}") };
     assert_eq!(results[0].as_ref().unwrap_err().kind, Kind::Occupied);
+}
+
+/// A controller whose answers go to numbers.
+fn pure() -> Controller<u32> {
+    let image = Desk::in_memory(&BrokerSettings::default()).image();
+    Controller::new(image, BrokerSettings::default())
+}
+
+fn handle(controller: &mut Controller<u32>, to: u32, request: ControlRequest) -> Step<u32> {
+    controller.handle(to, &request, &mut crate::metadata::new_id, &BTreeSet::new())
+}
+
+fn creation(name: &str) -> ControlRequest {
+    ControlRequest::CreateTopics { topics: vec![topic(name, 2)], validate_only: false }
+}
+
+fn told(answers: &[(u32, ControlReply)]) -> Vec<u32> {
+    answers.iter().map(|(to, _)| *to).collect()
+}
+
+#[test]
+fn nothing_is_answered_or_seen_before_it_is_committed() {
+    let mut controller = pure();
+    let before = controller.image().version;
+    let step = handle(&mut controller, 1, creation("a"));
+    assert!(step.propose.is_some() && step.answers.is_empty());
+    assert!(controller.image().topic("a").is_none());
+    // Decided on what is proposed, and so not to be told before that is committed.
+    let again = handle(&mut controller, 2, creation("a"));
+    assert!(again.propose.is_none() && again.answers.is_empty(), "that it exists may be undone");
+    let other = handle(&mut controller, 3, creation("b"));
+    assert!(other.propose.is_some());
+    let settled = controller.on_committed(before + 1);
+    assert_eq!(told(&settled.answers), [1, 2]);
+    assert!(
+        matches!(&settled.answers[1].1, ControlReply::CreateTopics(r) if r[0].as_ref().unwrap_err().kind == Kind::TopicExists)
+    );
+    assert!(settled.image.topic("a").is_some() && settled.image.topic("b").is_none());
+    assert_eq!((settled.image.version, settled.delta.partitions.len()), (before + 1, 2));
+    assert_eq!(told(&controller.on_committed(before + 2).answers), [3]);
+    let now = handle(&mut controller, 4, creation("a"));
+    assert_eq!(told(&now.answers), [4], "nothing is open: it is told at once");
+}
+
+#[test]
+fn a_group_is_one_image_and_one_delta() {
+    let mut controller = pure();
+    let before = controller.image().version;
+    for (to, name) in (1..).zip(["a", "b", "c"]) {
+        handle(&mut controller, to, creation(name));
+    }
+    let gone = ControlRequest::DeleteTopics { topics: vec![TopicRef::Name("b".into())] };
+    handle(&mut controller, 4, gone);
+    assert_eq!(controller.deleting().collect::<Vec<_>>(), ["b"]);
+    let settled = controller.on_committed(before + 4);
+    assert_eq!(told(&settled.answers), [1, 2, 3, 4]);
+    let local = settled.delta.local(1, &settled.image);
+    assert_eq!((local.leaders.len(), local.deleted.len()), (4, 1));
+    assert_eq!(controller.deleting().count(), 0);
+    assert!(controller.on_committed(before + 4).answers.is_empty());
+}
+
+#[test]
+fn what_is_lost_was_never_decided() {
+    let mut controller = pure();
+    handle(&mut controller, 1, creation("a"));
+    handle(&mut controller, 2, creation("a"));
+    let why = ControlError::new(Kind::Unavailable, "the disk");
+    let answers = controller.on_lost(&why);
+    assert_eq!(told(&answers), [1, 2]);
+    assert!(answers.iter().all(|(_, reply)| matches!(reply, ControlReply::Failed(e) if *e == why)));
+    let step = handle(&mut controller, 3, creation("a"));
+    assert!(step.propose.is_some(), "its name is free again");
+}
+
+#[test]
+fn places_are_those_of_new_partitions() {
+    let mut controller = pure();
+    handle(&mut controller, 1, creation("a"));
+    let grow = ControlRequest::CreatePartitions {
+        topics: vec![NewPartitions { topic: "a".into(), total: 4, assignments: None }],
+        validate_only: false,
+    };
+    let place = |name: &str, index| (name.to_owned(), index);
+    assert_eq!(controller.places(&grow), [place("a", 2), place("a", 3)]);
+    assert_eq!(controller.places(&creation("b")), [place("b", 0), place("b", 1)]);
+    assert!(controller.places(&creation("a")).is_empty(), "it is refused");
+    let all = BTreeSet::from([place("b", 1)]);
+    let step = controller.handle(2, &creation("b"), &mut crate::metadata::new_id, &all);
+    assert!(step.propose.is_none());
 }

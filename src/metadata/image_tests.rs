@@ -1,120 +1,143 @@
+use super::super::records::Record;
 use super::*;
 
-fn topic(n: u8, name: &str, partitions: usize) -> Record {
-    Record::Topic { id: TopicId([n; 16]), name: name.into(), replicas: vec![vec![1]; partitions] }
+const A: TopicId = TopicId([1; 16]);
+
+fn id(n: u8) -> TopicId {
+    TopicId([n; 16])
+}
+
+fn topic(n: u8, name: &str, partitions: i32) -> Vec<Record> {
+    let mut records = vec![Record::Topic { id: id(n), name: name.into() }];
+    records.extend((0..partitions).map(|index| Record::new_partition(id(n), index, &[1])));
+    records
 }
 
 fn config(owner: Owner, name: &str, value: Option<&str>) -> Record {
     Record::Config { owner, name: name.into(), value: value.map(Into::into) }
 }
 
+fn with(image: &Image, records: &[Record]) -> Image {
+    image.with(records).unwrap().0
+}
+
 fn start() -> Image {
-    Image::empty(&BrokerSettings::default()).with(&[Record::Cluster { id: "c".into() }]).unwrap()
+    with(&Image::empty(), &[Record::Cluster { id: "c".into() }])
 }
 
 #[test]
 fn topics_come_and_go() {
-    let image = start().with(&[topic(1, "b", 2), topic(2, "a", 1)]).unwrap();
+    let image = with(&start(), &[topic(1, "b", 2), topic(2, "a", 1)].concat());
     let names: Vec<_> = image.topics().map(|t| t.name.to_string()).collect();
     assert_eq!(names, ["a", "b"]);
     assert_eq!(image.topics_from("aa").count(), 1);
     assert_eq!(image.topic("b").unwrap().partitions.len(), 2);
-    assert_eq!(&*image.topic_by_id(TopicId([2; 16])).unwrap().name, "a");
+    assert_eq!(&*image.topic_by_id(id(2)).unwrap().name, "a");
     assert_eq!((image.version, image.partition_count()), (2, 3));
 
-    let next = image.with(&[Record::TopicDeleted { id: TopicId([1; 16]) }]).unwrap();
-    assert!(next.topic("b").is_none() && next.topic_by_id(TopicId([1; 16])).is_none());
-    assert!(next.was_deleted(TopicId([1; 16])) && !next.was_deleted(TopicId([2; 16])));
+    let next = with(&image, &[Record::TopicDeleted { id: A }]);
+    assert!(next.topic("b").is_none() && next.topic_by_id(A).is_none());
+    assert!(next.was_deleted(A) && !next.was_deleted(id(2)));
+    assert_eq!(next.partition_count(), 1);
     assert!(image.topic("b").is_some(), "the old image is untouched");
 
-    let again = next.with(&[topic(3, "b", 1)]).unwrap();
-    assert_eq!(again.topic("b").unwrap().id, TopicId([3; 16]));
-    assert_eq!(next.with(&[topic(1, "b", 1)]).unwrap_err(), ApplyError::TopicTwice(TopicId([1; 16])));
+    let again = with(&next, &topic(3, "b", 1));
+    assert_eq!(again.topic("b").unwrap().id, id(3));
+    assert_eq!(next.with(&topic(1, "b", 1)).unwrap_err(), ApplyError::TopicTwice(A));
 }
 
 #[test]
 fn records_that_do_not_fit_are_errors() {
-    let image = start().with(&[topic(1, "a", 1)]).unwrap();
-    let none = TopicId([9; 16]);
+    let image = with(&start(), &topic(1, "a", 1));
+    let none = id(9);
+    let mut in_sync = Record::new_partition(A, 1, &[1]);
+    if let Record::Partition { isr, .. } = &mut in_sync {
+        *isr = vec![2];
+    }
     let bad = [
-        topic(1, "other", 1),
-        topic(2, "a", 1),
-        Record::Topic { id: TopicId::ZERO, name: "z".into(), replicas: vec![] },
-        Record::Topic { id: none, name: "z".into(), replicas: vec![vec![]] },
+        Record::Topic { id: A, name: "other".into() },
+        Record::Topic { id: id(2), name: "a".into() },
+        Record::Topic { id: TopicId::ZERO, name: "z".into() },
         Record::TopicDeleted { id: none },
-        Record::Partitions { topic: none, replicas: vec![] },
+        Record::new_partition(none, 0, &[1]),
+        Record::new_partition(A, 1, &[]),
+        Record::new_partition(A, 1, &[1, 1]),
+        Record::new_partition(A, 0, &[1]),
+        Record::new_partition(A, 2, &[1]),
+        Record::new_partition(A, -1, &[1]),
+        in_sync,
+        Record::elected(A, 1, 1),
+        Record::elected(A, -1, 1),
+        Record::elected(A, 0, 2),
         config(Owner::Topic(none), "retention.ms", None),
+        Record::BrokerChanged { id: 1, epoch: 1, fenced: None, draining: None, shutting_down: None },
+        Record::BrokerUnregistered { id: 1, epoch: 1 },
     ];
     for record in bad {
         assert!(image.with(std::slice::from_ref(&record)).is_err(), "{record:?}");
+        assert_eq!(image.topic("a").unwrap().partitions.len(), 1);
     }
-}
-
-#[test]
-fn configs_resolve_from_the_nearest_owner() {
-    let mut settings = BrokerSettings::default();
-    settings.topic_defaults.insert("retention.ms".into(), "10".into());
-    let id = TopicId([1; 16]);
-    let retention = |image: &Image| image.topic("a").unwrap().config.retention_ms;
-    let image = Image::empty(&settings).with(&[topic(1, "a", 1)]).unwrap();
-    assert_eq!(retention(&image), 10);
-    let image = image.with(&[config(Owner::EveryBroker, "log.retention.ms", Some("20"))]).unwrap();
-    assert_eq!(retention(&image), 20);
-    let image = image.with(&[config(Owner::Broker(1), "log.retention.ms", Some("30"))]).unwrap();
-    assert_eq!(retention(&image), 30);
-    let image = image.with(&[config(Owner::Topic(id), "retention.ms", Some("40"))]).unwrap();
-    assert_eq!(retention(&image), 40);
-    let image = image.with(&[config(Owner::Broker(1), "log.retention.ms", None)]).unwrap();
-    assert_eq!(retention(&image), 40);
-    let image = image.with(&[config(Owner::Topic(id), "retention.ms", None)]).unwrap();
-    assert_eq!(retention(&image), 20);
-}
-
-#[test]
-fn a_start_raises_the_epochs_of_what_the_broker_leads() {
-    let image = start().with(&[topic(1, "a", 2)]).unwrap();
-    let image = image.with(&[Record::BrokerStarted { broker: 1 }]).unwrap();
-    let image = image
-        .with(&[
-            Record::Partitions { topic: TopicId([1; 16]), replicas: vec![vec![1]] },
-            Record::BrokerStarted { broker: 2 },
-        ])
-        .unwrap();
-    let epochs: Vec<_> = image.topic("a").unwrap().partitions.iter().map(|p| p.leader_epoch).collect();
-    assert_eq!(epochs, [1, 1, 0]);
+    let mut broken = image.clone();
+    assert!(broken.apply(&[Record::elected(A, 0, 2)]).is_err());
+    assert!(broken.topic("a").is_some() && broken.topic_by_id(A).is_some(), "an error leaves no hole");
 }
 
 #[test]
 fn a_snapshot_makes_the_same_image() {
-    let id = TopicId([1; 16]);
-    let image = start()
-        .with(&[topic(1, "a", 2), topic(2, "b", 1), topic(3, "c", 1)])
-        .unwrap()
-        .with(&[
-            Record::BrokerStarted { broker: 1 },
-            config(Owner::Topic(id), "retention.ms", Some("40")),
+    let changed = Record::PartitionChanged {
+        topic: A,
+        index: 1,
+        leader: Some(Some(2)),
+        replicas: Some(vec![1, 2, 3]),
+        isr: Some(vec![2, 3]),
+        elr: Some(vec![1]),
+        adding: Some(vec![3]),
+        removing: None,
+    };
+    let image = with(&start(), &[topic(1, "a", 2), topic(2, "b", 1), topic(3, "c", 1)].concat());
+    let registered = super::super::records::tests::samples().into_iter();
+    let registered = registered.filter(|record| matches!(record, Record::BrokerRegistered { .. }));
+    let image = with(&image, &registered.collect::<Vec<_>>());
+    let image = with(
+        &image,
+        &[
+            changed,
+            Record::FeatureLevel { name: "weir.version".into(), level: 1 },
+            config(Owner::Topic(A), "retention.ms", Some("40")),
             config(Owner::EveryBroker, "log.segment.bytes", Some("2000000")),
+            config(Owner::Group("g".into()), "x", None),
             Record::ProducerIds { next: 3000 },
-            Record::TopicDeleted { id: TopicId([3; 16]) },
-        ])
-        .unwrap();
-    let copy = Image::empty(&BrokerSettings::default()).with(&image.snapshot()).unwrap();
+            Record::TopicDeleted { id: id(3) },
+        ],
+    );
+    let copy = with(&Image::empty(), &image.snapshot());
     assert_eq!(copy.snapshot(), image.snapshot());
-    assert_eq!(copy.cluster_id, "c");
-    assert_eq!(copy.topic("a").unwrap().config.retention_ms, 40);
-    assert_eq!(copy.topic("b").unwrap().config.segment_bytes, 2_000_000);
-    assert_eq!(copy.topic("a").unwrap().partitions[1].leader_epoch, 1);
-    assert!(copy.was_deleted(TopicId([3; 16])));
+    assert_eq!(&*copy.cluster_id, "c");
+    let partition = copy.partition(PartitionId { topic: A, index: 1 }).unwrap();
+    assert_eq!(Some(partition), image.partition(PartitionId { topic: A, index: 1 }));
+    assert_eq!((partition.leader, partition.leader_epoch, partition.partition_epoch), (Some(2), 1, 1));
+    assert_eq!(copy.brokers().next(), image.brokers().next());
+    assert!(copy.was_deleted(id(3)) && copy.overrides.len() == 1);
+    assert_eq!(copy.partition_count(), image.partition_count());
 }
 
 #[test]
 fn memory_of_deleted_topics_is_bounded() {
-    let mut image = start();
-    for n in 0..(MAX_DELETED + 10) {
+    const MANY: u64 = 10_010;
+    let of = |n: u64| {
         let mut id = [1; 16];
-        id[..8].copy_from_slice(&(n as u64).to_be_bytes());
-        image.remember_deleted(TopicId(id));
-    }
-    assert_eq!(image.deleted.set.len(), MAX_DELETED);
-    assert_eq!(image.deleted.order.len(), MAX_DELETED);
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        TopicId(id)
+    };
+    let image = with(&start(), &[Record::DeletedTopics { ids: (0..MANY).map(of).collect() }]);
+    let Some(Record::DeletedTopics { ids }) = image.snapshot().pop() else { panic!("the last record") };
+    assert_eq!((ids.len(), ids[0]), (10_000, of(10)), "the oldest are forgotten");
+    assert!(image.forgets() && !image.was_deleted(of(9)) && image.was_deleted(of(10)));
+}
+
+#[test]
+fn an_override_that_is_the_last_takes_its_owner_along() {
+    let image = with(&start(), &[config(Owner::Broker(1), "a", Some("b"))]);
+    assert_eq!(image.broker_override(1, "a"), Some((Owner::Broker(1), "b")));
+    assert!(with(&image, &[config(Owner::Broker(1), "a", None)]).overrides.is_empty());
 }

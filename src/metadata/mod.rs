@@ -1,16 +1,33 @@
-//! The cluster's metadata: what topics, partitions and configurations there are.
+//! The cluster's metadata: what topics, partitions, brokers and configurations there are.
 //!
+//! ```text
+//! records ─ log (durable) ─ apply ─▶ image, and the delta that leads to it ─▶ whoever follows
+//! ```
 //! [`Image`] is immutable and shared; a change makes a new one out of the old one and a list of [`records::Record`]s. Neither
 //! knows whether one node commits the records to a file or a quorum agrees on them. Shards only read images.
 //!
 //! Never here: decisions (they are the controller's), Kafka's error codes, sockets, shard state.
 
+mod apply;
+mod codec;
+mod delta;
+pub mod features;
 mod frame;
 pub mod image;
 pub mod internal;
 pub mod log;
 pub mod names;
+mod partition;
+pub mod quorum;
 pub mod records;
+mod resolve;
+mod scan;
+mod store;
+mod v1;
 
-pub use image::{Broker, Image, Partition, Topic};
+pub use delta::{Delta, LocalDelta};
+pub use image::{Broker, Image, Overrides, Topic};
 pub use log::MetadataError;
+pub use partition::{MAX_REPLICAS, Partition, Partitions};
+pub use resolve::Resolver;
+pub use store::{Store, new_id};

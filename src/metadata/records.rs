@@ -1,13 +1,17 @@
-//! The records that metadata is made of. They are stored: a variant or field is never changed, reordered
-//! or removed; new variants go at the end, and what an old reader cannot know raises
-//! [`super::log::FORMAT`].
+//! The records that metadata is made of.
+//!
+//! They are stored, each as `kind │ version │ length │ fields` (varints, then bytes). A kind keeps its number and the meaning
+//! of its fields; it gains fields at its end, each with the version from which on it is there, and older records are read with
+//! its default. What a build does not know was written by a newer one, and is refused: what a node cannot apply it must not
+//! pass over.
 
 use serde::{Deserialize, Serialize};
 
+use super::codec::{Field, Malformed, Reader, fields};
 use crate::model::{BrokerId, TopicId};
 use crate::security::quota::Entity;
 
-/// Which thing a config override belongs to.
+/// Which thing a config override belongs to. Format 1 stores it by its variants' order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Owner {
     Topic(TopicId),
@@ -19,55 +23,228 @@ pub enum Owner {
     ClientMetrics(String),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Record {
-    /// The cluster's identity; the first record of all.
-    Cluster {
-        id: String,
-    },
-    /// A broker began to serve. The epochs of the partitions that it leads rise by one, so that what an
-    /// earlier run may have lost can be told from what this one writes.
-    BrokerStarted {
-        broker: BrokerId,
-    },
-    /// A topic with the replicas of each of its partitions, the leader first.
-    Topic {
-        id: TopicId,
-        name: String,
-        replicas: Vec<Vec<BrokerId>>,
-    },
-    /// Further partitions of a topic.
-    Partitions {
-        topic: TopicId,
-        replicas: Vec<Vec<BrokerId>>,
-    },
-    TopicDeleted {
-        id: TopicId,
-    },
-    /// Sets a config override, or removes it.
-    Config {
-        owner: Owner,
-        name: String,
-        value: Option<String>,
-    },
-    /// Producer ids below this one are given out.
-    ProducerIds {
-        next: i64,
-    },
-    /// Snapshots only: the leader epochs of a topic's partitions.
-    LeaderEpochs {
-        topic: TopicId,
-        epochs: Vec<i32>,
-    },
-    /// Snapshots only: topics that were deleted and not yet forgotten, oldest first.
-    DeletedTopics {
-        ids: Vec<TopicId>,
-    },
-    /// Sets a quota's limit, or removes it.
-    Quota {
-        entity: Entity,
-        key: String,
-        /// The bits of a double.
-        value: Option<u64>,
-    },
+/// Where one listener of a broker is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub listener: String,
+    pub host: String,
+    pub port: u16,
+    /// Kafka's number of the security protocol; 0 is plain text.
+    pub security: i16,
 }
+fields!(Endpoint { listener, host, port, security });
+
+/// The levels of a feature that a broker can run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeatureRange {
+    pub name: String,
+    pub min: i16,
+    pub max: i16,
+}
+fields!(FeatureRange { name, min, max });
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    #[error("a record is malformed")]
+    Malformed,
+    #[error("a record of kind {kind}, version {version}, which only a newer version of Weir knows")]
+    Newer { kind: u64, version: u64 },
+}
+
+impl From<Malformed> for RecordError {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+/// Makes an enum of records: `Name = kind, newest version { field: type, … }`, a field behind `[n]` being there from
+/// version n on.
+macro_rules! records {
+    ($(#[$outer:meta])* $enum:ident {
+        $( $(#[$doc:meta])* $name:ident = $kind:literal, $version:literal {
+            $( $(#[$field_doc:meta])* $([$since:literal])? $field:ident: $ty:ty, )*
+        } )*
+    }) => {
+        $(#[$outer])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum $enum {
+            $( $(#[$doc])* $name { $( $(#[$field_doc])* $field: $ty, )* }, )*
+        }
+
+        impl $enum {
+            pub fn encode(&self, out: &mut Vec<u8>) {
+                let mut body = Vec::new();
+                let (kind, version): (u64, u64) = match self {
+                    $( $enum::$name { $($field),* } => {
+                        $( $field.put(&mut body); )*
+                        ($kind, $version)
+                    } )*
+                };
+                kind.put(out);
+                version.put(out);
+                (body.len() as u64).put(out);
+                out.extend_from_slice(&body);
+            }
+
+            /// The next record of these bytes.
+            #[allow(clippy::absurd_extreme_comparisons, reason = "the newest version may be 0")]
+            pub fn decode(from: &mut Reader<'_>) -> Result<Self, RecordError> {
+                let (kind, version) = (u64::take(from)?, u64::take(from)?);
+                let len = usize::try_from(u64::take(from)?).map_err(|_| Malformed)?;
+                let mut body = Reader(from.bytes(len)?);
+                let record = match kind {
+                    $( $kind if version <= $version => $enum::$name {
+                        $( $field: records!(@take body version $([$since])? $ty), )*
+                    }, )*
+                    _ => return Err(RecordError::Newer { kind, version }),
+                };
+                if body.is_empty() { Ok(record) } else { Err(RecordError::Malformed) }
+            }
+        }
+    };
+    (@take $body:ident $version:ident [$since:literal] $ty:ty) => {
+        if $version >= $since { <$ty as Field>::take(&mut $body)? } else { <$ty>::default() }
+    };
+    (@take $body:ident $version:ident $ty:ty) => { <$ty as Field>::take(&mut $body)? };
+}
+
+records! {
+    Record {
+        /// The cluster's identity; the first record of all.
+        Cluster = 1, 0 {
+            id: String,
+        }
+        /// The level at which a feature runs, everywhere.
+        FeatureLevel = 2, 0 {
+            name: String,
+            level: i16,
+        }
+        /// A broker began to serve, fenced at first. What it leads it does not lead until it is elected again.
+        BrokerRegistered = 3, 0 {
+            id: BrokerId,
+            /// Drawn by each process: tells this life of the broker from earlier ones.
+            incarnation: [u8; 16],
+            /// The offset of the commit that this record is in.
+            epoch: u64,
+            /// Of the directory that holds its metadata.
+            directory: [u8; 16],
+            endpoints: Vec<Endpoint>,
+            rack: Option<String>,
+            shards: u32,
+            features: Vec<FeatureRange>,
+            build: String,
+        }
+        /// Of a registration that is the broker's last; what is `None` stays as it is.
+        BrokerChanged = 4, 0 {
+            id: BrokerId,
+            epoch: u64,
+            fenced: Option<bool>,
+            draining: Option<bool>,
+            shutting_down: Option<bool>,
+        }
+        BrokerUnregistered = 5, 0 {
+            id: BrokerId,
+            epoch: u64,
+        }
+        /// A topic without partitions; they follow.
+        Topic = 6, 0 {
+            id: TopicId,
+            name: String,
+        }
+        /// A new partition, of the index after its topic's last, in full.
+        Partition = 7, 0 {
+            topic: TopicId,
+            index: i32,
+            leader: Option<BrokerId>,
+            leader_epoch: i32,
+            partition_epoch: i32,
+            /// The preferred leader first.
+            replicas: Vec<BrokerId>,
+            isr: Vec<BrokerId>,
+            elr: Vec<BrokerId>,
+            adding: Vec<BrokerId>,
+            removing: Vec<BrokerId>,
+        }
+        /// What is `None` stays as it is. Raises the partition's epoch, and with a leader, also the same one, the leader's.
+        PartitionChanged = 8, 0 {
+            topic: TopicId,
+            index: i32,
+            leader: Option<Option<BrokerId>>,
+            replicas: Option<Vec<BrokerId>>,
+            isr: Option<Vec<BrokerId>>,
+            elr: Option<Vec<BrokerId>>,
+            adding: Option<Vec<BrokerId>>,
+            removing: Option<Vec<BrokerId>>,
+        }
+        TopicDeleted = 9, 0 {
+            id: TopicId,
+        }
+        /// Snapshots only: topics that were deleted and not yet forgotten, oldest first.
+        DeletedTopics = 10, 0 {
+            ids: Vec<TopicId>,
+        }
+        /// Sets a config override, or removes it.
+        Config = 11, 0 {
+            owner: Owner,
+            name: String,
+            value: Option<String>,
+        }
+        /// Sets a quota's limit, or removes it.
+        Quota = 12, 0 {
+            entity: Entity,
+            key: String,
+            /// The bits of a double.
+            value: Option<u64>,
+        }
+        /// Producer ids below this one are given out.
+        ProducerIds = 13, 0 {
+            next: i64,
+        }
+    }
+}
+
+impl Record {
+    /// A new partition that its first replica leads, all of them in sync.
+    pub fn new_partition(topic: TopicId, index: i32, replicas: &[BrokerId]) -> Self {
+        Record::Partition {
+            topic,
+            index,
+            leader: replicas.first().copied(),
+            leader_epoch: 0,
+            partition_epoch: 0,
+            replicas: replicas.to_vec(),
+            isr: replicas.to_vec(),
+            elr: Vec::new(),
+            adding: Vec::new(),
+            removing: Vec::new(),
+        }
+    }
+
+    /// A leader is elected; nothing else changes.
+    pub fn elected(topic: TopicId, index: i32, leader: BrokerId) -> Self {
+        Record::PartitionChanged {
+            topic,
+            index,
+            leader: Some(Some(leader)),
+            replicas: None,
+            isr: None,
+            elr: None,
+            adding: None,
+            removing: None,
+        }
+    }
+
+    /// Every record of these bytes.
+    pub fn decode_all(bytes: &[u8]) -> Result<Vec<Self>, RecordError> {
+        let mut reader = Reader(bytes);
+        let mut records = Vec::new();
+        while !reader.is_empty() {
+            records.push(Self::decode(&mut reader)?);
+        }
+        Ok(records)
+    }
+}
+
+#[cfg(test)]
+#[path = "records_tests.rs"]
+pub mod tests;

@@ -6,6 +6,7 @@ pub mod ids;
 pub mod limits;
 pub mod listener;
 pub mod live;
+pub mod map;
 pub mod pattern;
 pub mod printable;
 pub mod quantities;

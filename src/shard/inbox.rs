@@ -7,7 +7,7 @@ use super::coordinator::Unavailable;
 use super::message::{
     AskGroup, AskTxn, Asked, CommitInTxnResult, CommitOffsets, DeleteRecords, EndResult, EndTxns, EpochEnds,
     Fetch, FetchResult, FindOffsets, ListGroups, ListTxns, Measure, Metadata, Produce, ProduceResult,
-    Producers, QuotaUse, Reply, Request, Sizes, Stop,
+    Producers, QuotaUse, Removals, Reply, Request, Sizes, Stop,
 };
 use super::serve::ServeConnection;
 use super::timing::Appending;
@@ -41,7 +41,11 @@ impl Shard {
             Asked::ListTxns(call, to) => self.spawn_answer(call, to),
             Asked::EndTxns(call, to) => self.spawn_answer(call, to),
             Asked::CommitOffsets(call, to) => self.spawn_answer(call, to),
-            Asked::Metadata(call, to) => self.spawn_answer(call, to),
+            Asked::Metadata(Metadata(image, delta), to) => {
+                self.apply(&image, &delta);
+                self.port.reply(to, ());
+            }
+            Asked::Removals(call, to) => self.spawn_answer(call, to),
             Asked::Measure(Measure, to) => self.port.reply(to, Box::new(self.measure())),
             Asked::QuotaUse(QuotaUse(used), to) => {
                 self.quotas.hear(&used);
@@ -158,8 +162,8 @@ impl Serve for CommitOffsets {
     }
 }
 
-impl Serve for Metadata {
+impl Serve for Removals {
     async fn serve(self, shard: Rc<Shard>) {
-        shard.apply_image(self.0).await;
+        shard.removals().await;
     }
 }

@@ -12,7 +12,7 @@ use super::timing::Appending;
 use super::transactional::NotInTransaction;
 use crate::controller::{ControlReply, ControlRequest};
 use crate::coordinator::{group, txn};
-use crate::metadata::Image;
+use crate::metadata::{Delta, Image};
 use crate::model::PartitionId;
 use crate::partition::producer::ProducerView;
 use crate::partition::{
@@ -182,6 +182,7 @@ calls! {
     QuotaUse -> ();
     Connection -> ();
     Metadata -> ();
+    Removals -> ();
     Measure -> Box<MetricsSnapshot>;
     Stop -> ();
     /// To the control thread.
@@ -244,8 +245,11 @@ pub struct QuotaUse(pub Arc<[(Arc<Holder>, f64)]>);
 /// A connection that this shard is to serve.
 pub struct Connection(pub Handoff);
 
-/// From the control thread: the metadata changed. Answered once it is applied.
-pub struct Metadata(pub Arc<Image>);
+/// From the control thread: the metadata as it is now, and what changed since it was last told. Answered once it is applied.
+pub struct Metadata(pub Arc<Image>, pub Arc<Delta>);
+
+/// Answered once the files of all that metadata has removed so far are gone for good.
+pub struct Removals;
 
 /// What the shard counts and holds.
 pub struct Measure;

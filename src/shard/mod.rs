@@ -2,6 +2,7 @@
 //! other threads reach it through [`message::Request`].
 
 pub mod affinity;
+mod assign;
 mod compact;
 pub mod context;
 pub mod coordinator;
@@ -24,7 +25,7 @@ pub mod serve;
 pub mod sessions;
 pub mod strangers;
 pub mod timing;
-mod topics;
+pub mod topics;
 pub mod transactional;
 mod wait;
 
@@ -39,7 +40,7 @@ use crate::controller::{ControlReply, ControlRequest};
 use crate::coordinator::group::Groups;
 use crate::coordinator::txn::Transactions;
 use crate::log::ShardLog;
-use crate::metadata::Image;
+use crate::metadata::{Image, Resolver};
 use crate::model::settings::BrokerSettings;
 use crate::model::{Live, PartitionId, shard_of};
 use crate::partition::Replica;
@@ -68,6 +69,12 @@ pub struct Shard {
     pub connections: Arc<[AtomicUsize]>,
     settings: Arc<BrokerSettings>,
     image: RefCell<Arc<Image>>,
+    resolver: Resolver,
+    /// What the resolver makes of the image's settings that can be changed while the broker runs.
+    live: RefCell<Arc<Live>>,
+    /// Removals of deleted topics' files that are under way.
+    removing: Cell<usize>,
+    removed: Notify,
     store: Rc<ShardLog>,
     replicas: RefCell<HashMap<PartitionId, Rc<Replica>>>,
     /// Producers that wait for memory.
@@ -100,11 +107,6 @@ pub struct Shard {
 impl Shard {
     pub fn settings(&self) -> &BrokerSettings {
         &self.settings
-    }
-
-    /// The settings that can be changed while the broker runs, as they are now.
-    pub fn live(&self) -> Arc<Live> {
-        self.image.borrow().live.clone()
     }
 
     pub fn image(&self) -> Arc<Image> {

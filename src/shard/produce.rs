@@ -167,7 +167,7 @@ impl Shard {
     fn append(&self, entry: Inspected, now: i64) -> ProduceResult {
         let sound = entry.batch?;
         let (bytes, records) = (sound.header().size(), sound.header().record_count);
-        let waived = || (!self.image.borrow().live.verify_transactions).then_some(Guard::WAIVED);
+        let waived = || (!self.live.borrow().verify_transactions).then_some(Guard::WAIVED);
         let guard = entry.guard.or_else(waived);
         let appended =
             self.append_to(entry.partition, |replica, store| replica.append(store, sound, now, guard))?;

@@ -123,7 +123,7 @@ impl Shard {
     pub fn leader_of(&self, topic: &Topic, index: i32) -> Option<Located> {
         let partition = topic.partition(index)?;
         let id = PartitionId { topic: topic.id, index };
-        Some(Located { id, at: self.me().leader(id, Some(partition.leader)) })
+        Some(Located { id, at: self.me().leader(id, partition.leader) })
     }
 
     /// Where this broker's replica of a partition is, whether it leads or not; `None` where the topic has no such
@@ -131,7 +131,7 @@ impl Shard {
     pub fn replica_of(&self, topic: &Topic, index: i32) -> Option<Located> {
         let partition = topic.partition(index)?;
         let id = PartitionId { topic: topic.id, index };
-        let held = partition.replicas.contains(&self.me().broker);
+        let held = partition.has_replica(self.me().broker);
         Some(Located { id, at: if held { self.me().shard(id) } else { Where::Nobody } })
     }
 

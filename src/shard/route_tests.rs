@@ -43,13 +43,14 @@ async fn alone(dir: &Path, topics: &[(&str, Vec<Vec<BrokerId>>)]) -> Rc<Shard> {
     let settings = BrokerSettings { journal_file_bytes: 1 << 20, ..BrokerSettings::default() };
     let records: Vec<Record> = (1..)
         .zip(topics)
-        .map(|(id, (name, replicas))| Record::Topic {
-            id: TopicId([id; 16]),
-            name: (*name).into(),
-            replicas: replicas.clone(),
+        .flat_map(|(id, (name, replicas))| {
+            let id = TopicId([id; 16]);
+            let partitions =
+                (0..).zip(replicas).map(move |(index, ids)| Record::new_partition(id, index, ids));
+            std::iter::once(Record::Topic { id, name: (*name).into() }).chain(partitions)
         })
         .collect();
-    let image = Image::empty(&settings).with(&records).unwrap();
+    let (image, _) = Image::empty().with(&records).unwrap();
     let bells = [Bell::Shard(Arc::new(Doorbell::new().unwrap())), Bell::Control(flume::bounded(1).0)];
     let start = Start {
         index: 0,

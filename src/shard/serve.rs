@@ -1,4 +1,4 @@
-//! A shard's life: open the log, apply metadata, stop.
+//! A shard's life: open the log, start what goes on by itself, stop.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -18,14 +18,14 @@ use super::message::{End, Port};
 use super::metrics::{Gauges, JournalSnapshot, ShardMetrics};
 use super::quotas::Quotas;
 use super::sessions::Sessions;
+use super::topics::View;
 use crate::coordinator::group::Groups;
 use crate::coordinator::txn::Transactions;
 use crate::log::{LogError, LogSettings, RecoveredPartition, ShardLog};
-use crate::metadata::{Image, Partition};
+use crate::metadata::{Delta, Image, Resolver};
 use crate::model::settings::BrokerSettings;
-use crate::model::{LeaderEpoch, MonoMs, Offset, PartitionEpoch, PartitionId};
+use crate::model::{MonoMs, PartitionId};
 use crate::partition::producer::Producers;
-use crate::partition::{Assignment, Replica};
 use crate::rt::{self, AlignedBuf, BudgetFigures, Notify};
 use crate::security::Access;
 
@@ -51,8 +51,10 @@ impl Shard {
     pub async fn open(start: Start) -> Result<Rc<Self>, LogError> {
         let settings = &start.settings;
         let log_settings = LogSettings::of(settings, start.count);
+        let resolver = Resolver::new(settings);
+        let topics = View { image: &start.image, resolver: &resolver };
         let (store, recovered) =
-            ShardLog::open(&start.data_dir, start.index, start.count, &*start.image, log_settings).await?;
+            ShardLog::open(&start.data_dir, start.index, start.count, &topics, log_settings).await?;
         store.cache().set_open_files(settings.open_segments);
         let shard = Rc::new(Self {
             index: start.index,
@@ -73,7 +75,11 @@ impl Shard {
             ),
             access: Access::default(),
             quotas: Quotas::new(start.image.quotas.clone(), start.count == 1),
+            live: RefCell::new(Arc::new(resolver.live(&start.image))),
+            resolver,
             image: RefCell::new(start.image),
+            removing: Cell::new(0),
+            removed: Notify::new(),
             durable: Durable::new(store.journal().durable_entries()),
             deadlines: super::deadline::Deadlines::default(),
             store,
@@ -104,21 +110,8 @@ impl Shard {
         for partition in recovered {
             shard.adopt(partition);
         }
-        shard.apply_image(shard.image()).await;
+        shard.apply(&shard.image(), &Delta::whole(&shard.image()));
         Ok(shard)
-    }
-
-    fn adopt(&self, recovered: RecoveredPartition) {
-        let image = self.image();
-        let Some(topic) = image.topic_by_id(recovered.id.topic) else { return };
-        let Some(partition) = topic.partitions.get(recovered.id.index as usize) else { return };
-        let (name, config) = (topic.name.clone(), topic.config.clone());
-        let producers = recovered_producers(&recovered);
-        let (broker, high_watermark) = (self.settings.broker_id, Offset(recovered.high_watermark));
-        let replica = Replica::new((recovered.id, name), broker, recovered.log, config, high_watermark);
-        replica.set_producers(producers);
-        replica.assign(assignment(partition), self.now_ms());
-        self.replicas.borrow_mut().insert(recovered.id, Rc::new(replica));
     }
 
     /// Starts everything that the shard does by itself.
@@ -136,59 +129,6 @@ impl Shard {
         self.start_driver(Shard::transactions);
         if self.count > 1 {
             rt::spawn(self.clone().share_quota_use());
-        }
-    }
-
-    /// Takes up new partitions, drops deleted ones, hands out new configs.
-    pub(super) async fn apply_image(self: &Rc<Self>, image: Arc<Image>) {
-        let before = self.image.replace(image.clone());
-        self.store.follow_metadata(image.version);
-        self.quotas.set_table(image.quotas.clone());
-        if before.live != image.live {
-            self.live_changed.notify_all();
-        }
-        let gone = |id: &PartitionId| image.topic_by_id(id.topic).is_none();
-        let dropped: Vec<PartitionId> = self.replicas.borrow().keys().copied().filter(gone).collect();
-        for id in dropped {
-            let replica = self.replicas.borrow_mut().remove(&id);
-            if let Some(replica) = replica {
-                replica.retire();
-                self.undurable.borrow_mut().retain(|r| r.id != id);
-                self.store.remove(id).await;
-            }
-        }
-        self.store.removals_durable().await;
-        for topic in image.topics() {
-            let config = &topic.config;
-            for (index, partition) in topic.partitions.iter().enumerate() {
-                let id = PartitionId { topic: topic.id, index: index as i32 };
-                if !self.owns(id) {
-                    continue;
-                }
-                if let Some(replica) = self.replica(id) {
-                    if !Arc::ptr_eq(&replica.config(), config) {
-                        replica.set_config(config.clone());
-                    }
-                    replica.assign(assignment(partition), self.now_ms());
-                    continue;
-                }
-                let log = self.store.create(id, &topic.name, config.clone());
-                let (broker, name) = (self.settings.broker_id, topic.name.clone());
-                let replica = Replica::new((id, name), broker, log, config.clone(), Offset::ZERO);
-                replica.assign(assignment(partition), self.now_ms());
-                self.replicas.borrow_mut().insert(id, Rc::new(replica));
-            }
-        }
-        self.follow_coordinators(&before, &image);
-    }
-
-    fn follow_coordinators(self: &Rc<Self>, before: &Image, image: &Arc<Image>) {
-        let deleted = before.topics().filter(|topic| image.topic_by_id(topic.id).is_none());
-        let deleted: Vec<String> = deleted.map(|topic| topic.name.to_string()).collect();
-        self.follow_topic(Shard::groups, image);
-        self.follow_topic(Shard::transactions, image);
-        if !deleted.is_empty() {
-            self.forget_topics(Shard::groups, &deleted);
         }
     }
 
@@ -262,17 +202,6 @@ impl Shard {
 
     pub(super) fn producer_snapshot(&self, id: PartitionId) -> Option<(i64, Vec<u8>)> {
         self.replica(id)?.producer_snapshot()
-    }
-}
-
-/// What the image says of a partition, in the replica's words.
-fn assignment(partition: &Partition) -> Assignment {
-    Assignment {
-        leader: Some(partition.leader),
-        leader_epoch: LeaderEpoch(partition.leader_epoch),
-        partition_epoch: PartitionEpoch::ZERO,
-        replicas: partition.replicas.clone(),
-        isr: partition.isr.clone(),
     }
 }
 

@@ -141,7 +141,7 @@ impl Shard {
     fn asks(&self, transaction: &Transactional, entry: &ProduceEntry) -> Option<(Rc<Replica>, BatchHeader)> {
         let header = transactional(entry)?;
         // A client that relies on the broker to add partitions needs the coordinator in any case.
-        if !transaction.implicit && !self.image.borrow().live.verify_transactions {
+        if !transaction.implicit && !self.live.borrow().verify_transactions {
             return None;
         }
         let replica = self.replica(entry.partition)?;

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use weir::controller::Controller;
+use weir::controller::Desk;
 use weir::log::{LogSettings, PartitionLog, RecoveredPartition, ShardLog, Topics, holdings, relayout};
-use weir::metadata::Image;
-use weir::model::{BrokerSettings, PartitionId, shard_of};
+use weir::metadata::{Image, Resolver, Store, Topic};
+use weir::model::{BrokerSettings, PartitionId, TopicConfig, shard_of};
 use weir::partition::producer::{Origin, Producers, Verdict};
 use weir::partition::transactions::Aborted;
 use weir::shard::serve::recovered_producers;
+use weir::shard::topics::View;
 use weir::wire::batch::BatchHeader;
 use weir::wire::control;
 
@@ -19,7 +21,7 @@ use crate::world::{Entry, Metadata, Partition, World};
 
 /// A data directory that was opened.
 pub struct Opened {
-    pub controller: Controller,
+    pub controller: Desk,
     pub stores: Vec<Rc<ShardLog>>,
     pub recovered: BTreeMap<PartitionId, RecoveredPartition>,
 }
@@ -27,32 +29,40 @@ pub struct Opened {
 /// What the start of a broker does, up to where it serves.
 pub async fn open(dir: &Path, shards: usize, settings: &LogSettings) -> Result<Opened, String> {
     let (meta, settings_of) = (dir.join("meta"), BrokerSettings::default());
-    let image = Controller::inspect(&meta, &settings_of).map_err(|e| format!("the metadata: {e}"))?;
+    let resolver = Resolver::new(&settings_of);
+    let image = Store::inspect(&meta).map_err(|e| format!("the metadata: {e}"))?;
+    let view = image.as_ref().map(|image| View { image, resolver: &resolver });
     let held = holdings(dir).map_err(|e| format!("what there is: {e}"))?;
-    if let Some(objection) = held.judge(image.as_ref().map(|image| image as &dyn Topics)).first() {
+    if let Some(objection) = held.judge(view.as_ref().map(|view| view as &dyn Topics)).first() {
         return Err(format!("refused: {objection}"));
     }
     let controller =
-        Controller::open(&meta, &settings_of).map_err(|e| format!("the metadata does not open: {e}"))?;
+        Desk::open(&meta, &settings_of).map_err(|e| format!("the metadata does not open: {e}"))?;
     let image = controller.image();
+    let topics = View { image: &image, resolver: &resolver };
     let producers = |p: &RecoveredPartition| {
         let producers = recovered_producers(p);
         (!producers.is_empty()).then(|| producers.snapshot())
     };
-    relayout(dir, shards, &*image, settings, producers).await.map_err(|e| format!("relayout: {e}"))?;
-    let strays = weir::log::sweep(dir, &*image).map_err(|e| format!("sweep: {e}"))?;
+    relayout(dir, shards, &topics, settings, producers).await.map_err(|e| format!("relayout: {e}"))?;
+    let strays = weir::log::sweep(dir, &topics).map_err(|e| format!("sweep: {e}"))?;
     if !strays.is_empty() {
         return Err(format!("directories that nobody knows: {strays:?}"));
     }
     let mut opened = Opened { controller, stores: Vec::new(), recovered: BTreeMap::new() };
     for shard in 0..shards {
-        let (store, recovered) = ShardLog::open(dir, shard, shards, &*image, settings.clone())
+        let (store, recovered) = ShardLog::open(dir, shard, shards, &topics, settings.clone())
             .await
             .map_err(|e| format!("shard {shard} does not open: {e}"))?;
         opened.stores.push(store);
         opened.recovered.extend(recovered.into_iter().map(|p| (p.id, p)));
     }
     Ok(opened)
+}
+
+/// What a topic runs with.
+pub fn config_of(image: &Image, topic: &Topic) -> Arc<TopicConfig> {
+    Resolver::new(&BrokerSettings::default()).topic(image, &topic.overrides)
 }
 
 impl Opened {
@@ -70,7 +80,7 @@ impl Opened {
             for index in 0..topic.partitions.len() as i32 {
                 let id = PartitionId { topic: topic.id, index };
                 let store = &self.stores[shard_of(id, self.stores.len())];
-                logs.insert(id, store.create(id, &topic.name, topic.config.clone()));
+                logs.insert(id, store.create(id, &topic.name, config_of(image, topic)));
             }
         }
         logs
@@ -96,7 +106,8 @@ pub async fn check(opened: &Opened, world: &World, t: usize) -> Result<BTreeMap<
         if let Some(why) = recovered.and_then(|r| r.repair.clone()) {
             return Err(format!("{id} is marked for repair: {why}"));
         }
-        let is_compacted = image.topic_by_id(id.topic).is_some_and(|t| t.config.cleanup_policy.compact);
+        let is_compacted =
+            image.topic_by_id(id.topic).is_some_and(|t| config_of(&image, t).cleanup_policy.compact);
         let found = check_log(log, partition, t, is_compacted).await.map_err(|e| format!("{id}: {e}"))?;
         let producers = recovered.map(recovered_producers).unwrap_or_default();
         check_producers(log, partition, &producers, t).map_err(|e| format!("{id}: {e}"))?;

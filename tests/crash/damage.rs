@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use weir::controller::{ControlRequest, Controller, NewTopic};
+use weir::controller::{ControlRequest, Desk, NewTopic};
 use weir::log::{LogSettings, Mending, PartitionLog};
+use weir::metadata::Resolver;
 use weir::model::{BrokerSettings, LeaderEpoch, MonoMs, Offset, PartitionId, shard_of};
 use weir::partition::{Assignment, EndOfTxn, Replica};
 use weir::rt;
 use weir::shard::serve::recovered_producers;
+use weir::shard::topics::View;
 use weir::wire::batch::BatchHeader;
 use weir::wire::control::{self, EndMarker};
 
@@ -77,7 +79,7 @@ async fn fill(dir: &Path) -> Subject {
         let configs = vec![("internal.segment.bytes".to_owned(), Some(segment.to_string()))];
         let topic = NewTopic { partitions: 2, configs, ..NewTopic::named(name) };
         let request = ControlRequest::CreateTopics { topics: vec![topic], validate_only: false };
-        opened.controller.handle(request, rt::unix_ms());
+        opened.controller.handle(&request);
     }
     let image = opened.controller.image();
     let mut random = Random::new(7);
@@ -85,7 +87,8 @@ async fn fill(dir: &Path) -> Subject {
     for (id, log) in opened.logs(&image) {
         let topic = image.topic_by_id(id.topic).expect("just made");
         topics.insert(id, format!("{}-{}", topic.name, id.index));
-        let replica = Replica::new((id, topic.name.clone()), 1, log, topic.config.clone(), Offset::ZERO);
+        let replica =
+            Replica::new((id, topic.name.clone()), 1, log, check::config_of(&image, topic), Offset::ZERO);
         replica.assign(Assignment::alone(1, LeaderEpoch(0)), MonoMs::ZERO);
         replicas.push(replica);
         batches.insert(id, Vec::new());
@@ -262,12 +265,14 @@ impl Subject {
         if !refused.is_err_and(|e| e.contains("no checkpoint")) {
             return Err("a start without checkpoints is not refused".into());
         }
-        let controller = Controller::open(&dir.join("meta"), &BrokerSettings::default());
+        let controller = Desk::open(&dir.join("meta"), &BrokerSettings::default());
         let image = controller.map_err(|e| e.to_string())?.image();
         let partitions: Vec<PartitionId> = self.topics.keys().copied().collect();
         let settings = settings();
+        let resolver = Resolver::new(&BrokerSettings::default());
+        let topics = View { image: &image, resolver: &resolver };
         let mending =
-            Mending { data_dir: dir, topics: &*image, partitions: &partitions, settings: &settings };
+            Mending { data_dir: dir, topics: &topics, partitions: &partitions, settings: &settings };
         for shard in 0..SHARDS {
             let producers = |p: &_| Some(recovered_producers(p).snapshot());
             mending.shard(shard, SHARDS, producers).await.map_err(|e| e.to_string())?;

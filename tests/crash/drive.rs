@@ -15,7 +15,7 @@ use weir::controller::{
 };
 use weir::log::compact::{Policy, Work};
 use weir::log::{LogError, LogSettings, Lsn, PartitionLog, ShardLog};
-use weir::metadata::Topic;
+use weir::metadata::{Image, Topic};
 use weir::model::{LeaderEpoch, MonoMs, Offset, PartitionId, shard_of};
 use weir::partition::{Appended, Assignment, EndOfTxn, Replica};
 use weir::rt;
@@ -247,7 +247,7 @@ impl Drive<'_> {
                 }
             }
             let Some(topic) = image.topic_by_id(id.topic) else { continue };
-            let replica = leader(topic, id, log);
+            let replica = leader(&image, topic, id, log);
             if let Some(recovered) = self.opened.recovered.get(&id) {
                 replica.set_producers(recovered_producers(recovered));
             }
@@ -470,7 +470,7 @@ impl Drive<'_> {
     fn commit(&mut self, request: ControlRequest) -> ControlReply {
         let begun = self.now();
         let before = self.opened.controller.image();
-        let reply = self.opened.controller.handle(request, rt::unix_ms());
+        let reply = self.opened.controller.handle(&request);
         let image = self.opened.controller.image();
         if image.version != before.version {
             for topic in image.topics().filter(|t| before.topic_by_id(t.id).is_none()) {
@@ -568,9 +568,9 @@ impl Drive<'_> {
             let Some(topic) = image.topic_by_id(id.topic) else { continue };
             let known = self.replicas.borrow().get(&id).cloned();
             match known {
-                Some(replica) => replica.set_config(topic.config.clone()),
+                Some(replica) => replica.set_config(check::config_of(&image, topic)),
                 None => {
-                    let replica = leader(topic, id, log);
+                    let replica = leader(&image, topic, id, log);
                     self.replicas.borrow_mut().insert(id, Rc::new(replica));
                 }
             }
@@ -578,9 +578,10 @@ impl Drive<'_> {
     }
 }
 
-fn leader(topic: &Topic, id: PartitionId, log: Rc<PartitionLog>) -> Replica {
+fn leader(image: &Image, topic: &Topic, id: PartitionId, log: Rc<PartitionLog>) -> Replica {
     let epoch = topic.partition(id.index).map_or(0, |p| p.leader_epoch);
-    let replica = Replica::new((id, topic.name.clone()), 1, log, topic.config.clone(), Offset::ZERO);
+    let replica =
+        Replica::new((id, topic.name.clone()), 1, log, check::config_of(image, topic), Offset::ZERO);
     replica.assign(Assignment::alone(1, LeaderEpoch(epoch)), MonoMs::ZERO);
     replica
 }

@@ -69,10 +69,10 @@ impl Metadata {
     pub fn of(image: &Image, ever: &[TopicId]) -> Self {
         let topics = image.topics().map(|t| {
             let name = t.name.to_string();
-            (name, (t.id, t.partitions.len(), t.overrides.clone()))
+            (name, (t.id, t.partitions.len(), (*t.overrides).clone()))
         });
         Self {
-            cluster: image.cluster_id.clone(),
+            cluster: image.cluster_id.to_string(),
             topics: topics.collect(),
             deleted: ever.iter().copied().filter(|id| image.was_deleted(*id)).collect(),
             next_producer_id: image.next_producer_id,

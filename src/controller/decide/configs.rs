@@ -128,19 +128,19 @@ fn find(
             let Some(topic) = image.topic(name) else {
                 return refuse(Kind::UnknownTopic, format!("The topic '{}' does not exist.", shorten(name)));
             };
-            return Ok((Owner::Topic(topic.id), topic.overrides.clone()));
+            return Ok((Owner::Topic(topic.id), Overrides::clone(&topic.overrides)));
         }
         ConfigResource::Group(name) => Owner::Group(name.clone()),
         ConfigResource::ClientMetrics(name) => Owner::ClientMetrics(name.clone()),
         ConfigResource::Broker(None) => Owner::EveryBroker,
-        ConfigResource::Broker(Some(id)) if *id == settings.broker_id => Owner::Broker(*id),
+        ConfigResource::Broker(Some(id)) if image.broker(*id).is_some() => Owner::Broker(*id),
         ConfigResource::Broker(Some(id)) => {
             let own = settings.broker_id;
             let why = format!("Unexpected broker id, expected {own}, but received {id}");
             return refuse(Kind::InvalidRequest, why);
         }
     };
-    let overrides = image.overrides.get(&owner).cloned().unwrap_or_default();
+    let overrides = image.overrides.get(&owner).map(|own| Overrides::clone(own)).unwrap_or_default();
     Ok((owner, overrides))
 }
 
@@ -156,7 +156,11 @@ impl Target<'_> {
 
     /// What applies to this name before any override of this resource.
     fn inherited(&self, name: &str) -> String {
-        let broker = self.settings.broker_id;
+        // What only another broker knows of itself is taken to be as here.
+        let broker = match self.owner {
+            Owner::Broker(id) => id,
+            _ => self.settings.broker_id,
+        };
         let broker_name = match self.owner {
             Owner::Topic(_) => topic_config(name).and_then(|def| def.broker_name),
             Owner::Group(_) | Owner::ClientMetrics(_) => None,
@@ -165,7 +169,7 @@ impl Target<'_> {
         let fallback = || self.def(name).and_then(|def| def.default).unwrap_or_default().to_string();
         let Some(config) = broker_name.and_then(broker_config) else { return fallback() };
         match self.image.broker_override(broker, config.def.name) {
-            Some((owner, value)) if *owner != self.owner => value.to_string(),
+            Some((owner, value)) if owner != self.owner => value.to_string(),
             _ => static_value(self.settings, config).unwrap_or_else(fallback),
         }
     }

@@ -4,6 +4,7 @@
 
 mod brokers;
 mod configs;
+mod placement;
 mod quotas;
 mod topics;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 use super::request::{ControlError, ControlErrorKind, ControlRequest, ProducerIdBlock};
 use crate::metadata::records::Record;
-use crate::metadata::{Image, MetadataError, Topic};
+use crate::metadata::{Image, Topic};
 use crate::model::{BrokerSettings, TopicId};
 
 /// What to commit, and what to answer once it is.
@@ -31,49 +32,48 @@ pub enum Outcome {
     ProducerIds(Result<ProducerIdBlock, ControlError>),
 }
 
-pub type NewId<'a> = dyn FnMut() -> Result<TopicId, MetadataError> + 'a;
+pub type NewId<'a> = dyn FnMut() -> TopicId + 'a;
 
 /// Whether the place of a partition, by its topic's name, has files already.
 pub type Occupied<'a> = dyn Fn(&str, i32) -> bool + 'a;
 
-/// Fails only where no id can be made.
 pub fn decide(
     image: &Image,
     settings: &BrokerSettings,
-    request: ControlRequest,
+    request: &ControlRequest,
     new_id: &mut NewId<'_>,
     occupied: &Occupied<'_>,
-) -> Result<Decision, MetadataError> {
-    Ok(match request {
+) -> Decision {
+    match request {
         ControlRequest::CreateTopics { topics, validate_only } => {
-            let (records, results) = topics::create(image, settings, &topics, new_id, occupied)?;
-            Decision { records, outcome: Outcome::Created(results), validate_only }
+            let (records, results) = topics::create(image, settings, topics, new_id, occupied);
+            Decision { records, outcome: Outcome::Created(results), validate_only: *validate_only }
         }
         ControlRequest::DeleteTopics { topics } => {
-            let (records, results) = topics::delete(image, settings, &topics);
+            let (records, results) = topics::delete(image, settings, topics);
             Decision { records, outcome: Outcome::Deleted(results), validate_only: false }
         }
         ControlRequest::CreatePartitions { topics, validate_only } => {
-            let (records, results) = topics::grow(image, settings, &topics, occupied);
-            Decision { records, outcome: Outcome::Partitions(results), validate_only }
+            let (records, results) = topics::grow(image, topics, occupied);
+            Decision { records, outcome: Outcome::Partitions(results), validate_only: *validate_only }
         }
         ControlRequest::AlterConfigs { resources, validate_only } => {
-            let (records, results) = configs::replace(image, settings, &resources);
-            Decision { records, outcome: Outcome::Configs(results), validate_only }
+            let (records, results) = configs::replace(image, settings, resources);
+            Decision { records, outcome: Outcome::Configs(results), validate_only: *validate_only }
         }
         ControlRequest::IncrementalAlterConfigs { resources, validate_only } => {
-            let (records, results) = configs::change(image, settings, &resources);
-            Decision { records, outcome: Outcome::Configs(results), validate_only }
+            let (records, results) = configs::change(image, settings, resources);
+            Decision { records, outcome: Outcome::Configs(results), validate_only: *validate_only }
         }
         ControlRequest::AlterQuotas { changes, validate_only } => {
-            let (records, results) = quotas::change(image, &changes);
-            Decision { records, outcome: Outcome::Quotas(results), validate_only }
+            let (records, results) = quotas::change(image, changes);
+            Decision { records, outcome: Outcome::Quotas(results), validate_only: *validate_only }
         }
         ControlRequest::AllocateProducerIds { count } => {
-            let (records, result) = producer_ids(image, count);
+            let (records, result) = producer_ids(image, *count);
             Decision { records, outcome: Outcome::ProducerIds(result), validate_only: false }
         }
-    })
+    }
 }
 
 const MAX_PRODUCER_ID_BLOCK: i32 = 100_000;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::placement::{check_replicas, factor, new_partition, place};
 use super::{NewId, Occupied};
 use crate::controller::request::{ControlError, ControlErrorKind as Kind, NewPartitions, NewTopic, TopicRef};
 use crate::metadata::image::{Image, Topic};
 use crate::metadata::internal::CLUSTER_METADATA;
-use crate::metadata::log::MetadataError;
 use crate::metadata::names::{check_topic_name, collision_key};
 use crate::metadata::records::{Owner, Record};
 use crate::model::limits::{MAX_PARTITIONS_PER_REQUEST, MAX_PARTITIONS_PER_TOPIC};
@@ -26,19 +26,20 @@ pub fn create(
     topics: &[NewTopic],
     new_id: &mut NewId<'_>,
     occupied: &Occupied<'_>,
-) -> Result<(Vec<Record>, Results<TopicId>), MetadataError> {
+) -> (Vec<Record>, Results<TopicId>) {
     let repeated = repeated(topics.iter().map(|topic| topic.name.as_str()));
     let mut collisions = existing_keys(image, topics);
     let mut budget = MAX_PARTITIONS_PER_REQUEST;
     let mut records = Vec::new();
     let mut results = Vec::with_capacity(topics.len());
     for topic in topics {
+        let id = new_id();
         let checked = if repeated.contains(topic.name.as_str()) {
             refuse(Kind::InvalidRequest, "Duplicate topic name.")
         } else {
             check_name(image, &collisions, &topic.name)
                 .and_then(|()| check_configs(topic))
-                .and_then(|()| placement(settings, topic, budget))
+                .and_then(|()| placement(image, settings, topic, id, budget))
                 .and_then(|replicas| free(&topic.name, 0, replicas, occupied))
         };
         let replicas = match checked {
@@ -48,10 +49,10 @@ pub fn create(
                 continue;
             }
         };
-        let id = new_id()?;
         budget -= replicas.len();
         collisions.insert(collision_key(&topic.name), topic.name.clone());
-        records.push(Record::Topic { id, name: topic.name.clone(), replicas });
+        records.push(Record::Topic { id, name: topic.name.clone() });
+        records.extend((0..).zip(replicas).map(|(index, ids)| new_partition(image, id, index, ids)));
         records.extend(topic.configs.iter().map(|(name, value)| Record::Config {
             owner: Owner::Topic(id),
             name: name.clone(),
@@ -59,7 +60,7 @@ pub fn create(
         }));
         results.push(Ok(id));
     }
-    Ok((records, results))
+    (records, results)
 }
 
 /// Names that are given more than once.
@@ -124,12 +125,18 @@ fn check_configs(topic: &NewTopic) -> Result<(), ControlError> {
     super::configs::check_topic_configs(values)
 }
 
-/// The replicas of each partition of a new topic. There is one broker, so it holds everything.
-fn placement(settings: &BrokerSettings, topic: &NewTopic, budget: usize) -> Result<Replicas, ControlError> {
+/// The replicas of each partition of a new topic.
+fn placement(
+    image: &Image,
+    settings: &BrokerSettings,
+    topic: &NewTopic,
+    id: TopicId,
+    budget: usize,
+) -> Result<Replicas, ControlError> {
     if !topic.assignments.is_empty() {
-        return assigned(settings, topic, budget);
+        return assigned(image, topic, budget);
     }
-    check_replication_factor(topic.replication_factor)?;
+    let factor = factor(image, topic)?;
     let count = match topic.partitions {
         -1 => settings.num_partitions,
         count if count <= 0 => {
@@ -141,24 +148,7 @@ fn placement(settings: &BrokerSettings, topic: &NewTopic, budget: usize) -> Resu
         count => count,
     };
     within_budget(count as usize, budget)?;
-    Ok(vec![vec![settings.broker_id]; count as usize])
-}
-
-fn check_replication_factor(factor: i16) -> Result<(), ControlError> {
-    match factor {
-        -1 | 1 => Ok(()),
-        factor if factor <= 0 => refuse(
-            Kind::InvalidReplicationFactor,
-            "Replication factor must be larger than 0, or -1 to use the default value.",
-        ),
-        factor => refuse(
-            Kind::InvalidReplicationFactor,
-            format!(
-                "Unable to replicate the partition {factor} time(s): The target replication factor of \
-                 {factor} cannot be reached because only 1 broker(s) are registered."
-            ),
-        ),
-    }
+    Ok(place(image, id, factor, 0, count as usize))
 }
 
 fn within_budget(count: usize, budget: usize) -> Result<(), ControlError> {
@@ -173,7 +163,7 @@ fn within_budget(count: usize, budget: usize) -> Result<(), ControlError> {
     )
 }
 
-fn assigned(settings: &BrokerSettings, topic: &NewTopic, budget: usize) -> Result<Replicas, ControlError> {
+fn assigned(image: &Image, topic: &NewTopic, budget: usize) -> Result<Replicas, ControlError> {
     let wanted = "A manual partition assignment was specified, but";
     if topic.replication_factor != -1 {
         return refuse(Kind::InvalidRequest, format!("{wanted} replication factor was not set to -1."));
@@ -184,7 +174,7 @@ fn assigned(settings: &BrokerSettings, topic: &NewTopic, budget: usize) -> Resul
     within_budget(topic.assignments.len(), budget)?;
     let mut by_index = BTreeMap::new();
     for (index, replicas) in &topic.assignments {
-        check_replicas(settings, replicas)?;
+        check_replicas(image, replicas)?;
         if by_index.insert(*index, replicas.clone()).is_some() {
             let why = format!("Found multiple manual partition assignments for partition {index}");
             return refuse(Kind::InvalidReplicaAssignment, why);
@@ -195,22 +185,6 @@ fn assigned(settings: &BrokerSettings, topic: &NewTopic, budget: usize) -> Resul
         return refuse(Kind::InvalidReplicaAssignment, why);
     }
     Ok(by_index.into_values().collect())
-}
-
-fn check_replicas(settings: &BrokerSettings, replicas: &[BrokerId]) -> Result<(), ControlError> {
-    let invalid = |why: String| {
-        refuse(Kind::InvalidReplicaAssignment, format!("The manual partition assignment includes {why}"))
-    };
-    if replicas.is_empty() {
-        return invalid("an empty replica list.".into());
-    }
-    if let Some(id) = replicas.iter().find(|id| **id != settings.broker_id) {
-        return invalid(format!("broker {id}, but no such broker is registered."));
-    }
-    if replicas.len() > 1 {
-        return invalid(format!("the broker {} more than once.", settings.broker_id));
-    }
-    Ok(())
 }
 
 pub fn delete(
@@ -254,12 +228,7 @@ fn find(image: &Image, settings: &BrokerSettings, wanted: &TopicRef) -> Result<A
     }
 }
 
-pub fn grow(
-    image: &Image,
-    settings: &BrokerSettings,
-    topics: &[NewPartitions],
-    occupied: &Occupied<'_>,
-) -> (Vec<Record>, Results<()>) {
+pub fn grow(image: &Image, topics: &[NewPartitions], occupied: &Occupied<'_>) -> (Vec<Record>, Results<()>) {
     let repeated = repeated(topics.iter().map(|topic| topic.topic.as_str()));
     let mut budget = MAX_PARTITIONS_PER_REQUEST;
     let mut records = Vec::new();
@@ -270,10 +239,12 @@ pub fn grow(
         let Some(topic) = image.topic(&wanted.topic) else {
             return refuse(Kind::UnknownTopic, "This server does not host this topic-partition.");
         };
-        let replicas = added(settings, topic, wanted, budget)?;
+        let replicas = added(image, topic, wanted, budget)?;
         let replicas = free(&topic.name, topic.partitions.len(), replicas, occupied)?;
         budget -= replicas.len();
-        records.push(Record::Partitions { topic: topic.id, replicas });
+        let first = topic.partitions.len() as i32;
+        records
+            .extend((first..).zip(replicas).map(|(index, ids)| new_partition(image, topic.id, index, ids)));
         Ok(())
     });
     let results = results.collect();
@@ -281,7 +252,7 @@ pub fn grow(
 }
 
 fn added(
-    settings: &BrokerSettings,
+    image: &Image,
     topic: &Topic,
     wanted: &NewPartitions,
     budget: usize,
@@ -308,7 +279,18 @@ fn added(
     let more = (wanted.total - have) as usize;
     within_budget(more, budget)?;
     let Some(assignments) = &wanted.assignments else {
-        return Ok(vec![vec![settings.broker_id]; more]);
+        let factor = topic.partitions.first().map_or(1, |partition| partition.replicas().len());
+        let placed = place(image, topic.id, factor, have as usize, more);
+        return if placed.len() == more && placed.iter().all(|ids| check_replicas(image, ids).is_ok()) {
+            Ok(placed)
+        } else {
+            refuse(
+                Kind::InvalidReplicationFactor,
+                format!(
+                    "There are fewer brokers than the topic's partitions have replicas, which is {factor}."
+                ),
+            )
+        };
     };
     if assignments.len() != more {
         return refuse(
@@ -319,6 +301,6 @@ fn added(
             ),
         );
     }
-    assignments.iter().try_for_each(|replicas| check_replicas(settings, replicas))?;
+    assignments.iter().try_for_each(|replicas| check_replicas(image, replicas))?;
     Ok(assignments.clone())
 }

@@ -1,0 +1,128 @@
+//! The quorum of one broker: its own disk. A thread of its own writes and syncs, so that whoever proposes never waits for a
+//! disk; what is proposed while a sync is under way is committed by the next one, together.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::thread::JoinHandle;
+
+use flume::{Receiver, Sender};
+
+use super::quorum::{Event, NotLeading, Quorum, Status};
+use crate::metadata::Store;
+use crate::metadata::records::Record;
+
+/// Changes in one write.
+const MAX_GROUP: usize = 1000;
+
+struct Proposed {
+    /// Changes of an earlier round were decided on what was lost.
+    round: u64,
+    records: Vec<Record>,
+}
+
+pub struct Local {
+    proposals: Option<Sender<Proposed>>,
+    /// What the thread has done, and its round then.
+    done: Receiver<Event>,
+    round: Cell<u64>,
+    next_offset: Cell<u64>,
+    status: RefCell<Status>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Local {
+    /// Takes over a store. Ends, with what was proposed committed, when it is dropped.
+    pub fn start(store: Store) -> io::Result<Self> {
+        let status = Status {
+            me: store.me(),
+            epoch: store.epoch(),
+            committed: store.image().version,
+            membership: store.membership().clone(),
+        };
+        let (proposals, queue) = flume::unbounded();
+        let (tell, done) = flume::unbounded();
+        let thread =
+            std::thread::Builder::new().name("metadata".into()).spawn(move || run(store, &queue, &tell))?;
+        Ok(Self {
+            proposals: Some(proposals),
+            done,
+            round: Cell::new(0),
+            next_offset: Cell::new(status.committed + 1),
+            status: RefCell::new(status),
+            thread: Some(thread),
+        })
+    }
+
+    fn hear(&self, event: &Event) {
+        let mut status = self.status.borrow_mut();
+        match event {
+            Event::Committed { offset } => status.committed = *offset,
+            Event::Lost { .. } => {
+                self.round.set(self.round.get() + 1);
+                self.next_offset.set(status.committed + 1);
+            }
+        }
+    }
+}
+
+impl Quorum for Local {
+    fn propose(&self, epoch: i32, records: Vec<Record>) -> Result<u64, NotLeading> {
+        if epoch != self.status.borrow().epoch {
+            return Err(NotLeading);
+        }
+        let proposals = self.proposals.as_ref().ok_or(NotLeading)?;
+        proposals.send(Proposed { round: self.round.get(), records }).map_err(|_| NotLeading)?;
+        Ok(self.next_offset.replace(self.next_offset.get() + 1))
+    }
+
+    async fn next(&self) -> Event {
+        match self.done.recv_async().await {
+            Ok(event) => {
+                self.hear(&event);
+                event
+            }
+            // The thread ends only with this, or by a panic, after which nothing is committed any more.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        drop(self.proposals.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the thread that commits metadata panicked");
+        }
+    }
+}
+
+fn run(mut store: Store, queue: &Receiver<Proposed>, tell: &Sender<Event>) {
+    let mut round = 0;
+    while let Ok(first) = queue.recv() {
+        let group = std::iter::once(first).chain(queue.try_iter().take(MAX_GROUP - 1));
+        let changes: Vec<_> = group.filter(|one| one.round == round).map(|one| one.records).collect();
+        if changes.is_empty() {
+            continue;
+        }
+        let event = match store.commit(changes) {
+            Ok(()) => Event::Committed { offset: store.image().version },
+            Err(error) => {
+                round += 1;
+                Event::Lost { why: error.to_string() }
+            }
+        };
+        let heard = tell.send(event);
+        store.trim();
+        if heard.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "local_tests.rs"]
+mod tests;

@@ -1,0 +1,143 @@
+//! Brokers that come: their registration, and what they lead from then on.
+
+use std::sync::Arc;
+
+use crate::metadata::features;
+use crate::metadata::records::{Endpoint, FeatureRange, Record};
+use crate::metadata::{Broker, Image, Partition};
+use crate::model::listener::{Listener, SecurityProtocol};
+use crate::model::{BrokerId, BrokerSettings, PartitionId};
+
+/// What a broker says of itself when it comes.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    pub id: BrokerId,
+    /// Drawn by its process.
+    pub incarnation: [u8; 16],
+    /// Of its metadata's directory.
+    pub directory: [u8; 16],
+    pub endpoints: Vec<Endpoint>,
+    pub rack: Option<String>,
+    pub shards: u32,
+    pub features: Vec<FeatureRange>,
+    pub build: String,
+}
+
+impl Registration {
+    /// Of this process.
+    pub fn of(settings: &BrokerSettings, shards: usize, directory: [u8; 16], incarnation: [u8; 16]) -> Self {
+        let endpoint = |listener: &Arc<Listener>| Endpoint {
+            listener: listener.name.to_string(),
+            host: listener.host.clone(),
+            port: listener.port,
+            security: match listener.protocol {
+                SecurityProtocol::Plaintext => 0,
+            },
+        };
+        Self {
+            id: settings.broker_id,
+            incarnation,
+            directory,
+            endpoints: settings.listeners.iter().map(endpoint).collect(),
+            rack: settings.rack.clone(),
+            shards: shards as u32,
+            features: features::supported(),
+            build: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+}
+
+/// The records of a broker that comes in a new life, to be committed at `offset`, all at once.
+///
+/// What its last life appended and had not on disk is lost: it leaves every ISR that has others to lead, and where it is the
+/// only one in sync it is elected again, so that no epoch has batches of two lives.
+pub fn register(image: &Image, offset: u64, registration: Registration) -> Vec<Record> {
+    let id = registration.id;
+    let mut records = vec![
+        Record::BrokerRegistered {
+            id,
+            incarnation: registration.incarnation,
+            epoch: offset,
+            directory: registration.directory,
+            endpoints: registration.endpoints,
+            rack: registration.rack,
+            shards: registration.shards,
+            features: registration.features,
+            build: registration.build,
+        },
+        Record::BrokerChanged { id, epoch: offset, fenced: Some(false), draining: None, shutting_down: None },
+    ];
+    for topic in image.topics() {
+        let parts = topic.partitions.iter().zip(topic.partition_ids());
+        records.extend(parts.filter_map(|(partition, at)| returned(image, partition, at, id)));
+    }
+    records
+}
+
+fn returned(image: &Image, partition: &Partition, at: PartitionId, broker: BrokerId) -> Option<Record> {
+    let in_sync: Vec<BrokerId> = partition.isr().collect();
+    if !in_sync.contains(&broker) {
+        return None;
+    }
+    let others: Vec<BrokerId> = in_sync.into_iter().filter(|id| *id != broker).collect();
+    let is_there = |id: &&BrokerId| image.broker(**id).is_some_and(|broker: &Broker| !broker.fenced);
+    let leader = match partition.leader {
+        _ if others.is_empty() => return Some(Record::elected(at.topic, at.index, broker)),
+        Some(leader) if leader != broker => None,
+        // With nobody there it is led again when one of the others comes.
+        _ => Some(others.iter().find(is_there).copied()),
+    };
+    Some(Record::PartitionChanged {
+        topic: at.topic,
+        index: at.index,
+        leader,
+        replicas: None,
+        isr: Some(others),
+        elr: None,
+        adding: None,
+        removing: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TopicId;
+
+    const TOPIC: TopicId = TopicId([1; 16]);
+
+    fn come(image: &Image, id: BrokerId, incarnation: u8) -> Image {
+        let settings = BrokerSettings { broker_id: id, ..BrokerSettings::default() };
+        let registration = Registration::of(&settings, 2, [9; 16], [incarnation; 16]);
+        image.with(&register(image, image.version + 1, registration)).unwrap().0
+    }
+
+    fn partition(image: &Image, index: i32) -> (Option<BrokerId>, i32, Vec<BrokerId>) {
+        let partition = image.partition(PartitionId { topic: TOPIC, index }).unwrap();
+        (partition.leader, partition.leader_epoch, partition.isr().collect())
+    }
+
+    #[test]
+    fn a_life_has_an_epoch_of_its_own() {
+        let image = come(&Image::empty(), 1, 1);
+        let first = image.broker(1).unwrap().clone();
+        assert_eq!((first.epoch, first.fenced, first.shards), (image.version, false, 2));
+        let again = come(&image, 1, 2);
+        let second = again.broker(1).unwrap();
+        assert!(second.epoch > first.epoch && second.incarnation != first.incarnation);
+    }
+
+    #[test]
+    fn who_alone_is_in_sync_is_elected_again_and_others_lead_on() {
+        let image = come(&come(&Image::empty(), 1, 1), 2, 1);
+        let replicas: [&[BrokerId]; 4] = [&[1], &[2], &[1, 2], &[2, 1]];
+        let mut records = vec![Record::Topic { id: TOPIC, name: "t".into() }];
+        records.extend((0..).zip(replicas).map(|(index, ids)| Record::new_partition(TOPIC, index, ids)));
+        let image = come(&image.with(&records).unwrap().0, 1, 2);
+        let all = [0, 1, 2, 3].map(|index| partition(&image, index));
+        assert_eq!(all[0], (Some(1), 1, vec![1]), "elected again");
+        assert_eq!(all[1], (Some(2), 0, vec![2]), "it has no part in it");
+        assert_eq!(all[2], (Some(2), 1, vec![2]), "the other one leads");
+        assert_eq!(all[3], (Some(2), 0, vec![2]), "no election for a mere shrink");
+    }
+}

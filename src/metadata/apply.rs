@@ -1,0 +1,375 @@
+//! Records applied to an image, and the records that an image is made of. Pure: every node that applies the same records has
+//! the same image.
+
+use std::sync::{Arc, LazyLock};
+
+use kafka_wire_core::StrBytes;
+
+use super::delta::Delta;
+use super::image::{ApplyError, Broker, Image, Overrides, Topic};
+use super::partition::{Change, Partition, Parts};
+use super::records::{Owner, Record};
+use crate::model::map::Map;
+use crate::model::{PartitionId, TopicId};
+
+/// Deleted topics that are remembered. With so many, what a journal still holds of a topic that is not known may be of
+/// one deleted before them: recovery then sets it aside, and does not take the metadata for another's.
+const MAX_DELETED: usize = 10_000;
+
+/// Stands where a topic is while that is edited.
+static NONE: LazyLock<Arc<Topic>> = LazyLock::new(|| Arc::new(new_topic(TopicId::ZERO, "")));
+
+/// Ids of deleted topics, the oldest forgotten first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Deleted {
+    order: Map<u64, TopicId>,
+    ids: Map<TopicId, ()>,
+    next: u64,
+}
+
+impl Deleted {
+    pub(super) fn contains(&self, id: TopicId) -> bool {
+        self.ids.contains_key(&id)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.order.len() >= MAX_DELETED
+    }
+
+    fn remember(&mut self, id: TopicId) {
+        if self.ids.insert(id, ()).is_some() {
+            return;
+        }
+        self.order.insert(self.next, id);
+        self.next += 1;
+        if self.order.len() > MAX_DELETED
+            && let Some((first, oldest)) = self.order.iter().next().map(|(first, id)| (*first, *id))
+        {
+            self.order.remove(&first);
+            self.ids.remove(&oldest);
+        }
+    }
+}
+
+impl Image {
+    /// The image after one more commit, and what the commit changed.
+    pub fn with(&self, records: &[Record]) -> Result<(Self, Delta), ApplyError> {
+        let mut next = self.clone();
+        let delta = next.apply(records)?;
+        Ok((next, delta))
+    }
+
+    /// Applies one commit in place.
+    pub(crate) fn apply(&mut self, records: &[Record]) -> Result<Delta, ApplyError> {
+        let mut delta = Delta::default();
+        records.iter().try_for_each(|record| self.apply_one(record, &mut delta))?;
+        self.version += 1;
+        Ok(delta)
+    }
+
+    /// Applies records that are part of a commit.
+    pub(super) fn apply_all(&mut self, records: impl IntoIterator<Item = Record>) -> Result<(), ApplyError> {
+        let mut unheard = Delta::default();
+        records.into_iter().try_for_each(|record| self.apply_one(&record, &mut unheard))
+    }
+
+    fn apply_one(&mut self, record: &Record, delta: &mut Delta) -> Result<(), ApplyError> {
+        match record {
+            Record::Cluster { id } => self.cluster_id = id.as_str().into(),
+            Record::FeatureLevel { name, level } => drop(self.features.insert(name.clone(), *level)),
+            Record::BrokerRegistered { .. }
+            | Record::BrokerChanged { .. }
+            | Record::BrokerUnregistered { .. } => {
+                self.apply_broker(record, delta)?;
+            }
+            Record::Topic { id, name } => self.add_topic(*id, name)?,
+            Record::Partition { .. } => self.add_partition(record, delta)?,
+            Record::PartitionChanged { .. } => self.change_partition(record, delta)?,
+            Record::TopicDeleted { id } => {
+                let topic = self.by_id.remove(id).ok_or(ApplyError::NoTopic(*id))?;
+                self.by_name.remove(&topic.name);
+                self.partitions -= topic.partitions.len();
+                self.deleted.remember(*id);
+                delta.deleted.insert(*id, topic);
+            }
+            Record::DeletedTopics { ids } => ids.iter().for_each(|id| self.deleted.remember(*id)),
+            Record::Config { owner, name, value } => self.set_config(owner, name, value.as_deref(), delta)?,
+            Record::Quota { entity, key, value } => {
+                Arc::make_mut(&mut self.quotas).set(entity, key, value.map(f64::from_bits));
+                delta.quotas = true;
+            }
+            Record::ProducerIds { next } => self.next_producer_id = self.next_producer_id.max(*next),
+        }
+        Ok(())
+    }
+
+    fn apply_broker(&mut self, record: &Record, delta: &mut Delta) -> Result<(), ApplyError> {
+        match record {
+            Record::BrokerRegistered {
+                id,
+                incarnation,
+                epoch,
+                directory,
+                endpoints,
+                rack,
+                shards,
+                features,
+                build,
+            } => {
+                if endpoints.is_empty() {
+                    return Err(ApplyError::NoEndpoint(*id));
+                }
+                let broker = Broker {
+                    id: *id,
+                    incarnation: *incarnation,
+                    epoch: *epoch,
+                    directory: *directory,
+                    endpoints: endpoints.clone(),
+                    rack: rack.clone(),
+                    shards: *shards,
+                    features: features.clone(),
+                    build: build.clone(),
+                    fenced: true,
+                    draining: false,
+                    shutting_down: false,
+                };
+                self.brokers.insert(*id, Arc::new(broker));
+                delta.brokers.insert(*id);
+            }
+            Record::BrokerChanged { id, epoch, fenced, draining, shutting_down } => {
+                let broker = self.brokers.get_mut(id).filter(|broker| broker.epoch == *epoch);
+                let broker = Arc::make_mut(broker.ok_or(ApplyError::NoBroker(*id))?);
+                broker.fenced = fenced.unwrap_or(broker.fenced);
+                broker.draining = draining.unwrap_or(broker.draining);
+                broker.shutting_down = shutting_down.unwrap_or(broker.shutting_down);
+                delta.brokers.insert(*id);
+            }
+            Record::BrokerUnregistered { id, epoch } => {
+                let known = self.broker(*id).is_some_and(|broker| broker.epoch == *epoch);
+                if !known || self.brokers.remove(id).is_none() {
+                    return Err(ApplyError::NoBroker(*id));
+                }
+                delta.brokers.insert(*id);
+            }
+            _ => unreachable!("only records of brokers are given here"),
+        }
+        Ok(())
+    }
+
+    fn add_topic(&mut self, id: TopicId, name: &str) -> Result<(), ApplyError> {
+        if self.by_id.contains_key(&id) || self.was_deleted(id) || id.is_zero() {
+            return Err(ApplyError::TopicTwice(id));
+        }
+        if self.by_name.contains_key(name) {
+            return Err(ApplyError::NameTwice(name.to_string()));
+        }
+        let topic = Arc::new(new_topic(id, name));
+        self.by_name.insert(topic.name.clone(), topic.clone());
+        self.by_id.insert(id, topic);
+        Ok(())
+    }
+
+    fn add_partition(&mut self, record: &Record, delta: &mut Delta) -> Result<(), ApplyError> {
+        let Record::Partition {
+            topic,
+            index,
+            leader,
+            leader_epoch,
+            partition_epoch,
+            replicas,
+            isr,
+            elr,
+            adding,
+            removing,
+        } = record
+        else {
+            unreachable!("only new partitions are given here");
+        };
+        let parts = Parts {
+            leader: *leader,
+            leader_epoch: *leader_epoch,
+            partition_epoch: *partition_epoch,
+            replicas,
+            isr,
+            elr,
+            adding,
+            removing,
+        };
+        let partition = Partition::new(*topic, &parts)?;
+        let id = PartitionId { topic: *topic, index: *index };
+        self.change(*topic, |topic| {
+            if topic.partitions.len() as i64 != i64::from(*index) {
+                return Err(ApplyError::OutOfOrder(id));
+            }
+            topic.partitions.push(partition);
+            Ok(())
+        })?;
+        self.partitions += 1;
+        delta.partitions.insert(id);
+        Ok(())
+    }
+
+    fn change_partition(&mut self, record: &Record, delta: &mut Delta) -> Result<(), ApplyError> {
+        let Record::PartitionChanged { topic, index, leader, replicas, isr, elr, adding, removing } = record
+        else {
+            unreachable!("only changes of partitions are given here");
+        };
+        let id = PartitionId { topic: *topic, index: *index };
+        let change = Change {
+            leader: *leader,
+            replicas: replicas.as_deref(),
+            isr: isr.as_deref(),
+            elr: elr.as_deref(),
+            adding: adding.as_deref(),
+            removing: removing.as_deref(),
+        };
+        let partition = self.partition(id).ok_or(ApplyError::NoPartition(id))?.changed(*topic, &change)?;
+        self.change(*topic, |topic| {
+            topic.partitions.set(id.index as usize, partition);
+            Ok(())
+        })?;
+        delta.partitions.insert(id);
+        Ok(())
+    }
+
+    fn set_config(
+        &mut self,
+        owner: &Owner,
+        name: &str,
+        value: Option<&str>,
+        delta: &mut Delta,
+    ) -> Result<(), ApplyError> {
+        let put = |overrides: &mut Overrides| match value {
+            Some(value) => drop(overrides.insert(name.to_string(), value.to_string())),
+            None => drop(overrides.remove(name)),
+        };
+        if let Owner::Topic(id) = owner {
+            delta.configs.insert(*id);
+            return self.change(*id, |topic| {
+                put(Arc::make_mut(&mut topic.overrides));
+                Ok(())
+            });
+        }
+        let mut overrides = self.overrides.get(owner).cloned().unwrap_or_default();
+        put(Arc::make_mut(&mut overrides));
+        match overrides.is_empty() {
+            true => drop(self.overrides.remove(owner)),
+            false => drop(self.overrides.insert(owner.clone(), overrides)),
+        }
+        delta.owners.insert(owner.clone());
+        Ok(())
+    }
+
+    /// Raises the leader epochs of a topic's partitions to those given, in the order of their indexes, where they are lower.
+    /// Not a commit: for images that become a snapshot.
+    pub(crate) fn raise_leader_epochs(&mut self, topic: TopicId, epochs: &[i32]) -> Result<(), ApplyError> {
+        self.change(topic, |topic| {
+            for (index, epoch) in epochs.iter().enumerate().take(topic.partitions.len()) {
+                let mut partition = topic.partitions[index].clone();
+                partition.leader_epoch = partition.leader_epoch.max(*epoch);
+                topic.partitions.set(index, partition);
+            }
+            Ok(())
+        })
+    }
+
+    /// Edits a topic, which is in both maps one and the same before and after. One that no other image has is edited in place.
+    fn change(
+        &mut self,
+        id: TopicId,
+        edit: impl FnOnce(&mut Topic) -> Result<(), ApplyError>,
+    ) -> Result<(), ApplyError> {
+        let by_id = self.by_id.get_mut(&id).ok_or(ApplyError::NoTopic(id))?;
+        let mut topic = std::mem::replace(by_id, NONE.clone());
+        let by_name = self.by_name.get_mut(&topic.name).ok_or(ApplyError::NoTopic(id))?;
+        *by_name = NONE.clone();
+        let edited = edit(Arc::make_mut(&mut topic));
+        *by_name = topic.clone();
+        *by_id = topic;
+        edited
+    }
+
+    /// The fewest records that make this image out of an empty one.
+    pub(crate) fn snapshot(&self) -> Vec<Record> {
+        let mut records = vec![
+            Record::Cluster { id: self.cluster_id.to_string() },
+            Record::ProducerIds { next: self.next_producer_id },
+        ];
+        let level =
+            |(name, level): (&String, &i16)| Record::FeatureLevel { name: name.clone(), level: *level };
+        records.extend(self.features.iter().map(level));
+        self.brokers().for_each(|broker| records.extend(registration(broker)));
+        for (owner, overrides) in self.overrides.iter() {
+            records.extend(configs(owner, overrides));
+        }
+        for (entity, limits) in self.quotas.iter() {
+            records.extend(limits.iter().map(|(key, value)| Record::Quota {
+                entity: entity.clone(),
+                key: key.clone(),
+                value: Some(value.to_bits()),
+            }));
+        }
+        for topic in self.by_name.values() {
+            records.push(Record::Topic { id: topic.id, name: topic.name.to_string() });
+            records.extend((0..).zip(topic.partitions.iter()).map(|(index, p)| whole(topic.id, index, p)));
+            records.extend(configs(&Owner::Topic(topic.id), &topic.overrides));
+        }
+        records.push(Record::DeletedTopics { ids: self.deleted.order.values().copied().collect() });
+        records
+    }
+}
+
+fn new_topic(id: TopicId, name: &str) -> Topic {
+    Topic {
+        name: name.into(),
+        id,
+        partitions: Default::default(),
+        overrides: Arc::default(),
+        wire_name: StrBytes::from(name),
+    }
+}
+
+fn registration(broker: &Broker) -> [Record; 2] {
+    let registered = Record::BrokerRegistered {
+        id: broker.id,
+        incarnation: broker.incarnation,
+        epoch: broker.epoch,
+        directory: broker.directory,
+        endpoints: broker.endpoints.clone(),
+        rack: broker.rack.clone(),
+        shards: broker.shards,
+        features: broker.features.clone(),
+        build: broker.build.clone(),
+    };
+    let changed = Record::BrokerChanged {
+        id: broker.id,
+        epoch: broker.epoch,
+        fenced: Some(broker.fenced),
+        draining: Some(broker.draining),
+        shutting_down: Some(broker.shutting_down),
+    };
+    [registered, changed]
+}
+
+fn configs(owner: &Owner, overrides: &Overrides) -> impl Iterator<Item = Record> {
+    overrides.iter().map(|(name, value)| Record::Config {
+        owner: owner.clone(),
+        name: name.clone(),
+        value: Some(value.clone()),
+    })
+}
+
+fn whole(topic: TopicId, index: i32, partition: &Partition) -> Record {
+    Record::Partition {
+        topic,
+        index,
+        leader: partition.leader,
+        leader_epoch: partition.leader_epoch,
+        partition_epoch: partition.partition_epoch,
+        replicas: partition.replicas().to_vec(),
+        isr: partition.isr().collect(),
+        elr: partition.elr().collect(),
+        adding: partition.adding().collect(),
+        removing: partition.removing().collect(),
+    }
+}

@@ -1,0 +1,236 @@
+//! What a quorum is made of, as it is stored: who votes, and for whom this node voted. In Raft's terms from the beginning, so
+//! that a node that was alone can become one of several on the same files.
+//!
+//! ```text
+//! quorum-state:  copy at 0 │ copy at 4096          integers little-endian
+//! copy: magic "WEIRVOTE" │ format u32 │ number u64 │ directory id 16 bytes │ epoch i32 │ voted i8 │ node i32 │ its directory 16 │ CRC-32 u32
+//! ```
+//! The copies are written and synced one after the other, each change with a higher number: the highest that is whole counts,
+//! and a change that was cut short leaves the copy before it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::codec::fields;
+use super::log::MetadataError;
+use super::records::Endpoint;
+use crate::model::BrokerId;
+use crate::rt::fs::{self, BlockingFile};
+
+/// A voter is a node with its directory: one that comes back with another disk has promised nothing, and does not vote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Voter {
+    pub node: BrokerId,
+    pub directory: [u8; 16],
+}
+fields!(Voter { node, directory });
+
+/// Where a member of the quorum is reached by the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub voter: Voter,
+    pub endpoints: Vec<Endpoint>,
+}
+fields!(Member { voter, endpoints });
+
+/// Who agrees on the metadata.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// A majority of each set is needed: there are two while a change of the voters is under way.
+    pub voters: Vec<Vec<Voter>>,
+    /// Voters and learners.
+    pub members: Vec<Member>,
+}
+fields!(Membership { voters, members });
+
+impl Membership {
+    /// A node that agrees with itself.
+    pub fn of_one(voter: Voter) -> Self {
+        Self { voters: vec![vec![voter]], members: vec![Member { voter, endpoints: Vec::new() }] }
+    }
+
+    pub fn is_voter(&self, voter: Voter) -> bool {
+        self.voters.iter().flatten().any(|one| *one == voter)
+    }
+}
+
+/// What this node has promised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vote {
+    /// The highest epoch that it has heard of.
+    pub epoch: i32,
+    /// Whom it votes for in that epoch.
+    pub voted: Option<Voter>,
+}
+
+const FILE: &str = "quorum-state";
+const MAGIC: &[u8; 8] = b"WEIRVOTE";
+const FORMAT: u32 = 1;
+const COPY: u64 = 4096;
+const SIZE: usize = 65;
+
+/// The file of this node's directory id and vote.
+#[derive(Debug)]
+pub struct QuorumState {
+    path: PathBuf,
+    file: BlockingFile,
+    number: u64,
+    pub directory: [u8; 16],
+    vote: Vote,
+}
+
+impl QuorumState {
+    pub fn path_in(dir: &Path) -> PathBuf {
+        dir.join(FILE)
+    }
+
+    /// Reads it; `None` where there is none. A file that was not written whole for the first time counts as none.
+    pub fn open(dir: &Path) -> Result<Option<Self>, MetadataError> {
+        let path = Self::path_in(dir);
+        let Some((number, directory, vote)) = Self::inspect(dir)? else { return Ok(None) };
+        let file = BlockingFile::open(&path).map_err(|source| io_error("open", &path, source))?;
+        Ok(Some(Self { path, file, number, directory, vote }))
+    }
+
+    /// The newest copy's number, the directory's id, and the vote. Changes nothing.
+    pub fn inspect(dir: &Path) -> Result<Option<(u64, [u8; 16], Vote)>, MetadataError> {
+        let path = Self::path_in(dir);
+        if !fs::exists(&path) {
+            return Ok(None);
+        }
+        let bytes = fs::read_all(&path).map_err(|source| io_error("read", &path, source))?;
+        let copies = [0, COPY as usize].map(|at| bytes.get(at..at + SIZE).and_then(decode));
+        if let Some(found) = copies.iter().flatten().find_map(|copy| copy.as_ref().err()) {
+            return Err(MetadataError::NewerFormat { path, found: *found, known: FORMAT });
+        }
+        match copies.into_iter().flatten().flatten().max_by_key(|(number, _, _)| *number) {
+            Some(newest) => Ok(Some(newest)),
+            None => Err(MetadataError::Corrupt { path, offset: 0, what: "neither copy is whole".into() }),
+        }
+    }
+
+    /// Draws no id itself: `directory` is the new one. Durable when it returns.
+    pub fn create(dir: &Path, directory: [u8; 16], vote: Vote) -> Result<Self, MetadataError> {
+        let path = Self::path_in(dir);
+        let unfinished = path.with_extension("tmp");
+        let error = |doing| {
+            let path = unfinished.clone();
+            move |source| MetadataError::Io { doing, path, source }
+        };
+        let file = BlockingFile::create(&unfinished).map_err(error("create"))?;
+        let copy = encode(1, &directory, vote);
+        let written = file
+            .write_all_at(&copy, 0)
+            .and_then(|()| file.write_all_at(&copy, COPY))
+            .and_then(|()| file.sync())
+            .and_then(|()| fs::rename(&unfinished, &path))
+            .and_then(|()| fs::sync_dir(dir));
+        written.map_err(error("write"))?;
+        Ok(Self { path, file, number: 1, directory, vote })
+    }
+
+    pub fn vote(&self) -> Vote {
+        self.vote
+    }
+
+    /// Nothing that follows from the vote may leave before this has returned.
+    pub fn set(&mut self, vote: Vote) -> Result<(), MetadataError> {
+        assert!(vote.epoch >= self.vote.epoch, "a vote is never taken back");
+        let number = self.number + 1;
+        let copy = encode(number, &self.directory, vote);
+        for at in [0, COPY] {
+            let written = self.file.write_all_at(&copy, at).and_then(|()| self.file.sync());
+            written.map_err(|source| io_error("write", &self.path, source))?;
+        }
+        (self.number, self.vote) = (number, vote);
+        Ok(())
+    }
+}
+
+fn io_error(doing: &'static str, path: &Path, source: io::Error) -> MetadataError {
+    MetadataError::Io { doing, path: path.to_path_buf(), source }
+}
+
+fn encode(number: u64, directory: &[u8; 16], vote: Vote) -> Vec<u8> {
+    let mut copy = Vec::with_capacity(SIZE);
+    copy.extend_from_slice(MAGIC);
+    copy.extend(FORMAT.to_le_bytes());
+    copy.extend(number.to_le_bytes());
+    copy.extend_from_slice(directory);
+    copy.extend(vote.epoch.to_le_bytes());
+    let voter = vote.voted.unwrap_or_default();
+    copy.push(u8::from(vote.voted.is_some()));
+    copy.extend(voter.node.to_le_bytes());
+    copy.extend_from_slice(&voter.directory);
+    copy.extend(crc32fast::hash(&copy).to_le_bytes());
+    copy
+}
+
+type Copy = (u64, [u8; 16], Vote);
+
+/// `None` where the bytes are no whole copy; the number of a format that is not known as an error.
+fn decode(copy: &[u8]) -> Option<Result<Copy, u32>> {
+    let (body, crc) = copy.split_at(SIZE - 4);
+    if &body[..8] != MAGIC || crc != crc32fast::hash(body).to_le_bytes() {
+        return None;
+    }
+    let part = |at: usize| body[at..].first_chunk::<4>().copied();
+    let format = u32::from_le_bytes(part(8)?);
+    if format != FORMAT {
+        return Some(Err(format));
+    }
+    let id = |at: usize| body[at..].first_chunk::<16>().copied();
+    let voter = Voter { node: i32::from_le_bytes(part(41)?), directory: id(45)? };
+    let vote = Vote { epoch: i32::from_le_bytes(part(36)?), voted: (body[40] == 1).then_some(voter) };
+    Some(Ok((u64::from_le_bytes(*body[12..].first_chunk()?), id(20)?, vote)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: Voter = Voter { node: 7, directory: [3; 16] };
+
+    fn vote(epoch: i32) -> Vote {
+        Vote { epoch, voted: (epoch % 2 == 1).then_some(ME) }
+    }
+
+    #[test]
+    fn a_vote_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(QuorumState::open(dir.path()).unwrap().is_none());
+        let mut state = QuorumState::create(dir.path(), ME.directory, vote(1)).unwrap();
+        for epoch in 2..6 {
+            state.set(vote(epoch)).unwrap();
+            let again = QuorumState::open(dir.path()).unwrap().unwrap();
+            assert_eq!((again.vote(), again.directory), (vote(epoch), ME.directory));
+        }
+    }
+
+    #[test]
+    fn one_broken_copy_takes_nothing_that_was_promised() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = QuorumState::create(dir.path(), ME.directory, vote(1)).unwrap();
+        state.set(vote(2)).unwrap();
+        let path = QuorumState::path_in(dir.path());
+        let whole = std::fs::read(&path).unwrap();
+        for at in (0..SIZE).chain(COPY as usize..COPY as usize + SIZE) {
+            let mut bad = whole.clone();
+            bad[at] ^= 0x10;
+            std::fs::write(&path, &bad).unwrap();
+            assert_eq!(QuorumState::open(dir.path()).unwrap().unwrap().vote(), vote(2), "byte {at}");
+            bad[(at + COPY as usize) % (2 * COPY as usize)] ^= 0x10;
+            std::fs::write(&path, &bad).unwrap();
+            assert!(matches!(QuorumState::open(dir.path()), Err(MetadataError::Corrupt { .. })), "byte {at}");
+        }
+        // A write that was cut short between its copies.
+        let mut torn = whole.clone();
+        torn[..SIZE].copy_from_slice(&encode(3, &ME.directory, vote(3)));
+        std::fs::write(&path, &torn).unwrap();
+        assert_eq!(QuorumState::open(dir.path()).unwrap().unwrap().vote(), vote(3));
+        for len in [0, 1, SIZE - 1] {
+            std::fs::write(&path, &whole[..len]).unwrap();
+            assert!(QuorumState::open(dir.path()).is_err(), "cut to {len}");
+        }
+    }
+}
