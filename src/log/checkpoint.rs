@@ -10,9 +10,10 @@
 //! - Journal files are reused only after the checkpoint that no longer needs them is in place.
 //! - The copy serves where the other cannot be read. Where they differ, the last store did not get to its end, and
 //!   either is good; a start makes them equal before anything relies on it.
-//! - Says under which metadata it was made (version 4). Version 3 did not; version 2 had no checksums of active segments
-//!   and no lasting generation, version 1 no damaged ranges. Integers in the frame are little-endian. A new field means a
-//!   new version and a reader for the old one.
+//! - Lists snapshots of producers' state, and has the high watermark (version 5). Version 4 had the log end for it; version 3
+//!   did not say under which metadata it was made; version 2 had no checksums of active segments and no lasting generation,
+//!   version 1 no damaged ranges. Integers in the frame are little-endian. A new field means a new version and a reader for
+//!   the old one.
 
 mod old;
 #[cfg(test)]
@@ -24,12 +25,13 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::Known;
 use super::partition_log::PartitionCheckpoint;
+use super::snapshots::Snapshot;
 use super::{LogError, Lsn};
 use crate::model::PartitionId;
 use crate::rt;
 
 const MAGIC: &[u8; 8] = b"WEIRCKPT";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 const FRAME: usize = 24;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +76,7 @@ pub struct PartitionState {
     pub log: PartitionCheckpoint,
     /// The log end when the checkpoint was made; durable, in segments or in the journal.
     pub end_offset: i64,
+    /// Below it everything is committed, as far as was known.
     pub high_watermark: i64,
     /// Producers' state and the offset up to which it accounts for batches.
     pub producers: Option<(i64, Vec<u8>)>,
@@ -81,14 +84,16 @@ pub struct PartitionState {
     pub repair: Option<String>,
     /// What was found damaged in its segments. The rest is served.
     pub damaged: Vec<DamagedRange>,
+    /// Producers' state at earlier offsets.
+    pub snapshots: Vec<Snapshot>,
 }
 
 impl PartitionState {
     /// A partition that has nothing yet.
     pub fn empty(id: PartitionId, topic: String) -> Self {
         let log = super::store::nothing_on_disk();
-        let (producers, repair, damaged) = (None, None, Vec::new());
-        Self { id, topic, log, end_offset: 0, high_watermark: 0, producers, repair, damaged }
+        let (producers, repair, damaged, snapshots) = (None, None, Vec::new(), Vec::new());
+        Self { id, topic, log, end_offset: 0, high_watermark: 0, producers, repair, damaged, snapshots }
     }
 }
 
@@ -184,6 +189,7 @@ impl Checkpoint {
             1 => read_body::<old::Checkpoint<old::Undamaged>>(body).map(Self::from),
             2 => read_body::<old::Checkpoint<old::PartitionState>>(body).map(Self::from),
             3 => read_body::<old::Unstamped>(body).map(Self::from),
+            4 => read_body::<old::Stamped>(body).map(Self::from),
             VERSION => read_body::<Self>(body),
             _ => return Err(corrupt(8, "the checkpoint has no version that there was")),
         };

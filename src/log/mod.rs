@@ -12,6 +12,7 @@ pub mod compact;
 mod discard;
 pub mod error;
 pub mod evidence;
+pub mod history;
 pub mod holdings;
 pub mod journal;
 mod lru;
@@ -24,8 +25,10 @@ mod promised;
 pub mod relayout;
 pub mod segment;
 pub mod set_aside;
+pub mod snapshots;
 pub mod store;
 pub mod survey;
+mod truncate;
 
 pub use belongs::{Holdings, Objection};
 pub use cache::BatchCache;
@@ -37,5 +40,9 @@ pub use lsn::Lsn;
 pub use mend::Mending;
 pub use partition_log::{PartitionCheckpoint, PartitionLog};
 pub use relayout::relayout;
+pub use snapshots::Producers;
 pub use store::space::DiskFull;
-pub use store::{LogSettings, RecoveredPartition, ScrubStats, ShardLog, Topics, sweep, topics_dir};
+pub use store::{
+    LogSettings, OwnerState, RecoveredPartition, ReplicaAppendError, ScrubStats, ShardLog, Topics, Truncated,
+    sweep, topics_dir,
+};

@@ -22,13 +22,13 @@ use bytes::Bytes;
 
 use crate::log::cache::{BatchCache, Evict};
 use crate::log::compact;
-use crate::log::promised;
 use crate::log::segment::epochs::EpochList;
 use crate::log::segment::reader::Wanted;
 use crate::log::segment::tail::Tail;
 use crate::log::segment::writer::Active;
 use crate::log::segment::{Limits, Segment, recover};
 use crate::log::{LogError, Lsn};
+use crate::log::{promised, snapshots, truncate};
 use crate::model::PartitionId;
 use crate::model::topic_config::TopicConfig;
 use crate::rt::{self, Notify};
@@ -58,6 +58,8 @@ pub struct PartitionLog {
     repair: RefCell<Option<Arc<str>>>,
     pub(in crate::log) compaction: compact::State,
     pub(in crate::log) bypass: RefCell<promised::State>,
+    pub(in crate::log) cutting: truncate::State,
+    pub(in crate::log) snapshots: snapshots::Listed,
 }
 
 pub(in crate::log) struct State {
@@ -140,6 +142,8 @@ impl PartitionLog {
             repair: RefCell::new(None),
             compaction: compact::State::recovered(found.settled),
             bypass: RefCell::new(bypass),
+            cutting: truncate::State::default(),
+            snapshots: snapshots::Listed::default(),
         })
     }
 
@@ -154,6 +158,11 @@ impl PartitionLog {
     /// Durable data of this partition is missing: it must not lead until somebody looked at it.
     pub fn mark_for_repair(&self, why: Arc<str>) {
         self.repair.borrow_mut().get_or_insert(why);
+    }
+
+    /// The log began anew: nothing of it is missing.
+    pub(in crate::log) fn clear_repair(&self) {
+        *self.repair.borrow_mut() = None;
     }
 
     /// Why the partition must not lead, if so.
@@ -193,7 +202,8 @@ impl PartitionLog {
 
     /// The oldest journal entry that the journal has to keep for this partition.
     pub fn oldest_tail_lsn(&self) -> Option<Lsn> {
-        self.state.borrow().unsynced.or_else(|| self.tail.borrow().oldest_pinned_lsn())
+        let oldest = self.state.borrow().unsynced.or_else(|| self.tail.borrow().oldest_pinned_lsn());
+        self.reset_underway().into_iter().chain(oldest).min()
     }
 
     /// Takes a batch that is stamped and in the journal at `lsn`. Visible to reads at once.
@@ -337,13 +347,8 @@ impl PartitionLog {
         }
     }
 
-    /// The largest leader epoch not above `epoch`, and the offset at which it ended; (−1, −1) if there is none.
-    pub fn epoch_end_offset(&self, epoch: i32) -> (i32, i64) {
-        self.state.borrow().epochs.end_offset(epoch, self.end_offset())
-    }
-
-    pub fn latest_epoch(&self) -> Option<i32> {
-        self.state.borrow().epochs.latest()
+    pub(in crate::log) fn set_end(&self, offset: i64) {
+        self.end_offset.set(offset);
     }
 
     /// Moves the log's start up to `offset` (DeleteRecords); whole segments below it go at the next retention.

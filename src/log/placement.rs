@@ -5,16 +5,12 @@
 //! as that changed since the last placement or checkpoint, with the batches' headers, of which producers' state is made.
 //! Recovery applies the placements to the checkpoint before it opens the partitions.
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 
-use crate::model::PartitionId;
 use crate::wire::batch::{BatchHeader, HEADER_SIZE};
 
 use super::PartitionCheckpoint;
 use super::checkpoint::read_body;
-use super::journal::Entry;
 
 const VERSION: u8 = 1;
 
@@ -60,20 +56,6 @@ impl Placement {
     }
 }
 
-/// The placements of each partition, oldest first.
-pub type Placements = HashMap<PartitionId, Vec<Placement>>;
-
-/// Sorts them by partition. One that cannot be decoded is left out: its replay tells.
-pub fn by_partition(entries: Vec<(Entry, Vec<u8>)>) -> Placements {
-    let mut placed = Placements::new();
-    for (entry, bytes) in entries {
-        if let Ok(placement) = Placement::decode(&bytes) {
-            placed.entry(entry.partition).or_default().push(placement);
-        }
-    }
-    placed
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +70,7 @@ mod tests {
             active: true,
             extents: Vec::new(),
             clean: false,
+            was_reset: false,
         }
     }
 

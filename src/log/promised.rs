@@ -27,6 +27,12 @@ pub(in crate::log) struct State {
 }
 
 impl State {
+    /// The log was cut here: the segments from here on are others, if any come.
+    pub(in crate::log) fn cut(&mut self, to: i64) {
+        assert!(self.promised.is_empty(), "what is promised is in a segment before the log is cut");
+        self.from = self.from.min(to);
+    }
+
     /// Files that are as the checkpoint and the placements have them.
     pub(in crate::log) fn known(active: Option<i64>, end_offset: i64) -> Self {
         Self { from: active.unwrap_or(end_offset), ..Self::default() }
@@ -109,11 +115,19 @@ impl PartitionLog {
         self.bypass.borrow().listed
     }
 
-    /// The checkpoint on the disk has the files as they were in `log`.
-    pub(in crate::log) fn note_checkpointed(&self, log: &PartitionCheckpoint) {
+    /// The checkpoint on the disk knows of the partition.
+    pub(in crate::log) fn note_listed(&self) {
+        self.bypass.borrow_mut().listed = true;
+    }
+
+    /// The checkpoint on the disk has the files as they were in `log` after the entry at `lsn`.
+    pub(in crate::log) fn note_checkpointed(&self, log: &PartitionCheckpoint, lsn: Lsn) {
+        let cut_since = self.last_cut() > lsn;
         let mut state = self.bypass.borrow_mut();
         state.listed = true;
-        state.from = state.from.max(next_from(log));
+        if !cut_since {
+            state.from = state.from.max(next_from(log));
+        }
     }
 }
 

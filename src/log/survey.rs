@@ -8,9 +8,9 @@ use std::sync::Arc;
 use super::LogError;
 use super::belongs::{Objection, is_unknown};
 use super::checkpoint::{Checkpoint, DamagedRange, PartitionState, file_paths};
+use super::history::{Histories, by_partition};
 use super::holdings::holdings;
-use super::journal::{Known, inspect, survivors};
-use super::placement::{Placements, by_partition};
+use super::journal::{EntryKind, Known, inspect, survivors};
 use super::relayout::journals_dir;
 use super::segment::offline::check_segment;
 use super::segment::owner::foreign;
@@ -97,18 +97,16 @@ pub fn survey(
         };
         // Without files there is an objection already.
         let mut placed = match journal.files {
-            0 => Placements::new(),
+            0 => Histories::new(),
             _ => survey.journal(&dir, known, topics, &mut ends)?,
         };
         let closed = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.closed);
         for mut state in checkpoint.into_iter().flat_map(|c| c.partitions) {
-            placed
-                .remove(&state.id)
-                .into_iter()
-                .flatten()
-                .for_each(|placement| placement.apply(&mut state.log));
+            let history = placed.remove(&state.id).unwrap_or_default();
+            // What cannot be read is among the damage.
+            let _ = history.apply(&mut state.log, known.durable);
             let end: &mut i64 = ends.entry(state.id).or_default();
-            *end = state.end_offset.max(*end);
+            *end = history.promised(state.end_offset, known.durable).max(*end);
             survey.partition(data_dir, &state, closed, topics)?;
         }
     }
@@ -203,24 +201,24 @@ impl Survey {
         known: Known,
         topics: &dyn Topics,
         ends: &mut HashMap<PartitionId, i64>,
-    ) -> Result<Placements, LogError> {
+    ) -> Result<Histories, LogError> {
         let mut placed = Vec::new();
         for file in inspect(dir, known)? {
             self.journal_files += 1;
             if !file.needed {
                 continue;
             }
-            for (entry, _) in &file.entries {
+            for (entry, _) in file.entries.iter().filter(|(entry, _)| entry.kind == EntryKind::Batch) {
                 let end = ends.entry(entry.partition).or_default();
                 *end = (entry.base_offset + 1).max(*end);
             }
-            placed.extend(file.placements.iter().filter(|(entry, _)| entry.lsn >= known.floor).cloned());
+            placed.extend(file.marks.iter().filter(|(entry, _)| entry.lsn >= known.floor).cloned());
             self.journal_entries +=
                 file.entries.iter().filter(|(entry, _)| entry.lsn >= known.floor).count() as u64;
             for damage in &file.damage {
-                let of = damage
-                    .entry
-                    .map(|(id, base)| (name_of(topics, id), (base, file.next_of(id, damage.to, base))));
+                let of = damage.entry.map(|entry| {
+                    (name_of(topics, entry.partition), (entry.base_offset, file.next_of(&entry)))
+                });
                 self.findings.push(Finding {
                     path: damage.path.clone(),
                     offset: damage.offset,

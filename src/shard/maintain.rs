@@ -15,7 +15,7 @@ impl Shard {
         let store = self.store.clone();
         let (shard, same) = (self.clone(), self.clone());
         let committed = move |id| same.replica(id).map_or(i64::MIN, |replica| replica.high_watermark());
-        rt::spawn(async move { store.maintain(move |id| shard.producer_snapshot(id), committed).await });
+        rt::spawn(async move { store.maintain(move |id| shard.owner_state(id), committed).await });
         loop {
             rt::sleep(PRODUCER_CHECK).await;
             let before = rt::unix_ms() - self.live().producer_id_expiration_ms;
@@ -28,6 +28,6 @@ impl Shard {
     }
 
     pub(super) async fn checkpoint(&self) -> Result<(), LogError> {
-        self.store.checkpoint(|id| self.producer_snapshot(id)).await
+        self.store.checkpoint(|id| self.owner_state(id)).await
     }
 }

@@ -21,7 +21,7 @@ use super::sessions::Sessions;
 use super::topics::View;
 use crate::coordinator::group::Groups;
 use crate::coordinator::txn::Transactions;
-use crate::log::{LogError, LogSettings, RecoveredPartition, ShardLog};
+use crate::log::{LogError, LogSettings, OwnerState, RecoveredPartition, ShardLog};
 use crate::metadata::{Delta, Image, Resolver};
 use crate::model::settings::BrokerSettings;
 use crate::model::{MonoMs, PartitionId};
@@ -197,11 +197,14 @@ impl Shard {
         while self.connections.iter().any(|open| open.load(Ordering::Relaxed) > 0) && rt::now() < deadline {
             rt::sleep(Duration::from_millis(2)).await;
         }
-        self.store.close(|id| self.producer_snapshot(id)).await
+        self.store.close(|id| self.owner_state(id)).await
     }
 
-    pub(super) fn producer_snapshot(&self, id: PartitionId) -> Option<(i64, Vec<u8>)> {
-        self.replica(id)?.producer_snapshot()
+    /// What a checkpoint has to know of a partition beside its log.
+    pub(super) fn owner_state(&self, id: PartitionId) -> OwnerState {
+        let Some(replica) = self.replica(id) else { return OwnerState::default() };
+        let (producers, high_watermark) = (replica.producer_snapshot(), replica.high_watermark());
+        OwnerState { producers, high_watermark: Some(high_watermark) }
     }
 }
 

@@ -1,8 +1,8 @@
-//! Checkpoints of versions 1 to 3, as they were written.
+//! Checkpoints of versions 1 to 4, as they were written.
 
 use serde::Deserialize;
 
-use super::{DamagedRange, Lsn, PartitionId};
+use super::{DamagedRange, Lsn, Origin, PartitionId};
 use crate::log::partition_log::PartitionCheckpoint as Log;
 use crate::log::segment::SegmentMeta;
 use crate::log::segment::epochs::EpochList;
@@ -30,12 +30,50 @@ pub struct Unstamped {
     floor: Lsn,
     durable: Lsn,
     closed: bool,
-    partitions: Vec<super::PartitionState>,
+    partitions: Vec<Unlisted>,
+}
+
+/// Version 4.
+#[derive(Deserialize)]
+pub struct Stamped {
+    unstamped: Unstamped,
+    origin: Option<Origin>,
+    number: u64,
+    seen: u64,
+}
+
+impl From<Stamped> for super::Checkpoint {
+    fn from(old: Stamped) -> Self {
+        let Stamped { unstamped, origin, number, seen } = old;
+        Self { origin, number, seen, ..unstamped.into() }
+    }
+}
+
+/// A partition of versions 3 and 4.
+#[derive(Deserialize)]
+pub struct Unlisted {
+    id: PartitionId,
+    topic: String,
+    log: Log,
+    end_offset: i64,
+    high_watermark: i64,
+    producers: Option<(i64, Vec<u8>)>,
+    repair: Option<String>,
+    damaged: Vec<DamagedRange>,
+}
+
+impl From<Unlisted> for super::PartitionState {
+    fn from(old: Unlisted) -> Self {
+        let Unlisted { id, topic, log, end_offset, high_watermark, producers, repair, damaged } = old;
+        let snapshots = Vec::new();
+        Self { id, topic, log, end_offset, high_watermark, producers, repair, damaged, snapshots }
+    }
 }
 
 impl From<Unstamped> for super::Checkpoint {
     fn from(old: Unstamped) -> Self {
         let Unstamped { shard, shards, salt, generation, lasting, floor, durable, closed, partitions } = old;
+        let partitions = partitions.into_iter().map(Into::into).collect();
         let (origin, number, seen) = (None, 0, 0);
         Self {
             shard,
@@ -110,15 +148,16 @@ impl From<PartitionCheckpoint> for Log {
         let PartitionCheckpoint { segment_durable_offset, start_offset, epochs, segments, active, clean } =
             old;
         let extents = Vec::new();
-        Self { segment_durable_offset, start_offset, epochs, segments, active, extents, clean }
+        let was_reset = false;
+        Self { segment_durable_offset, start_offset, epochs, segments, active, extents, clean, was_reset }
     }
 }
 
 impl From<Undamaged> for super::PartitionState {
     fn from(old: Undamaged) -> Self {
         let Undamaged { id, topic, log, end_offset, high_watermark, producers, repair } = old;
-        let (log, damaged) = (log.into(), Vec::new());
-        Self { id, topic, log, end_offset, high_watermark, producers, repair, damaged }
+        let (log, damaged, snapshots) = (log.into(), Vec::new(), Vec::new());
+        Self { id, topic, log, end_offset, high_watermark, producers, repair, damaged, snapshots }
     }
 }
 

@@ -20,12 +20,14 @@ fn checkpoint() -> Checkpoint {
                 max_timestamp: 1_700_000_000_000,
             }],
             clean: false,
+            was_reset: false,
         },
         end_offset: 50,
         high_watermark: 50,
         producers: Some((50, vec![1, 2, 3])),
         repair: Some("why".into()),
         damaged: vec![DamagedRange { segment: 10, position: 4096, length: 100, from: 12, until: 15 }],
+        snapshots: vec![Snapshot { offset: 30, crc: 0x01020304 }],
     };
     Checkpoint {
         generation: 7,
@@ -57,13 +59,16 @@ fn round_trips_and_notices_every_changed_byte() {
 #[test]
 fn the_format_is_what_it_was() {
     let hex: String = checkpoint().encode().iter().map(|b| format!("{b:02x}")).collect();
-    assert_eq!(hex, VERSION_4);
+    assert_eq!(hex, VERSION_5);
     let decode = |hex: &str| {
         let digits = (0..hex.len()).step_by(2);
         let bytes: Vec<u8> = digits.map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
         Checkpoint::decode(Path::new("checkpoint"), &bytes).unwrap()
     };
-    let mut old = Checkpoint { origin: None, number: 0, seen: 0, ..checkpoint() };
+    let mut old = checkpoint();
+    old.partitions[0].snapshots.clear();
+    assert_eq!(decode(VERSION_4), old);
+    old = Checkpoint { origin: None, number: 0, seen: 0, ..old };
     assert_eq!(decode(VERSION_3), old);
     old.lasting = 0;
     old.partitions[0].log.extents.clear();
@@ -100,6 +105,8 @@ const VERSION_2: &str = "57454952434b505402000000e3fef67643000000000000000102fc0
 const VERSION_3: &str = "57454952434b5054030000001b1d1f485a000000000000000102fc040302010706fb0010fb401f01\
     013031323334353637383961626364656606066f726465727350140000000100fc7011010000fc0d\
     0c0b0afd00d0ca9f1703000000646401640301020301037768790114fb001064181e";
+const VERSION_5: &str = "57454952434b505405000000091af9726b000000000000000102fc040302010706fb0010fb401f01013031323334353637383961626364656606066f72646572\
+    7350140000000100fc7011010000fc0d0c0b0afd00d0ca9f1703000000646401640301020301037768790114fb001064181e013cfc040302010103643172fb2c010908";
 const VERSION_4: &str = "57454952434b505404000000c67cff7264000000000000000102fc040302010706fb0010fb401f01\
     013031323334353637383961626364656606066f726465727350140000000100fc7011010000fc0d\
     0c0b0afd00d0ca9f1703000000646401640301020301037768790114fb001064181e0103643172fb\

@@ -16,7 +16,7 @@ const MAGIC: &[u8; 8] = b"WEIRSWAP";
 const VERSION: u32 = 1;
 const FRAME: usize = 16;
 pub const CLEANED: &str = "cleaned";
-pub(super) const SWAP: &str = "swap";
+pub(in crate::log) const SWAP: &str = "swap";
 /// What `write_atomic` leaves of a manifest when it is interrupted.
 pub(super) const PARTIAL: &str = "partial";
 
@@ -100,8 +100,17 @@ impl Manifest {
         self.old[self.old.len() - 1].next_offset
     }
 
-    /// Brings a checkpoint's list of segments, of a log that starts at `start_offset`, up to date.
-    pub(super) fn apply(&self, segments: &mut Vec<SegmentMeta>, start_offset: i64) -> Applied {
+    /// Brings a checkpoint's list of segments, of a log that starts at `start_offset`, up to date. One that ends before the
+    /// old segments did was cut afterwards: it is as it should be.
+    pub(super) fn apply(
+        &self,
+        segments: &mut Vec<SegmentMeta>,
+        start_offset: i64,
+        end_offset: i64,
+    ) -> Applied {
+        if end_offset < self.end() {
+            return Applied::Before;
+        }
         let first = segments.partition_point(|s| s.base_offset < self.base());
         let range = first..first + self.old.len();
         if segments.get(range.clone()).is_some_and(|listed| listed == self.old) {
@@ -149,27 +158,39 @@ mod tests {
     fn a_list_is_brought_up_to_date_once_or_found_so() {
         let (before, after) = (meta(0, 10, 9), meta(30, 40, 9));
         let mut list = vec![before, meta(10, 20, 100), meta(20, 30, 100), after];
-        assert_eq!(manifest().apply(&mut list, 0), Applied::Now);
+        assert_eq!(manifest().apply(&mut list, 0, 40), Applied::Now);
         assert_eq!(list, [before, meta(10, 30, 70), after]);
-        assert_eq!(manifest().apply(&mut list, 0), Applied::Before, "the second time it is done already");
+        assert_eq!(manifest().apply(&mut list, 0, 40), Applied::Before, "the second time it is done already");
         assert_eq!(list.len(), 3);
         let all_gone = Manifest { new: None, ..manifest() };
-        assert_eq!(all_gone.apply(&mut list, 0), Applied::Misfit, "listed is neither what was nor what is");
+        assert_eq!(
+            all_gone.apply(&mut list, 0, 40),
+            Applied::Misfit,
+            "listed is neither what was nor what is"
+        );
         let mut list = vec![before, meta(10, 20, 100), meta(20, 30, 100), after];
-        assert_eq!(all_gone.apply(&mut list, 0), Applied::Now);
-        assert_eq!(all_gone.apply(&mut list, 0), Applied::Before);
+        assert_eq!(all_gone.apply(&mut list, 0, 40), Applied::Now);
+        assert_eq!(all_gone.apply(&mut list, 0, 40), Applied::Before);
         assert_eq!(list, [before, after]);
         let mut other = vec![meta(10, 20, 101), meta(20, 30, 100)];
-        assert_eq!(manifest().apply(&mut other, 0), Applied::Misfit);
+        assert_eq!(manifest().apply(&mut other, 0, 40), Applied::Misfit);
     }
 
     #[test]
     fn what_retention_took_afterwards_is_not_missed() {
         let mut list = vec![meta(30, 40, 9)];
-        assert_eq!(manifest().apply(&mut list, 29), Applied::Misfit, "offset 29 has to be somewhere");
-        assert_eq!(manifest().apply(&mut list, 30), Applied::Before);
-        assert_eq!(manifest().apply(&mut Vec::new(), 30), Applied::Before);
+        assert_eq!(manifest().apply(&mut list, 29, 40), Applied::Misfit, "offset 29 has to be somewhere");
+        assert_eq!(manifest().apply(&mut list, 30, 40), Applied::Before);
+        assert_eq!(manifest().apply(&mut Vec::new(), 30, 40), Applied::Before);
         let mut other = vec![meta(10, 20, 101), meta(20, 30, 100)];
-        assert_eq!(manifest().apply(&mut other, 30), Applied::Misfit);
+        assert_eq!(manifest().apply(&mut other, 30, 40), Applied::Misfit);
+    }
+
+    #[test]
+    fn what_a_truncation_took_afterwards_is_not_missed() {
+        let mut cut = vec![meta(0, 10, 9), meta(10, 15, 35)];
+        assert_eq!(manifest().apply(&mut cut, 0, 15), Applied::Before);
+        assert_eq!(cut, [meta(0, 10, 9), meta(10, 15, 35)]);
+        assert_eq!(manifest().apply(&mut cut, 0, 30), Applied::Misfit, "the log still reached its end");
     }
 }

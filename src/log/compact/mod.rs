@@ -20,7 +20,7 @@
 
 mod files;
 pub mod filter;
-mod manifest;
+pub(in crate::log) mod manifest;
 pub mod offsets;
 pub mod pass;
 pub mod plan;
@@ -84,13 +84,20 @@ impl From<&crate::model::topic_config::TopicConfig> for Policy {
     }
 }
 
+/// A group that was replaced: its base offset, and where it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Swap {
+    pub base: i64,
+    pub end: i64,
+}
+
 /// What a partition's log knows of its compaction.
 #[derive(Default)]
 pub struct State {
     /// Where the dirty part begins, once read from its file.
     first_dirty: Cell<Option<i64>>,
-    /// Base offsets of the groups replaced since the last checkpoint: their manifests are still needed.
-    swaps: RefCell<Vec<i64>>,
+    /// The groups replaced since the last checkpoint, whose manifests are still needed.
+    swaps: RefCell<Vec<Swap>>,
     halfway: RefCell<Option<replace::Halfway>>,
     /// Base offsets of segments that were replaced: what was said of their files is over.
     replaced: RefCell<Vec<i64>>,
@@ -123,7 +130,17 @@ impl State {
 
     /// The groups whose manifests can go once a checkpoint made from now on is stored.
     pub fn swaps(&self) -> Vec<i64> {
-        self.swaps.borrow().clone()
+        self.swaps.borrow().iter().map(|swap| swap.base).collect()
+    }
+
+    /// As [`swaps`](Self::swaps), those that reach past `offset`.
+    pub fn swaps_past(&self, offset: i64) -> Vec<i64> {
+        self.swaps.borrow().iter().filter(|swap| swap.end > offset).map(|swap| swap.base).collect()
+    }
+
+    /// Their manifests are gone.
+    pub fn forget(&self, bases: &[i64]) {
+        self.swaps.borrow_mut().retain(|swap| !bases.contains(&swap.base));
     }
 
     pub fn stop(&self) {

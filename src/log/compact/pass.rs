@@ -71,7 +71,7 @@ impl PartitionLog {
         if !self.is_whole().await || !state.is_settled() {
             return None;
         }
-        if self.sealed().is_empty() {
+        if self.sealed().is_empty() || self.is_cut_halfway() {
             return None;
         }
         let point = self.first_dirty().await;
@@ -160,7 +160,7 @@ struct Bench {
 
 impl Pass<'_> {
     async fn run(&self, map: OffsetMap) -> Result<Passed, LogError> {
-        let mut passed = Passed::default();
+        let (mut passed, cut) = (Passed::default(), self.log.last_cut());
         let segments: Vec<Rc<Segment>> =
             self.log.sealed().into_iter().filter(|s| s.meta().next_offset <= self.candidate.end).collect();
         let mut bench = Bench {
@@ -196,7 +196,7 @@ impl Pass<'_> {
         (passed.records_read, passed.records_kept) = (bench.read, bench.kept);
         passed.outlived = bench.transactions.take_outlived();
         passed.end = done;
-        self.log.set_first_dirty(done).await;
+        self.log.set_first_dirty(done, cut).await;
         Ok(passed)
     }
 
@@ -307,7 +307,7 @@ impl Pass<'_> {
         mut bench: Bench,
         job: fn(&mut Bench, &Bytes) -> Result<(), usize>,
     ) -> Result<Bench, LogError> {
-        if (self.work.stop)() || segment.is_deleted() {
+        if (self.work.stop)() || segment.is_history() {
             return Err(LogError::Removed);
         }
         let (began, activity) = (rt::now(), (self.work.activity)());

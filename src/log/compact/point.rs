@@ -2,15 +2,15 @@
 //!
 //! `compacted`: magic, CRC-32 of the offset, offset, little-endian. Disposable: without it, everything is dirty.
 
-use crate::log::PartitionLog;
 use crate::log::segment::with_files;
+use crate::log::{Lsn, PartitionLog};
 use crate::rt;
 
 const POINT_FILE: &str = "compacted";
 const POINT_MAGIC: &[u8; 4] = b"WCMP";
 
 impl PartitionLog {
-    pub(super) async fn first_dirty(&self) -> i64 {
+    pub(in crate::log) async fn first_dirty(&self) -> i64 {
         if let Some(known) = self.compaction.first_dirty.get() {
             return known;
         }
@@ -21,12 +21,18 @@ impl PartitionLog {
         point
     }
 
-    pub(super) async fn set_first_dirty(&self, offset: i64) {
+    /// Unless the log was cut since `cut` was its last truncation.
+    pub(super) async fn set_first_dirty(&self, offset: i64, cut: Lsn) {
         let _turn = self.turn().await;
-        if self.state.borrow().removed {
-            // The directory may be another's by now.
+        if self.state.borrow().removed || self.last_cut() > cut {
+            // The directory may be another's by now, and what was clean another branch's.
             return;
         }
+        self.put_first_dirty(offset).await;
+    }
+
+    /// For who has the turn.
+    pub(in crate::log) async fn put_first_dirty(&self, offset: i64) {
         self.compaction.first_dirty.set(Some(offset));
         let path = self.dir.join(POINT_FILE);
         let bytes = encode_point(offset);

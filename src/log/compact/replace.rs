@@ -27,6 +27,7 @@ use crate::log::{LogError, PartitionLog};
 use crate::rt;
 use crate::rt::fs::unlink;
 
+use super::Swap;
 use super::manifest::{Applied, CLEANED, Manifest, PARTIAL, SWAP};
 
 /// A replacement that is committed, or may be, and not in place yet.
@@ -44,7 +45,7 @@ fn manifests(names: &[String]) -> impl Iterator<Item = &String> {
 #[derive(Debug, Default)]
 pub struct Settled {
     /// The groups whose manifests are needed until the next checkpoint.
-    pub swaps: Vec<i64>,
+    pub swaps: Vec<Swap>,
     /// The base offsets of segments that the checkpoint lists and that are not the log's any more.
     pub replaced: Vec<i64>,
     /// Where groups began of which nothing stayed.
@@ -52,11 +53,11 @@ pub struct Settled {
 }
 
 /// At a start: finishes what an earlier run began. Without a checkpoint (`None`) the files alone are put in order;
-/// else its segments and start offset are given.
+/// else its segments, its start offset and where its segments end are given.
 pub fn settle(
     dir: &Path,
     names: &[String],
-    mut listed: Option<(&mut Vec<SegmentMeta>, i64)>,
+    mut listed: Option<(&mut Vec<SegmentMeta>, i64, i64)>,
 ) -> Result<Settled, LogError> {
     let io = |e| LogError::io(dir, e);
     let mut settled = Settled::default();
@@ -69,8 +70,8 @@ pub fn settle(
             unlink(&path).map_err(io)?;
             continue;
         }
-        if let Some((segments, start_offset)) = &mut listed {
-            match manifest.apply(segments, *start_offset) {
+        if let Some((segments, start_offset, end_offset)) = &mut listed {
+            match manifest.apply(segments, *start_offset, *end_offset) {
                 Applied::Now => settled.replaced.extend(manifest.old.iter().map(|old| old.base_offset)),
                 Applied::Before => {}
                 Applied::Misfit => {
@@ -81,7 +82,7 @@ pub fn settle(
         manifest.carry_out(dir).map_err(io)?;
         settled.emptied.extend(manifest.new.is_none().then_some(manifest.base()));
         match listed {
-            Some(_) => settled.swaps.push(manifest.base()),
+            Some(_) => settled.swaps.push(Swap { base: manifest.base(), end: manifest.end() }),
             None => unlink(&path).map_err(io)?,
         }
     }
@@ -104,7 +105,7 @@ impl PartitionLog {
         new: Option<(SegmentMeta, ExtentIndex)>,
     ) -> Result<bool, LogError> {
         let _turn = self.turn().await;
-        if self.place_of(old).is_none() {
+        if self.place_of(old).is_none() || self.is_cut_halfway() {
             return Ok(false);
         }
         let manifest = Manifest {
@@ -185,7 +186,8 @@ impl PartitionLog {
             self.compaction.replaced.borrow_mut().push(segment.base_offset());
         }
         // Only now: a checkpoint made before lists the old segments and needs the manifest.
-        self.compaction.swaps.borrow_mut().push(half.manifest.base());
+        let swap = Swap { base: half.manifest.base(), end: half.manifest.end() };
+        self.compaction.swaps.borrow_mut().push(swap);
         if let Some(segment) = segment {
             segment.save_sidecar().await;
             segment.index().await?;
@@ -252,7 +254,7 @@ impl PartitionLog {
             rt::fs::sync_dir(&dir)
         });
         match gone.await {
-            Ok(()) => self.compaction.swaps.borrow_mut().retain(|base| !bases.contains(base)),
+            Ok(()) => self.compaction.forget(&bases),
             Err(e) => log::warn!("{}: {e}; not compacted again until this works", self.dir.display()),
         }
     }

@@ -614,7 +614,7 @@ fn a_removed_log_leaves_its_successors_files_alone() {
         let swap = f.dir().join("00000000000000000000.swap");
         std::fs::write(&swap, b"another's").unwrap();
         f.log.forget_swaps(swaps).await;
-        f.log.set_first_dirty(70).await;
+        f.log.set_first_dirty(70, Lsn::ZERO).await;
         assert_eq!(names(&f.dir()), ["00000000000000000000.swap"]);
     });
 }

@@ -111,7 +111,7 @@ impl Inner {
     pub async fn run(self: Rc<Self>) {
         while self.failed.borrow().is_none() {
             let listen = self.wake.listen();
-            let next = self.gather.borrow_mut().take();
+            let next = self.gather.borrow_mut().take(self.durable.get());
             match next {
                 Some(commit) => self.commit(commit).await,
                 None if self.closing.get() => return,

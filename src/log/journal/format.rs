@@ -7,10 +7,10 @@
 //!
 //! file header: magic "WEIRJRNL", version u32, salt u32, generation u64, first u64, previous_end u64,
 //!              capacity u64, crc u32                                        (all integers little-endian)
-//! commit:  0 magic u16 | 2 version u8 | 3 kind u8 = 2 | 4 generation u32 | 8 start u64 | 16 length u32
+//! commit:  0 magic u16 | 2 version u8 = 2 | 3 kind u8 = 2 | 4 behind u32 | 8 start u64 | 16 length u32
 //!         20 entries u32 | 24 first u64 | 32 previous_end u64 | 40 generation u64 | 48 capacity u64 | 56 gap u32 | 60 crc
-//! entry:   0 magic u16 | 2 version u8 | 3 kind u8 = 1 or 3 | 4 generation u32 | 8 lsn u64 | 16 topic id
-//!         32 partition i32 | 36 leader epoch i32 | 40 base offset i64 | 48 length u32 | 52 batch crc u32
+//! entry:   0 magic u16 | 2 version u8 = 1 | 3 kind u8 | 4 generation u32 | 8 lsn u64 | 16 topic id
+//!         32 partition i32 | 36 leader epoch i32 | 40 offset i64 | 48 length u32 | 52 crc of the bytes behind u32
 //!         56 0 | 60 crc of bytes 0..60
 //! ```
 //!
@@ -20,17 +20,21 @@
 //! - `previous_end` is the lsn of the last entry that counts in the generations before: what an older file holds
 //!   past it is a tear that an earlier recovery dropped.
 //! - `gap` is how far before a commit's start the last entry before it ended: where what a damaged commit held ends.
+//! - `acknowledged` is the lsn up to which all was on disk when the commit was handed to it; a commit has the distance from
+//!   there to its start, `behind`. What cannot be read below it is damage. What cannot be read above it is the journal's
+//!   end, even if a later commit holds: that one was not acknowledged. A commit that opens a file is handed to the disk when
+//!   all before it is on it.
 //! - A commit header repeats the file header, so that a damaged header block loses nothing.
-//! - Version 2, which has entries of kind 3: in place of a batch, where in segments batches are (`log::placement`).
-//!   A reader refuses a greater version; a later version must keep the first 16 bytes of the file header. The version
-//!   in the headers of commits and entries is still 1.
+//! - Version 3. A reader refuses a greater version; a later version must keep the first 16 bytes of the file header.
+//!   Version 2 did not have `acknowledged`, nor entries of the kinds 4 to 6, and its commits were of version 1: they had the
+//!   generation in the place of `behind`, and all before a commit was on disk. Version 1 had no entries of kind 3.
 
 use crate::log::Lsn;
 use crate::model::{PartitionId, TopicId};
 use crate::rt::BLOCK;
 
-/// Of the files; those of version 1 are read as well.
-pub const VERSION: u8 = 2;
+/// Of the files; those of earlier versions are read as well.
+pub const VERSION: u8 = 3;
 pub const COMMIT_HEADER: usize = 64;
 pub const ENTRY_HEADER: usize = 64;
 /// Entries begin at multiples of this.
@@ -40,7 +44,8 @@ pub const FIRST_POSITION: u64 = BLOCK as u64;
 
 const FILE_MAGIC: &[u8; 8] = b"WEIRJRNL";
 const MAGIC: u16 = 0x4a57;
-const HEADER_VERSION: u8 = 1;
+const ENTRY_VERSION: u8 = 1;
+const COMMIT_VERSION: u8 = 2;
 const KIND_COMMIT: u8 = 2;
 const CRC_AT: usize = 60;
 
@@ -140,12 +145,22 @@ pub struct CommitHeader {
     pub entries: u32,
     /// Bytes between the last entry before this commit and its start.
     pub gap: u32,
+    /// Everything up to this lsn was on disk when this commit was handed to it.
+    pub acknowledged: u64,
+}
+
+impl CommitHeader {
+    /// Where the last entry before this commit ended.
+    pub fn before(&self) -> u64 {
+        self.start.saturating_sub(u64::from(self.gap))
+    }
 }
 
 pub fn encode_commit(commit: &CommitHeader, salt: u32, out: &mut [u8]) {
     let out = &mut out[..COMMIT_HEADER];
     out.fill(0);
-    put_prefix(out, KIND_COMMIT, commit.file.generation);
+    let behind = u32::try_from(commit.start.saturating_sub(commit.acknowledged)).unwrap_or(u32::MAX);
+    put_prefix(out, COMMIT_VERSION, KIND_COMMIT, behind);
     put_u64(out, 8, commit.start);
     put_u32(out, 16, commit.length);
     put_u32(out, 20, commit.entries);
@@ -160,10 +175,12 @@ pub fn encode_commit(commit: &CommitHeader, salt: u32, out: &mut [u8]) {
 
 /// A commit header, if the bytes are one: of any generation, at any position.
 pub fn decode_commit(bytes: &[u8], salt: u32) -> Option<CommitHeader> {
-    let (bytes, kind) = checked(bytes, salt)?;
-    if kind != KIND_COMMIT {
+    let (bytes, version, kind) = checked(bytes, salt)?;
+    if kind != KIND_COMMIT || !(1..=COMMIT_VERSION).contains(&version) {
         return None;
     }
+    let (start, gap) = (get_u64(bytes, 8), get_u32(bytes, 56));
+    let behind = if version == 1 { gap } else { get_u32(bytes, 4) };
     let file = FileHeader {
         generation: get_u64(bytes, 40),
         first: get_u64(bytes, 24),
@@ -172,10 +189,11 @@ pub fn decode_commit(bytes: &[u8], salt: u32) -> Option<CommitHeader> {
     };
     let commit = CommitHeader {
         file,
-        start: get_u64(bytes, 8),
+        start,
         length: get_u32(bytes, 16),
         entries: get_u32(bytes, 20),
-        gap: get_u32(bytes, 56),
+        gap,
+        acknowledged: start.saturating_sub(u64::from(behind)),
     };
     let length = u64::from(commit.length);
     let within = commit.start >= file.first
@@ -195,6 +213,16 @@ pub enum EntryKind {
     Batch = 1,
     /// Where batches are that were written to their segment at once.
     Placement = 3,
+    /// The partition's log ends at the entry's offset from here on: what earlier entries have past it is void.
+    Truncate = 4,
+    /// The entry's leader epoch begins at its offset, whether records follow or not.
+    EpochStart = 5,
+    /// The partition's log has nothing and starts at the entry's offset from here on: all earlier entries are void.
+    Reset = 6,
+}
+
+impl EntryKind {
+    const ALL: [Self; 5] = [Self::Batch, Self::Placement, Self::Truncate, Self::EpochStart, Self::Reset];
 }
 
 /// The header of one entry; `lsn` is the position of the entry's end, padding included.
@@ -223,7 +251,7 @@ impl EntryHeader {
 
 pub fn encode_entry(entry: &EntryHeader, salt: u32) -> [u8; ENTRY_HEADER] {
     let mut out = [0; ENTRY_HEADER];
-    put_prefix(&mut out, entry.kind as u8, u64::from(entry.generation));
+    put_prefix(&mut out, ENTRY_VERSION, entry.kind as u8, entry.generation);
     put_u64(&mut out, 8, entry.lsn.0);
     out[16..32].copy_from_slice(&entry.partition.topic.0);
     put_u32(&mut out, 32, entry.partition.index as u32);
@@ -238,8 +266,8 @@ pub fn encode_entry(entry: &EntryHeader, salt: u32) -> [u8; ENTRY_HEADER] {
 
 /// An entry header, if the bytes are one. Whether the batch behind it is whole is for [`batch_crc`] to say.
 pub fn decode_entry(bytes: &[u8], salt: u32) -> Option<EntryHeader> {
-    let (bytes, kind) = checked(bytes, salt)?;
-    let kind = [EntryKind::Batch, EntryKind::Placement].into_iter().find(|known| *known as u8 == kind)?;
+    let (bytes, version, kind) = checked(bytes, salt)?;
+    let kind = EntryKind::ALL.into_iter().find(|known| *known as u8 == kind && version == ENTRY_VERSION)?;
     let mut topic = [0; 16];
     topic.copy_from_slice(&bytes[16..32]);
     Some(EntryHeader {
@@ -258,18 +286,19 @@ pub fn batch_crc(batch: &[u8]) -> u32 {
     crc32fast::hash(batch)
 }
 
-fn put_prefix(out: &mut [u8], kind: u8, generation: u64) {
+fn put_prefix(out: &mut [u8], version: u8, kind: u8, word: u32) {
     out[..2].copy_from_slice(&MAGIC.to_le_bytes());
-    out[2] = HEADER_VERSION;
+    out[2] = version;
     out[3] = kind;
-    put_u32(out, 4, generation as u32);
+    put_u32(out, 4, word);
 }
 
-/// The 64 header bytes and their kind, if they begin with magic and version and their crc holds.
-fn checked(bytes: &[u8], salt: u32) -> Option<(&[u8; 64], u8)> {
+/// The 64 header bytes, their version and their kind, if they begin with the magic and their crc holds.
+fn checked(bytes: &[u8], salt: u32) -> Option<(&[u8; 64], u8, u8)> {
     let header: &[u8; 64] = bytes.first_chunk()?;
-    let begins = header[..2] == MAGIC.to_le_bytes() && header[2] == HEADER_VERSION;
-    (begins && seeded_crc(salt, &header[..CRC_AT]) == get_u32(header, CRC_AT)).then_some((header, header[3]))
+    let begins = header[..2] == MAGIC.to_le_bytes();
+    let holds = begins && seeded_crc(salt, &header[..CRC_AT]) == get_u32(header, CRC_AT);
+    holds.then_some((header, header[2], header[3]))
 }
 
 fn seeded_crc(salt: u32, bytes: &[u8]) -> u32 {
@@ -299,92 +328,5 @@ fn get_u64(bytes: &[u8], at: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file() -> FileHeader {
-        FileHeader { generation: 7, first: 8192, previous_end: 8000, capacity: 65536 }
-    }
-
-    fn entry() -> EntryHeader {
-        EntryHeader {
-            kind: EntryKind::Batch,
-            generation: 7,
-            lsn: Lsn(8192 + 64 + 72),
-            partition: PartitionId { topic: TopicId(*b"0123456789abcdef"), index: 3 },
-            leader_epoch: 5,
-            base_offset: 42,
-            length: 5,
-            batch_crc: batch_crc(b"hello"),
-        }
-    }
-
-    #[test]
-    fn headers_round_trip_and_any_flipped_bit_is_noticed() {
-        let mut block = vec![0xff; BLOCK];
-        encode_file_header(&file(), 99, &mut block);
-        assert_eq!(decode_file_header(&block), Ok((file(), 99)));
-        let commit = CommitHeader { file: file(), start: 12288, length: 4096, entries: 1, gap: 9 };
-        let mut encoded = [0xff; COMMIT_HEADER];
-        encode_commit(&commit, 99, &mut encoded);
-        assert_eq!(decode_commit(&encoded, 99), Some(commit));
-        assert_eq!(decode_commit(&encoded, 98), None, "another journal's salt");
-        let bytes = encode_entry(&entry(), 99);
-        assert_eq!(decode_entry(&bytes, 99), Some(entry()));
-        assert_eq!(decode_commit(&bytes, 99), None, "another kind");
-        for bit in 0..COMMIT_HEADER * 8 {
-            let (mut c, mut e) = (encoded, bytes);
-            c[bit / 8] ^= 1 << (bit % 8);
-            e[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(decode_commit(&c, 99), None, "bit {bit}");
-            assert_eq!(decode_entry(&e, 99), None, "bit {bit}");
-        }
-        for bit in 0..52 * 8 {
-            let mut b = block.clone();
-            b[bit / 8] ^= 1 << (bit % 8);
-            assert!(decode_file_header(&b).is_err(), "bit {bit}");
-        }
-    }
-
-    #[test]
-    fn a_newer_version_is_told_from_damage() {
-        let mut block = vec![0; BLOCK];
-        assert_eq!(decode_file_header(&block), Err(BadHeader::Empty));
-        encode_file_header(&file(), 1, &mut block);
-        block[8] = VERSION + 1;
-        assert_eq!(decode_file_header(&block), Err(BadHeader::Newer(3)));
-        block[0] = 0;
-        assert_eq!(decode_file_header(&block), Err(BadHeader::Damaged));
-    }
-
-    /// The bytes on disk, as each version writes them. If this test fails, old journals became unreadable.
-    #[test]
-    fn the_format_is_what_it_was() {
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-        let mut block = vec![0; BLOCK];
-        encode_file_header(&file(), 0x01020304, &mut block);
-        assert_eq!(hex(&block[..52]), FIXTURE_FILE);
-        block[8] = 1;
-        block[48..52].copy_from_slice(&[0xba, 0x96, 0x34, 0xbb]);
-        assert_eq!(decode_file_header(&block), Ok((file(), 0x01020304)), "version 1");
-        let mut commit = [0; COMMIT_HEADER];
-        encode_commit(
-            &CommitHeader { file: file(), start: 12288, length: 4096, entries: 1, gap: 9 },
-            0x01020304,
-            &mut commit,
-        );
-        assert_eq!(hex(&commit), FIXTURE_COMMIT);
-        assert_eq!(hex(&encode_entry(&entry(), 0x01020304)), FIXTURE_ENTRY);
-        let placement = EntryHeader { kind: EntryKind::Placement, ..entry() };
-        let bytes = encode_entry(&placement, 0x01020304);
-        assert_eq!(decode_entry(&bytes, 0x01020304), Some(placement));
-        assert_eq!(hex(&bytes[..4]), "574a0103");
-    }
-
-    const FIXTURE_FILE: &str = "574549524a524e4c020000000403020107000000000000000020000000000000401f0000000000000000010000000000\
-        32268891";
-    const FIXTURE_COMMIT: &str = "574a010207000000003000000000000000100000010000000020000000000000401f0000000000000700000000000000\
-        000001000000000009000000482a9ab9";
-    const FIXTURE_ENTRY: &str = "574a01010700000088200000000000003031323334353637383961626364656603000000050000002a00000000000000\
-        0500000086a6103600000000409606f5";
-}
+#[path = "format_tests.rs"]
+mod tests;

@@ -31,6 +31,7 @@ pub struct Commit {
     gap: u32,
     /// Most bytes that the buffer may reach.
     limit: usize,
+    /// Nothing more is added.
     sealed: bool,
 }
 
@@ -63,12 +64,15 @@ impl Commit {
         self.buf = buf;
     }
 
-    fn seal(&mut self, salt: u32) {
-        if self.sealed {
-            return;
+    fn seal(&mut self) {
+        if !std::mem::replace(&mut self.sealed, true) {
+            self.buf.pad_to_block();
         }
-        self.sealed = true;
-        self.buf.pad_to_block();
+    }
+
+    /// Makes it ready to be handed to the disk, which has everything up to `acknowledged`.
+    fn finish(&mut self, salt: u32, acknowledged: Lsn) {
+        self.seal();
         let at = self.data_start();
         let header = CommitHeader {
             file: self.file,
@@ -76,6 +80,7 @@ impl Commit {
             length: (self.buf.len() - at) as u32,
             entries: self.entries,
             gap: self.gap,
+            acknowledged: acknowledged.0,
         };
         format::encode_commit(&header, salt, &mut self.buf.as_mut_slice()[at..]);
     }
@@ -163,9 +168,8 @@ impl Gather {
     }
 
     fn open(&mut self, need: usize) {
-        let salt = self.salt;
         if let Some(commit) = self.queue.back_mut() {
-            commit.seal(salt);
+            commit.seal();
             self.position = commit.end();
         }
         let whole = (COMMIT_HEADER + need).next_multiple_of(BLOCK);
@@ -206,10 +210,10 @@ impl Gather {
         });
     }
 
-    /// The next commit to write, if anything gathered.
-    pub fn take(&mut self) -> Option<Commit> {
+    /// The next commit to write, if anything gathered. Everything up to `acknowledged` is on disk.
+    pub fn take(&mut self, acknowledged: Lsn) -> Option<Commit> {
         let mut commit = self.queue.pop_front()?;
-        commit.seal(self.salt);
+        commit.finish(self.salt, acknowledged);
         if self.queue.is_empty() {
             self.position = commit.end();
         }

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use crate::log::{LogError, Lsn};
-use crate::model::PartitionId;
 use crate::rt;
 
 use super::files;
@@ -20,8 +19,8 @@ pub struct Inspected {
     /// Whether a start would read it.
     pub needed: bool,
     pub entries: Vec<(Entry, u32)>,
-    /// Those of the entries that say where batches are, with what they say.
-    pub placements: Vec<(Entry, Vec<u8>)>,
+    /// Those of the entries that are no batches, with what they say.
+    pub marks: Vec<(Entry, Vec<u8>)>,
     pub damage: Vec<Damage>,
     /// Where a commit that never completed was cut off.
     pub torn_at: Option<u64>,
@@ -29,9 +28,10 @@ pub struct Inspected {
 
 impl Inspected {
     /// The offset that the partition goes on at behind a damaged entry, as far as this file tells.
-    pub fn next_of(&self, id: PartitionId, after: Lsn, base_offset: i64) -> i64 {
-        let next = self.entries.iter().find(|(entry, _)| entry.partition == id && entry.lsn > after);
-        next.map_or(base_offset + 1, |(entry, _)| entry.base_offset)
+    pub fn next_of(&self, damaged: &Entry) -> i64 {
+        let next = |entry: &Entry| entry.partition == damaged.partition && entry.lsn > damaged.lsn;
+        let next = self.entries.iter().find(|(entry, _)| next(entry));
+        next.map_or(damaged.base_offset + 1, |(entry, _)| entry.base_offset)
     }
 }
 
@@ -96,7 +96,7 @@ pub fn inspect(dir: &Path, known: Known) -> Result<Vec<Inspected>, LogError> {
             generation: header.generation,
             needed: !dead,
             entries: Vec::new(),
-            placements: Vec::new(),
+            marks: Vec::new(),
             damage: Vec::new(),
             torn_at: None,
         };
@@ -139,8 +139,8 @@ fn read(
     let source = Source { bytes, header, salt, limit, known_durable: known.durable.0 };
     let end = scan::scan(&source, &mut |item| match item {
         Item::Entry(entry, bytes) => {
-            if entry.kind == EntryKind::Placement {
-                file.placements.push((entry.into(), bytes.to_vec()));
+            if entry.kind != EntryKind::Batch {
+                file.marks.push((entry.into(), bytes.to_vec()));
             }
             file.entries.push((entry.into(), bytes.len() as u32));
         }
@@ -149,7 +149,7 @@ fn read(
             offset: header.file_offset(from),
             from: Lsn(from),
             to: Lsn(to),
-            entry,
+            entry: entry.map(Into::into),
         }),
         Item::Damage { .. } => {}
     });

@@ -101,7 +101,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens a journal and returns every entry at or past the floor. Damage is an error; who wants to go on
+    /// Opens a journal and returns every batch at or past the floor. Damage is an error; who wants to go on
     /// despite it, or to replay without holding everything in memory, uses [`Recovery`].
     pub async fn open(
         dir: &Path,
@@ -113,10 +113,10 @@ impl Journal {
         while let Some(file) = recovery.next().await? {
             for item in file.items() {
                 match item {
-                    Replayed::Entry(entry, batch) => {
+                    Replayed::Entry(entry, batch) if entry.kind == EntryKind::Batch => {
                         entries.push((entry.lsn, entry.partition, entry.base_offset, batch.to_vec()));
                     }
-                    Replayed::Placement(..) => {}
+                    Replayed::Entry(..) => {}
                     Replayed::Damage(d) => {
                         return Err(LogError::corrupt(&d.path, d.offset, "unreadable entry"));
                     }
@@ -209,6 +209,11 @@ impl Journal {
     /// Returns once `lsn` is on disk. A waiter is woken once, by the commit that covers it.
     pub async fn wait_durable(&self, lsn: Lsn) -> Result<(), JournalFailed> {
         self.wait(lsn, || self.durable()).await
+    }
+
+    /// Returns once every entry up to `lsn` is on disk, whatever was promised.
+    pub async fn wait_entries(&self, lsn: Lsn) -> Result<(), JournalFailed> {
+        self.wait(lsn, || self.durable_entries()).await
     }
 
     async fn wait(&self, lsn: Lsn, durable: impl Fn() -> Lsn) -> Result<(), JournalFailed> {
@@ -335,7 +340,7 @@ impl Journal {
     /// Commits what gathered and ends the tasks.
     pub async fn close(&self) -> Result<(), JournalFailed> {
         self.stop();
-        let committed = self.wait(self.last_entry(), || self.inner.durable.get()).await;
+        let committed = self.wait_entries(self.last_entry()).await;
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
         for task in tasks {
             task.await;

@@ -211,9 +211,9 @@ impl Recovery {
         self.last = known.before_first();
     }
 
-    /// The placements in all files, in order. To be asked for before the first [`next`](Self::next): what they say of
-    /// segments has to be known when partitions are opened.
-    pub async fn placements(&self) -> Result<Vec<(Entry, Vec<u8>)>, LogError> {
+    /// The entries in all files that are no batches, in order, with what they say. To be asked for before the first
+    /// [`next`](Self::next): what they say of logs has to be known when those are opened.
+    pub async fn marks(&self) -> Result<Vec<(Entry, Vec<u8>)>, LogError> {
         let mut found = Vec::new();
         for (i, slot) in self.pending.iter().enumerate() {
             let limit = self.pending.get(i + 1).map(|next| next.header.previous_end);
@@ -222,7 +222,7 @@ impl Recovery {
             self.scan(slot, &bytes, limit, &mut items);
             for item in items {
                 if let Held::Entry(entry, range) = item
-                    && entry.kind == EntryKind::Placement
+                    && entry.kind != EntryKind::Batch
                 {
                     found.push((entry, bytes[range].to_vec()));
                 }
@@ -274,7 +274,7 @@ impl Recovery {
                 offset: header.file_offset(from),
                 from: Lsn(from),
                 to: Lsn(to),
-                entry,
+                entry: entry.map(Into::into),
             })),
             _ => {}
         });

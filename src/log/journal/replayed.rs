@@ -18,16 +18,17 @@ pub struct Damage {
     /// The lost positions: entries with `from < lsn <= to`.
     pub from: Lsn,
     pub to: Lsn,
-    /// Whose entry and at which base offset, where only the batch is damaged.
-    pub entry: Option<(PartitionId, i64)>,
+    /// The entry, where only what is behind its header is damaged.
+    pub entry: Option<Entry>,
 }
 
 /// An entry of the journal as it comes back.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Entry {
     pub kind: EntryKind,
     pub lsn: Lsn,
     pub partition: PartitionId,
+    /// Of a batch, or what the kind says.
     pub base_offset: i64,
     pub leader_epoch: i32,
 }
@@ -40,9 +41,7 @@ impl From<EntryHeader> for Entry {
 }
 
 pub enum Replayed<'a> {
-    /// A batch.
     Entry(Entry, &'a [u8]),
-    Placement(Entry, &'a [u8]),
     Damage(&'a Damage),
 }
 
@@ -61,13 +60,7 @@ pub(super) enum Held {
 impl ReplayedFile {
     pub fn items(&self) -> impl Iterator<Item = Replayed<'_>> {
         self.items.iter().map(|item| match item {
-            Held::Entry(entry, range) => {
-                let bytes = &self.bytes[range.clone()];
-                match entry.kind {
-                    EntryKind::Batch => Replayed::Entry(*entry, bytes),
-                    EntryKind::Placement => Replayed::Placement(*entry, bytes),
-                }
-            }
+            Held::Entry(entry, range) => Replayed::Entry(*entry, &self.bytes[range.clone()]),
             Held::Damage(damage) => Replayed::Damage(damage),
         })
     }

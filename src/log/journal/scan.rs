@@ -1,11 +1,10 @@
 //! Reading a journal file back. Pure: walks the bytes of one file and tells entries, tears and damage apart.
 //!
-//! One commit is in flight at a time, so a commit is known to be durable if anything was written after it: a later
-//! commit in the file, a later generation (`limit`), or a checkpoint (`known_durable`). An entry that does not
-//! hold in a durable commit is *damage*, and reading goes on behind it; in the last commit it is a *tear*, and
-//! the journal ends before it.
+//! A commit is known to be durable if something says so that was written after it: a later commit in the file that has it
+//! among what is `acknowledged`, a later generation (`limit`), or a checkpoint (`known_durable`). An entry that does not
+//! hold in a durable commit is *damage*, and reading goes on behind it; in any other commit it is a *tear*, and the journal
+//! ends before it, whatever follows.
 
-use crate::model::PartitionId;
 use crate::rt::BLOCK;
 
 use super::format::{self, ALIGN, COMMIT_HEADER, CommitHeader, EntryHeader, FileHeader};
@@ -29,7 +28,7 @@ pub enum Item<'a> {
     Damage {
         from: u64,
         to: u64,
-        entry: Option<(PartitionId, i64)>,
+        entry: Option<EntryHeader>,
     },
 }
 
@@ -44,7 +43,7 @@ pub struct End {
 
 /// Calls `sink` for each entry and each damaged range, in order.
 pub fn scan<'a>(source: &Source<'a>, sink: &mut dyn FnMut(Item<'a>)) -> End {
-    let mut scan = Scan { source, sink, last: source.header.previous_end };
+    let mut scan = Scan { source, sink, last: source.header.previous_end, acknowledged: None };
     let torn_at = scan.run();
     End { last: scan.last, torn_at }
 }
@@ -62,6 +61,8 @@ struct Scan<'s, 'a> {
     source: &'s Source<'a>,
     sink: &'s mut dyn FnMut(Item<'a>),
     last: u64,
+    /// What the commits in the file say of one another, once it matters.
+    acknowledged: Option<u64>,
 }
 
 impl<'a> Scan<'_, 'a> {
@@ -79,13 +80,16 @@ impl<'a> Scan<'_, 'a> {
                 }
                 at = end;
             } else if let Some(next) = self.next_commit(at + BLOCK as u64) {
-                self.lost(at, next.start - u64::from(next.gap).min(next.start - at));
+                let (before, durable) = (next.before().max(at), self.durable());
+                if durable < before {
+                    self.lost(at, durable);
+                    return Some(durable.max(at));
+                }
+                self.lost(at, before);
                 at = next.start;
             } else {
-                let durable = self.source.limit.unwrap_or(self.source.known_durable);
-                if durable > at {
-                    self.lost(at, durable.min(self.data_end()));
-                }
+                let durable = self.durable().min(self.data_end());
+                self.lost(at, durable);
                 return None;
             }
         }
@@ -127,7 +131,7 @@ impl<'a> Scan<'_, 'a> {
             match entry {
                 Some((header, None)) => {
                     let to = header.lsn.0;
-                    self.damage(at, to, Some((header.partition, header.base_offset)));
+                    self.damage(at, to, Some(header));
                     at = to;
                 }
                 _ => {
@@ -140,16 +144,29 @@ impl<'a> Scan<'_, 'a> {
     }
 
     /// Where what counts ends in the commit that ends at `end`, if its entry at `at` is known to have been durable.
-    fn durable_end(&self, at: u64, end: u64) -> Option<u64> {
-        if let Some(next) = self.next_commit(end) {
-            let exact = next.start - u64::from(next.gap).min(next.start - at);
-            return Some(if next.start == end { exact } else { end });
+    fn durable_end(&mut self, at: u64, end: u64) -> Option<u64> {
+        let durable = self.durable();
+        if durable <= at {
+            return None;
         }
-        let durable = self.source.limit.unwrap_or(self.source.known_durable);
-        (durable > at).then_some(durable.min(end))
+        let next = self.next_commit(end).filter(|next| durable >= next.before() && next.start == end);
+        Some(next.map_or(durable.min(end), |next| next.before().max(at)))
     }
 
-    /// Walks `from..to`, whose structure is lost, for entries that hold.
+    /// Up to where everything is known to have been durable.
+    fn durable(&mut self) -> u64 {
+        if let Some(limit) = self.source.limit {
+            return limit;
+        }
+        let by_commits = match self.acknowledged {
+            Some(known) => known,
+            None => self.commits(self.source.header.first).map(|c| c.acknowledged).max().unwrap_or(0),
+        };
+        self.acknowledged = Some(by_commits);
+        by_commits.max(self.source.known_durable)
+    }
+
+    /// Walks `from..to`, if there is that, whose structure is lost, for entries that hold.
     fn lost(&mut self, from: u64, to: u64) {
         let (mut at, mut hole) = (from, from);
         while at < to {
@@ -175,7 +192,7 @@ impl<'a> Scan<'_, 'a> {
         (self.sink)(Item::Entry(header, batch));
     }
 
-    fn damage(&mut self, from: u64, to: u64, entry: Option<(PartitionId, i64)>) {
+    fn damage(&mut self, from: u64, to: u64, entry: Option<EntryHeader>) {
         self.last = to;
         (self.sink)(Item::Damage { from, to, entry });
     }
@@ -208,8 +225,11 @@ impl<'a> Scan<'_, 'a> {
     }
 
     fn next_commit(&self, from: u64) -> Option<CommitHeader> {
-        let from = from.next_multiple_of(BLOCK as u64);
-        (from..self.bound()).step_by(BLOCK).find_map(|position| self.commit_at(position))
+        self.commits(from.next_multiple_of(BLOCK as u64)).next()
+    }
+
+    fn commits(&self, from: u64) -> impl Iterator<Item = CommitHeader> {
+        (from..self.bound()).step_by(BLOCK).filter_map(|position| self.commit_at(position))
     }
 
     /// The entry at `position` that ends at or before `end`, and its batch if that is whole.

@@ -24,7 +24,7 @@ fn gather() -> Gather {
 fn image(commits: usize) -> (Vec<u8>, Vec<u64>, Vec<(Lsn, i64)>) {
     let mut gather = gather();
     let mut file = vec![0; BLOCK + CAPACITY as usize];
-    let (mut starts, mut entries) = (Vec::new(), Vec::new());
+    let (mut starts, mut entries, mut acknowledged) = (Vec::new(), Vec::new(), Lsn::ZERO);
     for i in 0..commits {
         for j in 0..i % 4 + 1 {
             let offset = (i * 10 + j) as i64;
@@ -33,7 +33,8 @@ fn image(commits: usize) -> (Vec<u8>, Vec<u64>, Vec<(Lsn, i64)>) {
                 offset,
             ));
         }
-        let commit = gather.take().expect("gathered");
+        let commit = gather.take(acknowledged).expect("gathered");
+        acknowledged = commit.last;
         let at = commit.file_offset() as usize;
         file[at..at + commit.buf.len()].copy_from_slice(commit.buf.as_slice());
         starts.push(commit.start);
@@ -56,7 +57,9 @@ fn read(bytes: &[u8], limit: Option<u64>, known_durable: u64) -> (Read, End) {
     let mut read = Read::default();
     let end = scan(&Source { bytes, header, salt: SALT, limit, known_durable }, &mut |item| match item {
         Item::Entry(header, _) => read.entries.push((header.lsn, header.base_offset)),
-        Item::Damage { from, to, entry } => read.damage.push((from, to, entry)),
+        Item::Damage { from, to, entry } => {
+            read.damage.push((from, to, entry.map(|entry| (entry.partition, entry.base_offset))));
+        }
     });
     (read, end)
 }
@@ -139,8 +142,9 @@ fn an_entry_larger_than_a_file_gets_a_file_of_its_own() {
     let large = gather.append(EntryKind::Batch, partition(0), 1, 0, &vec![1; CAPACITY as usize * 2 - 128]);
     let after = gather.append(EntryKind::Batch, partition(0), 2, 0, b"after");
     assert!(small < large && large < after);
-    let (a, b, c) = (gather.take().unwrap(), gather.take().unwrap(), gather.take().unwrap());
-    assert!(gather.take().is_none());
+    let mut take = || gather.take(Lsn::ZERO);
+    let (a, b, c) = (take().unwrap(), take().unwrap(), take().unwrap());
+    assert!(take().is_none());
     assert!(a.opens_file && b.opens_file && c.opens_file);
     assert_eq!((a.file.capacity, c.file.capacity), (CAPACITY, CAPACITY));
     assert_eq!(b.file.capacity as usize, b.buf.len() - BLOCK);
@@ -154,7 +158,7 @@ fn commits_are_bounded_and_contiguous() {
         gather.append(EntryKind::Batch, partition(0), i, 0, &[3; 1000]);
     }
     let mut next = 4096;
-    while let Some(commit) = gather.take() {
+    while let Some(commit) = gather.take(Lsn::ZERO) {
         assert_eq!(commit.start, next);
         let data = commit.buf.len() - if commit.opens_file { BLOCK } else { 0 };
         assert!(data <= 16384);
@@ -163,4 +167,45 @@ fn commits_are_bounded_and_contiguous() {
         gather.recycle(commit.buf, commit.done);
     }
     assert_eq!(gather.end(), next);
+}
+
+/// Several commits were in flight at once: what of them cannot be read is damage as far as a later one says that it was
+/// acknowledged, and the journal's end past that, whatever was written behind it.
+#[test]
+fn a_hole_above_what_was_acknowledged_is_the_end_and_one_below_is_damage() {
+    let mut gather = gather();
+    let mut file = vec![0; BLOCK + CAPACITY as usize];
+    let (mut starts, mut lasts) = (Vec::new(), Vec::new());
+    for i in 0..8 {
+        gather.append(EntryKind::Batch, partition(0), i, 0, &[i as u8; 1000]);
+        // Each is handed over while the two before it are on their way.
+        let acknowledged = lasts.len().checked_sub(3).map_or(Lsn::ZERO, |at| lasts[at]);
+        let commit = gather.take(acknowledged).expect("gathered");
+        let at = commit.file_offset() as usize;
+        file[at..at + commit.buf.len()].copy_from_slice(commit.buf.as_slice());
+        starts.push(commit.start);
+        lasts.push(commit.last);
+    }
+    for hole in 0..8 {
+        for whole in [false, true] {
+            let mut bad = file.clone();
+            let at = starts[hole] as usize;
+            match whole {
+                true => bad[at..at + 4096].fill(0),
+                false => bad[at + 200] ^= 1,
+            }
+            let (read, end) = read(&bad, None, 0);
+            let offsets: Vec<i64> = read.entries.iter().map(|(_, offset)| *offset).collect();
+            if hole < 5 {
+                assert_eq!(offsets, (0..8).filter(|i| *i != hole as i64).collect::<Vec<_>>());
+                assert_eq!((read.damage.len(), end.last), (1, lasts[7].0), "{hole}");
+            } else {
+                assert_eq!(offsets, (0..hole as i64).collect::<Vec<_>>());
+                assert_eq!((read.damage.len(), end.last), (0, lasts[hole - 1].0), "{hole}");
+            }
+            // The checkpoint may know better.
+            let (known, _) = self::read(&bad, None, lasts[7].0);
+            assert_eq!((known.entries.len(), known.damage.len()), (7, 1), "{hole}");
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::log::PartitionLog;
+
 /// "No such epoch" and "no such offset" on the wire.
 pub const UNDEFINED: i32 = -1;
 
@@ -10,9 +12,11 @@ pub const UNDEFINED: i32 = -1;
 pub struct EpochList(Vec<(i32, i64)>);
 
 impl EpochList {
-    /// Notes that the batch at `offset` carries `epoch`. An epoch below the latest says nothing new.
+    /// Notes that `epoch` starts at `offset`, with a batch or without. An epoch that is not above the latest says nothing
+    /// new; one that nothing was written in gives its place to the one that starts where it did.
     pub fn note(&mut self, epoch: i32, offset: i64) {
         if epoch >= 0 && self.latest().is_none_or(|latest| epoch > latest) {
+            self.cut_back(offset);
             self.0.push((epoch, offset));
         }
     }
@@ -50,9 +54,50 @@ impl EpochList {
         }
     }
 
-    /// The epochs that started below `offset`.
-    pub fn below(&self, offset: i64) -> Self {
-        Self(self.0.iter().copied().take_while(|(_, start)| *start < offset).collect())
+    /// The epoch that wrote what is at `offset`, as far as the list goes back.
+    pub fn at(&self, offset: i64) -> Option<i32> {
+        let after = self.0.partition_point(|(_, start)| *start <= offset);
+        after.checked_sub(1).map(|at| self.0[at].0)
+    }
+
+    /// Whether an epoch starts at `offset` or later.
+    pub fn starts_past(&self, offset: i64) -> bool {
+        self.0.last().is_some_and(|(_, start)| *start >= offset)
+    }
+
+    /// The log now ends at `offset`: forgets the epochs that start there or later.
+    pub fn cut_back(&mut self, offset: i64) {
+        self.0.truncate(self.0.partition_point(|(_, start)| *start < offset));
+    }
+}
+
+impl PartitionLog {
+    /// The largest leader epoch not above `epoch`, and the offset at which it ended; (−1, −1) if there is none.
+    pub fn epoch_end_offset(&self, epoch: i32) -> (i32, i64) {
+        self.state.borrow().epochs.end_offset(epoch, self.end_offset())
+    }
+
+    pub fn latest_epoch(&self) -> Option<i32> {
+        self.state.borrow().epochs.latest()
+    }
+
+    /// The leader epoch that wrote what is at `offset`, as far as that is known.
+    pub fn epoch_at(&self, offset: i64) -> Option<i32> {
+        self.state.borrow().epochs.at(offset)
+    }
+
+    /// Leader epoch `epoch` begins at `offset`, whether a batch follows or not; the journal says so.
+    pub(in crate::log) fn note_epoch_at(&self, epoch: i32, offset: i64) {
+        let mut state = self.state.borrow_mut();
+        state.clean = false;
+        state.epochs.note(epoch, offset);
+    }
+
+    /// Forgets the epochs that are not between the log's start and its end.
+    pub(in crate::log) fn bound_epochs(&self) {
+        let mut state = self.state.borrow_mut();
+        state.epochs.cut_back(self.end_offset() + 1);
+        state.epochs.cut_front(self.start_offset());
     }
 }
 
@@ -81,7 +126,15 @@ mod tests {
         for (asked, expected) in cases {
             assert_eq!(list.end_offset(asked, 44), expected, "epoch {asked}");
         }
-        assert_eq!(list.below(30).entries(), [(2, 5), (4, 20)]);
+        assert_eq!(
+            [4, 5, 19, 20, 99].map(|offset| list.at(offset)),
+            [None, Some(2), Some(2), Some(4), Some(7)]
+        );
+        let mut cut = list.clone();
+        cut.cut_back(30);
+        assert_eq!(cut.entries(), [(2, 5), (4, 20)]);
+        cut.note(9, 20);
+        assert_eq!(cut.entries(), [(2, 5), (9, 20)], "nothing was written in epoch 4");
         list.cut_front(22);
         assert_eq!(list.entries(), [(4, 22), (7, 30)]);
         list.cut_front(3);

@@ -48,9 +48,11 @@ use serde::{Deserialize, Serialize};
 use crate::log::LogError;
 use crate::log::cache::BatchCache;
 use crate::log::journal::is_out_of_files;
+use crate::log::truncate::cut_file;
 use crate::model::topic_config::TopicConfig;
 use crate::rt::{self, File, Notify, OpenOptions};
 
+pub(in crate::log) use retire::parse_dead;
 pub use retire::{Retired, is_removed_directory, removed_directory};
 pub use windows::Window;
 
@@ -218,6 +220,28 @@ impl Segment {
 
     pub fn is_deleted(&self) -> bool {
         self.deleted.get()
+    }
+
+    /// The log was cut: nothing new is read of it; if it is gone as a whole, nothing at all.
+    pub(in crate::log) fn end_of_life(&self, gone: bool) {
+        self.supersede();
+        self.deleted.set(gone);
+        self.cache.close_file(self.uid);
+    }
+
+    /// Cuts what the file has past the segment's end, if it is there.
+    fn cut_to_size(&self) -> Result<(), LogError> {
+        let path = self.path();
+        cut_file(&path, self.meta().size).map_err(|e| LogError::io(path, e))
+    }
+
+    /// Whether its file is not the log's any more, or not as it was.
+    pub(in crate::log) fn is_history(&self) -> bool {
+        self.deleted.get() || self.superseded.get()
+    }
+
+    pub(in crate::log) fn relative_of(&self, offset: i64) -> u32 {
+        self.relative(offset)
     }
 
     fn relative(&self, offset: i64) -> u32 {

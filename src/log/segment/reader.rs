@@ -103,6 +103,15 @@ impl Segment {
         window.extent(&extent, self).map(Some)
     }
 
+    /// Where the extent behind the one that has `offset` begins, or the segment ends.
+    pub(in crate::log) fn next_extent_offset(&self, offset: i64) -> i64 {
+        let end = self.meta().next_offset;
+        let index = self.index.borrow();
+        let Some(index) = index.as_ref() else { return end };
+        let next = index.find_offset(self.relative(offset)).map_or(0, |number| number + 1);
+        index.extents().get(next).map_or(end, |extent| self.absolute(extent))
+    }
+
     /// The bytes that have to be read to return the batch that holds `offset`.
     pub async fn first_read(self: &Rc<Self>, offset: i64) -> Result<usize, LogError> {
         let index = self.index().await?;

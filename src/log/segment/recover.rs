@@ -21,7 +21,7 @@ use crate::rt::{self, AlignedBuf, BLOCK, File, OpenOptions};
 use super::epochs::EpochList;
 use super::extents::Extent;
 use super::extents::ExtentIndex;
-use super::retire::{dead_below, unlink_dead};
+use super::retire::{self, dead_below, unlink_dead};
 use super::scan::{SCAN_BYTES, Scanned, Scanner, Step};
 use super::writer::Active;
 use super::{EXTENTS, LOG, Segment, SegmentMeta, file_name, parse_log_name};
@@ -45,6 +45,9 @@ pub struct PartitionCheckpoint {
     pub extents: Vec<Extent>,
     /// The log was closed in order: files are exactly as described here, and there are no others.
     pub clean: bool,
+    /// The journal has a reset of the log: what says that segments were deleted may be of before.
+    #[serde(skip)]
+    pub was_reset: bool,
 }
 
 impl PartitionLog {
@@ -61,11 +64,12 @@ impl PartitionLog {
         PartitionCheckpoint {
             segment_durable_offset: durable,
             start_offset: self.start_offset(),
-            epochs: state.epochs.below(durable),
+            epochs: state.epochs.clone(),
             segments,
             active: last.is_some(),
             extents: extents.unwrap_or_default(),
             clean: state.clean && durable == self.end_offset() && self.compaction.is_settled(),
+            was_reset: false,
         }
     }
 
@@ -128,6 +132,7 @@ fn adopt(dir: &Rc<Path>, cache: &Rc<BatchCache>, checkpoint: PartitionCheckpoint
         active,
         extents,
         clean,
+        was_reset: _,
     } = checkpoint;
     let last = segments.len().wrapping_sub(1);
     let segments: VecDeque<Rc<Segment>> = segments
@@ -147,9 +152,13 @@ fn adopt(dir: &Rc<Path>, cache: &Rc<BatchCache>, checkpoint: PartitionCheckpoint
 /// Brings the directory and the checkpoint's list together.
 fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<(PartitionCheckpoint, Settled), LogError> {
     let list = || rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e));
-    let listed = (&mut checkpoint.segments, checkpoint.start_offset);
+    let (start, end) = (checkpoint.start_offset, checkpoint.segment_durable_offset);
+    let listed = (&mut checkpoint.segments, start, end);
     let settled = replace::settle(dir, &list()?, Some(listed))?;
-    let names = list()?;
+    let mut names = list()?;
+    if checkpoint.was_reset {
+        retire::forget_dead_of_before(dir, &mut names, &checkpoint.segments)?;
+    }
     let dead_below = dead_below(&names);
     if let Some(bound) = dead_below {
         begin_at(bound, &names, &settled, &mut checkpoint);
@@ -236,9 +245,12 @@ fn check_active(found: &mut Recovered) -> Result<(), LogError> {
 }
 
 /// Cuts the active segment to its valid length. One that lost bytes is left as it is, sealed: readers of what is
-/// missing get an error, and the log goes on in a new segment.
+/// missing get an error, and the log goes on in a new segment. A last segment that is not active may have been cut by a
+/// truncation that did not get to its file.
 fn cut_active(found: &mut Recovered) -> Result<(), LogError> {
-    let Some(active) = &found.active else { return Ok(()) };
+    let Some(active) = &found.active else {
+        return found.segments.back().map_or(Ok(()), |last| last.cut_to_size());
+    };
     let segment = active.segment.clone();
     let (path, size) = (segment.path(), u64::from(segment.meta().size));
     let options = OpenOptions { write: true, ..OpenOptions::default() };

@@ -57,7 +57,7 @@ impl PartitionLog {
         let _turn = self.turn().await;
         let mut taken = Vec::new();
         for segment in self.every_segment() {
-            let epoch = self.state.borrow().epochs.below(segment.base_offset() + 1).latest();
+            let epoch = self.state.borrow().epochs.at(segment.base_offset());
             taken.extend(segment.take_out_damage(aside, self.id(), epoch.unwrap_or(0)).await?);
         }
         Ok(taken)

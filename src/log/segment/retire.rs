@@ -46,6 +46,9 @@ impl PartitionLog {
             return Ok(Retired::default());
         }
         self.finish_replacement().await?;
+        if !self.finish_cut().await? {
+            return Ok(Retired::default());
+        }
         self.seal_what_goes(now_ms).await?;
         let (segments, sealed) = self.layout(now_ms);
         let sealed_end = segments.get(sealed).map_or(i64::MAX, |open| open.base_offset);
@@ -217,7 +220,7 @@ pub fn is_removed_directory(name: &str) -> bool {
 }
 
 /// The base offset in the name of a dead segment file.
-fn parse_dead(name: &str) -> Option<i64> {
+pub(in crate::log) fn parse_dead(name: &str) -> Option<i64> {
     parse_log_name(name.strip_suffix(DELETED)?.strip_suffix('.')?)
 }
 
@@ -274,4 +277,20 @@ pub(super) fn unlink_dead(dir: &Path, names: &[String]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The log began anew at a smaller offset, maybe: a mark of a deleted segment that no list has may be of before, and would
+/// take with it what has come since.
+pub(super) fn forget_dead_of_before(
+    dir: &Path,
+    names: &mut Vec<String>,
+    listed: &[SegmentMeta],
+) -> Result<(), LogError> {
+    let is_listed = |base: i64| listed.iter().any(|segment| segment.base_offset == base);
+    let mut gone = false;
+    for name in names.extract_if(.., |name| parse_dead(name).is_some_and(|base| !is_listed(base))) {
+        rt::fs::unlink(dir.join(name)).map_err(|e| LogError::io(dir, e))?;
+        gone = true;
+    }
+    if gone { rt::fs::sync_dir(dir).map_err(|e| LogError::io(dir, e)) } else { Ok(()) }
 }

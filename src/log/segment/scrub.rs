@@ -47,7 +47,7 @@ impl Segment {
             Err(LogError::Removed) => return Err(LogError::Removed),
             Err(_) => Default::default(),
         };
-        if self.is_deleted() {
+        if self.is_history() {
             return Err(LogError::Removed);
         }
         let at = |position: u32| ((position - from) as usize).min(bytes.len());

@@ -161,6 +161,28 @@ impl Tail {
         (cost, end)
     }
 
+    /// Where a log that is to end at `to` can be cut: there, or before the batch that has it within. `None` if no batch
+    /// that is here reaches past it.
+    pub fn boundary(&self, to: i64) -> Option<i64> {
+        let at = self.batches.partition_point(|e| e.next_offset <= to);
+        self.batches.get(at).map(|e| e.base_offset.min(to))
+    }
+
+    /// Forgets the batches that reach past `to`; returns the costs given back: pinned, cached.
+    pub fn truncate(&mut self, to: i64) -> (usize, usize) {
+        let before = self.costs();
+        while let Some(entry) = self.batches.pop_back_if(|e| e.next_offset > to) {
+            if self.pinned > 0 {
+                self.pinned -= 1;
+                self.pinned_bytes -= u64::from(entry.size);
+                self.pinned_cost -= entry.cost();
+            } else {
+                self.cached_cost -= entry.cost();
+            }
+        }
+        (before.0 - self.pinned_cost, before.1 - self.cached_cost)
+    }
+
     /// Forgets everything; returns the costs given back: pinned, cached.
     pub fn clear(&mut self) -> (usize, usize) {
         let costs = self.costs();
@@ -272,6 +294,20 @@ mod tests {
         assert_eq!(tail.borrow().read(3, 100, 100, true), None);
         assert_eq!(firsts(tail.borrow().read(4, 100, 0, true)), Some(vec![2]));
         assert_eq!(tail.borrow().costs(), (520 + 8 * BATCH_OVERHEAD, 0));
+    }
+
+    #[test]
+    fn a_truncation_takes_whole_batches_off_the_end() {
+        let mut tail = tail();
+        tail.mark_written(4, None);
+        assert_eq!((tail.boundary(20), tail.boundary(19), tail.boundary(18)), (None, Some(18), Some(18)));
+        assert_eq!(tail.truncate(20), (0, 0));
+        assert_eq!(tail.truncate(14), (80 + 90 + 100 + 3 * BATCH_OVERHEAD, 0));
+        assert_eq!((tail.pinned_bytes(), tail.oldest_pinned_lsn()), (50 + 60 + 70, Some(Lsn(4))));
+        assert_eq!(tail.boundary(5), Some(4));
+        assert_eq!(tail.truncate(4), (180 + 3 * BATCH_OVERHEAD, 30 + 40 + 2 * BATCH_OVERHEAD));
+        assert_eq!((tail.pinned().count(), tail.costs()), (0, (0, 30 + 2 * BATCH_OVERHEAD)));
+        assert_eq!(firsts(tail.read(0, 100, 1000, false)), Some(vec![0, 1]));
     }
 
     #[test]

@@ -75,6 +75,8 @@ impl Window {
                 let from = (extent.position - start) as usize;
                 Ok(bytes.slice(from..from + extent.length as usize))
             }
+            // The log was cut in it.
+            State::Ready { .. } if segment.is_history() => Err(LogError::Removed),
             State::Ready { .. } => Err(segment.corrupt(extent, "the checksum does not match")),
             State::Failed(Failure::Removed) => Err(LogError::Removed),
             State::Failed(Failure::Missing) => Err(segment.corrupt(extent, "the file is missing")),
@@ -240,10 +242,12 @@ impl Segment {
                             window.set(State::Failed(Failure::Removed));
                             continue;
                         }
-                        log::error!(
-                            "{}: extents at {bad:?} do not match their checksums",
-                            self.path().display()
-                        );
+                        if !self.is_history() {
+                            log::error!(
+                                "{}: extents at {bad:?} do not match their checksums",
+                                self.path().display()
+                            );
+                        }
                     }
                     extents.iter().filter(|e| bad.contains(&e.position)).for_each(|e| self.note_damage(e));
                     window.set(State::Ready { bytes: bytes.slice(at(key.start)..), start: key.start, bad });

@@ -155,6 +155,10 @@ impl PartitionLog {
         // What cannot be finished now is finished by the next start.
         let _ = self.finish_replacement().await;
         self.write_tail(None).await?;
+        if self.is_cut_halfway() {
+            let e = std::io::Error::other("a truncation is not on disk");
+            return Err(LogError::io(&*self.dir, e));
+        }
         self.unlink_doomed().await;
         let active = self.state.borrow().active.clone();
         if let Some(active) = active
@@ -193,6 +197,10 @@ impl PartitionLog {
     /// Writes up to an entry, or all that is there now. Never what is appended meanwhile: under load that would not end,
     /// and the journal would fill.
     pub(super) async fn write_tail(&self, upto: Option<Lsn>) -> Result<(), LogError> {
+        if !self.finish_cut().await? {
+            // What follows on a truncation is on disk no earlier than it.
+            return Ok(());
+        }
         let end = self.end_offset();
         while self.write_chunk(upto, end).await? {}
         Ok(())
@@ -345,7 +353,7 @@ impl PartitionLog {
     }
 
     /// Makes durable what was written. Everything but the active segment already is.
-    pub(super) async fn sync(&self) -> Result<(), LogError> {
+    pub(in crate::log) async fn sync(&self) -> Result<(), LogError> {
         self.check_usable()?;
         let Some(active) = self.state.borrow().active.clone() else { return Ok(()) };
         let (meta, extents) = (active.segment.meta(), active.segment.unsaved_extents());

@@ -1,24 +1,25 @@
 //! Making checkpoints: one at a time, and never one that says more than what is on disk.
 
 use std::io;
+use std::rc::Rc;
 
-use crate::log::LogError;
 use crate::log::checkpoint::Checkpoint;
 use crate::log::holdings::note_seen;
 use crate::log::journal::{is_out_of_files, may_pass};
+use crate::log::{LogError, PartitionLog};
 use crate::model::PartitionId;
 use crate::rt;
 
-use super::{ShardLog, States, journal_dir, topics_dir};
+use super::{OwnerState, ShardLog, States, journal_dir, topics_dir};
 
 impl ShardLog {
-    /// Replaces the checkpoint and lets the journal reuse what no longer is needed. `states` gives each partition's
-    /// producers as of its log end.
-    pub async fn checkpoint(
+    /// Replaces the checkpoint and lets the journal reuse what no longer is needed. `states` says what each partition's owner
+    /// knows, as of its log end.
+    pub async fn checkpoint<S: Into<OwnerState>>(
         &self,
-        states: impl Fn(PartitionId) -> Option<(i64, Vec<u8>)>,
+        states: impl Fn(PartitionId) -> S,
     ) -> Result<(), LogError> {
-        self.write_checkpoint(&states, false).await
+        self.write_checkpoint(&|id| states(id).into(), false).await
     }
 
     pub(super) async fn write_checkpoint(&self, states: &States<'_>, closed: bool) -> Result<(), LogError> {
@@ -47,7 +48,7 @@ impl ShardLog {
             seen: self.seen,
             ..Checkpoint::empty(self.shard, self.shards, salt)
         };
-        let (mut swaps, mut in_segments) = (Vec::new(), true);
+        let (mut swaps, mut due, mut in_segments) = (Vec::new(), Vec::new(), true);
         for (id, held) in &*self.logs.borrow() {
             let replaced = held.log.compaction.swaps();
             if !replaced.is_empty() && held.frozen.is_none() {
@@ -58,14 +59,21 @@ impl ShardLog {
                 checkpoint.closed = false;
                 in_segments = false;
             }
-            checkpoint.partitions.push(held.state(*id, states, closed));
+            let state = held.state(*id, states, closed);
+            if held.frozen.is_none() && held.log.wants_snapshot() {
+                due.push((checkpoint.partitions.len(), held.log.clone()));
+            }
+            checkpoint.partitions.push(state);
         }
         let floor = checkpoint.floor;
         // What the states and end offsets cover must be on disk before they are.
         let stored = match self.journal.settle(last).await {
             // Where all of it is in segments that were synced, the journal may still wait: for this checkpoint, even,
             // which lets its files go.
-            Ok(settled) if settled || in_segments => self.store_checkpoint(&checkpoint).await,
+            Ok(settled) if settled || in_segments => {
+                keep_snapshots(&mut checkpoint, due).await;
+                self.store_checkpoint(&checkpoint).await
+            }
             Ok(_) => Err(self.unsettled()),
             Err(e) => Err(e.into()),
         };
@@ -78,7 +86,7 @@ impl ShardLog {
                 self.journal.release(floor);
                 for state in &checkpoint.partitions {
                     if let Some(log) = self.get(state.id) {
-                        log.note_checkpointed(&state.log);
+                        log.note_checkpointed(&state.log, entry);
                     }
                 }
                 for (log, bases) in swaps {
@@ -135,5 +143,19 @@ impl ShardLog {
     /// Whether a checkpoint would say anything new.
     pub(super) fn is_behind(&self) -> bool {
         self.changed.get() || self.checkpoint_lsn.get() < self.journal.last()
+    }
+}
+
+/// Puts producers' state of these partitions into files of its own, and those into the checkpoint's list.
+async fn keep_snapshots(checkpoint: &mut Checkpoint, due: Vec<(usize, Rc<PartitionLog>)>) {
+    for (at, log) in due {
+        let state = &mut checkpoint.partitions[at];
+        let (offset, producers) = match &state.producers {
+            Some((offset, producers)) => (*offset, Some(producers.clone())),
+            None => (state.end_offset, None),
+        };
+        if log.keep_snapshot(offset, checkpoint.durable, producers).await {
+            state.snapshots = log.snapshots();
+        }
     }
 }

@@ -4,7 +4,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::log::checkpoint::{DamagedRange, PartitionState};
-use crate::log::{Lsn, PartitionLog};
+use crate::log::history::History;
+use crate::log::{LogError, Lsn, PartitionLog, Producers};
 use crate::model::PartitionId;
 use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
@@ -27,6 +28,10 @@ pub(super) struct Found {
     pub(super) newly_marked: bool,
     pub(super) damaged: Vec<DamagedRange>,
     pub(super) frozen: Option<Box<PartitionState>>,
+    /// What the journal says beside batches.
+    pub(super) history: History,
+    /// Producers' state of the checkpoint is of records that were cut off: it is made again of the log.
+    pub(super) producers_cut: bool,
 }
 
 impl Found {
@@ -44,6 +49,8 @@ impl Found {
             newly_marked: false,
             damaged: Vec::new(),
             frozen: None,
+            history: History::default(),
+            producers_cut: false,
         }
     }
 
@@ -57,6 +64,35 @@ impl Found {
 }
 
 impl Found {
+    /// Takes what the journal says that came after the checkpoint of the entry at `lsn` into account.
+    pub(super) fn follow_history(&mut self, history: History, lsn: Lsn) {
+        self.promised_end = history.promised(self.promised_end, lsn);
+        if let Some(to) = history.cut_after(lsn) {
+            self.log.forget_snapshots(to);
+            self.damaged.retain(|range| range.from < to);
+            self.damaged.iter_mut().for_each(|range| range.until = range.until.min(to));
+            self.high_watermark = self.high_watermark.min(self.promised_end);
+            self.producers_cut = self.producers.as_ref().is_some_and(|(covered, _)| *covered > to);
+            if to == i64::MIN {
+                self.repair = None;
+                self.high_watermark = 0;
+                self.producers_cut = true;
+            }
+        }
+        self.history = history;
+    }
+
+    /// Once everything was replayed: makes producers' state again where it has to be, and lets go of epochs whose batches
+    /// did not come back.
+    pub(super) async fn complete(&mut self) -> Result<(), LogError> {
+        self.log.bound_epochs();
+        if self.producers_cut && self.frozen.is_none() {
+            let Producers { snapshot, replayed } = self.log.producers().await?;
+            (self.producers, self.replayed) = (snapshot, replayed);
+        }
+        Ok(())
+    }
+
     /// What the shard keeps of it, and what it tells of it.
     pub(super) fn settle(self, id: PartitionId) -> (Held, RecoveredPartition) {
         let repair: Option<Arc<str>> = self.repair.map(Into::into);
@@ -68,7 +104,7 @@ impl Found {
             log: self.log.clone(),
             producer_state: self.producers,
             replayed: self.replayed,
-            high_watermark: self.high_watermark.min(self.log.end_offset()),
+            high_watermark: self.high_watermark.min(self.log.end_offset()).max(self.log.start_offset()),
             repair: repair.clone(),
         };
         let (topic, damaged) = (self.topic, self.damaged.into());

@@ -11,7 +11,7 @@ use crate::log::{LogError, Lsn, PartitionLog};
 use crate::model::PartitionId;
 use crate::rt::{self, AlignedBuf};
 
-use super::{ShardLog, States};
+use super::{OwnerState, ShardLog, States};
 
 /// Files written at a time: commits wait behind them at the disk.
 const WRITES: usize = 1;
@@ -66,11 +66,12 @@ fn wants_room(failure: &LogError) -> bool {
 impl ShardLog {
     /// Runs until [`ShardLog::close`]. `states` is as for [`ShardLog::checkpoint`]; `committed` tells a partition's high
     /// watermark.
-    pub async fn maintain(
+    pub async fn maintain<S: Into<OwnerState>>(
         self: &Rc<Self>,
-        states: impl Fn(PartitionId) -> Option<(i64, Vec<u8>)> + 'static,
+        states: impl Fn(PartitionId) -> S + 'static,
         committed: impl Fn(PartitionId) -> i64 + 'static,
     ) {
+        let states = |id| states(id).into();
         self.maintained.set(true);
         self.start_ticking();
         self.watch_space();
@@ -359,10 +360,11 @@ impl ShardLog {
     }
 
     /// Brings everything into segments and says so in the checkpoint: the next start replays nothing.
-    pub async fn close(
+    pub async fn close<S: Into<OwnerState>>(
         &self,
-        states: impl Fn(PartitionId) -> Option<(i64, Vec<u8>)>,
+        states: impl Fn(PartitionId) -> S,
     ) -> Result<(), LogError> {
+        let states = |id| states(id).into();
         self.closing.set(true);
         self.space.look_soon();
         self.work.notify_all();
@@ -371,6 +373,7 @@ impl ShardLog {
         }
         self.await_placed().await;
         self.journal.stop();
+        self.await_cuts().await;
         let logs: Vec<_> =
             self.logs.borrow().values().filter(|h| h.frozen.is_none()).map(|h| h.log.clone()).collect();
         // Where this fails, closing does.

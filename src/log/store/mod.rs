@@ -15,6 +15,8 @@
 //! - A partition of which durable data is missing is marked for repair, durably, and must not lead.
 
 mod aside;
+#[cfg(test)]
+mod bridge_tests;
 mod bypass;
 mod checkpoints;
 mod create;
@@ -32,6 +34,7 @@ pub mod space;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod truncate;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -57,6 +60,7 @@ pub use scrub::ScrubStats;
 pub use settings::LogSettings;
 use space::Space;
 pub use sweep::{strays, sweep};
+pub use truncate::{ReplicaAppendError, Truncated};
 
 /// What recovery has to know of the cluster's metadata.
 pub trait Topics {
@@ -257,7 +261,22 @@ impl ShardLog {
     }
 }
 
-type States<'a> = dyn Fn(PartitionId) -> Option<(i64, Vec<u8>)> + 'a;
+/// What a checkpoint has of a partition that its owner knows.
+#[derive(Clone, Debug, Default)]
+pub struct OwnerState {
+    /// Producers' state and the offset up to which it accounts for batches: the log end. `None` for no producers.
+    pub producers: Option<(i64, Vec<u8>)>,
+    /// `None`: the log end.
+    pub high_watermark: Option<i64>,
+}
+
+impl From<Option<(i64, Vec<u8>)>> for OwnerState {
+    fn from(producers: Option<(i64, Vec<u8>)>) -> Self {
+        Self { producers, high_watermark: None }
+    }
+}
+
+type States<'a> = dyn Fn(PartitionId) -> OwnerState + 'a;
 
 impl Held {
     fn state(&self, id: PartitionId, states: &States<'_>, closed: bool) -> PartitionState {
@@ -267,15 +286,17 @@ impl Held {
         let mut log = self.log.checkpoint();
         log.clean &= closed;
         let end_offset = self.log.end_offset().max(self.promised_end);
+        let OwnerState { producers, high_watermark } = states(id);
         PartitionState {
             id,
             topic: self.topic.clone(),
             log,
             end_offset,
-            high_watermark: end_offset,
-            producers: states(id),
+            high_watermark: high_watermark.map_or(end_offset, |known| known.min(end_offset)),
+            producers,
             repair: self.repair.as_ref().map(|why| why.to_string()),
             damaged: self.damaged_from(self.log.start_offset()),
+            snapshots: self.log.snapshots(),
         }
     }
 }
@@ -290,5 +311,6 @@ pub(in crate::log) fn nothing_on_disk() -> PartitionCheckpoint {
         active: false,
         extents: Vec::new(),
         clean: false,
+        was_reset: false,
     }
 }

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::log::checkpoint::{self, Checkpoint, Loaded, PartitionState};
+use crate::log::history::{self, Histories};
 use crate::log::holdings::{is_opened_since, note_opened};
-use crate::log::journal::{Damage, Known, Recovery, is_full, may_pass};
-use crate::log::placement::{self, Placements};
+use crate::log::journal::{Damage, EntryKind, Known, Recovery, is_full, may_pass};
 use crate::log::segment::owner::foreign;
 use crate::log::{BatchCache, LogError, Lsn, PartitionCheckpoint, PartitionLog};
 use crate::model::PartitionId;
@@ -57,18 +57,21 @@ impl ShardLog {
             floor_is_exact: unchanged && recovery.is_done(),
             checkpoint_durable: checkpoint.durable,
             trusts_unnamed: old_format && !checkpoint.closed,
-            placed: Placements::new(),
+            histories: Histories::new(),
             found: HashMap::new(),
             aside: Aside::new(data_dir.join(SET_ASIDE)),
             damage: Vec::new(),
             is_behind: false,
         };
         opening.cache.work().set_limit(settings.work_bytes);
-        opening.placed = placement::by_partition(recovery.placements().await?);
+        opening.histories = history::by_partition(recovery.marks().await?);
         for state in &checkpoint.partitions {
             opening.open_known(state)?;
         }
         opening.replay(&mut recovery, settings.tail_bytes).await?;
+        for found in opening.found.values_mut() {
+            found.complete().await?;
+        }
         opening.judge();
         let number = opening.record_marks(checkpoint, is_behind, old_format || emptied, &dir).await?;
         if old_format {
@@ -131,8 +134,8 @@ pub(super) struct Opening<'a> {
     /// Nothing was written since the clean close that the checkpoint is of.
     pub(super) floor_is_exact: bool,
     pub(super) checkpoint_durable: Lsn,
-    /// What the journal says of segments, of partitions that were not opened yet.
-    pub(super) placed: Placements,
+    /// What the journal says beside batches, of partitions that were not opened yet.
+    pub(super) histories: Histories,
     pub(super) found: HashMap<PartitionId, Found>,
     pub(super) aside: Aside,
     pub(super) damage: Vec<Damage>,
@@ -169,7 +172,8 @@ impl Opening<'_> {
         let dir = partition_dir(&self.data_dir, &topic, id.index);
         let mut log_state = state.log.clone();
         log_state.clean &= self.floor_is_exact;
-        self.apply_placed(id, &mut log_state);
+        let history = self.histories.remove(&id).unwrap_or_default();
+        let unread = history.apply(&mut log_state, self.checkpoint_durable).err();
         let foreign = match (log_state.clean, log_state.segments.is_empty()) {
             (true, _) => None,
             (false, true) => in_the_way(&dir, id, self.trusts_unnamed)?,
@@ -177,6 +181,7 @@ impl Opening<'_> {
                 .map_err(|e| LogError::io(&dir, e))?
                 .map(|topic| format!("{} holds files of topic {topic}", dir.display())),
         };
+        let foreign = foreign.or(unread);
         let opened = match &foreign {
             None => PartitionLog::open(dir.clone(), id, &config, Some(log_state), &self.cache),
             Some(_) => self.stand_in(dir.clone(), id, &config),
@@ -196,7 +201,9 @@ impl Opening<'_> {
             damaged: state.damaged.clone(),
             ..Found::new(log, topic, state.log.segment_durable_offset)
         };
-        found.log.note_checkpointed(&state.log);
+        found.log.note_listed();
+        found.log.list_snapshots(state.snapshots.clone());
+        found.follow_history(history, self.checkpoint_durable);
         if let Some(why) = failure {
             found.mark(id, why);
             found.frozen = Some(Box::new(PartitionState { repair: found.repair.clone(), ..state.clone() }));
@@ -229,11 +236,16 @@ impl Opening<'_> {
         for damage in std::mem::take(&mut self.damage) {
             let place = place(&damage);
             match damage.entry {
-                Some((id, base_offset)) => {
-                    if let Some(found) = self.found.get_mut(&id)
-                        && found.log.end_offset() <= base_offset
-                    {
-                        found.mark(id, format!("the batch at offset {base_offset} is damaged in {place}"));
+                Some(entry) => {
+                    let (id, base_offset) = (entry.partition, entry.base_offset);
+                    let Some(found) = self.found.get_mut(&id) else { continue };
+                    let counts = match entry.kind {
+                        EntryKind::Batch | EntryKind::Placement => found.log.end_offset() <= base_offset,
+                        // What it said is in the checkpoint, or nowhere.
+                        _ => entry.lsn > self.checkpoint_durable,
+                    };
+                    if counts && !found.history.is_void(entry.lsn, base_offset + 1) {
+                        found.mark(id, format!("the entry of offset {base_offset} is damaged in {place}"));
                     }
                 }
                 None if damage.to > self.checkpoint_durable => {

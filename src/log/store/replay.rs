@@ -5,9 +5,9 @@ use bytes::Bytes;
 
 use crate::log::belongs::is_unknown;
 use crate::log::checkpoint::PartitionState;
-use crate::log::journal::{Damage, Entry, Recovery, Replayed, is_full};
+use crate::log::journal::{Damage, Entry, EntryKind, Recovery, Replayed, is_full};
 use crate::log::placement::Placement;
-use crate::log::{LogError, PartitionCheckpoint, PartitionLog};
+use crate::log::{LogError, Lsn, PartitionLog};
 use crate::model::PartitionId;
 use crate::wire::batch::BatchHeader;
 use crate::wire::control;
@@ -27,8 +27,12 @@ impl Opening<'_> {
         while let Some(file) = recovery.next().await? {
             for item in file.items() {
                 match item {
-                    Replayed::Entry(entry, batch) => self.replay_entry(entry, batch)?,
-                    Replayed::Placement(entry, bytes) => self.replay_placement(entry, bytes)?,
+                    Replayed::Entry(entry, bytes) => match entry.kind {
+                        EntryKind::Batch => self.replay_batch(entry, bytes)?,
+                        EntryKind::Placement => self.replay_placement(entry, bytes)?,
+                        EntryKind::Truncate | EntryKind::Reset => self.replay_cut(entry)?,
+                        EntryKind::EpochStart => self.replay_epoch(entry)?,
+                    },
                     Replayed::Damage(damage) => {
                         let (path, offset) = (damage.path.display(), damage.offset);
                         let (from, to) = (damage.from.0, damage.to.0);
@@ -61,7 +65,7 @@ impl Opening<'_> {
         Ok(true)
     }
 
-    fn replay_entry(&mut self, entry: Entry, batch: &[u8]) -> Result<(), LogError> {
+    fn replay_batch(&mut self, entry: Entry, batch: &[u8]) -> Result<(), LogError> {
         let id = entry.partition;
         if !self.found.contains_key(&id) && !self.open_unlisted(&entry)? {
             return self.leave_out(id, entry.base_offset, batch);
@@ -75,8 +79,11 @@ impl Opening<'_> {
                 return Ok(());
             }
         };
+        if found.history.is_void(entry.lsn, header.next_offset()) {
+            return Ok(());
+        }
         let end = found.log.end_offset();
-        found.follow(id, &header, &self.damage);
+        found.follow(id, header.base_offset, header.next_offset(), &self.damage);
         if found.frozen.is_none() && header.base_offset == end {
             found.log.append(&header, Bytes::copy_from_slice(batch), entry.lsn);
         } else if found.frozen.is_some() || header.next_offset() > end {
@@ -86,9 +93,60 @@ impl Opening<'_> {
             }
             self.aside.push(id, header.base_offset, batch);
             return Ok(());
+        } else if let Some(known) =
+            found.log.epoch_at(header.base_offset).filter(|e| *e < header.leader_epoch)
+        {
+            let (base, epoch) = (header.base_offset, header.leader_epoch);
+            found.mark(
+                id,
+                format!("the log has offset {base} of leader epoch {known}, the journal of epoch {epoch}"),
+            );
+            self.aside.push(id, header.base_offset, batch);
+            return Ok(());
         }
         found.last = entry.lsn;
         found.note(header, batch);
+        Ok(())
+    }
+
+    /// The log was cut, or began anew. Its files were opened with what the journal says of that, and what is void is not
+    /// replayed: nothing is left to be cut.
+    fn replay_cut(&mut self, entry: Entry) -> Result<(), LogError> {
+        let (id, offset) = (entry.partition, entry.base_offset);
+        if !self.found.contains_key(&id) && !self.open_unlisted(&entry)? {
+            return Ok(());
+        }
+        let Some(found) = self.found.get_mut(&id).filter(|found| found.frozen.is_none()) else {
+            return Ok(());
+        };
+        if entry.kind == EntryKind::Truncate {
+            if found.history.is_void(entry.lsn, offset) {
+                return Ok(());
+            }
+            found.follow(id, offset, offset, &self.damage);
+        }
+        found.seen = offset;
+        found.last = entry.lsn;
+        Ok(())
+    }
+
+    /// A leader epoch began. One whose start is past what came back has nothing.
+    fn replay_epoch(&mut self, entry: Entry) -> Result<(), LogError> {
+        let (id, offset) = (entry.partition, entry.base_offset);
+        if !self.found.contains_key(&id) && !self.open_unlisted(&entry)? {
+            return Ok(());
+        }
+        let Some(found) = self.found.get_mut(&id).filter(|found| found.frozen.is_none()) else {
+            return Ok(());
+        };
+        if found.history.is_void(entry.lsn, offset + 1) || offset > found.seen {
+            return Ok(());
+        }
+        found.last = entry.lsn;
+        // The checkpoint knows of those before it.
+        if entry.lsn > self.checkpoint_durable {
+            found.log.note_epoch_at(entry.leader_epoch, offset);
+        }
         Ok(())
     }
 
@@ -129,7 +187,10 @@ impl Opening<'_> {
                 found.mark(id, format!("a batch from offset {} on is not a batch", entry.base_offset));
                 return Ok(());
             };
-            found.follow(id, &header, &self.damage);
+            if found.history.is_void(entry.lsn, header.next_offset()) {
+                continue;
+            }
+            found.follow(id, header.base_offset, header.next_offset(), &self.damage);
             if header.next_offset() > found.log.end_offset() {
                 let (next, end) = (header.next_offset(), found.log.end_offset());
                 found.mark(id, format!("segments had offsets up to {next} and end at {end}"));
@@ -138,13 +199,6 @@ impl Opening<'_> {
             found.note(header, batch);
         }
         Ok(())
-    }
-
-    pub(super) fn apply_placed(&mut self, id: PartitionId, state: &mut PartitionCheckpoint) -> bool {
-        let placed = self.placed.remove(&id).unwrap_or_default();
-        let any = !placed.is_empty();
-        placed.into_iter().for_each(|placement| placement.apply(state));
-        any
     }
 
     /// A partition that was created after the checkpoint: all that it has is in the journal.
@@ -160,29 +214,35 @@ impl Opening<'_> {
             self.found.insert(id, found);
             return Ok(true);
         }
-        let mut state = nothing_on_disk();
-        let is_placed = self.apply_placed(id, &mut state);
-        let (log, replayed) = if is_placed || entry.base_offset == 0 {
+        let (mut state, history) = (nothing_on_disk(), self.histories.remove(&id).unwrap_or_default());
+        let says_files = history.says_files();
+        // Without a checkpoint there is nothing that a truncation would have to be applied to but what the journal has.
+        let unread = history.apply(&mut state, Lsn::ZERO).err();
+        let (log, replayed) = if says_files || entry.base_offset == 0 {
             (PartitionLog::open(dir, id, &config, Some(state), &self.cache)?, Vec::new())
         } else {
             PartitionLog::open_unknown(dir, id, &config, &self.cache)?
         };
-        let seen = if is_placed { 0 } else { log.end_offset() };
-        self.found.insert(id, Found { replayed, ..Found::new(log, topic, seen) });
+        let seen = if says_files { 0 } else { log.end_offset() };
+        let mut found = Found { replayed, history, ..Found::new(log, topic, seen) };
+        if let Some(why) = unread {
+            found.mark(id, why);
+        }
+        self.found.insert(id, found);
         Ok(true)
     }
 }
 
 impl Found {
-    /// Marks the partition if something is missing before this batch.
-    fn follow(&mut self, id: PartitionId, header: &BatchHeader, damage: &[Damage]) {
-        if header.base_offset > self.seen && self.frozen.is_none() {
-            let (seen, base) = (self.seen, header.base_offset);
+    /// Marks the partition if something is missing before what has these offsets.
+    fn follow(&mut self, id: PartitionId, base: i64, next: i64, damage: &[Damage]) {
+        if base > self.seen && self.frozen.is_none() {
+            let seen = self.seen;
             let gap = format!("the log ends at offset {seen}, the journal goes on at {base}");
             // What was damaged last is what is missing here.
             self.mark(id, gap + &last_place(damage));
         }
-        self.seen = self.seen.max(header.next_offset());
+        self.seen = self.seen.max(next);
     }
 
     /// Takes in what the batch says of its producer.
