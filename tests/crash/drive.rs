@@ -454,9 +454,11 @@ impl Drive<'_> {
 
     async fn delete_records(&mut self, id: PartitionId) -> Result<(), String> {
         self.wait(id).await?;
-        let log = self.replicas.borrow()[&id].log.clone();
-        let (start, end) = (log.start_offset(), log.end_offset());
-        let to = start + self.random.below((end - start) as usize + 1) as i64;
+        self.observe();
+        let replica = self.replicas.borrow()[&id].clone();
+        let log = replica.log.clone();
+        let (start, committed) = (log.start_offset(), replica.high_watermark());
+        let to = start + self.random.below((committed - start).max(0) as usize + 1) as i64;
         log.set_start_offset(to);
         let replicas = self.replicas.clone();
         let state = |id| replicas.borrow().get(&id).and_then(|r: &Rc<Replica>| r.producer_snapshot());

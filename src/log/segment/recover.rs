@@ -167,12 +167,18 @@ fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<(PartitionChe
     let is_listed = |base: &i64| checkpoint.segments.iter().any(|s| s.base_offset == *base);
     let mut unlisted: Vec<i64> = names.iter().filter_map(|name| parse_log_name(name)).collect();
     unlisted.retain(|base| !is_listed(base));
+    let sync = || rt::fs::sync_dir(dir).map_err(|e| LogError::io(dir, e));
+    let any = !unlisted.is_empty();
     // The oldest may say where the log starts: a crash must not leave a later one alone.
     while let Some(base) = unlisted.pop() {
         if unlisted.is_empty() && dead_below.is_some() {
-            rt::fs::sync_dir(dir).map_err(|e| LogError::io(dir, e))?;
+            sync()?;
         }
         settle_unlisted(dir, base, &checkpoint)?;
+    }
+    // What goes must not come back behind a checkpoint of a clean close: nobody would know whose it is.
+    if any {
+        sync()?;
     }
     Ok((checkpoint, settled))
 }
