@@ -3,6 +3,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use kafka_wire::MetadataRequest;
 use kafka_wire_core::{ApiVersion, BytesMut, KafkaEncode};
+use weir::api::authorize::Everything;
 use weir::api::metadata::answer;
 use weir::controller::{ControlReply, ControlRequest, Desk, NewTopic};
 use weir::model::BrokerSettings;
@@ -22,8 +23,8 @@ fn metadata(c: &mut Criterion) {
     all.topics = None;
     let mut group = c.benchmark_group("metadata_10000");
     group.sample_size(20);
-    group.bench_function("answer", |b| b.iter(|| answer(&image, 1, &all, VERSION)));
-    let response = answer(&image, 1, &all, VERSION);
+    group.bench_function("answer", |b| b.iter(|| answer(&image, 1, &Everything, &all, VERSION)));
+    let response = answer(&image, 1, &Everything, &all, VERSION);
     assert_eq!(response.topics.iter().map(|t| t.partitions.len()).sum::<usize>(), 10_000);
     group.bench_function("encode", |b| {
         b.iter(|| {

@@ -18,7 +18,7 @@
 //! | [`model`] | ids, limits, the configs of topics and brokers by Kafka's names: the words of the domain | anywhere |
 //! | [`rt`] | tasks, timers, files, sockets, the mesh; the only importer of glommio and io_uring | shards |
 //! | [`wire`] | frames, batch headers, Produce and Fetch without copies; Kafka's error codes | anywhere |
-//! | [`security`] | quotas: whose limit applies, how long to wait; pure | anywhere |
+//! | [`security`] | who a connection speaks for and what it may do; quotas: whose limit applies, how long to wait; pure | anywhere |
 //! | [`log`] | one shard's journal, segments, cache, checkpoint, recovery, compaction | shards |
 //! | [`metadata`] | what there is in the cluster: records, image, metadata log | read anywhere, made on the control thread |
 //! | [`partition`] | one replica: what may be appended and read, producers, watchers | shards |

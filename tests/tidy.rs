@@ -61,7 +61,7 @@ const SLACK: usize = 40;
 
 /// Files of `src/api` that serve no API of their own.
 const API_HELPERS: &[&str] =
-    &["mod", "table", "cx", "common", "features", "groups", "throttle", "transactions"];
+    &["mod", "table", "authorize", "common", "features", "groups", "throttle", "transactions"];
 
 struct Source {
     path: String,

@@ -2,12 +2,14 @@
 
 use kafka_wire::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse};
 
+use super::authorize::Rights;
 use super::common::build;
 use super::find_coordinator::ensure_topic;
 use super::groups::name;
 use super::{Cx, transactions};
 use crate::coordinator::txn::{Producer, Version, ask};
 use crate::metadata::internal::CONSUMER_OFFSETS;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 const FENCED_FROM: i16 = 2;
@@ -26,6 +28,8 @@ async fn add(cx: &Cx, request: &AddOffsetsToTxnRequest) -> Result<(), ErrorCode>
     if request.transactional_id.is_empty() {
         return Err(ErrorCode::InvalidRequest);
     }
+    cx.authorize(Operation::Write, Resource::TransactionalId(&request.transactional_id))?;
+    cx.authorize(Operation::Read, Resource::Group(&request.group_id))?;
     ensure_topic(cx, CONSUMER_OFFSETS).await?;
     let coordinator = cx.shard.coordinator_of(CONSUMER_OFFSETS, &request.group_id);
     let partition = coordinator.ok_or(ErrorCode::CoordinatorNotAvailable)?;

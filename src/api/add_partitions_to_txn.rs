@@ -8,11 +8,13 @@ use kafka_wire::add_partitions_to_txn_response::{
 use kafka_wire::{AddPartitionsToTxnRequest, AddPartitionsToTxnResponse};
 use kafka_wire_core::StrBytes;
 
+use super::authorize::Rights;
 use super::common::build;
 use super::groups::name;
 use super::{Cx, transactions};
 use crate::coordinator::txn::{Partition, Producer, Version, ask};
 use crate::metadata::internal::is_internal;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 const BATCHED_FROM: i16 = 4;
@@ -54,9 +56,15 @@ async fn add(
     if transaction.transactional_id.is_empty() {
         return results(cx, topics, |_, _, _| ErrorCode::InvalidRequest);
     }
+    if let Err(error) = admit(cx, &transaction.transactional_id) {
+        return results(cx, topics, |_, _, _| error);
+    }
+    let by_broker = cx.version >= BATCHED_FROM;
+    let denied =
+        |topic: &str| is_internal(topic) || !by_broker && !cx.may(Operation::Write, Resource::Topic(topic));
     // All or nothing: what is the broker's own, or is not there, keeps the rest out.
-    if topics.iter().any(|topic| is_internal(&topic.name)) {
-        return results(cx, topics, |topic, index, _| match is_internal(&topic.name) {
+    if topics.iter().any(|topic| denied(&topic.name)) {
+        return results(cx, topics, |topic, index, _| match denied(&topic.name) {
             true => ErrorCode::TopicAuthorizationFailed,
             false if unknown(topic, index) => ErrorCode::UnknownTopicOrPartition,
             false => ErrorCode::OperationNotAttempted,
@@ -73,6 +81,14 @@ async fn add(
             results(cx, topics, |_, _, nth| each.get(nth).copied().unwrap_or(ErrorCode::UnknownServerError))
         }
         Err(error) => results(cx, topics, |_, _, _| error),
+    }
+}
+
+/// A client asks for its own transaction, a broker for its clients'.
+fn admit(cx: &Cx, id: &str) -> Result<(), ErrorCode> {
+    match cx.version >= BATCHED_FROM {
+        true => cx.authorize(Operation::ClusterAction, Resource::Cluster),
+        false => cx.authorize(Operation::Write, Resource::TransactionalId(id)),
     }
 }
 

@@ -11,9 +11,19 @@ use super::Cx;
 use super::common::{build, code, message, whole_error};
 use crate::controller::{ControlError, ControlErrorKind, ControlReply, ControlRequest, QuotaChange};
 use crate::security::quota::{CLIENT_ID, Entity, IP, Name, USER};
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 pub async fn handle(cx: &Cx, request: AlterClientQuotasRequest) -> AlterClientQuotasResponse {
+    if let Err(error) = cx.admit(Operation::AlterConfigs, Resource::Cluster) {
+        let refused = request.entries.iter().map(|entry| {
+            build(|e: &mut EntryData| {
+                e.entity = parts(entry).into_iter().map(|(kind, name)| repeat(kind, name)).collect();
+                e.error_code = error.code();
+            })
+        });
+        return build(|r: &mut AlterClientQuotasResponse| r.entries = refused.collect());
+    }
     let checked: Vec<_> = request.entries.iter().map(check).collect();
     let changes = checked.iter().flatten().cloned().collect();
     let control = ControlRequest::AlterQuotas { changes, validate_only: request.validate_only };

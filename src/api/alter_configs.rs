@@ -6,25 +6,42 @@ use kafka_wire::{AlterConfigsRequest, AlterConfigsResponse};
 use kafka_wire_core::StrBytes;
 
 use super::Cx;
+use super::authorize::Rights;
 use super::common::{build, code, message, whole_error};
-use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
+use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC, denial, resource_of};
 use crate::controller::{ConfigResource, ControlError, ControlErrorKind, ControlReply, ControlRequest};
 use crate::model::broker_config::broker_config;
 use crate::model::config_def::shorten;
 use crate::model::topic_config::topic_config;
+use crate::security::Operation;
 use crate::wire::ErrorCode;
 
 /// The resources of a request, each checked as far as the request alone allows.
 pub type Checked<T> = Vec<Result<(ConfigResource, T), ControlError>>;
 
-pub async fn handle(cx: &Cx, request: AlterConfigsRequest) -> AlterConfigsResponse {
+pub async fn handle(cx: &Cx, mut request: AlterConfigsRequest) -> AlterConfigsResponse {
     let validate_only = request.validate_only;
+    let (allowed, denied) = cx.sort(std::mem::take(&mut request.resources), |cx, resource| {
+        let resource = resource_of(resource.resource_type, &resource.resource_name);
+        resource.is_none_or(|resource| cx.may(Operation::AlterConfigs, resource))
+    });
+    request.resources = allowed;
     let control = |resources| ControlRequest::AlterConfigs { resources, validate_only };
     let results = alter(cx, check(&request), control).await;
     for (resource, _) in request.resources.iter().zip(&results).filter(|(_, r)| r.is_ok() && !validate_only) {
         tell_idle(resource.resource_type, resource.configs.iter().map(|config| &*config.name));
     }
-    answer(&request, results)
+    let mut response = answer(&request, results);
+    response.responses.extend(denied.into_iter().map(|resource| {
+        let error = denial(resource.resource_type);
+        cx.count(error);
+        build(|r: &mut AlterConfigsResourceResponse| {
+            r.error_code = error.code();
+            r.resource_type = resource.resource_type;
+            r.resource_name = resource.resource_name;
+        })
+    }));
+    response
 }
 
 /// Says of what was set that nothing follows from it, where it is so.

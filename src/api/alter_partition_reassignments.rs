@@ -9,6 +9,7 @@ use kafka_wire::{AlterPartitionReassignmentsRequest, AlterPartitionReassignments
 use super::Cx;
 use super::common::build;
 use crate::metadata::Image;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 const REPLICATION_FACTOR_FLAG_FROM: i16 = 1;
@@ -17,6 +18,9 @@ pub async fn handle(
     cx: &Cx,
     request: AlterPartitionReassignmentsRequest,
 ) -> AlterPartitionReassignmentsResponse {
+    if let Err(error) = cx.admit(Operation::Alter, Resource::Cluster) {
+        return build(|r: &mut AlterPartitionReassignmentsResponse| r.error_code = error.code());
+    }
     let response = answer(&cx.shard.image(), &request, cx.version);
     let results = response.responses.iter().flat_map(|t| &t.partitions);
     results.for_each(|p| cx.count(ErrorCode::from_code(p.error_code)));

@@ -9,8 +9,10 @@ use kafka_wire::{AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse};
 use kafka_wire_core::StrBytes;
 
 use super::Cx;
+use super::authorize::Rights;
 use super::common::build;
 use crate::metadata::Image;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 /// What a name may have so that a directory `topic-partition.uuid-future` can be named after it.
@@ -18,7 +20,11 @@ const MAX_DIR_NAME: usize = 255;
 const DIR_SUFFIX: usize = ".".len() + 32 + "-future".len();
 
 pub async fn handle(cx: &Cx, request: AlterReplicaLogDirsRequest) -> AlterReplicaLogDirsResponse {
-    let response = answer(&cx.shard.image(), &cx.shard.settings().log_dir, &request);
+    let mut response = answer(&cx.shard.image(), &cx.shard.settings().log_dir, &request);
+    if let Err(error) = cx.authorize(Operation::Alter, Resource::Cluster) {
+        let results = response.results.iter_mut().flat_map(|t| &mut t.partitions);
+        results.for_each(|p| p.error_code = error.code());
+    }
     let results = response.results.iter().flat_map(|t| &t.partitions);
     results.for_each(|p| cx.count(ErrorCode::from_code(p.error_code)));
     response

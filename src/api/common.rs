@@ -2,22 +2,24 @@
 
 use kafka_wire_core::{StrBytes, Uuid};
 
+use super::authorize::Rights;
 use crate::controller::{ControlError, ControlErrorKind as Kind, ControlReply};
 use crate::model::TopicId;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 /// The id of a leader that is not there.
 pub const NO_LEADER: i32 = -1;
 /// `authorized operations` where they were not asked for.
 pub const NOT_ASKED: i32 = i32::MIN;
-/// Everything that may be done to a topic, as a set of ACL operations: read 3, write 4, create 5,
-/// delete 6, alter 7, describe 8, describe configs 10, alter configs 11.
-pub const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
-/// Likewise to a group: read 3, delete 6, describe 8, describe configs 10, alter configs 11.
-pub const ALL_GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
-/// Likewise to the cluster: create 5, alter 7, describe 8, cluster action 9, describe configs 10, alter
-/// configs 11, idempotent write 12.
-pub const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+
+/// What may be done to the cluster, for whom it may be described to.
+pub fn cluster_operations(rights: &impl Rights) -> i32 {
+    match rights.may(Operation::Describe, Resource::Cluster) {
+        true => rights.operations(Resource::Cluster),
+        false => 0,
+    }
+}
 
 /// Whether an error with this code sends the client to the partition's leader.
 pub fn is_elsewhere(code: i16) -> bool {
@@ -104,6 +106,11 @@ pub mod testing {
 mod tests {
     #[test]
     fn operations_are_kafkas() {
-        assert_eq!((super::ALL_TOPIC_OPERATIONS, super::ALL_CLUSTER_OPERATIONS), (3576, 8096));
+        use super::super::authorize::Everything;
+        use super::*;
+
+        let all = [Resource::Topic("t"), Resource::Group("g"), Resource::Cluster];
+        assert_eq!(all.map(|resource| Everything.operations(resource)), [3576, 3400, 8096]);
+        assert_eq!(cluster_operations(&Everything), 8096);
     }
 }

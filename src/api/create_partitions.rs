@@ -2,17 +2,29 @@
 
 use std::collections::BTreeSet;
 
+use kafka_wire::create_partitions_request::CreatePartitionsTopic;
 use kafka_wire::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_wire::{CreatePartitionsRequest, CreatePartitionsResponse};
 
 use super::Cx;
+use super::authorize::Rights;
 use super::common::{build, code, message, whole_error};
 use crate::controller::{ControlReply, ControlRequest, NewPartitions};
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
-pub async fn handle(cx: &Cx, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+pub async fn handle(cx: &Cx, mut request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+    let may = |cx: &Cx, topic: &CreatePartitionsTopic| cx.may(Operation::Alter, Resource::Topic(&topic.name));
+    let (allowed, denied) = cx.sort(std::mem::take(&mut request.topics), may);
+    request.topics = allowed;
     let reply = cx.shard.control(control(&request)).await;
-    let response = answer(&request, reply);
+    let mut response = answer(&request, reply);
+    response.results.extend(denied.into_iter().map(|topic| {
+        build(|r: &mut CreatePartitionsTopicResult| {
+            r.name = topic.name;
+            r.error_code = ErrorCode::TopicAuthorizationFailed.code();
+        })
+    }));
     for result in &response.results {
         cx.count(ErrorCode::from_code(result.error_code));
     }

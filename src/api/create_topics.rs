@@ -6,26 +6,38 @@ use std::sync::Arc;
 use kafka_wire::create_topics_request::CreatableTopic;
 use kafka_wire::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_wire::{CreateTopicsRequest, CreateTopicsResponse};
+use kafka_wire_core::StrBytes;
 
 use super::Cx;
+use super::authorize::Rights;
 use super::common::{build, code, message, uuid, whole_error};
 use super::describe_configs::{Entry, topic_entries};
 use crate::controller::{ControlError, ControlReply, ControlRequest, NewTopic};
 use crate::metadata::{Image, Topic};
 use crate::model::BrokerSettings;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 /// From here on the answer describes the topic.
 const DESCRIBED_FROM: i16 = 5;
 const TOPIC_IDS_FROM: i16 = 7;
 
-pub async fn handle(cx: &Cx, request: CreateTopicsRequest) -> CreateTopicsResponse {
+pub async fn handle(cx: &Cx, mut request: CreateTopicsRequest) -> CreateTopicsResponse {
+    let any = cx.may(Operation::Create, Resource::Cluster);
+    let may =
+        |cx: &Cx, topic: &CreatableTopic| any || cx.may(Operation::Create, Resource::Topic(&topic.name));
+    let (allowed, denied) = cx.sort(std::mem::take(&mut request.topics), may);
+    request.topics = allowed;
     let control = ControlRequest::CreateTopics {
         topics: request.topics.iter().map(new_topic).collect(),
         validate_only: request.validate_only,
     };
     let reply = cx.shard.control(control).await;
-    let response = answer(&request, reply, &cx.shard.image(), cx.shard.settings(), cx.version);
+    let mut response = answer(&request, reply, &cx.shard.image(), cx.shard.settings(), cx.version);
+    response.topics.iter_mut().for_each(|topic| hide_configs(cx, topic));
+    response
+        .topics
+        .extend(denied.iter().map(|topic| failed(topic, ErrorCode::TopicAuthorizationFailed, None)));
     for topic in &response.topics {
         cx.count(ErrorCode::from_code(topic.error_code));
     }
@@ -62,19 +74,33 @@ fn answer(
     };
     let one = |(asked, result): (&CreatableTopic, Result<Arc<Topic>, ControlError>)| match result {
         Ok(topic) => created(&topic, image, settings, version),
-        Err(error) => build(|t: &mut CreatableTopicResult| {
-            t.name = asked.name.clone();
-            t.error_code = code(&error).code();
-            t.error_message = message(&error);
-            t.num_partitions = -1;
-            t.replication_factor = -1;
-            t.configs = Some(Vec::new());
-        }),
+        Err(error) => failed(asked, code(&error), message(&error)),
     };
     // A name that is given more than once is answered once.
     let mut seen = BTreeSet::new();
     let results = request.topics.iter().zip(results).filter(|(asked, _)| seen.insert(&asked.name));
     build(|r: &mut CreateTopicsResponse| r.topics = results.map(one).collect())
+}
+
+fn failed(asked: &CreatableTopic, error: ErrorCode, why: Option<StrBytes>) -> CreatableTopicResult {
+    build(|t: &mut CreatableTopicResult| {
+        t.name = asked.name.clone();
+        t.error_code = error.code();
+        t.error_message = why;
+        t.num_partitions = -1;
+        t.replication_factor = -1;
+        t.configs = Some(Vec::new());
+    })
+}
+
+/// Who may create a topic need not be allowed to see what it runs with (KIP-525).
+fn hide_configs(cx: &Cx, topic: &mut CreatableTopicResult) {
+    let described = cx.version >= DESCRIBED_FROM && topic.error_code == 0;
+    if described && let Err(error) = cx.authorize(Operation::DescribeConfigs, Resource::Topic(&topic.name)) {
+        topic.topic_config_error_code = error.code();
+        (topic.num_partitions, topic.replication_factor) = (-1, -1);
+        topic.configs = Some(Vec::new());
+    }
 }
 
 fn created(topic: &Topic, image: &Image, settings: &BrokerSettings, version: i16) -> CreatableTopicResult {

@@ -7,8 +7,10 @@ use kafka_wire::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsResponse, DeleteRecordsTopicResult,
 };
 
+use super::authorize::Rights;
 use super::{Cx, read_error};
 use crate::metadata::Topic;
+use crate::security::{Operation, Resource};
 use crate::shard::route::Located;
 use crate::wire::error_code::ErrorCode;
 
@@ -18,6 +20,7 @@ pub async fn handle(cx: &Cx, request: DeleteRecordsRequest) -> DeleteRecordsResp
     let mut response = DeleteRecordsResponse::default();
     for topic in request.topics {
         let known = image.topic(&topic.name);
+        let denied = cx.authorize(Operation::Delete, Resource::Topic(&topic.name)).err();
         let mut out = DeleteRecordsTopicResult::default();
         out.name = topic.name.clone();
         // Of an offset that is given twice, the last counts.
@@ -27,9 +30,12 @@ pub async fn handle(cx: &Cx, request: DeleteRecordsRequest) -> DeleteRecordsResp
             let mut answer = DeleteRecordsPartitionResult::default();
             answer.partition_index = index;
             answer.low_watermark = -1;
-            match target(cx, known.map(|t| &**t), index) {
+            match denied.map_or_else(|| target(cx, known.map(|t| &**t), index), Err) {
                 Ok(partition) => queries.push((partition, offset)),
-                Err(code) => answer.error_code = code.code(),
+                Err(code) => {
+                    cx.count(code);
+                    answer.error_code = code.code();
+                }
             }
             out.partitions.push(answer);
         }

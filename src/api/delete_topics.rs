@@ -9,9 +9,11 @@ use kafka_wire::{DeleteTopicsRequest, DeleteTopicsResponse};
 use kafka_wire_core::StrBytes;
 
 use super::Cx;
+use super::authorize::Rights;
 use super::common::{build, code, message, topic_id, uuid, whole_error};
 use crate::controller::{ControlError, ControlErrorKind, ControlReply, ControlRequest, TopicRef};
 use crate::metadata::Topic;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 const DELETION_DISABLED_FROM: i16 = 3;
@@ -19,14 +21,32 @@ const MESSAGES_FROM: i16 = 5;
 const STATES_FROM: i16 = 6;
 
 pub async fn handle(cx: &Cx, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
-    let checked = check(asked(request, cx.version));
+    let image = cx.shard.image();
+    let any = cx.may(Operation::Delete, Resource::Cluster);
+    let (allowed, denied) = cx.sort(asked(request, cx.version), |cx, asked| {
+        let known = image.topic_by_id(topic_id(asked.topic_id));
+        let name = asked.name.as_deref().or(known.map(|topic| &*topic.name));
+        // Of an id that means nothing nothing is told but that.
+        any || name.is_none_or(|name| cx.may(Operation::Delete, Resource::Topic(name)))
+    });
+    let checked = check(allowed);
     let topics = wanted(&checked);
     let reply = cx.shard.control(ControlRequest::DeleteTopics { topics }).await;
-    let response = answer(&checked, reply, cx.version);
+    let mut response = answer(&checked, reply, cx.version);
+    response.responses.extend(denied.iter().map(refused));
     for topic in &response.responses {
         cx.count(ErrorCode::from_code(topic.error_code));
     }
     response
+}
+
+/// A topic that the client may not delete: named only where the client has named it.
+fn refused(asked: &DeleteTopicState) -> DeletableTopicResult {
+    build(|t: &mut DeletableTopicResult| {
+        t.name = asked.name.clone();
+        t.topic_id = asked.topic_id;
+        t.error_code = ErrorCode::TopicAuthorizationFailed.code();
+    })
 }
 
 /// The topics in the form of the newest version.

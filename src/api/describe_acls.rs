@@ -5,6 +5,7 @@ use kafka_wire::{DescribeAclsRequest, DescribeAclsResponse};
 
 use super::Cx;
 use super::common::build;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 /// Why the others refuse; DescribeAcls says it in a few words more.
@@ -15,6 +16,9 @@ pub async fn handle(cx: &Cx, request: DescribeAclsRequest) -> Result<DescribeAcl
     let DescribeAclsRequest { resource_type_filter, pattern_type_filter, operation, permission_type, .. } =
         request;
     check([resource_type_filter, pattern_type_filter, operation, permission_type])?;
+    if let Err(error) = cx.admit(Operation::Describe, Resource::Cluster) {
+        return Ok(build(|r: &mut DescribeAclsResponse| r.error_code = error.code()));
+    }
     cx.count(ErrorCode::SecurityDisabled);
     Ok(build(|r: &mut DescribeAclsResponse| {
         r.error_code = ErrorCode::SecurityDisabled.code();

@@ -9,6 +9,7 @@ use super::Cx;
 use super::common::build;
 use crate::metadata::Image;
 use crate::security::quota::{CLIENT_ID, Entity, IP, Name, USER};
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 const EXACT: i8 = 0;
@@ -16,6 +17,12 @@ const DEFAULT: i8 = 1;
 const SPECIFIED: i8 = 2;
 
 pub async fn handle(cx: &Cx, request: DescribeClientQuotasRequest) -> DescribeClientQuotasResponse {
+    if let Err(error) = cx.admit(Operation::DescribeConfigs, Resource::Cluster) {
+        return build(|r: &mut DescribeClientQuotasResponse| {
+            r.error_code = error.code();
+            r.entries = None;
+        });
+    }
     let response = answer(&cx.shard.image(), &request);
     cx.count(ErrorCode::from_code(response.error_code));
     response

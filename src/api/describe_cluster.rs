@@ -5,7 +5,8 @@ use kafka_wire::{DescribeClusterRequest, DescribeClusterResponse};
 use kafka_wire_core::StrBytes;
 
 use super::Cx;
-use super::common::{ALL_CLUSTER_OPERATIONS, NOT_ASKED, build};
+use super::authorize::Rights;
+use super::common::{NOT_ASKED, build, cluster_operations};
 use crate::metadata::{Broker, Image};
 use crate::wire::ErrorCode;
 
@@ -14,7 +15,7 @@ const CONTROLLERS: i8 = 2;
 const ENDPOINT_TYPES_FROM: i16 = 1;
 
 pub async fn handle(cx: &Cx, request: DescribeClusterRequest) -> DescribeClusterResponse {
-    let response = answer(&cx.shard.image(), cx.shard.settings().broker_id, &request, cx.version);
+    let response = answer(&cx.shard.image(), cx.shard.settings().broker_id, cx, &request, cx.version);
     cx.count(ErrorCode::from_code(response.error_code));
     response
 }
@@ -22,6 +23,7 @@ pub async fn handle(cx: &Cx, request: DescribeClusterRequest) -> DescribeCluster
 fn answer(
     image: &Image,
     controller: i32,
+    rights: &impl Rights,
     request: &DescribeClusterRequest,
     version: i16,
 ) -> DescribeClusterResponse {
@@ -39,7 +41,7 @@ fn answer(
         r.controller_id = controller;
         r.brokers = image.brokers().map(described).collect();
         if request.include_cluster_authorized_operations {
-            r.cluster_authorized_operations = ALL_CLUSTER_OPERATIONS;
+            r.cluster_authorized_operations = cluster_operations(rights);
         }
     })
 }
@@ -66,6 +68,7 @@ fn described(broker: &Broker) -> DescribeClusterBroker {
 
 #[cfg(test)]
 mod tests {
+    use super::super::authorize::Everything;
     use super::super::common::testing::{controller, round_trip};
     use super::*;
 
@@ -76,10 +79,10 @@ mod tests {
         for version in 0..=2 {
             let mut request = DescribeClusterRequest::default();
             request.include_cluster_authorized_operations = version == 1;
-            let response = round_trip(&answer(&image, 1, &request, version), version);
+            let response = round_trip(&answer(&image, 1, &Everything, &request, version), version);
             assert_eq!(&*response.cluster_id, &*image.cluster_id);
             assert_eq!((response.error_code, response.controller_id, response.brokers.len()), (0, 1, 1));
-            let operations = if version == 1 { ALL_CLUSTER_OPERATIONS } else { NOT_ASKED };
+            let operations = if version == 1 { cluster_operations(&Everything) } else { NOT_ASKED };
             assert_eq!(response.cluster_authorized_operations, operations);
         }
     }
@@ -90,7 +93,10 @@ mod tests {
         for (endpoint, code) in [(2, 114), (3, 115), (0, 115)] {
             let mut request = DescribeClusterRequest::default();
             request.endpoint_type = endpoint;
-            assert_eq!(round_trip(&answer(&controller.image(), 1, &request, 2), 2).error_code, code);
+            assert_eq!(
+                round_trip(&answer(&controller.image(), 1, &Everything, &request, 2), 2).error_code,
+                code
+            );
         }
     }
 }

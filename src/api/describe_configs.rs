@@ -10,6 +10,7 @@ use kafka_wire::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_wire_core::StrBytes;
 
 use super::Cx;
+use super::authorize::{Rights, refusal};
 use super::common::build;
 use crate::metadata::records::Owner;
 use crate::metadata::{Image, Topic};
@@ -20,6 +21,7 @@ use crate::model::broker_config::{
 use crate::model::config_def::{ConfigDef, shorten};
 use crate::model::resource_configs::{CLIENT_METRICS_CONFIGS, GROUP_CONFIGS};
 use crate::model::topic_config::{TOPIC_CONFIGS, topic_config};
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 pub const TOPIC: i8 = 2;
@@ -42,12 +44,39 @@ const FROM_GROUP: i8 = 8;
 /// Types and documentation are told from here on.
 const TYPES_FROM: i16 = 3;
 
-pub async fn handle(cx: &Cx, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
-    let response = answer(&cx.shard.image(), cx.shard.settings(), &request, cx.version);
+pub async fn handle(cx: &Cx, mut request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+    let (allowed, denied) = cx.sort(std::mem::take(&mut request.resources), |cx, resource| {
+        let resource = resource_of(resource.resource_type, &resource.resource_name);
+        resource.is_none_or(|resource| cx.may(Operation::DescribeConfigs, resource))
+    });
+    request.resources = allowed;
+    let mut response = answer(&cx.shard.image(), cx.shard.settings(), &request, cx.version);
+    response.results.extend(denied.into_iter().map(|resource| {
+        build(|r: &mut DescribeConfigsResult| {
+            r.error_code = denial(resource.resource_type).code();
+            r.resource_type = resource.resource_type;
+            r.resource_name = resource.resource_name;
+        })
+    }));
     for result in &response.results {
         cx.count(ErrorCode::from_code(result.error_code));
     }
     response
+}
+
+/// What has to be allowed for a resource's configs: those of brokers and of what they tell clients are the cluster's.
+/// `None` for a type that nobody knows.
+pub fn resource_of(resource_type: i8, name: &str) -> Option<Resource<'_>> {
+    match resource_type {
+        TOPIC => Some(Resource::Topic(name)),
+        GROUP => Some(Resource::Group(name)),
+        BROKER | BROKER_LOGGER | CLIENT_METRICS => Some(Resource::Cluster),
+        _ => None,
+    }
+}
+
+pub fn denial(resource_type: i8) -> ErrorCode {
+    resource_of(resource_type, "").map_or(ErrorCode::InvalidRequest, |resource| refusal(resource.kind()))
 }
 
 /// One config: its sources from the nearest on, the first of which applies.

@@ -5,9 +5,11 @@ use kafka_wire::{DescribeGroupsRequest, DescribeGroupsResponse};
 use kafka_wire_core::StrBytes;
 
 use super::Cx;
-use super::common::{ALL_GROUP_OPERATIONS, NOT_ASKED, build};
+use super::authorize::Rights;
+use super::common::{NOT_ASKED, build};
 use super::groups::{name, unavailable, wire, wire_or_empty};
 use crate::coordinator::group::{DescribedMember, Description, ask};
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 const OPERATIONS_FROM: i16 = 3;
@@ -20,19 +22,26 @@ pub async fn handle(cx: &Cx, request: DescribeGroupsRequest) -> DescribeGroupsRe
     let asked: Vec<_> = request
         .groups
         .iter()
-        .map(|group| (group, cx.shard.group(group, ask::describe(name(group)))))
+        .map(|group| {
+            let admitted = cx.admit(Operation::Describe, Resource::Group(group));
+            (group, admitted.map(|()| cx.shard.group(group, ask::describe(name(group)))))
+        })
         .collect();
     let mut response = DescribeGroupsResponse::default();
     for (group, answer) in asked {
-        let mut described = match answer.await {
+        let answered = match answer {
+            Ok(answer) => answer.await.map_err(|why| unavailable(cx, why)),
+            Err(error) => Err(error),
+        };
+        let mut described = match answered {
             Ok(Some(description)) => known(group, description, cx.version),
             Ok(None) => missing(group, cx.version),
-            Err(why) => failed(group, unavailable(cx, why)),
+            Err(error) => failed(group, error),
         };
         described.authorized_operations = NOT_ASKED;
         if cx.version >= OPERATIONS_FROM && request.include_authorized_operations && described.error_code == 0
         {
-            described.authorized_operations = ALL_GROUP_OPERATIONS;
+            described.authorized_operations = cx.operations(Resource::Group(group));
         }
         response.groups.push(described);
     }

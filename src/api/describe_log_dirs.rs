@@ -12,6 +12,7 @@ use super::Cx;
 use super::common::build;
 use crate::metadata::{Image, Topic};
 use crate::rt::fs::Space;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 /// From here on a directory says how large its disk is.
@@ -20,6 +21,9 @@ const DISK_FROM: i16 = 4;
 const UNKNOWN: i64 = -1;
 
 pub async fn handle(cx: &Cx, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+    if let Err(error) = cx.admit(Operation::Describe, Resource::Cluster) {
+        return build(|r: &mut DescribeLogDirsResponse| r.error_code = error.code());
+    }
     let wanted = wanted(&cx.shard.image(), &request);
     // Only what this broker has of them.
     let replica = |topic: &Topic, index: &i32| cx.shard.replica_of(topic, *index);

@@ -3,10 +3,12 @@
 use kafka_wire::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 use kafka_wire::{DescribeProducersRequest, DescribeProducersResponse};
 
+use super::authorize::Rights;
 use super::common::build;
 use super::{Cx, read_error};
 use crate::metadata::names::check_topic_name;
 use crate::partition::producer::ProducerView;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 const NOT_HOSTED: &str = "This server does not host this topic-partition.";
@@ -19,6 +21,9 @@ pub async fn handle(cx: &Cx, request: DescribeProducersRequest) -> DescribeProdu
         let known = image.topic(&topic.name);
         let refused = match check_topic_name(&topic.name) {
             Err(why) => Some((ErrorCode::InvalidTopicException, why)),
+            Ok(()) if !cx.may(Operation::Read, Resource::Topic(&topic.name)) => {
+                Some((ErrorCode::TopicAuthorizationFailed, ErrorCode::TopicAuthorizationFailed.name().into()))
+            }
             Ok(()) if known.is_none() => Some((ErrorCode::UnknownTopicOrPartition, NOT_HOSTED.into())),
             Ok(()) => None,
         };
@@ -27,6 +32,7 @@ pub async fn handle(cx: &Cx, request: DescribeProducersRequest) -> DescribeProdu
             answer.partition_index = index;
             match (known.and_then(|topic| cx.shard.replica_of(topic, index)), &refused) {
                 (_, Some((code, why))) => {
+                    cx.count(*code);
                     answer.error_code = code.code();
                     answer.error_message = Some(why.as_str().into());
                 }

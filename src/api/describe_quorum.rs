@@ -8,6 +8,7 @@ use super::Cx;
 use super::common::build;
 use crate::metadata::internal::CLUSTER_METADATA as METADATA_TOPIC;
 use crate::metadata::{Broker, Image};
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 /// From here on replicas say when they were last heard of.
@@ -18,6 +19,9 @@ const NODES_FROM: i16 = 2;
 const EPOCH: i32 = 1;
 
 pub async fn handle(cx: &Cx, request: DescribeQuorumRequest) -> DescribeQuorumResponse {
+    if let Err(error) = cx.admit(Operation::Describe, Resource::Cluster) {
+        return build(|r: &mut DescribeQuorumResponse| r.error_code = error.code());
+    }
     let now = crate::rt::unix_ms();
     let response = answer(&cx.shard.image(), cx.shard.settings().broker_id, now, &request, cx.version);
     cx.count(ErrorCode::from_code(response.error_code));

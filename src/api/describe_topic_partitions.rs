@@ -10,23 +10,30 @@ use kafka_wire::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse
 use kafka_wire_core::StrBytes;
 
 use super::Cx;
-use super::common::{ALL_TOPIC_OPERATIONS, NO_LEADER, build, uuid};
+use super::authorize::Rights;
+use super::common::{NO_LEADER, build, uuid};
 use crate::metadata::names::check_topic_name;
 use crate::metadata::{Image, Partition, Topic};
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 /// Partitions in one page, whatever the client asks for.
 const MAX_PAGE: usize = 2000;
 
 pub async fn handle(cx: &Cx, request: DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
-    let response = answer(&cx.shard.image(), &request);
+    let response = answer(&cx.shard.image(), cx, &request);
     for topic in &response.topics {
         cx.count(ErrorCode::from_code(topic.error_code));
     }
     response
 }
 
-fn answer(image: &Image, request: &DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
+fn answer(
+    image: &Image,
+    rights: &impl Rights,
+    request: &DescribeTopicPartitionsRequest,
+) -> DescribeTopicPartitionsResponse {
+    let may = |name: &str| rights.may(Operation::Describe, Resource::Topic(name));
     let (start, first) = match &request.cursor {
         Some(cursor) => (&*cursor.topic_name, cursor.partition_index),
         None => ("", 0),
@@ -42,17 +49,23 @@ fn answer(image: &Image, request: &DescribeTopicPartitionsRequest) -> DescribeTo
     let mut room = usize::try_from(request.response_partition_limit).unwrap_or(0).clamp(1, MAX_PAGE);
     build(|r: &mut DescribeTopicPartitionsResponse| {
         for (name, topic) in wanted(image, request, start) {
+            let allowed = may(&name);
+            // Asked for everything, it is not told of what it may not know.
+            if !allowed && request.topics.is_empty() {
+                continue;
+            }
             if room == 0 {
                 r.next_cursor = Some(cursor(&name, 0));
                 return;
             }
-            let Some(topic) = topic else {
+            let Some(topic) = topic.filter(|_| allowed) else {
                 let error = match check_topic_name(&name) {
+                    _ if !allowed => ErrorCode::TopicAuthorizationFailed,
                     Ok(()) => ErrorCode::UnknownTopicOrPartition,
                     Err(_) => ErrorCode::InvalidTopicException,
                 };
                 let mut topic = unknown(&name, error);
-                topic.topic_authorized_operations = ALL_TOPIC_OPERATIONS;
+                topic.topic_authorized_operations = rights.operations(Resource::Topic(&name));
                 r.topics.push(topic);
                 continue;
             };
@@ -61,7 +74,8 @@ fn answer(image: &Image, request: &DescribeTopicPartitionsRequest) -> DescribeTo
             let page: Vec<_> = page.map(|(index, partition)| described(index as i32, partition)).collect();
             room -= page.len();
             let next = from + page.len();
-            r.topics.push(known(&topic, page));
+            let operations = rights.operations(Resource::Topic(&name));
+            r.topics.push(known(&topic, operations, page));
             if next < topic.partitions.len() {
                 r.next_cursor = Some(cursor(&name, next as i32));
                 return;
@@ -105,13 +119,14 @@ fn unknown(name: &StrBytes, error: ErrorCode) -> DescribeTopicPartitionsResponse
 
 fn known(
     topic: &Topic,
+    operations: i32,
     partitions: Vec<DescribeTopicPartitionsResponsePartition>,
 ) -> DescribeTopicPartitionsResponseTopic {
     build(|t: &mut DescribeTopicPartitionsResponseTopic| {
         t.name = Some(topic.wire_name());
         t.topic_id = uuid(topic.id);
         t.is_internal = topic.is_internal();
-        t.topic_authorized_operations = ALL_TOPIC_OPERATIONS;
+        t.topic_authorized_operations = operations;
         t.partitions = partitions;
     })
 }
@@ -132,6 +147,7 @@ fn described(index: i32, partition: &Partition) -> DescribeTopicPartitionsRespon
 mod tests {
     use kafka_wire::describe_topic_partitions_request::{Cursor as Start, TopicRequest};
 
+    use super::super::authorize::Everything;
     use super::super::common::testing::{controller, round_trip};
     use super::*;
 
@@ -155,7 +171,7 @@ mod tests {
         let mut cursor: Option<(String, i32)> = None;
         loop {
             let at = cursor.as_ref().map(|(name, index)| (name.as_str(), *index));
-            let response = round_trip(&answer(image, &request(topics, limit, at)), 0);
+            let response = round_trip(&answer(image, &Everything, &request(topics, limit, at)), 0);
             let mut page = Vec::new();
             for topic in &response.topics {
                 let name = topic.name.as_deref().unwrap();
@@ -186,10 +202,10 @@ mod tests {
     #[test]
     fn a_cursor_may_name_a_topic_that_is_gone() {
         let controller = controller(&[("a", 1), ("c", 2)]);
-        let response = answer(&controller.image(), &request(&[], 10, Some(("b", 7))));
+        let response = answer(&controller.image(), &Everything, &request(&[], 10, Some(("b", 7))));
         assert_eq!(response.topics.len(), 1);
         assert_eq!(response.topics[0].partitions.len(), 2);
-        let response = answer(&controller.image(), &request(&["a"], 10, Some(("a", -1))));
+        let response = answer(&controller.image(), &Everything, &request(&["a"], 10, Some(("a", -1))));
         assert_eq!(response.topics[0].error_code, 42);
     }
 }

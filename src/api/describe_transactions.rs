@@ -4,10 +4,12 @@ use kafka_wire::describe_transactions_response::{TopicData, TransactionState};
 use kafka_wire::{DescribeTransactionsRequest, DescribeTransactionsResponse};
 use kafka_wire_core::StrBytes;
 
+use super::authorize::Rights;
 use super::common::build;
 use super::groups::{name, wire};
 use super::{Cx, transactions};
 use crate::coordinator::txn::{Description, ask};
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 pub async fn handle(cx: &Cx, request: DescribeTransactionsRequest) -> DescribeTransactionsResponse {
@@ -17,7 +19,11 @@ pub async fn handle(cx: &Cx, request: DescribeTransactionsRequest) -> DescribeTr
         response.transaction_states.push(build(|s: &mut TransactionState| {
             s.transactional_id = id;
             match described {
-                Ok(description) => fill(s, description),
+                Ok(mut description) => {
+                    let may = |topic: &str| cx.may(Operation::Describe, Resource::Topic(topic));
+                    description.partitions.retain(|(topic, _)| may(topic));
+                    fill(s, description);
+                }
                 Err(error) => {
                     cx.count(error);
                     s.error_code = error.code();
@@ -32,6 +38,7 @@ async fn describe(cx: &Cx, id: &StrBytes) -> Result<Description, ErrorCode> {
     if id.is_empty() {
         return Err(ErrorCode::InvalidRequest);
     }
+    cx.authorize(Operation::Describe, Resource::TransactionalId(id))?;
     let described = cx.shard.transaction(id, ask::describe(name(id))).await;
     described.map_err(transactions::unavailable)?.map_err(transactions::code)
 }

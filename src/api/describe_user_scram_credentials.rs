@@ -8,12 +8,16 @@ use kafka_wire::{DescribeUserScramCredentialsRequest, DescribeUserScramCredentia
 
 use super::Cx;
 use super::common::build;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 pub async fn handle(
     cx: &Cx,
     request: DescribeUserScramCredentialsRequest,
 ) -> DescribeUserScramCredentialsResponse {
+    if let Err(error) = cx.admit(Operation::Describe, Resource::Cluster) {
+        return build(|r: &mut DescribeUserScramCredentialsResponse| r.error_code = error.code());
+    }
     let response = answer(&request);
     response.results.iter().for_each(|r| cx.count(ErrorCode::from_code(r.error_code)));
     response

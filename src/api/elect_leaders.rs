@@ -5,8 +5,10 @@ use kafka_wire::{ElectLeadersRequest, ElectLeadersResponse};
 use kafka_wire_core::StrBytes;
 
 use super::Cx;
+use super::authorize::Rights;
 use super::common::build;
 use crate::metadata::Image;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 const PREFERRED: i8 = 0;
@@ -15,7 +17,13 @@ const UNCLEAN: i8 = 1;
 const TYPES_FROM: i16 = 1;
 
 pub async fn handle(cx: &Cx, request: ElectLeadersRequest) -> ElectLeadersResponse {
-    let response = answer(&cx.shard.image(), &request, cx.version);
+    let response = match cx.authorize(Operation::Alter, Resource::Cluster) {
+        Ok(()) => answer(&cx.shard.image(), &request, cx.version),
+        Err(error) => build(|r: &mut ElectLeadersResponse| {
+            r.error_code = if cx.version >= TYPES_FROM { error.code() } else { 0 };
+            r.replica_election_results = each(&request, |_, _| (error, None));
+        }),
+    };
     let results = response.replica_election_results.iter().flat_map(|t| &t.partition_result);
     results.for_each(|p| cx.count(ErrorCode::from_code(p.error_code)));
     response

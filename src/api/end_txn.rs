@@ -2,10 +2,12 @@
 
 use kafka_wire::{EndTxnRequest, EndTxnResponse};
 
+use super::authorize::Rights;
 use super::common::build;
 use super::groups::name;
 use super::{Cx, transactions};
 use crate::coordinator::txn::{Producer, Version, ask};
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 /// From here on each transaction has an epoch of its own (KIP-890).
@@ -33,6 +35,7 @@ async fn end(cx: &Cx, request: &EndTxnRequest) -> Result<Producer, ErrorCode> {
     if request.transactional_id.is_empty() {
         return Err(ErrorCode::InvalidRequest);
     }
+    cx.authorize(Operation::Write, Resource::TransactionalId(&request.transactional_id))?;
     let id = name(&request.transactional_id);
     let version = if cx.version >= V2_FROM { Version::V2 } else { Version::V0 };
     let producer = Producer { id: request.producer_id, epoch: request.producer_epoch };

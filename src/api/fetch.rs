@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use kafka_wire::fetch_request::FetchRequest;
 use kafka_wire_core::StrBytes;
 
+use super::authorize::Rights;
 use super::common::is_elsewhere;
 use super::throttle::millis;
 use super::{Cx, Outcome, Pending, READ_COMMITTED, decode, malformed, read_error};
@@ -14,6 +15,7 @@ use crate::model::TopicId;
 use crate::partition::{Position, ReadError, ReadOutcome};
 use crate::rt;
 use crate::security::quota::Kind;
+use crate::security::{Operation, Resource};
 use crate::shard::FetchLimits;
 use crate::shard::message::FetchEntry;
 use crate::shard::sessions::{Plan, SessionError, SessionPartition, SessionRequest, Told};
@@ -22,6 +24,8 @@ use crate::wire::fetch::{FetchBroker, FetchPartitionReply, FetchReply, FetchTopi
 
 /// The first version that names topics by id (KIP-516).
 const TOPIC_IDS: i16 = 13;
+/// From here on a broker says so in a structure of its own (KIP-903).
+const REPLICA_STATE: i16 = 15;
 
 pub fn start(cx: Cx, body: BytesMut) -> Pending {
     // Fetch sessions live on the connection's shard.
@@ -43,9 +47,11 @@ async fn handle(cx: &Cx, request: FetchRequest) -> Outcome {
         Err(e) => return refuse(cx, &e),
     };
     let image = cx.shard.image();
-    let committed = request.isolation_level == READ_COMMITTED;
+    let replica =
+        if cx.version >= REPLICA_STATE { request.replica_state.replica_id } else { request.replica_id };
+    let wanted = Wanted { committed: request.isolation_level == READ_COMMITTED, by_broker: replica >= 0 };
     let entries: Vec<Result<FetchEntry, ErrorCode>> =
-        plan.partitions.iter().map(|p| entry(cx, &image, p, committed)).collect();
+        plan.partitions.iter().map(|p| entry(cx, &image, p, wanted)).collect();
     let known: Vec<FetchEntry> = entries.iter().flatten().copied().collect();
     let (results, memory) = cx.shard.fetch(&known, limits(cx, &request, known.len() < entries.len())).await;
     let mut results = results.into_iter();
@@ -117,15 +123,25 @@ fn session_request(cx: &Cx, request: &FetchRequest) -> SessionRequest {
     SessionRequest { id, epoch, uses_ids, partitions, forgotten }
 }
 
+/// What is the same for all partitions of a request.
+#[derive(Clone, Copy)]
+struct Wanted {
+    committed: bool,
+    by_broker: bool,
+}
+
 fn entry(
     cx: &Cx,
     image: &Image,
     wanted: &SessionPartition,
-    committed: bool,
+    Wanted { committed, by_broker }: Wanted,
 ) -> Result<FetchEntry, ErrorCode> {
     let topic = if cx.version >= TOPIC_IDS {
-        image.topic_by_id(wanted.topic_id).ok_or(ErrorCode::UnknownTopicId)?
+        let topic = image.topic_by_id(wanted.topic_id).ok_or(ErrorCode::UnknownTopicId)?;
+        authorize(cx, by_broker, &topic.name)?;
+        topic
     } else {
+        authorize(cx, by_broker, &wanted.name)?;
         image.topic(&wanted.name).ok_or(ErrorCode::UnknownTopicOrPartition)?
     };
     let partition = cx.shard.leader_of(topic, wanted.index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
@@ -139,6 +155,15 @@ fn entry(
             committed,
         },
     })
+}
+
+/// A broker that follows reads whatever it likes; who says that he is one has to be one (CVE-2018-1288).
+fn authorize(cx: &Cx, by_broker: bool, topic: &str) -> Result<(), ErrorCode> {
+    match by_broker {
+        true if cx.may(Operation::ClusterAction, Resource::Cluster) => Ok(()),
+        true => Err(ErrorCode::TopicAuthorizationFailed),
+        false => cx.authorize(Operation::Read, Resource::Topic(topic)),
+    }
 }
 
 fn limits(cx: &Cx, request: &FetchRequest, failed_already: bool) -> FetchLimits {

@@ -6,11 +6,14 @@ use kafka_wire::{FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_wire_core::StrBytes;
 
 use super::Cx;
+use super::authorize::Rights;
 use super::common::{build, code};
 use crate::controller::internal_topic;
 use crate::controller::{ControlReply, ControlRequest};
 use crate::metadata::Broker;
 use crate::metadata::internal::{CONSUMER_OFFSETS, TRANSACTION_STATE};
+use crate::security::{Operation, Resource};
+use crate::shard::route::Where;
 use crate::wire::ErrorCode;
 
 const GROUP: i8 = 0;
@@ -20,23 +23,35 @@ const BATCHED_FROM: i16 = 4;
 const MESSAGES_FROM: i16 = 1;
 
 pub async fn handle(cx: &Cx, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let found = find(cx, request.key_type).await;
-    if let Err(error) = &found {
-        cx.count(*error);
+    let one = [request.key.clone()];
+    let keys = if cx.version >= BATCHED_FROM { &request.coordinator_keys[..] } else { &one };
+    let mut found = Vec::with_capacity(keys.len());
+    for key in keys {
+        let broker = find(cx, request.key_type, key).await;
+        if let Err(error) = &broker {
+            cx.count(*error);
+        }
+        found.push((key, broker));
     }
-    answer(&request, found, cx.version)
+    answer(found, cx.version)
 }
 
-/// There is one broker: it coordinates everything once the topic is there.
-async fn find(cx: &Cx, key_type: i8) -> Result<Broker, ErrorCode> {
-    let topic = match key_type {
-        GROUP => CONSUMER_OFFSETS,
-        TRANSACTION => TRANSACTION_STATE,
+/// The broker that leads the key's partition, once its topic is there.
+async fn find(cx: &Cx, key_type: i8, key: &StrBytes) -> Result<Broker, ErrorCode> {
+    let (topic, resource) = match key_type {
+        GROUP => (CONSUMER_OFFSETS, Resource::Group(key)),
+        TRANSACTION => (TRANSACTION_STATE, Resource::TransactionalId(key)),
         _ => return Err(ErrorCode::InvalidRequest),
     };
+    cx.authorize(Operation::Describe, resource)?;
     ensure_topic(cx, topic).await?;
-    let image = cx.shard.image();
-    image.broker(cx.shard.settings().broker_id).cloned().ok_or(ErrorCode::CoordinatorNotAvailable)
+    let coordinator = cx.shard.coordinator_of(topic, key).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let leader = match coordinator.at {
+        Where::Here | Where::Shard(_) => cx.shard.settings().broker_id,
+        Where::Broker(leader) => leader,
+        Where::Nobody => return Err(ErrorCode::CoordinatorNotAvailable),
+    };
+    cx.shard.image().broker(leader).cloned().ok_or(ErrorCode::CoordinatorNotAvailable)
 }
 
 pub(super) async fn ensure_topic(cx: &Cx, name: &str) -> Result<(), ErrorCode> {
@@ -60,46 +75,34 @@ pub(super) async fn ensure_topic(cx: &Cx, name: &str) -> Result<(), ErrorCode> {
     Ok(())
 }
 
-fn answer(
-    request: &FindCoordinatorRequest,
-    found: Result<Broker, ErrorCode>,
-    version: i16,
-) -> FindCoordinatorResponse {
-    let (broker, error) = match found {
-        Ok(broker) => (Some(broker), ErrorCode::None),
-        Err(error) => (None, error),
-    };
-    let node = broker.as_ref().map_or(-1, |broker| broker.id);
-    let host = broker.as_ref().map_or(StrBytes::default(), |broker| StrBytes::from(broker.host()));
-    let port = broker.as_ref().map_or(-1, |broker| i32::from(broker.port()));
+fn answer(found: Vec<(&StrBytes, Result<Broker, ErrorCode>)>, version: i16) -> FindCoordinatorResponse {
+    let coordinators = found.into_iter().map(|(key, found)| {
+        let error = found.as_ref().err().copied().unwrap_or(ErrorCode::None);
+        let broker = found.as_ref().ok();
+        build(|c: &mut Coordinator| {
+            c.key = key.clone();
+            c.node_id = broker.map_or(-1, |broker| broker.id);
+            c.host = broker.map_or(StrBytes::default(), |broker| StrBytes::from(broker.host()));
+            c.port = broker.map_or(-1, |broker| i32::from(broker.port()));
+            c.error_code = error.code();
+            // Versions of one key name success, too.
+            if (MESSAGES_FROM..BATCHED_FROM).contains(&version) || error.is_error() && version >= BATCHED_FROM
+            {
+                c.error_message = Some(message(error).into());
+            }
+        })
+    });
+    let mut coordinators: Vec<Coordinator> = coordinators.collect();
     build(|r: &mut FindCoordinatorResponse| {
         if version >= BATCHED_FROM {
-            let one = |key: &StrBytes| {
-                build(|c: &mut Coordinator| {
-                    c.key = key.clone();
-                    c.node_id = node;
-                    c.host = host.clone();
-                    c.port = port;
-                    c.error_code = error.code();
-                    if error.is_error() {
-                        c.error_message = Some(message(error).into());
-                    }
-                })
-            };
-            r.coordinators = request.coordinator_keys.iter().map(one).collect();
-            return;
+            r.coordinators = coordinators;
+        } else if let Some(one) = coordinators.pop() {
+            (r.node_id, r.host, r.port) = (one.node_id, one.host, one.port);
+            (r.error_code, r.error_message) = (one.error_code, one.error_message);
         }
-        r.error_code = error.code();
-        if version >= MESSAGES_FROM {
-            r.error_message = Some(message(error).into());
-        }
-        r.node_id = node;
-        r.host = host.clone();
-        r.port = port;
     })
 }
 
-/// Old versions name success, too.
 fn message(error: ErrorCode) -> &'static str {
     match error {
         ErrorCode::InvalidRequest => "There is no coordinator of this kind.",
@@ -121,11 +124,13 @@ mod tests {
         let mut broker = Desk::in_memory(&settings).image().broker(7).unwrap().clone();
         broker.endpoints[0].host = "h".into();
         for version in 0..=6 {
-            let request = build(|r: &mut FindCoordinatorRequest| {
-                r.key = "g".into();
-                r.coordinator_keys = vec!["g".into(), "h".into()];
-            });
-            let response = round_trip(&answer(&request, Ok(broker.clone()), version), version);
+            let keys: Vec<StrBytes> = vec!["g".into(), "h".into()];
+            let asked = if version < BATCHED_FROM { &keys[..1] } else { &keys };
+            let of = |found: Result<Broker, ErrorCode>| {
+                let found = asked.iter().map(|key| (key, found.clone())).collect();
+                round_trip(&answer(found, version), version)
+            };
+            let response = of(Ok(broker.clone()));
             if version < BATCHED_FROM {
                 assert_eq!((response.error_code, response.node_id, &*response.host), (0, 7, "h"));
             } else {
@@ -133,8 +138,7 @@ mod tests {
                     response.coordinators.iter().map(|c| (&*c.key, c.node_id, c.port)).collect();
                 assert_eq!(keys, [("g", 7, 9092), ("h", 7, 9092)]);
             }
-            let refused = answer(&request, Err(ErrorCode::InvalidRequest), version);
-            let refused = round_trip(&refused, version);
+            let refused = of(Err(ErrorCode::InvalidRequest));
             let code = refused.coordinators.first().map_or(refused.error_code, |c| c.error_code);
             assert_eq!(code, 42);
         }

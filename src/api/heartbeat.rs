@@ -6,10 +6,14 @@ use super::Cx;
 use super::common::build;
 use super::groups::{name, outcome, unavailable};
 use crate::coordinator::group::{Member, ask};
+use crate::security::{Operation, Resource};
 use crate::shard::coordinator::Unavailable;
 use crate::wire::ErrorCode;
 
 pub async fn handle(cx: &Cx, request: HeartbeatRequest) -> HeartbeatResponse {
+    if let Err(error) = cx.admit(Operation::Read, Resource::Group(&request.group_id)) {
+        return build(|r: &mut HeartbeatResponse| r.error_code = error.code());
+    }
     let from = Member {
         group: name(&request.group_id),
         member: name(&request.member_id),

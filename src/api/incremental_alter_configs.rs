@@ -6,8 +6,11 @@ use kafka_wire::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse
 
 use super::Cx;
 use super::alter_configs::{alter, no_nulls, target, tell_idle};
+use super::authorize::Rights;
 use super::common::{build, code, message};
+use super::describe_configs::{denial, resource_of};
 use crate::controller::{ConfigChange, ConfigOp, ControlError, ControlErrorKind, ControlRequest};
+use crate::security::Operation;
 use crate::wire::ErrorCode;
 
 const SET: i8 = 0;
@@ -15,15 +18,30 @@ const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
-pub async fn handle(cx: &Cx, request: IncrementalAlterConfigsRequest) -> IncrementalAlterConfigsResponse {
+pub async fn handle(cx: &Cx, mut request: IncrementalAlterConfigsRequest) -> IncrementalAlterConfigsResponse {
     let validate_only = request.validate_only;
+    let (allowed, denied) = cx.sort(std::mem::take(&mut request.resources), |cx, resource| {
+        let resource = resource_of(resource.resource_type, &resource.resource_name);
+        resource.is_none_or(|resource| cx.may(Operation::AlterConfigs, resource))
+    });
+    request.resources = allowed;
     let control = |resources| ControlRequest::IncrementalAlterConfigs { resources, validate_only };
     let results = alter(cx, request.resources.iter().map(check).collect(), control).await;
     for (resource, _) in request.resources.iter().zip(&results).filter(|(_, r)| r.is_ok() && !validate_only) {
         let set = resource.configs.iter().filter(|config| config.config_operation != DELETE);
         tell_idle(resource.resource_type, set.map(|config| &*config.name));
     }
-    answer(&request, results)
+    let mut response = answer(&request, results);
+    response.responses.extend(denied.into_iter().map(|resource| {
+        let error = denial(resource.resource_type);
+        cx.count(error);
+        build(|r: &mut AlterConfigsResourceResponse| {
+            r.error_code = error.code();
+            r.resource_type = resource.resource_type;
+            r.resource_name = resource.resource_name;
+        })
+    }));
+    response
 }
 
 fn check(

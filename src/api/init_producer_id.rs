@@ -5,12 +5,14 @@ use std::cell::Cell;
 
 use kafka_wire::{InitProducerIdRequest, InitProducerIdResponse};
 
+use super::authorize::Rights;
 use super::common::{build, code, whole_error};
 use super::groups::name;
 use super::{Cx, transactions};
 use crate::controller::request::ProducerIdBlock;
 use crate::controller::{ControlReply, ControlRequest};
 use crate::coordinator::txn::{Name, Producer, ask};
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 const BLOCK: i32 = 1000;
@@ -24,7 +26,8 @@ thread_local! {
 }
 
 pub async fn handle(cx: &Cx, request: InitProducerIdRequest) -> InitProducerIdResponse {
-    let producer = match (refusal(&request), &request.transactional_id) {
+    let refusal = refusal(&request).or_else(|| denial(cx, request.transactional_id.as_deref()));
+    let producer = match (refusal, &request.transactional_id) {
         (Some(error), _) => Err(error),
         (None, Some(id)) => claim(cx, &name(id), &request).await,
         (None, None) => next_id(cx).await.map(|id| Producer { id, epoch: 0 }),
@@ -42,6 +45,18 @@ async fn claim(cx: &Cx, id: &Name, request: &InitProducerIdRequest) -> Result<Pr
     let timeout_ms = request.transaction_timeout_ms;
     let granted = transactions::ask(cx, id, |fresh| ask::init(id.clone(), timeout_ms, expected, fresh));
     granted.await?.map_err(|error| transactions::code_before(error, cx.version, FENCED_FROM))
+}
+
+/// Who has no transactional id needs to be allowed to write something, whatever it is.
+fn denial(cx: &Cx, transactional_id: Option<&str>) -> Option<ErrorCode> {
+    if let Some(id) = transactional_id {
+        return cx.authorize(Operation::Write, Resource::TransactionalId(id)).err();
+    }
+    let any = || {
+        let image = cx.shard.image();
+        image.topics().any(|topic| cx.may(Operation::Write, Resource::Topic(&topic.name)))
+    };
+    cx.authorize(Operation::IdempotentWrite, Resource::Cluster).err().filter(|_| !any())
 }
 
 /// Why a request cannot be served.

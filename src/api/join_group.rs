@@ -9,6 +9,7 @@ use super::common::build;
 use super::groups::{code, name, unavailable, wire, wire_or_empty};
 use crate::coordinator::group::{Join, Joined, ask};
 use crate::rt;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 const REBALANCE_TIMEOUT_FROM: i16 = 1;
@@ -22,6 +23,9 @@ const SKIP_ASSIGNMENT_FROM: i16 = 9;
 pub async fn handle(cx: &Cx, request: JoinGroupRequest) -> JoinGroupResponse {
     let member = request.member_id.clone();
     let group = request.group_id.clone();
+    if let Err(error) = cx.admit(Operation::Read, Resource::Group(&group)) {
+        return refused(error, member, cx.version);
+    }
     let answer = cx.shard.group(&group, ask::join(asked(cx, &request)));
     drop(request);
     match answer.await {

@@ -8,12 +8,16 @@ use super::Cx;
 use super::common::build;
 use super::groups::{name, outcome, unavailable};
 use crate::coordinator::group::{Leaving, ask};
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 /// Before it, one member leaves, and its error is the response's.
 const BATCHED_FROM: i16 = 3;
 
 pub async fn handle(cx: &Cx, request: LeaveGroupRequest) -> LeaveGroupResponse {
+    if let Err(error) = cx.admit(Operation::Read, Resource::Group(&request.group_id)) {
+        return build(|r: &mut LeaveGroupResponse| r.error_code = error.code());
+    }
     let members = if cx.version >= BATCHED_FROM {
         request.members
     } else {

@@ -9,6 +9,7 @@ use super::common::build;
 use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
 use crate::metadata::Image;
 use crate::metadata::records::Owner;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 const ALL_TYPES: &[i8] = &[TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
@@ -16,6 +17,9 @@ const ALL_TYPES: &[i8] = &[TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
 const OLD_TYPES: &[i8] = &[CLIENT_METRICS];
 
 pub async fn handle(cx: &Cx, request: ListConfigResourcesRequest) -> ListConfigResourcesResponse {
+    if let Err(error) = cx.admit(Operation::DescribeConfigs, Resource::Cluster) {
+        return build(|r: &mut ListConfigResourcesResponse| r.error_code = error.code());
+    }
     let response = answer(&cx.shard.image(), &request, cx.version);
     cx.count(ErrorCode::from_code(response.error_code));
     response

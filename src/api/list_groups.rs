@@ -4,9 +4,11 @@ use kafka_wire::list_groups_response::ListedGroup;
 use kafka_wire::{ListGroupsRequest, ListGroupsResponse};
 
 use super::Cx;
+use super::authorize::Rights;
 use super::common::build;
 use super::groups::{unavailable, wire, wire_or_empty};
 use crate::coordinator::group::{ListFilter, Listed};
+use crate::security::{Operation, Resource};
 
 const STATES_FROM: i16 = 4;
 const TYPES_FROM: i16 = 5;
@@ -22,7 +24,10 @@ pub async fn handle(cx: &Cx, request: ListGroupsRequest) -> ListGroupsResponse {
     let filter = ListFilter { states: states.collect() };
     match cx.shard.list_groups(filter).await {
         Ok(listed) => {
-            build(|r: &mut ListGroupsResponse| r.groups = listed.iter().map(|g| one(g, cx.version)).collect())
+            let all = cx.may(Operation::Describe, Resource::Cluster);
+            let shown = |g: &&Listed| all || cx.may(Operation::Describe, Resource::Group(&g.group));
+            let groups = listed.iter().filter(shown).map(|g| one(g, cx.version)).collect();
+            build(|r: &mut ListGroupsResponse| r.groups = groups)
         }
         Err(why) => {
             let error = unavailable(cx, why);

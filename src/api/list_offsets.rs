@@ -7,8 +7,10 @@ use kafka_wire::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
 
+use super::authorize::Rights;
 use super::{Cx, READ_COMMITTED, read_error};
 use crate::partition::read::special_timestamp;
+use crate::security::{Operation, Resource};
 use crate::shard::message::OffsetQuery;
 use crate::wire::error_code::ErrorCode;
 
@@ -41,6 +43,7 @@ pub async fn handle(cx: &Cx, request: ListOffsetsRequest) -> ListOffsetsResponse
     let mut response = ListOffsetsResponse::default();
     for topic in request.topics {
         let known = image.topic(&topic.name);
+        let denied = cx.authorize(Operation::Describe, Resource::Topic(&topic.name)).err();
         let mut out = ListOffsetsTopicResponse::default();
         out.name = topic.name.clone();
         let mut repeated = repeated(&topic);
@@ -55,6 +58,7 @@ pub async fn handle(cx: &Cx, request: ListOffsetsRequest) -> ListOffsetsResponse
             answer.partition_index = index;
             (answer.offset, answer.timestamp, answer.leader_epoch) = (-1, -1, -1);
             let refusal = match known.and_then(|topic| cx.shard.leader_of(topic, index)) {
+                _ if denied.is_some() => denied,
                 _ if !known_level => Some(ErrorCode::UnknownServerError),
                 _ if refused.contains(&index) => Some(ErrorCode::InvalidRequest),
                 _ if !may_ask(partition.timestamp, cx.version) => Some(ErrorCode::UnsupportedVersion),
@@ -70,6 +74,7 @@ pub async fn handle(cx: &Cx, request: ListOffsetsRequest) -> ListOffsetsResponse
                 }
             };
             answer.error_code = refusal.unwrap_or(ErrorCode::None).code();
+            cx.count(refusal.unwrap_or(ErrorCode::None));
             out.partitions.push(answer);
         }
         response.topics.push(out);

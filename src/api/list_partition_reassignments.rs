@@ -4,7 +4,13 @@ use kafka_wire::{ListPartitionReassignmentsRequest, ListPartitionReassignmentsRe
 
 use super::Cx;
 use super::common::build;
+use crate::security::{Operation, Resource};
+use crate::wire::ErrorCode;
 
-pub async fn handle(_: &Cx, _: ListPartitionReassignmentsRequest) -> ListPartitionReassignmentsResponse {
-    build(|r: &mut ListPartitionReassignmentsResponse| r.error_message = None)
+pub async fn handle(cx: &Cx, _: ListPartitionReassignmentsRequest) -> ListPartitionReassignmentsResponse {
+    let denied = cx.admit(Operation::Describe, Resource::Cluster).err();
+    build(|r: &mut ListPartitionReassignmentsResponse| {
+        r.error_code = denied.unwrap_or(ErrorCode::None).code();
+        r.error_message = None;
+    })
 }

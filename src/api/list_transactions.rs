@@ -5,11 +5,13 @@ use kafka_wire::list_transactions_response::TransactionState;
 use kafka_wire::{ListTransactionsRequest, ListTransactionsResponse};
 use kafka_wire_core::StrBytes;
 
+use super::authorize::Rights;
 use super::common::build;
 use super::groups::wire;
 use super::{Cx, transactions};
 use crate::coordinator::txn::{ListFilter, State};
 use crate::model::pattern::Pattern;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 const DURATION_FROM: i16 = 1;
@@ -48,7 +50,8 @@ pub async fn handle(cx: &Cx, request: ListTransactionsRequest) -> ListTransactio
                         s.transaction_state = StrBytes::from(listed.state);
                     })
                 };
-                r.transaction_states = listed.into_iter().map(one).collect();
+                let may = |id: &str| cx.may(Operation::Describe, Resource::TransactionalId(id));
+                r.transaction_states = listed.into_iter().filter(|listed| may(&listed.id)).map(one).collect();
             }
             Err(why) => {
                 let error = transactions::unavailable(why);

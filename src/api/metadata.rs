@@ -9,14 +9,14 @@ use kafka_wire::{MetadataRequest, MetadataResponse};
 use kafka_wire_core::{StrBytes, Uuid};
 
 use super::Cx;
-use super::common::{
-    ALL_CLUSTER_OPERATIONS, ALL_TOPIC_OPERATIONS, NO_LEADER, NOT_ASKED, build, code, topic_id, uuid,
-};
+use super::authorize::Rights;
+use super::common::{NO_LEADER, NOT_ASKED, build, cluster_operations, code, topic_id, uuid};
 use crate::controller::internal_topic;
 use crate::controller::{ControlReply, ControlRequest, NewTopic};
 use crate::metadata::internal::CLUSTER_METADATA;
 use crate::metadata::names::check_topic_name;
 use crate::metadata::{Image, Partition, Topic};
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 /// Before it, a client cannot forbid creation.
@@ -31,10 +31,11 @@ const MAX_CREATED: usize = 1000;
 
 pub async fn handle(cx: &Cx, request: MetadataRequest) -> MetadataResponse {
     let image = cx.shard.image();
-    let mut response = answer(&image, cx.shard.settings().broker_id, &request, cx.version);
+    let controller = cx.shard.settings().broker_id;
+    let mut response = answer(&image, controller, cx, &request, cx.version);
     let allowed = cx.version < CREATION_FLAG_FROM || request.allow_auto_topic_creation;
     if allowed && cx.shard.settings().auto_create_topics {
-        let missing = missing(&response);
+        let missing = admitted(cx, missing(&response), &mut response);
         if !missing.is_empty() {
             create(cx, missing, &mut response).await;
         }
@@ -51,6 +52,20 @@ fn missing(response: &MetadataResponse) -> BTreeSet<StrBytes> {
     let topics = response.topics.iter().filter(|topic| topic.error_code == unknown);
     let names = topics.filter_map(|topic| topic.name.clone()).filter(|name| **name != *CLUSTER_METADATA);
     names.take(MAX_CREATED).collect()
+}
+
+/// Those of the names that the client may create; it is told that it may not of the others.
+fn admitted(cx: &Cx, names: BTreeSet<StrBytes>, response: &mut MetadataResponse) -> BTreeSet<StrBytes> {
+    if names.is_empty() || cx.may(Operation::Create, Resource::Cluster) {
+        return names;
+    }
+    let denied = |name: &StrBytes| !cx.may(Operation::Create, Resource::Topic(name));
+    for topic in &mut response.topics {
+        if topic.name.as_ref().is_some_and(|name| names.contains(name) && denied(name)) {
+            topic.error_code = ErrorCode::TopicAuthorizationFailed.code();
+        }
+    }
+    names.into_iter().filter(|name| !denied(name)).collect()
 }
 
 /// Creates topics. They are still answered as unknown, as a Kafka broker does: the client asks again, and
@@ -79,7 +94,13 @@ async fn create(cx: &Cx, names: BTreeSet<StrBytes>, response: &mut MetadataRespo
     }
 }
 
-pub fn answer(image: &Image, controller: i32, request: &MetadataRequest, version: i16) -> MetadataResponse {
+pub fn answer(
+    image: &Image,
+    controller: i32,
+    rights: &impl Rights,
+    request: &MetadataRequest,
+    version: i16,
+) -> MetadataResponse {
     build(|r: &mut MetadataResponse| {
         r.brokers = image
             .brokers()
@@ -102,21 +123,32 @@ pub fn answer(image: &Image, controller: i32, request: &MetadataRequest, version
         }
         if CLUSTER_OPERATIONS.contains(&version) {
             let asked = request.include_cluster_authorized_operations;
-            r.cluster_authorized_operations = if asked { ALL_CLUSTER_OPERATIONS } else { NOT_ASKED };
+            r.cluster_authorized_operations = match asked {
+                true => cluster_operations(rights),
+                false => NOT_ASKED,
+            };
         }
-        r.topics = topics(image, request, version);
+        r.topics = topics(image, rights, request, version);
         if version >= TOPIC_OPERATIONS_FROM && request.include_topic_authorized_operations {
-            r.topics.iter_mut().for_each(|topic| topic.topic_authorized_operations = ALL_TOPIC_OPERATIONS);
+            for topic in r.topics.iter_mut().filter(|topic| topic.error_code == 0) {
+                let name = topic.name.as_deref().unwrap_or_default();
+                topic.topic_authorized_operations = rights.operations(Resource::Topic(name));
+            }
         }
     })
 }
 
-fn topics(image: &Image, request: &MetadataRequest, version: i16) -> Vec<MetadataResponseTopic> {
+fn topics(
+    image: &Image,
+    rights: &impl Rights,
+    request: &MetadataRequest,
+    version: i16,
+) -> Vec<MetadataResponseTopic> {
+    let may = |name: &str| rights.may(Operation::Describe, Resource::Topic(name));
+    let all = || image.topics().filter(|topic| may(&topic.name)).map(|topic| known(topic, version)).collect();
     let asked = match &request.topics {
-        None => return image.topics().map(|topic| known(topic, version)).collect(),
-        Some(asked) if asked.is_empty() && version == 0 => {
-            return image.topics().map(|topic| known(topic, version)).collect();
-        }
+        None => return all(),
+        Some(asked) if asked.is_empty() && version == 0 => return all(),
         Some(asked) => asked,
     };
     let mut seen = BTreeSet::new();
@@ -133,10 +165,13 @@ fn topics(image: &Image, request: &MetadataRequest, version: i16) -> Vec<Metadat
                 unknown(asked.name.as_deref().unwrap_or_default(), ErrorCode::InvalidRequest)
             }
             _ if !asked.topic_id.is_zero() => match image.topic_by_id(topic_id(asked.topic_id)) {
-                Some(topic) => known(topic, version),
-                None => unknown_id(asked.topic_id),
+                Some(topic) if may(&topic.name) => known(topic, version),
+                Some(_) => failed_id(asked.topic_id, ErrorCode::TopicAuthorizationFailed),
+                None => failed_id(asked.topic_id, ErrorCode::UnknownTopicId),
             },
-            None => unknown_id(Uuid::ZERO),
+            None => failed_id(Uuid::ZERO, ErrorCode::UnknownTopicId),
+            // Whether it exists is not for everybody to know.
+            Some(name) if !may(name) => unknown(name, ErrorCode::TopicAuthorizationFailed),
             Some(name) => match image.topic(name) {
                 Some(topic) => known(topic, version),
                 None if check_topic_name(name).is_err() => unknown(name, ErrorCode::InvalidTopicException),
@@ -155,9 +190,9 @@ fn unknown(name: &str, error: ErrorCode) -> MetadataResponseTopic {
     })
 }
 
-fn unknown_id(id: Uuid) -> MetadataResponseTopic {
+fn failed_id(id: Uuid, error: ErrorCode) -> MetadataResponseTopic {
     build(|t: &mut MetadataResponseTopic| {
-        t.error_code = ErrorCode::UnknownTopicId.code();
+        t.error_code = error.code();
         t.name = None;
         t.topic_id = id;
         t.topic_authorized_operations = NOT_ASKED;

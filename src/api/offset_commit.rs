@@ -8,10 +8,12 @@ use kafka_wire::{OffsetCommitRequest, OffsetCommitResponse};
 use kafka_wire_core::StrBytes;
 
 use super::Cx;
+use super::authorize::Rights;
 use super::common::{build, topic_id};
 use super::groups::{code, name, unavailable};
 use crate::coordinator::group::{Commit, CommitPartition, CommitTopic, GroupError, Member, ask};
 use crate::metadata::{Image, Topic};
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 /// From here on topics are named by their ids.
@@ -33,7 +35,10 @@ struct Asked {
 
 pub async fn handle(cx: &Cx, request: OffsetCommitRequest) -> OffsetCommitResponse {
     let group = request.group_id.clone();
-    let (asked, commit) = take_apart(&cx.shard.image(), request, cx.version);
+    let (asked, commit) = take_apart(&cx.shard.image(), cx, request, cx.version);
+    if let Err(error) = cx.authorize(Operation::Read, Resource::Group(&group)) {
+        return answer(cx, asked, Err(error));
+    }
     if commit.topics.is_empty() {
         return answer(cx, asked, Ok(Vec::new()));
     }
@@ -45,7 +50,12 @@ pub async fn handle(cx: &Cx, request: OffsetCommitRequest) -> OffsetCommitRespon
 }
 
 /// Sorts out what does not exist; the rest goes to the coordinator.
-fn take_apart(image: &Image, request: OffsetCommitRequest, version: i16) -> (Vec<Asked>, Commit) {
+fn take_apart(
+    image: &Image,
+    rights: &impl Rights,
+    request: OffsetCommitRequest,
+    version: i16,
+) -> (Vec<Asked>, Commit) {
     let mut commit = Commit {
         from: Member {
             group: name(&request.group_id),
@@ -63,7 +73,11 @@ fn take_apart(image: &Image, request: OffsetCommitRequest, version: i16) -> (Vec
         let found =
             if by_id { image.topic_by_id(topic_id(topic.topic_id)) } else { image.topic(&topic.name) };
         let unknown = if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
+        let name = found.map_or(&*topic.name, |found| &found.name);
+        let denied = rights.authorize(Operation::Read, Resource::Topic(name)).err();
         let error = |p: &OffsetCommitRequestPartition| match found {
+            None if by_id => Some(unknown),
+            _ if denied.is_some() => denied,
             None => Some(unknown),
             Some(topic) if topic.partition(p.partition_index).is_none() => {
                 Some(ErrorCode::UnknownTopicOrPartition)

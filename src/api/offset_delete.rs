@@ -6,14 +6,23 @@ use kafka_wire::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDe
 use kafka_wire::{OffsetDeleteRequest, OffsetDeleteResponse};
 
 use super::Cx;
+use super::authorize::Rights;
 use super::common::build;
 use super::groups::{code, name, unavailable};
 use crate::coordinator::group::ask;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 pub async fn handle(cx: &Cx, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
+    if let Err(error) = cx.admit(Operation::Delete, Resource::Group(&request.group_id)) {
+        return build(|r: &mut OffsetDeleteResponse| r.error_code = error.code());
+    }
     let image = cx.shard.image();
-    let exists = |topic: &str, index: i32| image.topic(topic).is_some_and(|t| t.partition(index).is_some());
+    let denied = |topic: &str| cx.authorize(Operation::Read, Resource::Topic(topic)).err();
+    let exists = |topic: &str, index: i32| {
+        let known = image.topic(topic).is_some_and(|t| t.partition(index).is_some());
+        known && denied(topic).is_none()
+    };
     let topics = request.topics.iter().map(|topic| {
         let there = topic.partitions.iter().map(|p| p.partition_index).filter(|i| exists(&topic.name, *i));
         (name(&topic.name), there.collect::<Vec<_>>())
@@ -35,7 +44,7 @@ pub async fn handle(cx: &Cx, request: OffsetDeleteRequest) -> OffsetDeleteRespon
         let partitions = topic.partitions.iter().map(|partition| {
             let index = partition.partition_index;
             let error = match exists(&topic.name, index).then(|| of_topic.next()).flatten() {
-                None => ErrorCode::UnknownTopicOrPartition,
+                None => denied(&topic.name).unwrap_or(ErrorCode::UnknownTopicOrPartition),
                 Some(result) => result.map_or_else(code, |()| ErrorCode::None),
             };
             cx.count(error);

@@ -8,11 +8,13 @@ use kafka_wire::offset_fetch_response::{
 use kafka_wire::{OffsetFetchRequest, OffsetFetchResponse};
 
 use super::Cx;
+use super::authorize::Rights;
 use super::common::{build, topic_id, uuid};
 use super::groups::{code, name, unavailable, wire};
 use crate::coordinator::group::{Fetch, FetchedTopic, ask};
 use crate::metadata::Image;
 use crate::model::TopicId;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 const GROUPS_FROM: i16 = 8;
@@ -32,14 +34,23 @@ pub async fn handle(cx: &Cx, request: OffsetFetchRequest) -> OffsetFetchResponse
     let asked: Vec<_> = groups
         .into_iter()
         .map(|group| {
-            let (fetch, unknown) = to_fetch(&image, &group, require_stable, cx.version);
-            let answer = cx.shard.group(&group.group_id, ask::fetch(fetch));
+            let (fetch, unknown) = to_fetch(&image, cx, &group, require_stable, cx.version);
+            let admitted = cx.admit(Operation::Describe, Resource::Group(&group.group_id));
+            let answer = admitted.map(|()| cx.shard.group(&group.group_id, ask::fetch(fetch)));
             (group, unknown, answer)
         })
         .collect();
     let mut answers = Vec::with_capacity(asked.len());
     for (group, unknown, answer) in asked {
-        let fetched = answer.await.map_err(|why| unavailable(cx, why));
+        let fetched = match answer {
+            Ok(answer) => answer.await.map_err(|why| unavailable(cx, why)),
+            Err(error) => Err(error),
+        };
+        // Asked for everything, a client is not told of topics that it may not know.
+        let fetched = fetched.map(|mut topics| {
+            topics.retain(|topic| cx.may(Operation::Describe, Resource::Topic(&topic.name)));
+            topics
+        });
         answers.push(group_answer(&image, group, fetched, unknown, cx.version));
     }
     if cx.version >= GROUPS_FROM {
@@ -72,21 +83,30 @@ fn groups(request: OffsetFetchRequest, version: i16) -> Vec<OffsetFetchRequestGr
 /// What the coordinator is asked, and the topics whose ids mean nothing here.
 fn to_fetch(
     image: &Image,
+    rights: &impl Rights,
     group: &OffsetFetchRequestGroup,
     require_stable: bool,
     version: i16,
-) -> (Fetch, Vec<OffsetFetchRequestTopics>) {
+) -> (Fetch, Vec<(OffsetFetchRequestTopics, ErrorCode)>) {
     let mut unknown = Vec::new();
+    let denied = |name: &str| rights.authorize(Operation::Describe, Resource::Topic(name)).err();
     let topics = group.topics.as_ref().map(|topics| {
         let mut known = Vec::with_capacity(topics.len());
         for topic in topics {
             if version < TOPIC_IDS_FROM {
+                if let Some(error) = denied(&topic.name) {
+                    unknown.push((topic.clone(), error));
+                    continue;
+                }
                 known.push((name(&topic.name), TopicId::ZERO, topic.partition_indexes.clone()));
                 continue;
             }
             match image.topic_by_id(topic_id(topic.topic_id)) {
-                Some(found) => known.push((found.name.clone(), found.id, topic.partition_indexes.clone())),
-                None => unknown.push(topic.clone()),
+                Some(found) => match denied(&found.name) {
+                    Some(error) => unknown.push((topic.clone(), error)),
+                    None => known.push((found.name.clone(), found.id, topic.partition_indexes.clone())),
+                },
+                None => unknown.push((topic.clone(), ErrorCode::UnknownTopicId)),
             }
         }
         known
@@ -98,7 +118,7 @@ fn group_answer(
     image: &Image,
     group: OffsetFetchRequestGroup,
     fetched: Result<Vec<FetchedTopic>, ErrorCode>,
-    unknown: Vec<OffsetFetchRequestTopics>,
+    unknown: Vec<(OffsetFetchRequestTopics, ErrorCode)>,
     version: i16,
 ) -> OffsetFetchResponseGroup {
     build(|g: &mut OffsetFetchResponseGroup| {
@@ -106,7 +126,7 @@ fn group_answer(
         match fetched {
             Ok(topics) => {
                 g.topics = topics.iter().filter_map(|topic| topic_answer(image, topic, version)).collect();
-                g.topics.extend(unknown.iter().map(unknown_topic));
+                g.topics.extend(unknown.iter().map(|(topic, error)| failed_topic(topic, *error)));
             }
             Err(error) => {
                 g.error_code = error.code();
@@ -154,10 +174,6 @@ fn topic_answer(image: &Image, topic: &FetchedTopic, version: i16) -> Option<Off
             })
             .collect();
     }))
-}
-
-fn unknown_topic(topic: &OffsetFetchRequestTopics) -> OffsetFetchResponseTopics {
-    failed_topic(topic, ErrorCode::UnknownTopicId)
 }
 
 fn failed_topic(topic: &OffsetFetchRequestTopics, error: ErrorCode) -> OffsetFetchResponseTopics {

@@ -5,7 +5,9 @@ use kafka_wire::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult,
 };
 
+use super::authorize::Rights;
 use super::{Cx, read_error};
+use crate::security::{Operation, Resource};
 use crate::shard::message::EpochQuery;
 use crate::wire::error_code::ErrorCode;
 
@@ -15,6 +17,10 @@ pub async fn handle(cx: &Cx, request: OffsetForLeaderEpochRequest) -> OffsetForL
     let mut response = OffsetForLeaderEpochResponse::default();
     for topic in request.topics {
         let known = image.topic(&topic.topic);
+        let denied = match cx.may(Operation::ClusterAction, Resource::Cluster) {
+            true => None,
+            false => cx.authorize(Operation::Describe, Resource::Topic(&topic.topic)).err(),
+        };
         let mut out = OffsetForLeaderTopicResult::default();
         out.topic = topic.topic.clone();
         for partition in topic.partitions {
@@ -22,6 +28,12 @@ pub async fn handle(cx: &Cx, request: OffsetForLeaderEpochRequest) -> OffsetForL
             let mut answer = EpochEndOffset::default();
             answer.partition = index;
             (answer.leader_epoch, answer.end_offset) = (-1, -1);
+            if let Some(code) = denied {
+                cx.count(code);
+                answer.error_code = code.code();
+                out.partitions.push(answer);
+                continue;
+            }
             match known.and_then(|topic| cx.shard.leader_of(topic, index)) {
                 None => answer.error_code = ErrorCode::UnknownTopicOrPartition.code(),
                 Some(at) => queries.push(EpochQuery {

@@ -7,11 +7,15 @@ use super::Cx;
 use super::common::build;
 use super::groups::{code, name, unavailable, wire};
 use crate::coordinator::group::{Member, Sync, ask};
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 const PROTOCOL_TYPE_FROM: i16 = 5;
 
 pub async fn handle(cx: &Cx, request: SyncGroupRequest) -> SyncGroupResponse {
+    if let Err(error) = cx.admit(Operation::Read, Resource::Group(&request.group_id)) {
+        return build(|r: &mut SyncGroupResponse| r.error_code = error.code());
+    }
     let unnamed = request.protocol_type.is_none() || request.protocol_name.is_none();
     if cx.version >= PROTOCOL_TYPE_FROM && unnamed {
         let error = ErrorCode::InconsistentGroupProtocol;

@@ -7,6 +7,7 @@ use kafka_wire::txn_offset_commit_response::{
 use kafka_wire::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 use kafka_wire_core::StrBytes;
 
+use super::authorize::Rights;
 use super::common::build;
 use super::groups::{code, name};
 use super::produce::append_error;
@@ -15,6 +16,7 @@ use crate::coordinator::group::{Commit, CommitPartition, CommitTopic, GroupError
 use crate::coordinator::txn::Producer;
 use crate::metadata::internal::CONSUMER_OFFSETS;
 use crate::metadata::{Image, Topic};
+use crate::security::{Operation, Resource};
 use crate::shard::message::{CommitInTxn, ProduceError, Transactional};
 use crate::wire::ErrorCode;
 
@@ -28,16 +30,24 @@ type Results = Vec<Vec<Result<(), GroupError>>>;
 
 pub async fn handle(cx: &Cx, request: TxnOffsetCommitRequest) -> TxnOffsetCommitResponse {
     let image = cx.shard.image();
-    let sent: Vec<CommitTopic> =
-        request.topics.iter().filter_map(|topic| known(&image, topic, cx.version)).collect();
-    let results = if sent.is_empty() { Ok(Vec::new()) } else { commit(cx, &request, sent).await };
+    let denied = |topic: &str| cx.authorize(Operation::Read, Resource::Topic(topic)).err();
+    let allowed = request.topics.iter().filter(|topic| denied(&topic.name).is_none());
+    let sent: Vec<CommitTopic> = allowed.filter_map(|topic| known(&image, topic, cx.version)).collect();
+    let results = match admit(cx, &request) {
+        Err(error) => Err(error),
+        Ok(()) if sent.is_empty() => Ok(Vec::new()),
+        Ok(()) => commit(cx, &request, sent).await,
+    };
     let nothing = Results::new();
     let mut of_topics = results.as_ref().unwrap_or(&nothing).iter();
     let topics = request.topics.iter().map(|topic| {
-        let any = topic.partitions.iter().any(|p| exists(&image, topic, p));
+        let denied = denied(&topic.name);
+        let any = denied.is_none() && topic.partitions.iter().any(|p| exists(&image, topic, p));
         let mut of_topic = if any { of_topics.next().map_or(&[][..], Vec::as_slice) } else { &[] }.iter();
         let partitions = topic.partitions.iter().map(|partition| {
-            let error = if !exists(&image, topic, partition) {
+            let error = if let Some(error) = denied {
+                error
+            } else if !exists(&image, topic, partition) {
                 ErrorCode::UnknownTopicOrPartition
             } else if let Err(error) = &results {
                 *error
@@ -57,6 +67,11 @@ pub async fn handle(cx: &Cx, request: TxnOffsetCommitRequest) -> TxnOffsetCommit
         })
     });
     build(|r: &mut TxnOffsetCommitResponse| r.topics = topics.collect())
+}
+
+fn admit(cx: &Cx, request: &TxnOffsetCommitRequest) -> Result<(), ErrorCode> {
+    cx.authorize(Operation::Write, Resource::TransactionalId(&request.transactional_id))?;
+    cx.authorize(Operation::Read, Resource::Group(&request.group_id))
 }
 
 async fn commit(

@@ -6,9 +6,13 @@ use kafka_wire::{UnregisterBrokerRequest, UnregisterBrokerResponse};
 use super::Cx;
 use super::common::build;
 use crate::metadata::Image;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 pub async fn handle(cx: &Cx, request: UnregisterBrokerRequest) -> UnregisterBrokerResponse {
+    if let Err(error) = cx.admit(Operation::Alter, Resource::Cluster) {
+        return build(|r: &mut UnregisterBrokerResponse| r.error_code = error.code());
+    }
     let response = answer(&cx.shard.image(), request.broker_id);
     cx.count(ErrorCode::from_code(response.error_code));
     response

@@ -8,6 +8,7 @@ use kafka_wire::{UpdateFeaturesRequest, UpdateFeaturesResponse};
 use super::Cx;
 use super::common::build;
 use super::features::{FEATURES, Feature};
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 /// From here on the request says in words what kind of change it wants.
@@ -19,6 +20,9 @@ const SAFE_DOWNGRADE: i8 = 2;
 const UNSAFE_DOWNGRADE: i8 = 3;
 
 pub async fn handle(cx: &Cx, request: UpdateFeaturesRequest) -> UpdateFeaturesResponse {
+    if let Err(error) = cx.admit(Operation::Alter, Resource::Cluster) {
+        return build(|r: &mut UpdateFeaturesResponse| r.error_code = error.code());
+    }
     let response = answer(FEATURES, cx.shard.settings().broker_id, &request, cx.version);
     cx.count(ErrorCode::from_code(response.error_code));
     response

@@ -10,14 +10,20 @@ use kafka_wire::write_txn_markers_response::{
 use kafka_wire::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 
 use super::Cx;
+use super::authorize::Rights;
 use super::common::build;
 use super::produce::append_error;
 use crate::partition::EndOfTxn;
+use crate::security::{Operation, Resource};
 use crate::shard::message::{EndEntry, EndResult, ProduceError};
 use crate::wire::ErrorCode;
 use crate::wire::control::EndMarker;
 
 pub async fn handle(cx: &Cx, request: WriteTxnMarkersRequest) -> WriteTxnMarkersResponse {
+    let denied = match cx.may(Operation::ClusterAction, Resource::Cluster) {
+        true => None,
+        false => cx.authorize(Operation::Alter, Resource::Cluster).err(),
+    };
     let image = cx.shard.image();
     let mut ends = Vec::new();
     let mut response = WriteTxnMarkersResponse::default();
@@ -29,12 +35,15 @@ pub async fn handle(cx: &Cx, request: WriteTxnMarkersRequest) -> WriteTxnMarkers
             let indexes = topic.partition_indexes.iter().filter(|index| seen.insert(**index));
             let partitions = indexes.map(|index| {
                 let known = known.and_then(|topic| cx.shard.leader_of(topic, *index));
-                ends.extend(known.map(|partition| EndEntry { partition, end }));
+                let missing = known.is_none().then_some(ErrorCode::UnknownTopicOrPartition);
+                let refused = denied.or(missing);
+                match (known, refused) {
+                    (Some(partition), None) => ends.push(EndEntry { partition, end }),
+                    (_, refused) => cx.count(refused.unwrap_or(ErrorCode::None)),
+                }
                 build(|p: &mut WritableTxnMarkerPartitionResult| {
                     p.partition_index = *index;
-                    if known.is_none() {
-                        p.error_code = ErrorCode::UnknownTopicOrPartition.code();
-                    }
+                    p.error_code = refused.unwrap_or(ErrorCode::None).code();
                 })
             });
             build(|t: &mut WritableTxnMarkerTopicResult| {

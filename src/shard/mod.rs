@@ -24,6 +24,8 @@ pub mod route;
 pub mod serve;
 pub mod sessions;
 pub mod strangers;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod timing;
 pub mod topics;
 pub mod transactional;
@@ -64,7 +66,7 @@ pub struct Shard {
     pub sessions: RefCell<Sessions>,
     pub quotas: quotas::Quotas,
     pub memory: memory::Memory,
-    pub access: Access,
+    pub access: Cell<Access>,
     /// Open connections of each shard: the only counters that threads share, read when a connection is handed out.
     pub connections: Arc<[AtomicUsize]>,
     settings: Arc<BrokerSettings>,

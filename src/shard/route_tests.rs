@@ -1,22 +1,16 @@
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::*;
 use crate::coordinator::{Machine, group, partition_for, txn};
-use crate::metadata::Image;
 use crate::metadata::internal::{CONSUMER_OFFSETS, TRANSACTION_STATE};
-use crate::metadata::records::Record;
 use crate::model::TopicId;
 use crate::model::settings::BrokerSettings;
 use crate::partition::{EndOfTxn, Position};
-use crate::rt::mesh::{self, Bell};
-use crate::rt::{self, Doorbell};
+use crate::rt;
 use crate::shard::FetchLimits;
 use crate::shard::coordinator::Unavailable;
 use crate::shard::message::{CommitInTxn, Transactional};
-use crate::shard::serve::Start;
+use crate::shard::testing::alone;
 use crate::wire::control::EndMarker;
 
 #[test]
@@ -38,41 +32,13 @@ fn a_partition_is_served_by_its_leader_on_one_shard() {
     }
 }
 
-/// The only shard of the broker of the default id, with these topics; each has these replicas.
-async fn alone(dir: &Path, topics: &[(&str, Vec<Vec<BrokerId>>)]) -> Rc<Shard> {
-    let settings = BrokerSettings { journal_file_bytes: 1 << 20, ..BrokerSettings::default() };
-    let records: Vec<Record> = (1..)
-        .zip(topics)
-        .flat_map(|(id, (name, replicas))| {
-            let id = TopicId([id; 16]);
-            let partitions =
-                (0..).zip(replicas).map(move |(index, ids)| Record::new_partition(id, index, ids));
-            std::iter::once(Record::Topic { id, name: (*name).into() }).chain(partitions)
-        })
-        .collect();
-    let (image, _) = Image::empty().with(&records).unwrap();
-    let bells = [Bell::Shard(Arc::new(Doorbell::new().unwrap())), Bell::Control(flume::bounded(1).0)];
-    let start = Start {
-        index: 0,
-        count: 1,
-        end: mesh::build(&bells).swap_remove(0),
-        data_dir: dir.into(),
-        settings: Arc::new(settings),
-        image: Arc::new(image),
-        connections: (0..1).map(|_| AtomicUsize::new(0)).collect(),
-        session_seed: 0,
-        strays: 0,
-    };
-    Shard::open(start).await.unwrap()
-}
-
 #[test]
 fn what_another_broker_leads_is_not_served() {
     rt::block_on(async {
         let dir = tempfile::tempdir().unwrap();
         let me = BrokerSettings::default().broker_id;
         let other = me + 1;
-        let shard = alone(dir.path(), &[("t", vec![vec![me], vec![other, me], vec![other]])]).await;
+        let shard = alone(dir.path(), &[("t", vec![vec![me], vec![other, me], vec![other]])]).await.0;
         let image = shard.image();
         let topic = image.topic("t").unwrap();
         let at: Vec<Located> = (0..3).map(|index| shard.leader_of(topic, index).unwrap()).collect();
@@ -137,7 +103,7 @@ fn a_coordinator_is_where_its_partition_is_led() {
         let me = BrokerSettings::default().broker_id;
         let halves = vec![vec![me], vec![me + 1]];
         let shard =
-            alone(dir.path(), &[(CONSUMER_OFFSETS, halves.clone()), (TRANSACTION_STATE, halves)]).await;
+            alone(dir.path(), &[(CONSUMER_OFFSETS, halves.clone()), (TRANSACTION_STATE, halves)]).await.0;
         let of = |partition| {
             (0..)
                 .map(|n| format!("key-{n}"))

@@ -73,7 +73,7 @@ impl Shard {
                 settings.per_shard(settings.request_memory_bytes, start.count),
                 store.cache().work(),
             ),
-            access: Access::default(),
+            access: Cell::new(Access::OPEN),
             quotas: Quotas::new(start.image.quotas.clone(), start.count == 1),
             live: RefCell::new(Arc::new(resolver.live(&start.image))),
             resolver,
