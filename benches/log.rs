@@ -17,7 +17,7 @@ use weir::log::{Journal, LogSettings, ShardLog, Topics};
 use weir::model::topic_config::TopicConfig;
 use weir::model::{LeaderEpoch, MonoMs, Offset, PartitionId, TopicId};
 use weir::partition::read::Position;
-use weir::partition::{Assignment, Replica};
+use weir::partition::{Assignment, Host, Replica};
 use weir::rt;
 use weir::wire::ProducedBatch;
 use weir::wire::batch::BatchHeader;
@@ -63,7 +63,7 @@ async fn open(dir: &std::path::Path) -> (Rc<ShardLog>, Rc<Replica>) {
     let (store, _) =
         ShardLog::open(dir, 0, 1, &OneTopic, LogSettings::default()).await.expect("a fresh log opens");
     let log = store.create(ID, "bench", Arc::default());
-    let replica = Replica::new((ID, "bench".into()), 1, log, Arc::default(), Offset::ZERO);
+    let replica = Replica::new((ID, "bench".into()), &Host::new(1), log, Arc::default(), Offset::ZERO);
     replica.assign(Assignment::alone(1, LeaderEpoch(0)), MonoMs::ZERO);
     let maintained = store.clone();
     rt::spawn(async move { maintained.maintain(|_| None, |_| i64::MAX).await });
@@ -79,16 +79,14 @@ async fn produce(store: &ShardLog, replica: &Replica, batch: &Bytes, count: u64)
         let copies: Vec<BytesMut> = (0..chunk).map(|_| BytesMut::from(&batch[..])).collect();
         let now = rt::unix_ms();
         let start = Instant::now();
-        let mut last = None;
         for copy in copies {
             let batch = ProducedBatch::parse(copy).expect("a batch");
             let sound =
                 Sound::check(batch, &replica.rules(now), Effort::Light, &mut Vec::new()).expect("sound");
-            last = replica.append(store, sound, now, None).expect("an append").lsn;
+            replica.append(store, sound, now, None).expect("an append");
         }
         spent += start.elapsed();
-        let last = last.expect("a topic without write.caching has an lsn");
-        store.journal().wait_durable(last).await.expect("the journal works");
+        store.journal().wait_durable(store.journal().last()).await.expect("the journal works");
         replica.on_durable(|lsn| store.journal().is_durable(lsn));
         store.room(batch.len() * CHUNK as usize).await;
         left -= chunk;

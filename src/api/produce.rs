@@ -1,5 +1,5 @@
 //! Produce (KIP-98 batches only): takes the frame apart into one buffer a partition, hands each to its owner's shard in
-//! order, and answers when they are durable.
+//! order, and answers when they are stored as it asks for.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use kafka_wire_core::{StrBytes, Uuid};
 use super::throttle::{millis, with_wait};
 use super::{Cx, Outcome, Pending, close, respond, transactions};
 use crate::model::{PartitionId, TopicId};
-use crate::partition::AppendError;
 use crate::partition::producer::ProducerError;
+use crate::partition::{Acks, AppendError};
 use crate::security::quota::Kind;
 use crate::shard::message::{Produce, ProduceEntry, ProduceError, ProduceResult, Transactional, Wait};
 use crate::shard::metrics::ProtocolError;
@@ -88,7 +88,7 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
     if let Some(code) = refused {
         return Box::pin(async move { answer_all(&cx, acks, topics, code) });
     }
-    let wait = Wait { durable: acks != ACKS_NONE, longest: Duration::from_millis(timeout_ms) };
+    let wait = Wait { acks: awaited(acks), longest: Duration::from_millis(timeout_ms) };
     match &groups[..] {
         [(owner, _)] => cx.connection.affinity.lead_to(*owner),
         _ => cx.connection.affinity.scatter(),
@@ -121,6 +121,14 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
         let wait = cx.charge(Kind::Produce, size);
         with_wait(finish(&cx, acks, topics, results, millis(wait)), wait)
     })
+}
+
+fn awaited(acks: i16) -> Acks {
+    match acks {
+        ACKS_NONE => Acks::None,
+        ACKS_LEADER => Acks::Leader,
+        _ => Acks::All,
+    }
 }
 
 /// A request's partitions as they are answered, and its batches by the shard that they go to.
@@ -277,6 +285,7 @@ fn answer(result: ProduceResult, version: i16) -> Answer {
                 ProduceError::NotLeader => ErrorCode::NotLeaderOrFollower,
                 ProduceError::Append(e) => append_error(e),
                 ProduceError::TimedOut => ErrorCode::RequestTimedOut,
+                ProduceError::TooFewReplicas => ErrorCode::NotEnoughReplicasAfterAppend,
                 ProduceError::NotInTransaction(why) => {
                     transactions::not_in(*why, version >= FIRST_IMPLICIT, version >= FIRST_ABORTABLE)
                 }
@@ -301,6 +310,8 @@ pub(super) fn append_error(e: &AppendError) -> ErrorCode {
             ErrorCode::TransactionCoordinatorFenced
         }
         AppendError::NotVerified => ErrorCode::InvalidTxnState,
+        AppendError::NotLeader => ErrorCode::NotLeaderOrFollower,
+        AppendError::NotEnoughReplicas => ErrorCode::NotEnoughReplicas,
         // Clients try again: room may come back.
         AppendError::NeedsRepair(_) | AppendError::DiskFull(_) | AppendError::JournalFailed(_) => {
             ErrorCode::KafkaStorageError

@@ -102,7 +102,12 @@ async fn commit(
         Ok(Ok(results)) => results.map_err(code),
         Ok(Err(why)) => Err(transactions::unavailable(why)),
         Err(ProduceError::UnknownPartition | ProduceError::NotLeader) => Err(ErrorCode::NotCoordinator),
-        Err(ProduceError::Append(e)) => Err(append_error(&e)),
+        Err(ProduceError::TooFewReplicas) => Err(ErrorCode::CoordinatorNotAvailable),
+        Err(ProduceError::Append(e)) => Err(match append_error(&e) {
+            ErrorCode::NotLeaderOrFollower => ErrorCode::NotCoordinator,
+            ErrorCode::NotEnoughReplicas => ErrorCode::CoordinatorNotAvailable,
+            other => other,
+        }),
         Err(ProduceError::TimedOut) => Err(ErrorCode::RequestTimedOut),
         // Here, unlike in Produce, a client looks for the coordinator again.
         Err(ProduceError::NotInTransaction(why)) => {

@@ -79,6 +79,7 @@ fn outcome(result: EndResult) -> ErrorCode {
         Ok(_) => ErrorCode::None,
         Err(ProduceError::Append(e)) => append_error(&e),
         Err(ProduceError::TimedOut) => ErrorCode::RequestTimedOut,
+        Err(ProduceError::TooFewReplicas) => ErrorCode::NotEnoughReplicasAfterAppend,
         Err(ProduceError::NotLeader) => ErrorCode::NotLeaderOrFollower,
         Err(ProduceError::UnknownPartition | ProduceError::NotInTransaction(_)) => {
             ErrorCode::UnknownTopicOrPartition

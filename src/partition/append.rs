@@ -6,9 +6,11 @@ use bytes::BytesMut;
 use thiserror::Error;
 
 use super::Replica;
+use super::assignment::Role;
 use super::producer::{Origin, ProducerError, Verdict};
 use super::verification::Guard;
-use crate::log::{DiskFull, JournalFailed, Lsn, ShardLog};
+use crate::log::{DiskFull, JournalFailed, ShardLog};
+use crate::model::Offset;
 use crate::model::topic_config::TimestampType;
 use crate::wire::ProducedBatch;
 use crate::wire::batch::{self, BatchError};
@@ -23,6 +25,10 @@ pub enum AppendError {
     Producer(#[from] ProducerError),
     #[error("no transaction is known of that the batch belongs to")]
     NotVerified,
+    #[error("this broker does not lead the partition")]
+    NotLeader,
+    #[error("fewer replicas are in sync than min.insync.replicas asks for")]
+    NotEnoughReplicas,
     #[error("the partition needs repair: {0}")]
     NeedsRepair(Arc<str>),
     #[error("{0}")]
@@ -50,8 +56,8 @@ pub struct Appended {
     /// The broker's time, where the topic's timestamps are the broker's; -1 otherwise.
     pub log_append_time: i64,
     pub log_start_offset: i64,
-    /// The journal position whose durability acknowledges the batch; `None` when that is not to be waited for.
-    pub lsn: Option<Lsn>,
+    /// The offset after the batch: it counts once the leader's durable end, or the high watermark, is there.
+    pub end: Offset,
 }
 
 /// The end of a transaction, as its coordinator asks for it.
@@ -71,7 +77,7 @@ impl Replica {
     }
 
     /// Gives a produced batch its place and queues it for the journal. On success it is in memory, ordered, and
-    /// acknowledged once `lsn` is durable.
+    /// acknowledged as [`Self::acknowledge`] says.
     ///
     /// The first batch of a transaction needs a guard, taken before its coordinator said that it knows of it.
     pub fn append(
@@ -87,7 +93,13 @@ impl Replica {
             && let Verdict::Duplicate { base_offset, timestamp } =
                 self.producers.borrow().check(&header, Origin::Client)?
         {
-            return Ok(self.duplicate(base_offset, if self.has_broker_time() { timestamp } else { -1 }));
+            // A retry is acknowledged no earlier than the batch that it repeats.
+            return Ok(Appended {
+                base_offset,
+                log_append_time: if self.has_broker_time() { timestamp } else { -1 },
+                log_start_offset: self.log.start_offset(),
+                end: Offset(base_offset + i64::from(header.last_offset_delta) + 1),
+            });
         }
         if self.needs_verification(&header) {
             let producer = (header.producer_id, header.producer_epoch);
@@ -131,6 +143,9 @@ impl Replica {
     }
 
     fn check_writable(&self, store: &ShardLog) -> Result<(), AppendError> {
+        if self.role() != Role::Leader {
+            return Err(AppendError::NotLeader);
+        }
         if let Some(reason) = self.log.needs_repair() {
             return Err(AppendError::NeedsRepair(reason));
         }
@@ -164,14 +179,7 @@ impl Replica {
             base_offset,
             log_append_time: if broker_time { now_ms } else { -1 },
             log_start_offset: self.log.start_offset(),
-            lsn: self.note_appended(lsn, self.config.borrow().write_caching),
+            end: self.note_appended(lsn, self.config.borrow().write_caching),
         })
-    }
-
-    /// A retry is acknowledged no earlier than the batch it repeats.
-    fn duplicate(&self, base_offset: i64, log_append_time: i64) -> Appended {
-        let undurable = self.undurable.borrow();
-        let lsn = undurable.iter().find(|(_, end)| *end > base_offset).map(|(lsn, _)| *lsn);
-        Appended { base_offset, log_append_time, log_start_offset: self.log.start_offset(), lsn }
     }
 }

@@ -136,9 +136,9 @@ impl Leader {
         offsets.high_watermark() >= self.epoch_start
     }
 
-    pub fn set_terms(&mut self, terms: Terms, offsets: &mut Offsets, now: MonoMs) -> Effects {
+    /// [`Self::on_local`] has to follow.
+    pub fn set_terms(&mut self, terms: Terms) {
         self.terms = terms;
-        Effects { advanced: self.advance(offsets, now), ..Effects::default() }
     }
 
     /// The log's end or its durable end moved here. Returns whether the high watermark rose.

@@ -3,10 +3,12 @@
 //! Owner: the shard that owns the partition. Decisions are pure; bytes go through [`crate::log`]. Nothing here knows
 //! connections, requests or other partitions.
 
+pub mod acks;
 pub mod append;
 pub mod assignment;
 mod compaction;
 pub mod follower;
+mod host;
 pub mod leader;
 pub mod offsets;
 pub mod peer;
@@ -17,10 +19,14 @@ pub mod replica;
 mod replication_tests;
 pub mod transactions;
 mod verification;
+pub mod waits;
 
+pub use acks::Acks;
 pub use append::{AppendError, Appended, EndOfTxn};
 pub use assignment::{Assignment, Role};
+pub use host::Host;
 pub use offsets::Offsets;
 pub use read::{FoundOffset, Position, ReadError, ReadOutcome};
 pub use replica::{Replica, Waiting};
 pub use verification::Guard;
+pub use waits::{Due, Failure, Ticket, Wait, Waits};

@@ -8,28 +8,35 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::acks::{Acks, Waiters};
+use super::append::{AppendError, Appended};
 use super::assignment::{Assignment, Role};
+use super::follower::Follower;
+use super::host::Host;
+use super::leader::{Leader, Terms};
 use super::offsets::Offsets;
+use super::peer::PeerState;
 use super::producer::{ProducerView, Producers};
 use super::verification::Verifications;
+use super::waits::{Failure, Ticket};
 use crate::log::{Lsn, PartitionLog};
 use crate::model::topic_config::TopicConfig;
-use crate::model::{BrokerId, LeaderEpoch, MonoMs, Offset, PartitionId};
+use crate::model::{BrokerEpoch, BrokerId, LeaderEpoch, MonoMs, Offset, PartitionId};
 
 pub struct Replica {
     pub id: PartitionId,
     pub topic: Arc<str>,
     pub log: Rc<PartitionLog>,
-    /// The broker whose replica it is.
-    broker: BrokerId,
+    host: Rc<Host>,
     pub(super) config: RefCell<Arc<TopicConfig>>,
     assignment: RefCell<Assignment>,
-    role: Cell<Role>,
+    part: RefCell<Part>,
     pub(super) producers: RefCell<Producers>,
     pub(super) verifications: RefCell<Verifications>,
     offsets: Cell<Offsets>,
     /// Appended batches that no commit covers yet: their journal position and the log end they make.
-    pub(super) undurable: RefCell<VecDeque<(Lsn, i64)>>,
+    undurable: RefCell<VecDeque<(Lsn, i64)>>,
+    waiters: Waiters,
     watchers: RefCell<Vec<Watcher>>,
     purge_at: Cell<usize>,
 }
@@ -47,15 +54,22 @@ struct Watcher {
     waiting: Rc<dyn Waiting>,
 }
 
+/// What the replica does for its partition, and what it knows for that.
+enum Part {
+    Leader(Leader),
+    Follower(Follower),
+    Offline,
+}
+
 /// Watchers of a partition that may be over before the list is looked through.
 const WATCHERS_UNPURGED: usize = 16;
 
 impl Replica {
-    /// A replica of `broker`, over a log that is durable up to its end; of the high watermark it is told what was stored.
+    /// A replica over a log that is durable up to its end; of the high watermark it is told what was stored.
     /// It serves nothing before it is [assigned](Self::assign).
     pub fn new(
         (id, topic): (PartitionId, Arc<str>),
-        broker: BrokerId,
+        host: &Rc<Host>,
         log: Rc<PartitionLog>,
         config: Arc<TopicConfig>,
         high_watermark: Offset,
@@ -65,14 +79,15 @@ impl Replica {
             id,
             topic,
             log,
-            broker,
+            host: host.clone(),
             config: RefCell::new(config),
             assignment: RefCell::default(),
-            role: Cell::new(Role::Offline),
+            part: RefCell::new(Part::Offline),
             producers: RefCell::default(),
             verifications: RefCell::default(),
             offsets: Cell::new(Offsets::recovered(start, high_watermark, end)),
             undurable: RefCell::default(),
+            waiters: Waiters::default(),
             watchers: RefCell::default(),
             purge_at: Cell::new(WATCHERS_UNPURGED),
         }
@@ -108,26 +123,97 @@ impl Replica {
     pub fn set_config(&self, config: Arc<TopicConfig>) {
         self.log.set_config(&config);
         *self.config.borrow_mut() = config;
+        let terms = self.terms();
+        if let Part::Leader(leader) = &mut *self.part.borrow_mut() {
+            leader.set_terms(terms);
+        }
+        self.advance();
+    }
+
+    fn terms(&self) -> Terms {
+        let min_insync = self.config.borrow().min_insync_replicas.max(1) as usize;
+        Terms { min_insync, lag_max_ms: self.host.lag_max_ms }
     }
 
     /// Takes what the metadata says of the partition. What is older than what was taken already is ignored. Returns
-    /// whether the replica begins a leader's term, or ends one.
-    pub fn assign(&self, assignment: Assignment, _now: MonoMs) -> bool {
+    /// whether the replica begins a leader's term, or ends one: then nobody who waited for the old one is answered with
+    /// success, and whoever reads looks again.
+    pub fn assign(&self, assignment: Assignment, now: MonoMs) -> bool {
+        self.host.set_now(now);
         let known = self.assignment.borrow();
-        let (role, first) = (assignment.role_of(self.broker), known.replicas.is_empty());
+        let (role, first) = (assignment.role_of(self.host.broker), known.replicas.is_empty());
         if !first && !known.is_before(&assignment) {
             return false;
         }
-        let new_term = first || known.leader_epoch != assignment.leader_epoch || self.role.get() != role;
+        let new_term = first || known.leader_epoch != assignment.leader_epoch || self.role() != role;
         drop(known);
+        self.take_part(role, &assignment, new_term);
         self.assignment.replace(assignment);
-        self.role.set(role);
+        if new_term {
+            self.turn_away(Failure::Deposed);
+        }
         self.advance();
         new_term
     }
 
+    fn take_part(&self, role: Role, assignment: &Assignment, new_term: bool) {
+        let (now, mut offsets) = (self.host.now(), self.offsets());
+        let mut part = self.part.borrow_mut();
+        let (epoch, partition_epoch) = (assignment.leader_epoch, assignment.partition_epoch);
+        match (role, &mut *part) {
+            (Role::Leader, Part::Leader(leader)) if !new_term => {
+                leader.on_isr((partition_epoch, &assignment.isr), &mut offsets, now);
+            }
+            (Role::Leader, part) => {
+                // Brokers have one life each, as far as the metadata tells.
+                let broker = |id: &BrokerId| PeerState { id: *id, epoch: BrokerEpoch::ZERO, eligible: true };
+                let peers = assignment.replicas.iter().map(broker);
+                let (epochs, begins) = ((epoch, partition_epoch), (offsets.end(), now));
+                let me = broker(&self.host.broker);
+                *part = Part::Leader(Leader::begin(me, epochs, peers, &assignment.isr, self.terms(), begins));
+            }
+            (Role::Follower, Part::Follower(follower)) => follower.on_metadata(assignment.leader, epoch),
+            (Role::Follower, part) => *part = Part::Follower(Follower::begin(assignment.leader, epoch)),
+            (Role::Offline, part) => *part = Part::Offline,
+        }
+        self.offsets.set(offsets);
+    }
+
     pub fn role(&self) -> Role {
-        self.role.get()
+        match &*self.part.borrow() {
+            Part::Leader(_) => Role::Leader,
+            Part::Follower(_) => Role::Follower,
+            Part::Offline => Role::Offline,
+        }
+    }
+
+    /// Refuses what could not be committed by now (R7).
+    pub fn check_acks(&self, acks: Acks) -> Result<(), AppendError> {
+        match &*self.part.borrow() {
+            Part::Leader(leader) if acks == Acks::All && !leader.has_enough() => {
+                Err(AppendError::NotEnoughReplicas)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Settles `ticket` once what was appended counts as much as `acks` asks for, or will not.
+    pub fn acknowledge(&self, appended: &Appended, acks: Acks, ticket: Ticket) {
+        let offsets = self.offsets.get();
+        let counts = match acks {
+            Acks::None => true,
+            Acks::Leader => offsets.durable_end() >= appended.end,
+            Acks::All => offsets.high_watermark() >= appended.end,
+        };
+        if !counts {
+            self.host.waits.expect(ticket);
+            self.waiters.push(acks, appended.end, ticket);
+        }
+    }
+
+    /// Whether it leads in this epoch.
+    pub fn leads_in(&self, epoch: LeaderEpoch) -> bool {
+        matches!(&*self.part.borrow(), Part::Leader(leader) if leader.epoch() == epoch)
     }
 
     /// The leader that the metadata names, and its epoch.
@@ -159,16 +245,17 @@ impl Replica {
         self.offsets.get().high_watermark().0
     }
 
-    pub(super) fn note_appended(&self, lsn: Lsn, write_caching: bool) -> Option<Lsn> {
-        let end = self.log.end_offset();
-        self.move_offsets(|offsets| offsets.append(Offset(end)));
+    /// Returns the log's end.
+    pub(super) fn note_appended(&self, lsn: Lsn, write_caching: bool) -> Offset {
+        let end = Offset(self.log.end_offset());
+        self.move_offsets(|offsets| offsets.append(end));
         if write_caching {
-            self.move_offsets(|offsets| offsets.make_durable(Offset(end)));
+            self.move_offsets(|offsets| offsets.make_durable(end));
             self.advance();
-            return None;
+        } else {
+            self.undurable.borrow_mut().push_back((lsn, end.0));
         }
-        self.undurable.borrow_mut().push_back((lsn, end));
-        Some(lsn)
+        end
     }
 
     /// Whether appended batches wait for a commit.
@@ -176,7 +263,7 @@ impl Replica {
         !self.undurable.borrow().is_empty()
     }
 
-    /// More is on disk, as `is_durable` tells: the high watermark follows.
+    /// More is on disk, as `is_durable` tells: the high watermark follows, and who waited for it is answered.
     pub fn on_durable(&self, is_durable: impl Fn(Lsn) -> bool) {
         let mut end = None;
         let mut undurable = self.undurable.borrow_mut();
@@ -193,16 +280,28 @@ impl Replica {
         }
     }
 
-    /// What is durable here is committed, where that is for this replica to say.
+    /// Offsets moved here: what follows for the high watermark, and who may be answered.
     fn advance(&self) {
-        let leads = self.role.get() == Role::Leader;
-        if !leads || !self.move_offsets(|offsets| offsets.commit(offsets.durable_end())) {
-            return;
+        let mut offsets = self.offsets();
+        let (rose, enough) = match &mut *self.part.borrow_mut() {
+            Part::Leader(leader) => (leader.on_local(&mut offsets, self.host.now()), leader.has_enough()),
+            Part::Follower(follower) => (follower.on_local(&mut offsets), false),
+            Part::Offline => (false, false),
+        };
+        self.offsets.set(offsets);
+        if rose {
+            self.tell_watchers(offsets.high_watermark().0);
         }
-        let to = self.high_watermark();
-        self.producers.borrow_mut().transactions_mut().settle(to);
+        let waits = &self.host.waits;
+        let outcome = || if enough { Ok(()) } else { Err(Failure::TooFewReplicas) };
+        self.waiters.on_durable(offsets.durable_end(), waits);
+        self.waiters.on_committed(offsets.high_watermark(), outcome, waits);
+    }
+
+    fn tell_watchers(&self, high_watermark: i64) {
+        self.producers.borrow_mut().transactions_mut().settle(high_watermark);
         self.watchers.borrow_mut().retain(|watcher| {
-            let fire = watcher.above < to;
+            let fire = watcher.above < high_watermark;
             if fire {
                 watcher.waiting.fire();
             }
@@ -210,7 +309,15 @@ impl Replica {
         });
     }
 
-    /// Fires `waiting` once the high watermark is above `above`, or the partition goes away.
+    /// Nobody is left waiting.
+    fn turn_away(&self, why: Failure) {
+        self.waiters.fail(why, &self.host.waits);
+        for watcher in self.watchers.take() {
+            watcher.waiting.fire();
+        }
+    }
+
+    /// Fires `waiting` once the high watermark is above `above`, or another term begins, or the partition goes away.
     pub fn watch(&self, above: i64, waiting: Rc<dyn Waiting>) {
         if self.high_watermark() > above {
             return waiting.fire();
@@ -223,11 +330,9 @@ impl Replica {
         }
     }
 
-    /// The partition is going away: nobody is left waiting.
+    /// The partition is going away.
     pub fn retire(&self) {
-        for watcher in self.watchers.take() {
-            watcher.waiting.fire();
-        }
+        self.turn_away(Failure::Gone);
     }
 }
 

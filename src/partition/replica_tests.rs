@@ -46,7 +46,8 @@ async fn open(dir: &Path) -> (Rc<ShardLog>, Replica) {
     };
     let (store, recovered) = ShardLog::open(dir, 0, 1, &OneTopic, settings).await.unwrap();
     let replica = |log, high_watermark| {
-        let replica = Replica::new((ID, "orders".into()), ME, log, Arc::default(), Offset(high_watermark));
+        let replica =
+            Replica::new((ID, "orders".into()), &Host::new(ME), log, Arc::default(), Offset(high_watermark));
         replica.assign(Assignment::alone(ME, LeaderEpoch(0)), MonoMs::ZERO);
         replica
     };

@@ -37,7 +37,7 @@ impl Shard {
         let high_watermark = Offset(recovered.high_watermark);
         let names = (recovered.id, topic.name.clone());
         let config = self.topic_config(topic);
-        let replica = Replica::new(names, self.settings.broker_id, recovered.log, config, high_watermark);
+        let replica = Replica::new(names, &self.host, recovered.log, config, high_watermark);
         replica.set_producers(producers);
         replica.assign(assignment(partition), self.now_ms());
         self.replicas.borrow_mut().insert(recovered.id, Rc::new(replica));
@@ -114,7 +114,7 @@ impl Shard {
             let config = self.topic_config(topic);
             let log = self.store.create(id, &topic.name, config.clone());
             let names = (id, topic.name.clone());
-            let replica = Rc::new(Replica::new(names, self.settings.broker_id, log, config, Offset::ZERO));
+            let replica = Rc::new(Replica::new(names, &self.host, log, config, Offset::ZERO));
             self.replicas.borrow_mut().insert(id, replica.clone());
             replica
         });

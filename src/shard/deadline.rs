@@ -9,20 +9,13 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::Shard;
+pub(super) use crate::partition::Due;
 use crate::rt::{self, Notify};
 
 const SWEEPS_A_SECOND: u32 = 10;
 const SWEEP: Duration = Duration::from_millis(1000 / SWEEPS_A_SECOND as u64);
 /// A commit takes some milliseconds: whoever gives less time than this is not told that it was too little.
 const LEAST_SWEEPS: u64 = 2;
-
-/// The sweep that ends a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Due(u64);
-
-impl Due {
-    pub(super) const NEVER: Self = Self(u64::MAX);
-}
 
 #[derive(Default)]
 pub(super) struct Deadlines {
@@ -98,7 +91,7 @@ impl Shard {
         loop {
             let roused = deadlines.roused.listen();
             let nobody = deadlines.waiting.borrow().is_empty()
-                && !self.durable.is_waited_for()
+                && !self.host.waits.is_waited_for()
                 && !self.groups.is_settling()
                 && !self.transactions.is_settling();
             if nobody {
@@ -110,7 +103,7 @@ impl Shard {
             rt::stall::running("deadlines");
             deadlines.sweep();
             let is_over = |due| deadlines.is_over(due);
-            self.durable.wake_due(is_over);
+            self.host.waits.end_due(is_over);
             self.groups.end_waits(is_over);
             self.transactions.end_waits(is_over);
         }

@@ -12,12 +12,13 @@ use super::deadline::Due;
 use super::message::{
     AskTxn, CommitInTxn, CommitInTxnResult, CommitOffsets, EndEntry, EndResult, EndTxns, ListTxns,
 };
+use super::produce::Waiter;
 use super::route::{Located, Where};
 use super::transactional::{self, Asking, NO_SEQUENCE, NotInTransaction, Patience};
 use crate::coordinator::group::{self, Groups};
 use crate::coordinator::{Ask, Machine, ProducerStamp, txn};
 use crate::model::PartitionId;
-use crate::partition::{AppendError, EndOfTxn};
+use crate::partition::{Acks, AppendError, EndOfTxn};
 use crate::rt;
 use crate::shard::message::ProduceError;
 use crate::wire::control::EndMarker;
@@ -73,17 +74,30 @@ impl Shard {
     }
 
     pub(super) async fn end_local(self: &Rc<Self>, ends: Vec<EndEntry>) -> Vec<EndResult> {
-        let mut results: Vec<EndResult> = ends.iter().map(|end| self.append_end(*end)).collect();
-        self.make_durable(&mut results, Due::NEVER).await;
+        let waiter = Waiter { acks: Acks::All, wait: self.host.waits.begin(Due::NEVER), due: Due::NEVER };
+        let each = ends.iter().enumerate();
+        let mut results: Vec<EndResult> =
+            each.map(|(nth, end)| self.append_end(*end, &waiter, nth)).collect();
+        self.acknowledged(&waiter, &mut results).await;
         results
     }
 
-    fn append_end(self: &Rc<Self>, EndEntry { partition, end }: EndEntry) -> EndResult {
+    fn append_end(
+        self: &Rc<Self>,
+        EndEntry { partition, end }: EndEntry,
+        waiter: &Waiter,
+        nth: usize,
+    ) -> EndResult {
         let partition = partition.id;
         let now = rt::unix_ms();
-        let appended = self.append_to(partition, |replica, store| replica.append_end(store, end, now))?;
+        let appended = self.append_to(partition, |replica, store| {
+            replica.check_acks(waiter.acks)?;
+            let appended = replica.append_end(store, end, now)?;
+            replica.acknowledge(&appended, waiter.acks, waiter.wait.ticket(nth));
+            Ok(appended)
+        })?;
         if self.replica(partition).is_some_and(|replica| &*replica.topic == Groups::TOPIC) {
-            self.step_after(Shard::groups, partition, appended.lsn, |machine, _| {
+            self.step_after(Shard::groups, partition, appended.end, |machine, _| {
                 machine.end_transaction(end.producer_id, end.marker.commit);
             });
         }

@@ -16,7 +16,7 @@ use crate::metadata::{Delta, Image};
 use crate::model::PartitionId;
 use crate::partition::producer::ProducerView;
 use crate::partition::{
-    AppendError, Appended, EndOfTxn, FoundOffset, Guard, Position, ReadError, ReadOutcome,
+    Acks, AppendError, Appended, EndOfTxn, FoundOffset, Guard, Position, ReadError, ReadOutcome,
 };
 use crate::rt::mesh::{self, Call, To};
 use crate::security::quota::Holder;
@@ -39,8 +39,7 @@ impl ProduceEntry {
 /// What a producer waits for, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Wait {
-    /// Whether its batches have to be durable.
-    pub durable: bool,
+    pub acks: Acks,
     pub longest: Duration,
 }
 
@@ -96,8 +95,10 @@ pub enum ProduceError {
     #[error(transparent)]
     NotInTransaction(#[from] NotInTransaction),
     /// Whether it will be appended, or is and will be durable, nobody knows yet.
-    #[error("not on disk within the time that the request gives; it may be later")]
+    #[error("not stored as asked for within the time that the request gives; it may be later")]
     TimedOut,
+    #[error("appended, but fewer replicas are in sync by now than min.insync.replicas asks for")]
+    TooFewReplicas,
 }
 
 pub type ProduceResult = Result<Appended, ProduceError>;
@@ -189,7 +190,7 @@ calls! {
     Control -> ControlReply;
 }
 
-/// Append these; answered when durable, or as `wait` says.
+/// Append these; answered when they are stored as `wait` says.
 pub struct Produce {
     pub entries: Vec<ProduceEntry>,
     pub wait: Wait,

@@ -7,7 +7,6 @@ mod compact;
 pub mod context;
 pub mod coordinator;
 mod deadline;
-mod durable;
 mod fetch;
 mod inbox;
 mod inspect;
@@ -45,12 +44,11 @@ use crate::log::ShardLog;
 use crate::metadata::{Image, Resolver};
 use crate::model::settings::BrokerSettings;
 use crate::model::{Live, PartitionId, shard_of};
-use crate::partition::Replica;
+use crate::partition::{Host, Replica};
 use crate::rt::Notify;
 use crate::security::Access;
 
 use coordinator::Driver;
-use durable::Durable;
 pub use fetch::FetchLimits;
 use lanes::Lanes;
 use message::{Control, Port};
@@ -90,7 +88,8 @@ pub struct Shard {
     /// Replicas with batches that no commit covers yet.
     undurable: RefCell<Vec<Rc<Replica>>>,
     appended: Notify,
-    durable: Durable,
+    /// What its replicas share.
+    host: Rc<Host>,
     deadlines: deadline::Deadlines,
     /// Settings were changed that hold from now on.
     live_changed: Notify,
@@ -121,6 +120,12 @@ impl Shard {
 
     pub fn owns(&self, partition: PartitionId) -> bool {
         self.owner(partition) == self.index
+    }
+
+    /// Whether the metadata that is applied here has the partition.
+    fn knows(&self, partition: PartitionId) -> bool {
+        let image = self.image.borrow();
+        image.topic_by_id(partition.topic).is_some_and(|topic| topic.partition(partition.index).is_some())
     }
 
     pub fn replica(&self, partition: PartitionId) -> Option<Rc<Replica>> {

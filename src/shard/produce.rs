@@ -2,17 +2,16 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::Shard;
 use super::deadline::Due;
 use super::inspect::{Inspected, Inspection};
 use super::lanes::Place;
-use super::message::{ProduceEntry, ProduceError, ProduceResult, Transactional, Wait};
+use super::message::{self, ProduceEntry, ProduceError, ProduceResult, Transactional};
 use super::timing::Appending;
-use crate::log::{Lsn, ShardLog};
+use crate::log::ShardLog;
 use crate::model::PartitionId;
-use crate::partition::{AppendError, Appended, Guard, Replica};
+use crate::partition::{Acks, AppendError, Appended, Failure, Guard, Replica, Wait};
 use crate::rt::{self, Ticks};
 
 /// What became of a request's entries, what that took, and when it was done.
@@ -28,20 +27,11 @@ struct Held {
     came: Ticks,
 }
 
-/// Why something that was appended is not known to be on disk.
-#[derive(Clone)]
-pub(super) enum Undurable {
-    Failed(Arc<str>),
-    TimedOut,
-}
-
-impl From<Undurable> for ProduceError {
-    fn from(why: Undurable) -> Self {
-        match why {
-            Undurable::Failed(reason) => AppendError::JournalFailed(reason).into(),
-            Undurable::TimedOut => Self::TimedOut,
-        }
-    }
+/// What a request waits for.
+pub(super) struct Waiter {
+    pub acks: Acks,
+    pub wait: Wait,
+    pub due: Due,
 }
 
 pub(super) fn timed_out(entries: usize) -> Vec<ProduceResult> {
@@ -51,33 +41,34 @@ pub(super) fn timed_out(entries: usize) -> Vec<ProduceResult> {
 impl Shard {
     /// Appends to partitions of this shard, in the order of calls. The ordered stage is over when this returns, unless
     /// batches are looked into elsewhere or producers wait for memory, and then whoever comes later is behind; the future
-    /// completes when everything is durable (or at once, if that is not waited for), and at the latest when it is due.
-    /// What is in line then is not appended.
+    /// completes when everything counts as much as `acks` asks for, and at the latest when it is due. What is in line then
+    /// is not appended.
     pub(super) fn produce(
         self: &Rc<Self>,
         entries: Vec<ProduceEntry>,
-        wait: bool,
+        acks: Acks,
         due: Due,
     ) -> impl Future<Output = Vec<ProduceResult>> + use<> {
         let began = Ticks::now();
         let now = rt::unix_ms();
         let inspections: Vec<_> = entries.into_iter().map(|entry| self.inspect(entry, now)).collect();
-        let stage = self.append_or_hold(inspections, began);
+        let waiter = Waiter { acks, wait: self.host.waits.begin(due), due };
+        let stage = self.append_or_hold(inspections, began, &waiter);
         let shard = self.clone();
         async move {
             let (mut results, mut appending, appended) = match stage {
                 Ok(appended) => appended,
                 Err(held) => {
                     let count = held.inspections.len();
-                    match shard.deadlines.by(due, shard.append_held(held)).await {
+                    match shard.deadlines.by(due, shard.append_held(held, &waiter)).await {
                         Some(appended) => appended,
                         None => return timed_out(count),
                     }
                 }
             };
-            let waits = wait && results.iter().flatten().any(|a| a.lsn.is_some());
+            let waits = waiter.wait.is_open();
+            shard.acknowledged(&waiter, &mut results).await;
             if waits {
-                shard.make_durable(&mut results, due).await;
                 shard.time_commit(&mut appending, appended);
             }
             // The fuller the disk, the later the answer.
@@ -92,7 +83,12 @@ impl Shard {
     }
 
     /// Appends what may be appended at once; otherwise it has its places when this returns.
-    fn append_or_hold(&self, inspections: Vec<Inspection>, began: Ticks) -> Result<Appends, Held> {
+    fn append_or_hold(
+        &self,
+        inspections: Vec<Inspection>,
+        began: Ticks,
+        waiter: &Waiter,
+    ) -> Result<Appends, Held> {
         let behind = |i: &Inspection| i.is_heavy() || !self.inspecting.is_free(i.partition());
         if inspections.iter().any(behind) {
             let line = self.inspecting.enter(inspections.iter().map(Inspection::partition).collect());
@@ -104,13 +100,13 @@ impl Shard {
                 Inspection::Done(inspected) => inspected,
                 Inspection::Heavy { .. } => unreachable!("held above"),
             });
-            return Ok(self.append_timed(inspected, began, 0));
+            return Ok(self.append_timed(inspected, waiter, (began, 0)));
         }
         let intake = Some(self.intake.enter(vec![()]));
         Err(Held { inspections, line: None, intake, came: began })
     }
 
-    async fn append_held(self: &Rc<Self>, held: Held) -> Appends {
+    async fn append_held(self: &Rc<Self>, held: Held, waiter: &Waiter) -> Appends {
         let Held { inspections, line, mut intake, came } = held;
         let inspected = self.inspect_fully(inspections).await;
         if let Some(line) = &line {
@@ -125,18 +121,19 @@ impl Shard {
             self.store.room(bytes).await;
         }
         let now = Ticks::now();
-        self.append_timed(inspected.into_iter(), now, now.since(came))
+        self.append_timed(inspected.into_iter(), waiter, (now, now.since(came)))
     }
 
     /// Appends, after so long a wait.
     fn append_timed(
         &self,
         inspected: impl Iterator<Item = Inspected>,
-        began: Ticks,
-        journal_wait_ns: u64,
+        waiter: &Waiter,
+        (began, journal_wait_ns): (Ticks, u64),
     ) -> Appends {
         let now = rt::unix_ms();
-        let results = inspected.map(|entry| self.append(entry, now)).collect();
+        let each = inspected.enumerate();
+        let results = each.map(|(nth, entry)| self.append(entry, now, (waiter, nth))).collect();
         let now = Ticks::now();
         let append_ns = now.since(began);
         self.metrics.timing.note_append(append_ns, now);
@@ -155,22 +152,26 @@ impl Shard {
         self: &Rc<Self>,
         transaction: Option<Transactional>,
         entries: Vec<ProduceEntry>,
-        wait: Wait,
+        wait: message::Wait,
     ) -> Pin<Box<dyn Future<Output = Vec<ProduceResult>>>> {
         let due = self.deadlines.after(wait.longest);
         match transaction {
-            None => Box::pin(self.produce(entries, wait.durable, due)),
-            Some(transaction) => Box::pin(self.produce_in(transaction, entries, wait.durable, due)),
+            None => Box::pin(self.produce(entries, wait.acks, due)),
+            Some(transaction) => Box::pin(self.produce_in(transaction, entries, wait.acks, due)),
         }
     }
 
-    fn append(&self, entry: Inspected, now: i64) -> ProduceResult {
+    fn append(&self, entry: Inspected, now: i64, (waiter, nth): (&Waiter, usize)) -> ProduceResult {
         let sound = entry.batch?;
         let (bytes, records) = (sound.header().size(), sound.header().record_count);
         let waived = || (!self.live.borrow().verify_transactions).then_some(Guard::WAIVED);
         let guard = entry.guard.or_else(waived);
-        let appended =
-            self.append_to(entry.partition, |replica, store| replica.append(store, sound, now, guard))?;
+        let appended = self.append_to(entry.partition, |replica, store| {
+            replica.check_acks(waiter.acks)?;
+            let appended = replica.append(store, sound, now, guard)?;
+            replica.acknowledge(&appended, waiter.acks, waiter.wait.ticket(nth));
+            Ok(appended)
+        })?;
         self.metrics.produced(records.max(0) as u64, bytes);
         Ok(appended)
     }
@@ -181,12 +182,12 @@ impl Shard {
         partition: PartitionId,
         append: impl FnOnce(&Replica, &ShardLog) -> Result<Appended, AppendError>,
     ) -> ProduceResult {
-        let replica = self.replica(partition).ok_or(ProduceError::UnknownPartition)?;
+        let replica = self.replica(partition).ok_or_else(|| match self.knows(partition) {
+            true => ProduceError::NotLeader,
+            false => ProduceError::UnknownPartition,
+        })?;
         let was_durable = !replica.is_undurable();
         let appended = append(&replica, &self.store)?;
-        if let Some(lsn) = appended.lsn {
-            self.durable.expect(lsn);
-        }
         if was_durable && replica.is_undurable() {
             self.undurable.borrow_mut().push(replica);
         }
@@ -194,56 +195,45 @@ impl Shard {
         Ok(appended)
     }
 
-    /// Waits for the commit that covers all results; if the journal fails or it is due before, they become errors.
-    pub(super) async fn make_durable(&self, results: &mut [ProduceResult], due: Due) {
-        let lsns = || results.iter().flatten().filter_map(|appended| appended.lsn);
-        // Entries come in order; what was promised does not.
-        let last = lsns().filter(|lsn| !lsn.is_promised()).max();
-        let mut outcome = Ok(());
-        for lsn in lsns().filter(|lsn| lsn.is_promised()).chain(last) {
-            outcome = outcome.and(self.durable(lsn, due).await);
-        }
-        let Err(why) = outcome else { return };
-        for result in results {
-            if let Ok(Appended { lsn: Some(lsn), .. }) = result
-                && !self.durable.has(*lsn)
-            {
-                *result = Err(why.clone().into());
-            }
-        }
-    }
-
-    pub(super) async fn durable(&self, lsn: Lsn, due: Due) -> Result<(), Undurable> {
-        let waits = !self.durable.has(lsn) && self.store.journal().failed().is_none();
-        if waits && !self.deadlines.is_over(due) {
+    /// Waits until all of it counts; what does not becomes an error.
+    pub(super) async fn acknowledged(&self, waiter: &Waiter, results: &mut [ProduceResult]) {
+        if waiter.wait.is_open() && !self.deadlines.is_over(waiter.due) {
             self.deadlines.rouse();
-            self.durable.wait(lsn, due).await;
+            (&waiter.wait).await;
         }
-        match self.store.journal().failed() {
-            _ if self.durable.has(lsn) => Ok(()),
-            Some(reason) => Err(Undurable::Failed(reason)),
-            None => Err(Undurable::TimedOut),
+        waiter.wait.failures(|nth, why| results[nth] = Err(self.unacknowledged(why)));
+    }
+
+    fn unacknowledged(&self, why: Failure) -> ProduceError {
+        match (why, self.store.journal().failed()) {
+            (Failure::Deposed, _) => ProduceError::NotLeader,
+            (Failure::Gone, _) => ProduceError::UnknownPartition,
+            (Failure::TooFewReplicas, _) => ProduceError::TooFewReplicas,
+            (Failure::Unsettled, Some(reason)) => AppendError::JournalFailed(reason).into(),
+            (Failure::Unsettled, None) => ProduceError::TimedOut,
         }
     }
 
-    /// Follows the journal: with each commit the high watermarks advance, then producers are answered, so that who
-    /// has an ack can read what was acknowledged.
+    /// Follows the journal: with each commit it is told to the replicas that wait for one, whose high watermarks advance
+    /// and who then answer producers, so that who has an ack can read what was acknowledged.
     pub(super) async fn follow_commits(self: Rc<Self>) {
         let journal = self.store.journal();
         loop {
             rt::stall::running("commits");
             let (appended, advanced) = (self.appended.listen(), journal.advanced().listen());
+            self.host.set_now(self.now_ms());
             self.undurable.borrow_mut().retain(|replica| {
                 replica.on_durable(|lsn| journal.is_durable(lsn));
                 replica.is_undurable()
             });
-            self.durable.advance(journal.durable_entries(), |lsn| journal.is_durable(lsn));
             if self.undurable.borrow().is_empty() {
                 appended.await;
                 continue;
             }
             if let Some(failed) = journal.failed() {
-                self.durable.give_up();
+                self.host.waits.close();
+                self.groups.fail_settling(&failed);
+                self.transactions.fail_settling(&failed);
                 return log::error!("shard {}: {failed}; nothing is acknowledged any more", self.index);
             }
             advanced.await;

@@ -11,7 +11,6 @@ use std::time::Duration;
 use super::Shard;
 use super::context::Handoff;
 use super::coordinator::Driver;
-use super::durable::Durable;
 use super::lanes::Lanes;
 use super::memory::Memory;
 use super::message::{End, Port};
@@ -25,6 +24,7 @@ use crate::log::{LogError, LogSettings, OwnerState, RecoveredPartition, ShardLog
 use crate::metadata::{Delta, Image, Resolver};
 use crate::model::settings::BrokerSettings;
 use crate::model::{MonoMs, PartitionId};
+use crate::partition::Host;
 use crate::partition::producer::Producers;
 use crate::rt::{self, AlignedBuf, BudgetFigures, Notify};
 use crate::security::Access;
@@ -80,7 +80,7 @@ impl Shard {
             image: RefCell::new(start.image),
             removing: Cell::new(0),
             removed: Notify::new(),
-            durable: Durable::new(store.journal().durable_entries()),
+            host: Host::new(settings.broker_id),
             deadlines: super::deadline::Deadlines::default(),
             store,
             replicas: RefCell::new(HashMap::new()),

@@ -15,7 +15,7 @@ use super::deadline::Due;
 use super::message::{ProduceEntry, ProduceResult, Transactional};
 use super::produce::timed_out;
 use crate::coordinator::txn;
-use crate::partition::{AppendError, Guard, Replica};
+use crate::partition::{Acks, AppendError, Guard, Replica};
 use crate::rt;
 use crate::wire::batch::BatchHeader;
 
@@ -92,7 +92,7 @@ impl Shard {
         self: &Rc<Self>,
         transaction: Transactional,
         entries: Vec<ProduceEntry>,
-        wait: bool,
+        acks: Acks,
         due: Due,
     ) -> impl Future<Output = Vec<ProduceResult>> + use<> {
         let producers: Vec<i64> =
@@ -107,7 +107,7 @@ impl Shard {
         let stage = match held {
             _ if several => Err((None, entries)),
             Some(id) => Err((Some(self.lanes.enter(vec![id])), entries)),
-            None => Ok(self.produce(entries, wait, due)),
+            None => Ok(self.produce(entries, acks, due)),
         };
         async move {
             match stage {
@@ -122,7 +122,7 @@ impl Shard {
                         shard.ask(&transaction, entries).await
                     };
                     let Some(asked) = shard.deadlines.by(due, asked).await else { return timed_out(count) };
-                    let produced = shard.produce(asked.granted, wait, due);
+                    let produced = shard.produce(asked.granted, acks, due);
                     // It is appended, or in line: the next one may come.
                     drop(place);
                     let mut results = produced.await.into_iter();

@@ -10,7 +10,7 @@ use weir::controller::{ControlRequest, Desk, NewTopic};
 use weir::log::{LogSettings, Mending, PartitionLog};
 use weir::metadata::Resolver;
 use weir::model::{BrokerSettings, LeaderEpoch, MonoMs, Offset, PartitionId, shard_of};
-use weir::partition::{Assignment, EndOfTxn, Replica};
+use weir::partition::{Assignment, EndOfTxn, Host, Replica};
 use weir::rt;
 use weir::shard::serve::recovered_producers;
 use weir::shard::topics::View;
@@ -87,8 +87,13 @@ async fn fill(dir: &Path) -> Subject {
     for (id, log) in opened.logs(&image) {
         let topic = image.topic_by_id(id.topic).expect("just made");
         topics.insert(id, format!("{}-{}", topic.name, id.index));
-        let replica =
-            Replica::new((id, topic.name.clone()), 1, log, check::config_of(&image, topic), Offset::ZERO);
+        let replica = Replica::new(
+            (id, topic.name.clone()),
+            &Host::new(1),
+            log,
+            check::config_of(&image, topic),
+            Offset::ZERO,
+        );
         replica.assign(Assignment::alone(1, LeaderEpoch(0)), MonoMs::ZERO);
         replicas.push(replica);
         batches.insert(id, Vec::new());

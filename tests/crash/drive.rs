@@ -17,7 +17,7 @@ use weir::log::compact::{Policy, Work};
 use weir::log::{LogError, LogSettings, Lsn, PartitionLog, ShardLog};
 use weir::metadata::{Image, Topic};
 use weir::model::{LeaderEpoch, MonoMs, Offset, PartitionId, shard_of};
-use weir::partition::{Appended, Assignment, EndOfTxn, Replica};
+use weir::partition::{Appended, Assignment, EndOfTxn, Host, Replica};
 use weir::rt;
 use weir::rt::record::Recording;
 use weir::shard::serve::recovered_producers;
@@ -378,8 +378,9 @@ impl Drive<'_> {
             acked: NEVER,
             dropped: NEVER,
         });
-        let lsn = appended.lsn.expect("no write caching here");
-        self.waiting.push((shard_of(id, self.opened.stores.len()), lsn, id, partition.entries.len() - 1));
+        let shard = shard_of(id, self.opened.stores.len());
+        let lsn = self.opened.stores[shard].journal().last();
+        self.waiting.push((shard, lsn, id, partition.entries.len() - 1));
     }
 
     /// Goes on with one of the partition's transactions, or ends it.
@@ -582,8 +583,13 @@ impl Drive<'_> {
 
 fn leader(image: &Image, topic: &Topic, id: PartitionId, log: Rc<PartitionLog>) -> Replica {
     let epoch = topic.partition(id.index).map_or(0, |p| p.leader_epoch);
-    let replica =
-        Replica::new((id, topic.name.clone()), 1, log, check::config_of(image, topic), Offset::ZERO);
+    let replica = Replica::new(
+        (id, topic.name.clone()),
+        &Host::new(1),
+        log,
+        check::config_of(image, topic),
+        Offset::ZERO,
+    );
     replica.assign(Assignment::alone(1, LeaderEpoch(epoch)), MonoMs::ZERO);
     replica
 }

@@ -1,16 +1,18 @@
 //! Bringing a machine up: its partition's log, record by record.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::settle::Watch;
 use super::{Driver, Get, REST, Slot};
 use crate::coordinator::{Effects, Machine, ProducerStamp, Replayed};
 use crate::log::LogError;
 use crate::log::journal::may_pass;
-use crate::model::PartitionId;
-use crate::partition::Replica;
-use crate::rt::{self, Budget};
+use crate::model::{LeaderEpoch, PartitionId};
+use crate::partition::{Replica, Waiting};
+use crate::rt::{self, Budget, Notify};
 use crate::shard::Shard;
 use crate::wire::batch::{BatchHeader, BatchIter};
 use crate::wire::records;
@@ -27,26 +29,31 @@ enum LoadError {
     Batch(i64, String),
     #[error("the partition needs repair: {0}")]
     NeedsRepair(Rc<str>),
+    #[error("this broker does not lead the partition any more")]
+    Deposed,
 }
 
 impl Shard {
-    /// Makes the machine of a partition that is new here; at once where its log is empty.
+    /// Makes the machine of a partition that is led here since now; at once where its log is empty.
     pub(super) fn take_up<M: Machine>(self: &Rc<Self>, get: Get<M>, partition: PartitionId) {
         let driver = get(self);
         let Some(replica) = self.replica(partition) else { return };
-        driver.slots.borrow_mut().insert(partition, Slot::Loading);
+        let epoch = replica.leader().1;
+        driver.slots.borrow_mut().insert(partition, Slot::Loading(epoch));
         if replica.log.start_offset() == replica.log.end_offset() && replica.log.needs_repair().is_none() {
-            return self.begin(get, partition, (driver.new)(self));
+            return self.begin(get, &replica, epoch, (driver.new)(self));
         }
         let shard = self.clone();
         rt::spawn(async move {
             loop {
                 let mut machine = (get(&shard).new)(&shard);
-                match replay(&replica, &mut machine, &shard.memory.work).await {
+                match replay(&replica, epoch, &mut machine, &shard.memory.work).await {
                     Ok(records) => {
                         log::info!("loaded {} {}: {records} records", M::TOPIC, partition.index);
-                        return shard.begin(get, partition, machine);
+                        return shard.begin(get, &replica, epoch, machine);
                     }
+                    // Whoever follows the metadata has taken the machine away, or made another.
+                    Err(LoadError::Deposed) => return,
                     // Out of descriptors, not of data.
                     Err(LoadError::Log(LogError::Io { path, source })) if may_pass(&source) => {
                         log::warn!("loading {} {}: {}: {source}", M::TOPIC, partition.index, path.display());
@@ -58,21 +65,41 @@ impl Shard {
         });
     }
 
-    fn begin<M: Machine>(self: &Rc<Self>, get: Get<M>, partition: PartitionId, machine: M) {
+    fn begin<M: Machine>(self: &Rc<Self>, get: Get<M>, replica: &Replica, epoch: LeaderEpoch, machine: M) {
         let driver: &Driver<M> = get(self);
-        match driver.slots.borrow_mut().get_mut(&partition) {
-            // What was replayed need not be durable yet.
-            Some(slot @ Slot::Loading) => {
-                *slot = Slot::Active { machine, written: Some(self.store.journal().last()) };
+        match driver.slots.borrow_mut().get_mut(&replica.id) {
+            Some(slot @ Slot::Loading(_)) if slot.epoch() == epoch => {
+                let (written, settling) = (replica.offsets().end(), VecDeque::new());
+                let watch = Watch::new(replica.id, &driver.ripe);
+                *slot = Slot::Active { machine, epoch, written, settling, watch };
             }
             // The partition went away meanwhile.
             _ => return,
         }
-        self.step(get, partition, |machine, fx: &mut Effects<M>| machine.loaded(fx));
+        self.step(get, replica.id, |machine, fx: &mut Effects<M>| machine.loaded(fx));
     }
 }
 
-async fn replay<M: Machine>(replica: &Replica, machine: &mut M, work: &Budget) -> Result<u64, LoadError> {
+/// Wakes whoever loads once there is more that is committed.
+struct Committed(Notify);
+
+impl Waiting for Committed {
+    fn fire(&self) {
+        self.0.notify_all();
+    }
+
+    fn is_over(&self) -> bool {
+        !self.0.is_watched()
+    }
+}
+
+/// Takes in the log up to its end, each part of it once it is committed.
+async fn replay<M: Machine>(
+    replica: &Replica,
+    epoch: LeaderEpoch,
+    machine: &mut M,
+    work: &Budget,
+) -> Result<u64, LoadError> {
     if let Some(why) = replica.log.needs_repair() {
         return Err(LoadError::NeedsRepair((*why).into()));
     }
@@ -80,10 +107,20 @@ async fn replay<M: Machine>(replica: &Replica, machine: &mut M, work: &Budget) -
     let mut count = 0;
     // Ends of transactions may be appended meanwhile: the last look is at the log as it is then.
     while at < replica.log.end_offset() {
+        if !replica.leads_in(epoch) {
+            return Err(LoadError::Deposed);
+        }
+        if at >= replica.high_watermark() {
+            let notify = Notify::new();
+            let more = notify.listen();
+            replica.watch(at, Rc::new(Committed(notify)));
+            more.await;
+            continue;
+        }
         // Held until what is read has become state: the machine keeps none of it.
         let memory = work.take(LEAST_BYTES, MOST_BYTES).await;
-        let end = replica.log.end_offset();
-        let slices = replica.log.read(at, end, memory.bytes(), true).await?;
+        let committed = replica.high_watermark();
+        let slices = replica.log.read(at, committed, memory.bytes(), true).await?;
         let before = at;
         for slice in slices {
             for batch in BatchIter::new(&slice) {
@@ -94,8 +131,8 @@ async fn replay<M: Machine>(replica: &Replica, machine: &mut M, work: &Budget) -
         }
         drop(memory);
         if at == before {
-            // Compaction has left nothing from here on: what cannot be read would have been an error.
-            break;
+            // Compaction has left nothing up to there: what cannot be read would have been an error.
+            at = committed;
         }
         rt::yield_now().await;
     }

@@ -2,7 +2,7 @@
 //!
 //! A machine is loaded by replaying its partition's log when the partition is first seen; requests meanwhile are
 //! told so. Afterwards events reach it one at a time. What it writes is appended at once, in order, through the
-//! partition's replica; what rests on it (settled replies, commands) waits in one queue until the journal has it.
+//! partition's replica; what rests on it (settled replies, commands) waits in the machine's queue until it is committed.
 //! Timers of all machines are one heap with one sleeping task.
 //!
 //! A machine whose append failed knows more than its log does: it is loaded again after a pause. One whose log cannot be
@@ -23,12 +23,12 @@ use std::time::Duration;
 
 use super::Shard;
 use crate::coordinator::{Answer, Effects, Machine, Ms, Record, TimerHeap, Token};
-use crate::log::Lsn;
 use crate::metadata::Image;
-use crate::model::PartitionId;
+use crate::model::{LeaderEpoch, Offset, PartitionId};
+use crate::partition::{Acks, Role};
 use crate::rt::{self, Notify};
 use crate::wire::records::{BatchBuilder, BatchMark};
-use settle::Settling;
+use settle::{Ripe, Settling, Watch};
 
 /// How long a machine rests after an append or a read that failed: what is in the way does not pass at once.
 const REST: Duration = Duration::from_secs(1);
@@ -49,14 +49,33 @@ pub enum Unavailable {
 
 pub type Answered<M> = Result<<M as Machine>::Reply, Unavailable>;
 
-enum Slot<M> {
-    Loading,
+enum Slot<M: Machine> {
+    /// In this leader epoch of its partition, as long as which it serves.
+    Loading(LeaderEpoch),
     Active {
         machine: M,
-        /// The journal position of the last thing it wrote.
-        written: Option<Lsn>,
+        epoch: LeaderEpoch,
+        /// The end of the last thing it wrote.
+        written: Offset,
+        settling: VecDeque<Settling<M>>,
+        watch: Rc<Watch>,
     },
-    Failed,
+    Failed(LeaderEpoch),
+}
+
+impl<M: Machine> Slot<M> {
+    fn epoch(&self) -> LeaderEpoch {
+        match self {
+            Self::Loading(epoch) | Self::Failed(epoch) | Self::Active { epoch, .. } => *epoch,
+        }
+    }
+
+    /// Its machine goes.
+    fn end(&self) {
+        if let Self::Active { watch, .. } = self {
+            watch.end();
+        }
+    }
 }
 
 struct Waiting<R> {
@@ -77,8 +96,7 @@ pub struct Driver<M: Machine> {
     next_token: Cell<Token>,
     timers: RefCell<TimerHeap<(PartitionId, M::Timer)>>,
     timers_changed: Notify,
-    settling: RefCell<VecDeque<Settling<M>>>,
-    settling_changed: Notify,
+    ripe: Ripe,
 }
 
 /// Finds a shard's driver of one kind.
@@ -94,8 +112,7 @@ impl<M: Machine> Driver<M> {
             next_token: Cell::new(0),
             timers: RefCell::default(),
             timers_changed: Notify::new(),
-            settling: RefCell::default(),
-            settling_changed: Notify::new(),
+            ripe: Ripe::default(),
         }
     }
 
@@ -104,9 +121,9 @@ impl<M: Machine> Driver<M> {
         let mut counts = [0; 3];
         for slot in self.slots.borrow().values() {
             counts[match slot {
-                Slot::Loading => 0,
+                Slot::Loading(_) => 0,
                 Slot::Active { .. } => 1,
-                Slot::Failed => 2,
+                Slot::Failed(_) => 2,
             }] += 1;
         }
         counts
@@ -118,8 +135,8 @@ impl<M: Machine> Driver<M> {
         for slot in self.slots.borrow().values() {
             match slot {
                 Slot::Active { machine, .. } => seen.push(look(machine)),
-                Slot::Loading => return Err(Unavailable::Loading),
-                Slot::Failed => {}
+                Slot::Loading(_) => return Err(Unavailable::Loading),
+                Slot::Failed(_) => {}
             }
         }
         Ok(seen)
@@ -128,7 +145,8 @@ impl<M: Machine> Driver<M> {
     fn fail(&self, partition: PartitionId, why: &str) {
         log::error!("coordinator {} {partition} stops serving: {why}", M::TOPIC);
         if let Some(slot) = self.slots.borrow_mut().get_mut(&partition) {
-            *slot = Slot::Failed;
+            slot.end();
+            *slot = Slot::Failed(slot.epoch());
         }
         self.turn_away(partition, Unavailable::Failed);
     }
@@ -160,9 +178,12 @@ impl Shard {
         let driver = get(self);
         let (sender, receiver) = oneshot::channel();
         let refusal = match driver.slots.borrow().get(&partition) {
+            Some(slot) if !self.replica(partition).is_some_and(|replica| replica.leads_in(slot.epoch())) => {
+                Some(Unavailable::NotHere)
+            }
             Some(Slot::Active { .. }) => None,
-            Some(Slot::Loading) => Some(Unavailable::Loading),
-            Some(Slot::Failed) => Some(Unavailable::Failed),
+            Some(Slot::Loading(_)) => Some(Unavailable::Loading),
+            Some(Slot::Failed(_)) => Some(Unavailable::Failed),
             None => Some(Unavailable::NotHere),
         };
         match refusal {
@@ -213,26 +234,28 @@ impl Shard {
         let appended = self.append_records(partition, &fx.records, mark, fx.wall);
         let written = match (appended, driver.slots.borrow_mut().get_mut(&partition)) {
             (Err(why), _) => Err(why),
-            (Ok(lsn), Some(Slot::Active { written, .. })) => {
-                *written = lsn.or(*written);
+            (Ok(end), Some(Slot::Active { written, .. })) => {
+                *written = end.unwrap_or(*written);
                 Ok(*written)
             }
-            (Ok(lsn), _) => Ok(lsn),
+            (Ok(_), _) => return,
         };
         let written = match written {
-            Ok(written) => written.filter(|lsn| !self.durable.has(*lsn)),
+            Ok(written) => written,
             Err(why) => return self.reload(get, partition, &why),
         };
+        let Some(replica) = self.replica(partition) else { return };
+        let waits = written > replica.offsets().high_watermark();
         let mut settled = Vec::new();
         for answer in fx.replies {
-            match written {
-                Some(_) if answer.settled => settled.push(answer),
-                _ => driver.deliver(answer),
+            match answer.settled && waits {
+                true => settled.push(answer),
+                false => driver.deliver(answer),
             }
         }
-        match written {
-            Some(lsn) if !settled.is_empty() || !fx.commands.is_empty() => {
-                self.settle(driver, lsn, partition, settled, fx.commands);
+        match waits {
+            true if !settled.is_empty() || !fx.commands.is_empty() => {
+                self.settle(driver, &replica, written, (settled, fx.commands));
             }
             _ => fx.commands.into_iter().for_each(|command| (driver.perform)(self, partition, command)),
         }
@@ -244,7 +267,7 @@ impl Shard {
         let shard = self.clone();
         rt::spawn(async move {
             rt::sleep(REST).await;
-            let still = matches!(get(&shard).slots.borrow().get(&partition), Some(Slot::Failed));
+            let still = matches!(get(&shard).slots.borrow().get(&partition), Some(Slot::Failed(_)));
             if still {
                 shard.take_up(get, partition);
             }
@@ -256,26 +279,26 @@ impl Shard {
         self: &Rc<Self>,
         get: Get<M>,
         partition: PartitionId,
-        appended: Option<Lsn>,
+        appended: Offset,
         event: impl FnOnce(&mut M, &mut Effects<M>),
     ) {
         if let Some(Slot::Active { written, .. }) = get(self).slots.borrow_mut().get_mut(&partition) {
-            *written = appended.or(*written);
+            *written = appended.max(*written);
         }
         self.step(get, partition, event);
     }
 
-    /// Appends records in as few batches as the topic allows; returns the journal position to wait for.
+    /// Appends records in as few batches as the topic allows; returns the end of the last.
     fn append_records(
         &self,
         partition: PartitionId,
         records: &[Record],
         mark: BatchMark,
         now: Ms,
-    ) -> Result<Option<Lsn>, String> {
+    ) -> Result<Option<Offset>, String> {
         let Some(replica) = self.replica(partition) else { return Err("its partition is gone".into()) };
         let room = replica.config().max_message_bytes;
-        let mut lsn = None;
+        let mut end = None;
         let mut rest = records;
         while !rest.is_empty() {
             let mut batch = BatchBuilder::new(now, mark);
@@ -288,11 +311,13 @@ impl Shard {
                 rest = after;
             }
             let records = batch.finish();
-            let appended =
-                self.append_to(partition, |replica, store| replica.append_internal(store, records, now));
-            lsn = appended.map_err(|e| e.to_string())?.lsn.or(lsn);
+            let appended = self.append_to(partition, |replica, store| {
+                replica.check_acks(Acks::All)?;
+                replica.append_internal(store, records, now)
+            });
+            end = Some(appended.map_err(|e| e.to_string())?.end);
         }
-        Ok(lsn)
+        Ok(end)
     }
 
     /// Milliseconds that only go forward, for deadlines.
@@ -338,17 +363,29 @@ impl Shard {
     pub(super) fn follow_topic<M: Machine>(self: &Rc<Self>, get: Get<M>, image: &Arc<Image>) {
         let driver = get(self);
         let topic = image.topic(M::TOPIC);
-        let wanted: Vec<PartitionId> =
-            topic.map_or_else(Vec::new, |topic| topic.partition_ids().filter(|id| self.owns(*id)).collect());
+        let ours = topic.into_iter().flat_map(|topic| topic.partition_ids()).filter(|id| self.owns(*id));
+        // Where this broker leads, and since which epoch.
+        let wanted: BTreeMap<PartitionId, LeaderEpoch> = ours
+            .filter_map(|id| {
+                let replica = self.replica(id).filter(|replica| replica.role() == Role::Leader)?;
+                Some((id, replica.leader().1))
+            })
+            .collect();
         let gone: Vec<PartitionId> = {
             let slots = driver.slots.borrow();
-            slots.keys().copied().filter(|id| wanted.binary_search(id).is_err()).collect()
+            slots
+                .iter()
+                .filter(|(id, slot)| wanted.get(id) != Some(&slot.epoch()))
+                .map(|(id, _)| *id)
+                .collect()
         };
         for id in gone {
-            driver.slots.borrow_mut().remove(&id);
+            if let Some(slot) = driver.slots.borrow_mut().remove(&id) {
+                slot.end();
+            }
             driver.turn_away(id, Unavailable::NotHere);
         }
-        for id in wanted {
+        for id in wanted.into_keys() {
             if !driver.slots.borrow().contains_key(&id) {
                 self.take_up(get, id);
             }
