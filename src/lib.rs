@@ -21,7 +21,7 @@
 //! | [`security`] | who a connection speaks for and what it may do; quotas: whose limit applies, how long to wait; pure | anywhere |
 //! | [`log`] | one shard's journal, segments, cache, checkpoint, recovery, compaction | shards |
 //! | [`metadata`] | what there is in the cluster: records, image, metadata log | read anywhere, made on the control thread |
-//! | [`partition`] | one replica: what may be appended and read, producers, watchers | shards |
+//! | [`partition`] | one replica: its role, its offsets, what may be appended and read, producers; leader and follower as pure machines | shards |
 //! | [`coordinator`] | consumer groups and transactions as pure state machines over an internal topic's partition | shards |
 //! | [`controller`] | what becomes of the metadata: requests to records; pure | control thread |
 //! | [`shard`] | what one core owns, and the messages that reach it | shards |
@@ -64,7 +64,8 @@
 //!   looked at, or in line for its partitions, where nothing passes it; their responses leave in order.
 //! - **What is acknowledged can be read**: no batch is appended but as [`wire::validate::Sound`], which only a check of every
 //!   record makes, unless its topic asks for less. What is decompressed is never whole in memory.
-//! - **A consumer reads below the high watermark**, which is the durable log end: what it saw survives a crash.
+//! - **A consumer reads below the high watermark**, up to which every replica in the ISR has the log on disk, be it one: what
+//!   it saw survives a crash ([`partition::offsets`]).
 //! - **A buffer lent to the kernel** stays owned by its operation until its completion, also when its future is dropped.
 //! - **Every length from outside is bounded** before anything is reserved for it; a frame's buffer grows as its bytes
 //!   arrive.

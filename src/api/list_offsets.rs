@@ -9,6 +9,7 @@ use kafka_wire::list_offsets_response::{
 
 use super::authorize::Rights;
 use super::{Cx, READ_COMMITTED, read_error};
+use crate::partition::ReadError;
 use crate::partition::read::special_timestamp;
 use crate::security::{Operation, Resource};
 use crate::shard::message::OffsetQuery;
@@ -89,6 +90,10 @@ pub async fn handle(cx: &Cx, request: ListOffsetsRequest) -> ListOffsetsResponse
                 if cx.version >= 4 {
                     answer.leader_epoch = found.leader_epoch;
                 }
+            }
+            // Who knows no such error knows this one, which passes as well (KIP-207).
+            Some(Err(ReadError::OffsetNotAvailable)) if cx.version < 5 => {
+                answer.error_code = ErrorCode::LeaderNotAvailable.code();
             }
             Some(Err(e)) => answer.error_code = read_error(&e).code(),
             None => answer.error_code = ErrorCode::UnknownServerError.code(),

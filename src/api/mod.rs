@@ -213,6 +213,7 @@ fn read_error(e: &ReadError) -> ErrorCode {
         ReadError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
         ReadError::NotLeader => ErrorCode::NotLeaderOrFollower,
         ReadError::OffsetOutOfRange => ErrorCode::OffsetOutOfRange,
+        ReadError::OffsetNotAvailable => ErrorCode::OffsetNotAvailable,
         ReadError::FencedEpoch => ErrorCode::FencedLeaderEpoch,
         ReadError::UnknownEpoch => ErrorCode::UnknownLeaderEpoch,
         ReadError::Corrupt(_) => ErrorCode::CorruptMessage,

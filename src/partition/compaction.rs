@@ -1,11 +1,33 @@
 //! What compaction of a partition has to respect, and what it leaves behind.
 
 use super::Replica;
-use crate::log::compact::{AbortedTransaction, Bounds};
+use crate::log::LogError;
+use crate::log::compact::{AbortedTransaction, Bounds, Candidate, Passed, Policy, Work};
 
 impl Replica {
+    /// Writes what would be sealed by now, so that it can be compacted.
+    pub async fn write_what_rolls(&self) -> Result<(), LogError> {
+        self.log.write_what_rolls().await
+    }
+
+    /// What is worth compacting, if anything.
+    pub async fn compaction_candidate(&self, policy: &Policy, now_ms: i64) -> Option<Candidate> {
+        self.log.compaction_candidate(self.last_stable_offset(), policy, now_ms).await
+    }
+
+    pub async fn compact(
+        &self,
+        candidate: Candidate,
+        policy: &Policy,
+        work: &Work<'_>,
+    ) -> Result<Passed, LogError> {
+        let passed = self.log.compact(candidate, self.compaction_bounds(), policy, work).await?;
+        self.forget_aborted(&passed.outlived);
+        Ok(passed)
+    }
+
     /// As things stand now: taken anew for each pass.
-    pub fn compaction_bounds(&self) -> Bounds {
+    pub(super) fn compaction_bounds(&self) -> Bounds {
         let limit = self.last_stable_offset();
         let mut producers = self.producers.borrow_mut();
         producers.transactions_mut().cut(self.log.start_offset());
@@ -19,7 +41,7 @@ impl Replica {
 
     /// Nothing of the aborted transactions with these markers is left: readers need not be told of them, and must not
     /// be once the markers are gone too.
-    pub fn forget_aborted(&self, markers: &[i64]) {
+    fn forget_aborted(&self, markers: &[i64]) {
         self.producers.borrow_mut().transactions_mut().forget(markers);
     }
 }

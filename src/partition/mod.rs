@@ -17,6 +17,7 @@ pub mod read;
 pub mod replica;
 #[cfg(test)]
 mod replication_tests;
+mod storage;
 pub mod transactions;
 mod verification;
 pub mod waits;

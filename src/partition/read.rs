@@ -6,6 +6,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::Replica;
+use super::assignment::Role;
 use crate::log::LogError;
 use crate::wire::batch::BatchIter;
 
@@ -55,6 +56,9 @@ pub enum ReadError {
     NotLeader,
     #[error("the offset is outside of the log")]
     OffsetOutOfRange,
+    /// What an earlier leader committed is not known yet (KIP-207).
+    #[error("the end of what is committed is not known yet")]
+    OffsetNotAvailable,
     #[error("the leader epoch is older than the partition's")]
     FencedEpoch,
     #[error("the leader epoch is newer than the partition's")]
@@ -93,18 +97,20 @@ pub struct FoundOffset {
 }
 
 impl Replica {
-    /// Checks a reader's idea of the leader epoch; -1 is none.
-    pub fn check_epoch(&self, claimed: i32) -> Result<(), ReadError> {
+    /// Whether it may answer a client that has this idea of the leader epoch; -1 is none. The epoch is looked at first
+    /// (K `Partition.getLocalLog`): who is behind is to ask for metadata, who is ahead to wait.
+    pub fn check_leader(&self, claimed: i32) -> Result<(), ReadError> {
+        let known = self.leader_epoch();
         match claimed {
-            -1 => Ok(()),
-            epoch if epoch < self.leader_epoch() => Err(ReadError::FencedEpoch),
-            epoch if epoch > self.leader_epoch() => Err(ReadError::UnknownEpoch),
+            0.. if claimed < known => Err(ReadError::FencedEpoch),
+            0.. if claimed > known => Err(ReadError::UnknownEpoch),
+            _ if self.role() != Role::Leader => Err(ReadError::NotLeader),
             _ => Ok(()),
         }
     }
 
     fn begin_read(&self, position: &Position) -> Result<ReadOutcome, ReadError> {
-        self.check_epoch(position.leader_epoch)?;
+        self.check_leader(position.leader_epoch)?;
         if let Some(reason) = self.log.needs_repair() {
             return Err(ReadError::Corrupt(reason));
         }
@@ -182,11 +188,14 @@ impl Replica {
         leader_epoch: i32,
         committed: bool,
     ) -> Result<FoundOffset, ReadError> {
-        self.check_epoch(leader_epoch)?;
+        self.check_leader(leader_epoch)?;
         let end = || if committed { self.last_stable_offset() } else { self.high_watermark() };
         let at = |offset| FoundOffset { offset, timestamp: -1, leader_epoch: self.leader_epoch() };
         let none = FoundOffset { offset: -1, timestamp: -1, leader_epoch: -1 };
         let found = match timestamp {
+            special_timestamp::LATEST if !self.knows_committed() => {
+                return Err(ReadError::OffsetNotAvailable);
+            }
             special_timestamp::LATEST => return Ok(at(end())),
             special_timestamp::EARLIEST | special_timestamp::EARLIEST_LOCAL => {
                 return Ok(at(self.log.start_offset()));
@@ -200,13 +209,14 @@ impl Replica {
             Some((offset, timestamp, leader_epoch)) if offset < end() => {
                 FoundOffset { offset, timestamp, leader_epoch }
             }
+            Some(_) if !self.knows_committed() => return Err(ReadError::OffsetNotAvailable),
             _ => none,
         })
     }
 
     /// OffsetForLeaderEpoch for one partition: the largest epoch up to `epoch`, and where it ends.
     pub fn epoch_end(&self, epoch: i32, current_epoch: i32) -> Result<(i32, i64), ReadError> {
-        self.check_epoch(current_epoch)?;
+        self.check_leader(current_epoch)?;
         // The leader's own epoch is open, also before anything was appended in it.
         if epoch == self.leader_epoch() {
             return Ok((epoch, self.log.end_offset()));

@@ -18,7 +18,7 @@ use super::offsets::Offsets;
 use super::peer::PeerState;
 use super::producer::{ProducerView, Producers};
 use super::verification::Verifications;
-use super::waits::{Failure, Ticket};
+use super::waits::{Failure, Ticket, Waits};
 use crate::log::{Lsn, PartitionLog};
 use crate::model::topic_config::TopicConfig;
 use crate::model::{BrokerEpoch, BrokerId, LeaderEpoch, MonoMs, Offset, PartitionId};
@@ -26,7 +26,8 @@ use crate::model::{BrokerEpoch, BrokerId, LeaderEpoch, MonoMs, Offset, Partition
 pub struct Replica {
     pub id: PartitionId,
     pub topic: Arc<str>,
-    pub log: Rc<PartitionLog>,
+    /// Behind [`super::storage`].
+    pub(super) log: Rc<PartitionLog>,
     host: Rc<Host>,
     pub(super) config: RefCell<Arc<TopicConfig>>,
     assignment: RefCell<Assignment>,
@@ -111,6 +112,11 @@ impl Replica {
         self.verifications.borrow_mut().forget_idle();
     }
 
+    /// Where requests that append here wait.
+    pub fn waits(&self) -> &Rc<Waits> {
+        &self.host.waits
+    }
+
     /// What each producer did here.
     pub fn producers(&self) -> Vec<ProducerView> {
         self.producers.borrow().views().collect()
@@ -187,6 +193,14 @@ impl Replica {
         }
     }
 
+    /// R9: whether the high watermark tells all that is committed.
+    pub(super) fn knows_committed(&self) -> bool {
+        match &*self.part.borrow() {
+            Part::Leader(leader) => leader.knows_committed(&self.offsets.get()),
+            _ => false,
+        }
+    }
+
     /// Refuses what could not be committed by now (R7).
     pub fn check_acks(&self, acks: Acks) -> Result<(), AppendError> {
         match &*self.part.borrow() {
@@ -228,8 +242,8 @@ impl Replica {
 
     pub fn offsets(&self) -> Offsets {
         let mut offsets = self.offsets.get();
-        // Retention moves it where the replica is not asked.
-        offsets.start_at(Offset(self.log.start_offset()));
+        // Retention moves it, up to what is committed, where the replica is not asked.
+        offsets.start_at(Offset(self.log.start_offset()).min(offsets.high_watermark()));
         self.offsets.set(offsets);
         offsets
     }

@@ -283,3 +283,6 @@ async fn drive(seed: u64) -> usize {
     assert_eq!(replica.last_stable_offset(), open_from.copied().unwrap_or(replica.log.end_offset()));
     crashes
 }
+
+#[path = "role_tests.rs"]
+mod roles;

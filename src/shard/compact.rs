@@ -64,7 +64,7 @@ impl Shard {
         let mut candidates = self.compaction_candidates().await;
         // What is written takes room before what it replaces gives any back.
         candidates.retain(|(replica, _)| {
-            let needed = replica.config().segment_bytes.min(replica.log.size_bytes());
+            let needed = replica.config().segment_bytes.min(replica.size_bytes());
             self.store.space().fits(needed)
         });
         if candidates.is_empty() {
@@ -100,12 +100,11 @@ impl Shard {
             self.replicas.borrow().values().filter(is_compacted).cloned().collect();
         let mut found = Vec::new();
         for replica in replicas {
-            if let Err(e) = replica.log.write_what_rolls().await {
+            if let Err(e) = replica.write_what_rolls().await {
                 log::warn!("{}-{}: {e}", replica.topic, replica.id.index);
             }
             let policy = Policy::from(&*replica.config());
-            let limit = replica.last_stable_offset();
-            if let Some(candidate) = replica.log.compaction_candidate(limit, &policy, rt::unix_ms()).await {
+            if let Some(candidate) = replica.compaction_candidate(&policy, rt::unix_ms()).await {
                 found.push((replica, candidate));
             }
             rt::yield_now().await;
@@ -128,9 +127,8 @@ impl Shard {
             stop: &|| self.is_stopping(),
         };
         let began = rt::now();
-        match replica.log.compact(candidate, replica.compaction_bounds(), &policy, &work).await {
+        match replica.compact(candidate, &policy, &work).await {
             Ok(passed) => {
-                replica.forget_aborted(&passed.outlived);
                 self.metrics.compaction.borrow_mut().add(&passed);
                 log::info!(
                     "{}-{}: compacted up to offset {} in {} ms: {} of {} records stay, {} KiB read, {} KiB written",

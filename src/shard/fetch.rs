@@ -14,7 +14,7 @@ use super::message::{Fetch, FetchEntry, FetchResult, Source, Watch};
 use super::route::{Located, Where};
 use super::wait::{LocalWait, RemoteWait};
 use crate::model::PartitionId;
-use crate::partition::{ReadError, ReadOutcome, Waiting};
+use crate::partition::{ReadOutcome, Waiting};
 use crate::rt::{self, Charge, mesh};
 
 /// How long to wait for how much.
@@ -134,9 +134,9 @@ impl Shard {
         for entry in entries {
             let mut position = entry.position;
             position.max_bytes = position.max_bytes.min(left);
-            let result = match self.replica(entry.partition.id) {
-                None => Err(ReadError::UnknownPartition),
-                Some(replica) => match replica.read_cached(&position, at_least_one) {
+            let result = match self.held(entry.partition.id) {
+                Err(e) => Err(e),
+                Ok(replica) => match replica.read_cached(&position, at_least_one) {
                     Ok(Some(outcome)) => Ok(outcome),
                     Ok(None) => match source {
                         Source::Memory => replica.find_cold(&position).await,

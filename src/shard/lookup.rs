@@ -5,9 +5,12 @@ use std::rc::Rc;
 use super::Shard;
 use super::message::{DeleteRecords, EpochEnds, EpochQuery, FindOffsets, OffsetQuery, Producers, Sizes};
 use super::route::Located;
-use crate::model::PartitionId;
+use crate::model::{Offset, PartitionId};
 use crate::partition::producer::ProducerView;
 use crate::partition::{FoundOffset, ReadError};
+
+/// What DeleteRecords calls the high watermark.
+const ALL_COMMITTED: i64 = -1;
 
 impl Shard {
     pub async fn find_offsets(
@@ -40,20 +43,20 @@ impl Shard {
     }
 
     pub(super) fn size_local(&self, partition: PartitionId) -> Result<u64, ReadError> {
-        self.replica(partition).map(|replica| replica.log.size_bytes()).ok_or(ReadError::UnknownPartition)
+        Ok(self.held(partition)?.size_bytes())
     }
 
     pub(super) fn producers_local(&self, partition: PartitionId) -> Result<Vec<ProducerView>, ReadError> {
-        self.replica(partition).map(|replica| replica.producers()).ok_or(ReadError::UnknownPartition)
+        Ok(self.held(partition)?.producers())
     }
 
     pub(super) async fn find_local(&self, query: OffsetQuery) -> Result<FoundOffset, ReadError> {
-        let replica = self.replica(query.partition.id).ok_or(ReadError::UnknownPartition)?;
+        let replica = self.held(query.partition.id)?;
         replica.find_offset(query.timestamp, query.leader_epoch, query.committed).await
     }
 
     pub(super) fn epoch_end_local(&self, query: EpochQuery) -> Result<(i32, i64), ReadError> {
-        let replica = self.replica(query.partition.id).ok_or(ReadError::UnknownPartition)?;
+        let replica = self.held(query.partition.id)?;
         replica.epoch_end(query.epoch, query.current_epoch)
     }
 
@@ -80,17 +83,12 @@ impl Shard {
         offset: i64,
         moved: &mut bool,
     ) -> Result<i64, ReadError> {
-        let replica = self.replica(partition).ok_or(ReadError::UnknownPartition)?;
-        let high_watermark = replica.high_watermark();
-        let log_start_offset = replica.log.start_offset();
-        let target = if offset == -1 { high_watermark } else { offset };
-        if target < 0 || target > high_watermark {
-            return Err(ReadError::OffsetOutOfRange);
-        }
-        if target > log_start_offset {
-            replica.log.set_start_offset(target);
-            *moved = true;
-        }
-        Ok(replica.log.start_offset())
+        let to = match offset {
+            ALL_COMMITTED => None,
+            offset => Some(Offset::from_wire(offset).ok_or(ReadError::OffsetOutOfRange)?),
+        };
+        let (start, new) = self.held(partition)?.delete_records(to)?;
+        *moved |= new;
+        Ok(start.0)
     }
 }

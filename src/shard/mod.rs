@@ -44,7 +44,7 @@ use crate::log::ShardLog;
 use crate::metadata::{Image, Resolver};
 use crate::model::settings::BrokerSettings;
 use crate::model::{Live, PartitionId, shard_of};
-use crate::partition::{Host, Replica};
+use crate::partition::{Host, ReadError, Replica};
 use crate::rt::Notify;
 use crate::security::Access;
 
@@ -126,6 +126,15 @@ impl Shard {
     fn knows(&self, partition: PartitionId) -> bool {
         let image = self.image.borrow();
         image.topic_by_id(partition.topic).is_some_and(|topic| topic.partition(partition.index).is_some())
+    }
+
+    /// The replica of a partition that is looked for here. Where the metadata has one and this shard does not, another
+    /// broker may (K `getPartitionOrError`).
+    fn held(&self, partition: PartitionId) -> Result<Rc<Replica>, ReadError> {
+        self.replica(partition).ok_or_else(|| match self.knows(partition) {
+            true => ReadError::NotLeader,
+            false => ReadError::UnknownPartition,
+        })
     }
 
     pub fn replica(&self, partition: PartitionId) -> Option<Rc<Replica>> {

@@ -124,7 +124,7 @@ async fn fill(dir: &Path) -> Subject {
             let last = store.journal().last();
             store.journal().wait_durable(last).await.expect("the disk works");
             if flushed {
-                replica.log.flush(None).await.expect("the disk works");
+                store.get(replica.id).expect("a log").flush(None).await.expect("the disk works");
             }
         }
         for store in opened.stores.iter().filter(|_| flushed) {
@@ -145,7 +145,7 @@ async fn fill(dir: &Path) -> Subject {
     }
     assert!(opened.stores[0].bypass_bytes() > 0, "some went straight to segments");
     let metadata = Metadata::of(&image, &[]);
-    let aborted = replicas.iter().map(|r| (r.id, r.aborted_in(0, r.log.end_offset()))).collect();
+    let aborted = replicas.iter().map(|r| (r.id, r.aborted_in(0, r.offsets().end().0))).collect();
     opened.end().await;
     Subject { image: Image::new(), metadata, batches, topics, unproven, aborted }
 }
@@ -157,7 +157,7 @@ async fn transact(
     random: &mut Random,
     batches: &mut Batches,
 ) {
-    let producer = 1000 + replica.log.end_offset();
+    let producer = 1000 + replica.offsets().end().0;
     for (producer, ends) in [(producer, false), (producer + 1, true)] {
         let batch = drive::transactional(drive::batch(producer, 0, 2, 200, random));
         store.room(batch.len()).await;

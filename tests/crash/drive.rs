@@ -188,9 +188,8 @@ async fn compact(store: Rc<ShardLog>, replicas: Replicas, closing: Rc<Cell<bool>
         let mut found = Vec::new();
         for replica in of_shard.into_iter().filter(|replica| store.get(replica.id).is_some()) {
             let policy = Policy::from(&*replica.config());
-            let limit = replica.last_stable_offset();
-            if policy.compact && replica.log.write_what_rolls().await.is_ok() {
-                let candidate = replica.log.compaction_candidate(limit, &policy, rt::unix_ms()).await;
+            if policy.compact && replica.write_what_rolls().await.is_ok() {
+                let candidate = replica.compaction_candidate(&policy, rt::unix_ms()).await;
                 found.extend(candidate.map(|candidate| (replica, candidate, policy)));
             }
         }
@@ -201,9 +200,8 @@ async fn compact(store: Rc<ShardLog>, replicas: Replicas, closing: Rc<Cell<bool>
             // A small map, so that a pass is at times not enough.
             let work =
                 Work { map_bytes: 4 << 10, activity: &|| 0, rate: &|| u64::MAX, stop: &|| closing.get() };
-            match replica.log.compact(candidate, replica.compaction_bounds(), &policy, &work).await {
+            match replica.compact(candidate, &policy, &work).await {
                 Ok(passed) => {
-                    replica.forget_aborted(&passed.outlived);
                     let did = [passed.records_read, passed.records_kept, passed.segments_replaced];
                     COMPACTED.iter().zip(did).for_each(|(sum, n)| {
                         sum.fetch_add(n, Ordering::Relaxed);
@@ -213,7 +211,7 @@ async fn compact(store: Rc<ShardLog>, replicas: Replicas, closing: Rc<Cell<bool>
                     return Err(format!(
                         "{} cannot be compacted: {:?}",
                         replica.id,
-                        replica.log.compaction_failed()
+                        store.get(replica.id).map(|log| log.compaction_failed())
                     ));
                 }
                 Err(_) => {}
@@ -300,7 +298,7 @@ impl Drive<'_> {
             let journal = stores[shard_of(*id, stores.len())].journal();
             replica.on_durable(|lsn| journal.is_durable(lsn));
             let partition = partitions.entry(*id).or_default();
-            let start = replica.log.start_offset();
+            let start = replica.offsets().log_start().0;
             match partition.starts.last_mut() {
                 Some((at, seen)) if *seen == start => *at = now,
                 _ => partition.starts.push((now, start)),
@@ -428,14 +426,14 @@ impl Drive<'_> {
         let store = self.opened.stores[self.shard(id)].clone();
         store.room(batch.len()).await;
         let replica = self.replicas.borrow()[&id].clone();
-        let end = replica.log.end_offset();
+        let end = replica.offsets().end().0;
         let appended = replica
             .append(&store, sound(&replica, batch), rt::unix_ms(), None)
             .map_err(|e| format!("{id}: a retry was refused: {e}"))?;
         let (producer, ..) = self.producers[&id];
         let mut entries = self.world.partitions[&id].entries.iter().rev();
         let first = entries.find(|e| e.header.producer_id == producer).map(|e| e.header.base_offset);
-        match Some(appended.base_offset) == first && replica.log.end_offset() == end {
+        match Some(appended.base_offset) == first && replica.offsets().end().0 == end {
             true => Ok(()),
             false => Err(format!("{id}: a retry of {first:?} was put at {}", appended.base_offset)),
         }
@@ -448,7 +446,7 @@ impl Drive<'_> {
     }
 
     async fn flush(&mut self, id: PartitionId) -> Result<(), String> {
-        let log = self.replicas.borrow()[&id].log.clone();
+        let log = self.opened.stores[self.shard(id)].get(id).expect("it has a replica");
         let flushed = if self.random.chance(50) { log.flush(None).await } else { log.write(None).await };
         flushed.map_err(|e| format!("{id}: flush: {e}"))
     }
@@ -457,10 +455,9 @@ impl Drive<'_> {
         self.wait(id).await?;
         self.observe();
         let replica = self.replicas.borrow()[&id].clone();
-        let log = replica.log.clone();
-        let (start, committed) = (log.start_offset(), replica.high_watermark());
-        let to = start + self.random.below((committed - start).max(0) as usize + 1) as i64;
-        log.set_start_offset(to);
+        let (start, end) = (replica.offsets().log_start().0, replica.offsets().high_watermark().0);
+        let to = start + self.random.below((end - start) as usize + 1) as i64;
+        replica.delete_records(Some(Offset(to))).map_err(|e| format!("{id}: delete: {e}"))?;
         let replicas = self.replicas.clone();
         let state = |id| replicas.borrow().get(&id).and_then(|r: &Rc<Replica>| r.producer_snapshot());
         self.opened.stores[self.shard(id)].checkpoint(state).await.map_err(|e| format!("checkpoint: {e}"))?;

@@ -10,7 +10,7 @@ use super::{Driver, Get, REST, Slot};
 use crate::coordinator::{Effects, Machine, ProducerStamp, Replayed};
 use crate::log::LogError;
 use crate::log::journal::may_pass;
-use crate::model::{LeaderEpoch, PartitionId};
+use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::partition::{Replica, Waiting};
 use crate::rt::{self, Budget, Notify};
 use crate::shard::Shard;
@@ -40,7 +40,8 @@ impl Shard {
         let Some(replica) = self.replica(partition) else { return };
         let epoch = replica.leader().1;
         driver.slots.borrow_mut().insert(partition, Slot::Loading(epoch));
-        if replica.log.start_offset() == replica.log.end_offset() && replica.log.needs_repair().is_none() {
+        let offsets = replica.offsets();
+        if offsets.log_start() == offsets.end() && replica.needs_repair().is_none() {
             return self.begin(get, &replica, epoch, (driver.new)(self));
         }
         let shard = self.clone();
@@ -100,13 +101,13 @@ async fn replay<M: Machine>(
     machine: &mut M,
     work: &Budget,
 ) -> Result<u64, LoadError> {
-    if let Some(why) = replica.log.needs_repair() {
+    if let Some(why) = replica.needs_repair() {
         return Err(LoadError::NeedsRepair((*why).into()));
     }
-    let mut at = replica.log.start_offset();
+    let mut at = replica.offsets().log_start().0;
     let mut count = 0;
     // Ends of transactions may be appended meanwhile: the last look is at the log as it is then.
-    while at < replica.log.end_offset() {
+    while at < replica.offsets().end().0 {
         if !replica.leads_in(epoch) {
             return Err(LoadError::Deposed);
         }
@@ -120,7 +121,7 @@ async fn replay<M: Machine>(
         // Held until what is read has become state: the machine keeps none of it.
         let memory = work.take(LEAST_BYTES, MOST_BYTES).await;
         let committed = replica.high_watermark();
-        let slices = replica.log.read(at, committed, memory.bytes(), true).await?;
+        let slices = replica.read_committed(Offset(at), memory.bytes()).await?;
         let before = at;
         for slice in slices {
             for batch in BatchIter::new(&slice) {

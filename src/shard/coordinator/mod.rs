@@ -8,6 +8,7 @@
 //! A machine whose append failed knows more than its log does: it is loaded again after a pause. One whose log cannot be
 //! read serves nothing: a restart decides.
 
+mod follow;
 mod load;
 mod oneshot;
 mod requests;
@@ -17,15 +18,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use super::Shard;
 use crate::coordinator::{Answer, Effects, Machine, Ms, Record, TimerHeap, Token};
-use crate::metadata::Image;
 use crate::model::{LeaderEpoch, Offset, PartitionId};
-use crate::partition::{Acks, Role};
+use crate::partition::Acks;
 use crate::rt::{self, Notify};
 use crate::wire::records::{BatchBuilder, BatchMark};
 use settle::{Ripe, Settling, Watch};
@@ -208,7 +207,7 @@ impl Shard {
         let driver = get(self);
         let Some(replica) = self.replica(partition) else { return };
         let room = replica.config().max_message_bytes;
-        let mut fx = Effects::new(self.clock_ms(), rt::unix_ms(), replica.log.end_offset(), room);
+        let mut fx = Effects::new(self.clock_ms(), rt::unix_ms(), replica.offsets().end().0, room);
         {
             let mut slots = driver.slots.borrow_mut();
             let Some(Slot::Active { machine, .. }) = slots.get_mut(&partition) else { return };
@@ -356,47 +355,6 @@ impl Shard {
                     rt::yield_now().await;
                 }
             }
-        }
-    }
-
-    /// Follows the metadata: machines for partitions that are new here, none for those that are gone.
-    pub(super) fn follow_topic<M: Machine>(self: &Rc<Self>, get: Get<M>, image: &Arc<Image>) {
-        let driver = get(self);
-        let topic = image.topic(M::TOPIC);
-        let ours = topic.into_iter().flat_map(|topic| topic.partition_ids()).filter(|id| self.owns(*id));
-        // Where this broker leads, and since which epoch.
-        let wanted: BTreeMap<PartitionId, LeaderEpoch> = ours
-            .filter_map(|id| {
-                let replica = self.replica(id).filter(|replica| replica.role() == Role::Leader)?;
-                Some((id, replica.leader().1))
-            })
-            .collect();
-        let gone: Vec<PartitionId> = {
-            let slots = driver.slots.borrow();
-            slots
-                .iter()
-                .filter(|(id, slot)| wanted.get(id) != Some(&slot.epoch()))
-                .map(|(id, _)| *id)
-                .collect()
-        };
-        for id in gone {
-            if let Some(slot) = driver.slots.borrow_mut().remove(&id) {
-                slot.end();
-            }
-            driver.turn_away(id, Unavailable::NotHere);
-        }
-        for id in wanted.into_keys() {
-            if !driver.slots.borrow().contains_key(&id) {
-                self.take_up(get, id);
-            }
-        }
-    }
-
-    /// Tells a driver's machines that topics went away.
-    pub(super) fn forget_topics<M: Machine>(self: &Rc<Self>, get: Get<M>, names: &[String]) {
-        let partitions: Vec<PartitionId> = get(self).slots.borrow().keys().copied().collect();
-        for partition in partitions {
-            self.step(get, partition, |machine, fx| machine.topics_deleted(names, fx));
         }
     }
 }
