@@ -7,6 +7,7 @@ use weir::api::authorize::Everything;
 use weir::api::metadata::answer;
 use weir::controller::{ControlReply, ControlRequest, Desk, NewTopic};
 use weir::model::BrokerSettings;
+use weir::model::listener::DEFAULT_LISTENER;
 
 const VERSION: i16 = 12;
 
@@ -23,8 +24,10 @@ fn metadata(c: &mut Criterion) {
     all.topics = None;
     let mut group = c.benchmark_group("metadata_10000");
     group.sample_size(20);
-    group.bench_function("answer", |b| b.iter(|| answer(&image, 1, &Everything, &all, VERSION)));
-    let response = answer(&image, 1, &Everything, &all, VERSION);
+    group.bench_function("answer", |b| {
+        b.iter(|| answer(&image, 1, (&Everything, DEFAULT_LISTENER), &all, VERSION))
+    });
+    let response = answer(&image, 1, (&Everything, DEFAULT_LISTENER), &all, VERSION);
     assert_eq!(response.topics.iter().map(|t| t.partitions.len()).sum::<usize>(), 10_000);
     group.bench_function("encode", |b| {
         b.iter(|| {

@@ -15,7 +15,13 @@ const CONTROLLERS: i8 = 2;
 const ENDPOINT_TYPES_FROM: i16 = 1;
 
 pub async fn handle(cx: &Cx, request: DescribeClusterRequest) -> DescribeClusterResponse {
-    let response = answer(&cx.shard.image(), cx.shard.settings().broker_id, cx, &request, cx.version);
+    let response = answer(
+        &cx.shard.image(),
+        cx.shard.settings().broker_id,
+        (cx, &cx.connection.listener.name),
+        &request,
+        cx.version,
+    );
     cx.count(ErrorCode::from_code(response.error_code));
     response
 }
@@ -23,7 +29,7 @@ pub async fn handle(cx: &Cx, request: DescribeClusterRequest) -> DescribeCluster
 fn answer(
     image: &Image,
     controller: i32,
-    rights: &impl Rights,
+    (rights, listener): (&impl Rights, &str),
     request: &DescribeClusterRequest,
     version: i16,
 ) -> DescribeClusterResponse {
@@ -39,7 +45,7 @@ fn answer(
         }
         r.cluster_id = StrBytes::from(&*image.cluster_id);
         r.controller_id = controller;
-        r.brokers = image.brokers().map(described).collect();
+        r.brokers = image.brokers().filter_map(|broker| described(broker, listener)).collect();
         if request.include_cluster_authorized_operations {
             r.cluster_authorized_operations = cluster_operations(rights);
         }
@@ -57,13 +63,14 @@ fn wrong_endpoint(endpoint_type: i8) -> Option<(ErrorCode, String)> {
     }
 }
 
-fn described(broker: &Broker) -> DescribeClusterBroker {
-    build(|b: &mut DescribeClusterBroker| {
+fn described(broker: &Broker, listener: &str) -> Option<DescribeClusterBroker> {
+    let endpoint = broker.endpoint(listener)?;
+    Some(build(|b: &mut DescribeClusterBroker| {
         b.broker_id = broker.id;
-        b.host = StrBytes::from(broker.host());
-        b.port = i32::from(broker.port());
+        b.host = StrBytes::from(endpoint.host.as_str());
+        b.port = i32::from(endpoint.port);
         b.rack = broker.rack.as_deref().map(StrBytes::from);
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -71,6 +78,7 @@ mod tests {
     use super::super::authorize::Everything;
     use super::super::common::testing::{controller, round_trip};
     use super::*;
+    use crate::model::listener::DEFAULT_LISTENER;
 
     #[test]
     fn every_version_describes_the_cluster() {
@@ -79,7 +87,8 @@ mod tests {
         for version in 0..=2 {
             let mut request = DescribeClusterRequest::default();
             request.include_cluster_authorized_operations = version == 1;
-            let response = round_trip(&answer(&image, 1, &Everything, &request, version), version);
+            let response =
+                round_trip(&answer(&image, 1, (&Everything, DEFAULT_LISTENER), &request, version), version);
             assert_eq!(&*response.cluster_id, &*image.cluster_id);
             assert_eq!((response.error_code, response.controller_id, response.brokers.len()), (0, 1, 1));
             let operations = if version == 1 { cluster_operations(&Everything) } else { NOT_ASKED };
@@ -94,7 +103,8 @@ mod tests {
             let mut request = DescribeClusterRequest::default();
             request.endpoint_type = endpoint;
             assert_eq!(
-                round_trip(&answer(&controller.image(), 1, &Everything, &request, 2), 2).error_code,
+                round_trip(&answer(&controller.image(), 1, (&Everything, DEFAULT_LISTENER), &request, 2), 2)
+                    .error_code,
                 code
             );
         }

@@ -201,7 +201,7 @@ fn assemble(cx: &Cx, plan: &Plan, results: Vec<Result<ReadOutcome, ErrorCode>>) 
         let mut partition = partition_reply(cx, wanted.index, result);
         if cx.version >= LEADERS_FROM && is_elsewhere(partition.error_code) {
             let image = cx.shard.image();
-            name_leader(&image, wanted, &mut partition, &mut reply.brokers);
+            name_leader(cx, &image, wanted, &mut partition, &mut reply.brokers);
         }
         match reply.topics.last_mut() {
             Some(topic) if topic.name == wanted.name && topic.id == wanted.topic_id => {
@@ -219,6 +219,7 @@ fn assemble(cx: &Cx, plan: &Plan, results: Vec<Result<ReadOutcome, ErrorCode>>) 
 
 /// Tells a client that took this broker for the leader, or knows an old one, who leads and where (KIP-951).
 fn name_leader(
+    cx: &Cx,
     image: &Image,
     wanted: &SessionPartition,
     reply: &mut FetchPartitionReply,
@@ -229,13 +230,15 @@ fn name_leader(
     // What is nobody's has nothing to tell: the client asks for metadata.
     let Some(leader) = partition.leader else { return };
     reply.current_leader = Some((leader, partition.leader_epoch));
-    if let Some(leader) = image.broker(leader)
+    let leader = image.broker(leader);
+    if let Some((leader, endpoint)) =
+        leader.and_then(|l| Some((l, l.endpoint(&cx.connection.listener.name)?)))
         && brokers.iter().all(|named| named.id != leader.id)
     {
         brokers.push(FetchBroker {
             id: leader.id,
-            host: leader.host().into(),
-            port: leader.port().into(),
+            host: endpoint.host.as_str().into(),
+            port: endpoint.port.into(),
             rack: leader.rack.as_deref().map(Into::into),
         });
     }

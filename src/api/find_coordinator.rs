@@ -10,8 +10,9 @@ use super::authorize::Rights;
 use super::common::{build, code};
 use crate::controller::internal_topic;
 use crate::controller::{ControlReply, ControlRequest};
-use crate::metadata::Broker;
 use crate::metadata::internal::{CONSUMER_OFFSETS, TRANSACTION_STATE};
+use crate::metadata::records::Endpoint;
+use crate::model::BrokerId;
 use crate::security::{Operation, Resource};
 use crate::shard::route::Where;
 use crate::wire::ErrorCode;
@@ -36,8 +37,11 @@ pub async fn handle(cx: &Cx, request: FindCoordinatorRequest) -> FindCoordinator
     answer(found, cx.version)
 }
 
+/// A broker, as the clients of one listener reach it.
+type Place = (BrokerId, Endpoint);
+
 /// The broker that leads the key's partition, once its topic is there.
-async fn find(cx: &Cx, key_type: i8, key: &StrBytes) -> Result<Broker, ErrorCode> {
+async fn find(cx: &Cx, key_type: i8, key: &StrBytes) -> Result<Place, ErrorCode> {
     let (topic, resource) = match key_type {
         GROUP => (CONSUMER_OFFSETS, Resource::Group(key)),
         TRANSACTION => (TRANSACTION_STATE, Resource::TransactionalId(key)),
@@ -51,7 +55,9 @@ async fn find(cx: &Cx, key_type: i8, key: &StrBytes) -> Result<Broker, ErrorCode
         Where::Broker(leader) => leader,
         Where::Nobody => return Err(ErrorCode::CoordinatorNotAvailable),
     };
-    cx.shard.image().broker(leader).cloned().ok_or(ErrorCode::CoordinatorNotAvailable)
+    let image = cx.shard.image();
+    let endpoint = image.broker(leader).and_then(|broker| broker.endpoint(&cx.connection.listener.name));
+    endpoint.map(|endpoint| (leader, endpoint.clone())).ok_or(ErrorCode::CoordinatorNotAvailable)
 }
 
 pub(super) async fn ensure_topic(cx: &Cx, name: &str) -> Result<(), ErrorCode> {
@@ -75,15 +81,16 @@ pub(super) async fn ensure_topic(cx: &Cx, name: &str) -> Result<(), ErrorCode> {
     Ok(())
 }
 
-fn answer(found: Vec<(&StrBytes, Result<Broker, ErrorCode>)>, version: i16) -> FindCoordinatorResponse {
+fn answer(found: Vec<(&StrBytes, Result<Place, ErrorCode>)>, version: i16) -> FindCoordinatorResponse {
     let coordinators = found.into_iter().map(|(key, found)| {
         let error = found.as_ref().err().copied().unwrap_or(ErrorCode::None);
         let broker = found.as_ref().ok();
         build(|c: &mut Coordinator| {
             c.key = key.clone();
-            c.node_id = broker.map_or(-1, |broker| broker.id);
-            c.host = broker.map_or(StrBytes::default(), |broker| StrBytes::from(broker.host()));
-            c.port = broker.map_or(-1, |broker| i32::from(broker.port()));
+            c.node_id = broker.map_or(-1, |(id, _)| *id);
+            c.host =
+                broker.map_or(StrBytes::default(), |(_, endpoint)| StrBytes::from(endpoint.host.as_str()));
+            c.port = broker.map_or(-1, |(_, endpoint)| i32::from(endpoint.port));
             c.error_code = error.code();
             // Versions of one key name success, too.
             if (MESSAGES_FROM..BATCHED_FROM).contains(&version) || error.is_error() && version >= BATCHED_FROM
@@ -121,16 +128,16 @@ mod tests {
     #[test]
     fn every_version_names_the_broker_or_the_error() {
         let settings = BrokerSettings { broker_id: 7, ..BrokerSettings::default() };
-        let mut broker = Desk::in_memory(&settings).image().broker(7).unwrap().clone();
-        broker.endpoints[0].host = "h".into();
+        let mut endpoint = Desk::in_memory(&settings).image().broker(7).unwrap().endpoints[0].clone();
+        endpoint.host = "h".into();
         for version in 0..=6 {
             let keys: Vec<StrBytes> = vec!["g".into(), "h".into()];
             let asked = if version < BATCHED_FROM { &keys[..1] } else { &keys };
-            let of = |found: Result<Broker, ErrorCode>| {
+            let of = |found: Result<Place, ErrorCode>| {
                 let found = asked.iter().map(|key| (key, found.clone())).collect();
                 round_trip(&answer(found, version), version)
             };
-            let response = of(Ok(broker.clone()));
+            let response = of(Ok((7, endpoint.clone())));
             if version < BATCHED_FROM {
                 assert_eq!((response.error_code, response.node_id, &*response.host), (0, 7, "h"));
             } else {

@@ -26,13 +26,15 @@ const TOPIC_IDS_FROM: i16 = 10;
 const BY_ID_FROM: i16 = 12;
 const CLUSTER_OPERATIONS: std::ops::RangeInclusive<i16> = 8..=10;
 const TOPIC_OPERATIONS_FROM: i16 = 8;
+/// From here on clients know of a leader that has not their listener.
+const LISTENERS_FROM: i16 = 6;
 /// Topics that one request may create; the rest are answered as unknown.
 const MAX_CREATED: usize = 1000;
 
 pub async fn handle(cx: &Cx, request: MetadataRequest) -> MetadataResponse {
     let image = cx.shard.image();
     let controller = cx.shard.settings().broker_id;
-    let mut response = answer(&image, controller, cx, &request, cx.version);
+    let mut response = answer(&image, controller, (cx, &cx.connection.listener.name), &request, cx.version);
     let allowed = cx.version < CREATION_FLAG_FROM || request.allow_auto_topic_creation;
     if allowed && cx.shard.settings().auto_create_topics {
         let missing = admitted(cx, missing(&response), &mut response);
@@ -97,18 +99,19 @@ async fn create(cx: &Cx, names: BTreeSet<StrBytes>, response: &mut MetadataRespo
 pub fn answer(
     image: &Image,
     controller: i32,
-    rights: &impl Rights,
+    (rights, listener): (&impl Rights, &str),
     request: &MetadataRequest,
     version: i16,
 ) -> MetadataResponse {
     build(|r: &mut MetadataResponse| {
         r.brokers = image
             .brokers()
-            .map(|broker| {
+            .filter_map(|broker| Some((broker, broker.endpoint(listener)?)))
+            .map(|(broker, endpoint)| {
                 build(|b: &mut MetadataResponseBroker| {
                     b.node_id = broker.id;
-                    b.host = StrBytes::from(broker.host());
-                    b.port = i32::from(broker.port());
+                    b.host = StrBytes::from(endpoint.host.as_str());
+                    b.port = i32::from(endpoint.port);
                     if version >= 1 {
                         b.rack = broker.rack.as_deref().map(StrBytes::from);
                     }
@@ -129,6 +132,8 @@ pub fn answer(
             };
         }
         r.topics = topics(image, rights, request, version);
+        let partitions = r.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+        partitions.for_each(|partition| reach(image, listener, partition, version));
         if version >= TOPIC_OPERATIONS_FROM && request.include_topic_authorized_operations {
             for topic in r.topics.iter_mut().filter(|topic| topic.error_code == 0) {
                 let name = topic.name.as_deref().unwrap_or_default();
@@ -136,6 +141,18 @@ pub fn answer(
             }
         }
     })
+}
+
+/// A leader that has no listener of the name that the client came in by is none for it.
+fn reach(image: &Image, listener: &str, partition: &mut MetadataResponsePartition, version: i16) {
+    let leader = image.broker(partition.leader_id);
+    if leader.is_some_and(|leader| leader.endpoint(listener).is_none()) {
+        partition.leader_id = NO_LEADER;
+        partition.error_code = match version >= LISTENERS_FROM {
+            true => ErrorCode::ListenerNotFound.code(),
+            false => ErrorCode::LeaderNotAvailable.code(),
+        };
+    }
 }
 
 fn topics(

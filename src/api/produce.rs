@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use kafka_wire::produce_response::{
-    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, NodeEndpoint, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
 use kafka_wire_core::{StrBytes, Uuid};
 
+use super::authorize::Rights;
+use super::common::{NO_LEADER, build};
 use super::throttle::{millis, with_wait};
 use super::{Cx, Outcome, Pending, close, respond, transactions};
-use crate::model::{PartitionId, TopicId};
+use crate::model::TopicId;
 use crate::partition::producer::ProducerError;
 use crate::partition::{Acks, AppendError};
 use crate::security::quota::Kind;
+use crate::security::{Operation, Resource};
 use crate::shard::message::{Produce, ProduceEntry, ProduceError, ProduceResult, Transactional, Wait};
 use crate::shard::metrics::ProtocolError;
 use crate::shard::timing::Appending;
@@ -59,6 +62,8 @@ struct TopicAnswer {
 }
 
 const FIRST_WITH_ZSTD: i16 = 7;
+/// From here on a client that asked the wrong broker is told the leader's address (KIP-951).
+const FIRST_WITH_LEADERS: i16 = 10;
 /// From here on the client knows of transactions that it can only abort (KIP-1050).
 const FIRST_ABORTABLE: i16 = 11;
 /// From here on it relies on the broker to add partitions to its transaction (KIP-890).
@@ -76,8 +81,11 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
         .as_ref()
         .map(|id| Transactional { id: id.as_str().into(), implicit: cx.version >= FIRST_IMPLICIT });
     let nameless = frame.transactional_id.as_ref().is_none_or(|id| id.is_empty());
+    let id = transaction.as_ref().map(|transaction| Resource::TransactionalId(&transaction.id));
+    let denied = id.and_then(|id| cx.authorize(Operation::Write, id).err());
     let Routed { topics, groups, transactional } = route(&cx, frame);
     let refused = match acks {
+        _ if denied.is_some() => denied,
         // Who writes in a transaction has to name it.
         ACKS_NONE | ACKS_LEADER | ACKS_ALL if nameless && transactional => {
             Some(ErrorCode::TransactionalIdAuthorizationFailed)
@@ -149,12 +157,22 @@ fn route(cx: &Cx, frame: ProduceFrame) -> Routed {
         let by_id = cx.version >= 13;
         let topic = if by_id { image.topic_by_id(produced.id) } else { image.topic(&produced.name) };
         let unknown = if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
+        let name = topic.map_or(&*produced.name, |topic| &topic.name);
+        let denied = match topic {
+            // An id that means nothing stands for no topic that could be denied.
+            None if by_id => None,
+            _ => cx.authorize(Operation::Write, Resource::Topic(name)).err(),
+        };
         let mut partitions = Vec::with_capacity(produced.partitions.len());
         for partition in produced.partitions {
-            let known = topic.filter(|t| t.partition(partition.index).is_some());
+            let at = topic.and_then(|topic| cx.shard.leader_of(topic, partition.index));
+            let known = topic.filter(|_| at.is_some());
             let batch = partition.records.map(ProducedBatch::parse);
             transactional |= matches!(&batch, Some(Ok(batch)) if batch.header.is_transactional());
             let place = match (known, batch) {
+                _ if denied.is_some() => {
+                    Place::Answered(Answer::error(denied.unwrap_or(ErrorCode::None), None))
+                }
                 (Some(topic), _) if topic.is_internal() && !is_admin(cx) => {
                     let message = format!("Cannot append to internal topic {}", topic.name);
                     Place::Answered(Answer::error(ErrorCode::InvalidTopicException, Some(message)))
@@ -177,9 +195,11 @@ fn route(cx: &Cx, frame: ProduceFrame) -> Routed {
                     let message = format!("zstd needs Produce {FIRST_WITH_ZSTD} or newer");
                     Place::Answered(Answer::error(ErrorCode::UnsupportedCompressionType, Some(message)))
                 }
-                (Some(topic), Some(Ok(batch))) => {
-                    let id = PartitionId { topic: topic.id, index: partition.index };
-                    send_to(&mut groups, cx.shard.owner(id), ProduceEntry::new(id, batch))
+                (Some(_), Some(Ok(batch))) => {
+                    match at.and_then(|at| Some((at.id, cx.shard.shard_at(at.at)?))) {
+                        Some((id, shard)) => send_to(&mut groups, shard, ProduceEntry::new(id, batch)),
+                        None => Place::Answered(Answer::error(ErrorCode::NotLeaderOrFollower, None)),
+                    }
                 }
             };
             partitions.push((partition.index, place));
@@ -231,7 +251,12 @@ fn finish(
             if answer.code != ErrorCode::None {
                 failed = Some(answer.code);
             }
-            out.partition_responses.push(partition_response(cx, index, answer));
+            let elsewhere = answer.code == ErrorCode::NotLeaderOrFollower;
+            let mut partition = partition_response(cx, index, answer);
+            if elsewhere && cx.version >= FIRST_WITH_LEADERS {
+                name_leader(cx, &out, &mut partition, &mut response.node_endpoints);
+            }
+            out.partition_responses.push(partition);
         }
         response.responses.push(out);
     }
@@ -243,6 +268,35 @@ fn finish(
             Outcome::Close(ProtocolError::AcksZeroFailed, why)
         }
         _ => respond(cx, &response),
+    }
+}
+
+/// Tells a producer that took this broker for the leader who leads, and where (KIP-951).
+fn name_leader(
+    cx: &Cx,
+    topic: &TopicProduceResponse,
+    out: &mut PartitionProduceResponse,
+    brokers: &mut Vec<NodeEndpoint>,
+) {
+    let image = cx.shard.image();
+    let known = match cx.version >= 13 {
+        true => image.topic_by_id(TopicId(topic.topic_id.to_bytes())),
+        false => image.topic(&topic.name),
+    };
+    let Some(partition) = known.and_then(|known| known.partition(out.index)) else { return };
+    out.current_leader.leader_id = partition.leader.unwrap_or(NO_LEADER);
+    out.current_leader.leader_epoch = partition.leader_epoch;
+    let leader = partition.leader.and_then(|leader| image.broker(leader));
+    let endpoint = leader.and_then(|leader| Some((leader, leader.endpoint(&cx.connection.listener.name)?)));
+    if let Some((leader, endpoint)) = endpoint
+        && brokers.iter().all(|named| named.node_id != leader.id)
+    {
+        brokers.push(build(|node: &mut NodeEndpoint| {
+            node.node_id = leader.id;
+            node.host = endpoint.host.as_str().into();
+            node.port = endpoint.port.into();
+            node.rack = leader.rack.as_deref().map(Into::into);
+        }));
     }
 }
 

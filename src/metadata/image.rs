@@ -45,10 +45,10 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Where clients of this listener reach it; of the first one where it has none of that name.
-    pub fn endpoint(&self, listener: &str) -> &Endpoint {
-        let named = self.endpoints.iter().find(|endpoint| endpoint.listener == listener);
-        named.unwrap_or(&self.endpoints[0])
+    /// Where clients of this listener reach it, if it has one of that name: an address that is right for those of
+    /// another means nothing to them.
+    pub fn endpoint(&self, listener: &str) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|endpoint| endpoint.listener == listener)
     }
 
     pub fn host(&self) -> &str {
