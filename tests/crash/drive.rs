@@ -1,6 +1,9 @@
 //! The workload of a recording: a start, then appends by idempotent and transactional producers, topics that come, change and go,
 //! DeleteRecords, with flushing, rolling, checkpoints, journal reuse, retention and compaction going on beside; a close, or not.
 
+#[path = "copies.rs"]
+mod copies;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,6 +28,8 @@ use weir::wire::ProducedBatch;
 use weir::wire::batch::BatchHeader;
 use weir::wire::control::{self, EndMarker};
 use weir::wire::validate::{Effort, Sound};
+
+use copies::COPIES;
 
 use crate::check::{self, Opened};
 use crate::random::Random;
@@ -74,6 +79,9 @@ impl Scale {
     }
 }
 
+/// Truncations and resets, all runs together.
+pub static TRUNCATED: AtomicU64 = AtomicU64::new(0);
+
 /// What compaction did, all runs together: records read, records kept, segments replaced.
 pub static COMPACTED: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 
@@ -86,6 +94,8 @@ struct Drive<'a> {
     scale: Scale,
     opened: Opened,
     replicas: Replicas,
+    /// The partitions that are only copied.
+    copies: BTreeMap<PartitionId, Rc<PartitionLog>>,
     /// What waits for its shard's journal: the shard, the lsn, the partition, the entry's place.
     waiting: Vec<(usize, Lsn, PartitionId, usize)>,
     /// Each partition's producer, its next sequence, and the batch it sent last.
@@ -133,6 +143,7 @@ pub async fn run(
         scale,
         opened,
         replicas: Replicas::default(),
+        copies: BTreeMap::new(),
         waiting: Vec::new(),
         producers: BTreeMap::new(),
         transactional: BTreeMap::new(),
@@ -245,6 +256,10 @@ impl Drive<'_> {
                 }
             }
             let Some(topic) = image.topic_by_id(id.topic) else { continue };
+            if &*topic.name == COPIES {
+                self.copies.insert(id, log);
+                continue;
+            }
             let replica = leader(&image, topic, id, log);
             if let Some(recovered) = self.opened.recovered.get(&id) {
                 replica.set_producers(recovered_producers(recovered));
@@ -294,11 +309,15 @@ impl Drive<'_> {
             }
             !durable
         });
-        for (id, replica) in &*self.replicas.borrow() {
+        let replicas = self.replicas.borrow();
+        for (id, replica) in &*replicas {
             let journal = stores[shard_of(*id, stores.len())].journal();
             replica.on_durable(|lsn| journal.is_durable(lsn));
+        }
+        let led = replicas.iter().map(|(id, replica)| (id, replica.offsets().log_start().0));
+        let copied = self.copies.iter().map(|(id, log)| (id, log.start_offset()));
+        for (id, start) in led.chain(copied) {
             let partition = partitions.entry(*id).or_default();
-            let start = replica.offsets().log_start().0;
             match partition.starts.last_mut() {
                 Some((at, seen)) if *seen == start => *at = now,
                 _ => partition.starts.push((now, start)),
@@ -310,6 +329,9 @@ impl Drive<'_> {
         let ids: Vec<PartitionId> = self.replicas.borrow().keys().copied().collect();
         if ids.len() < 2 {
             return self.create_topic();
+        }
+        if self.random.chance(15) {
+            return self.copy().await;
         }
         // Half of what happens is about one partition, so that its log gets somewhere.
         let of = if self.random.chance(50) { ids.len() } else { 1 };
@@ -374,6 +396,7 @@ impl Drive<'_> {
             bytes: bytes.freeze(),
             submitted,
             acked: NEVER,
+            cut: NEVER,
             dropped: NEVER,
         });
         let shard = shard_of(id, self.opened.stores.len());
@@ -566,6 +589,10 @@ impl Drive<'_> {
         let image = self.opened.controller.image();
         for (id, log) in self.opened.logs(&image) {
             let Some(topic) = image.topic_by_id(id.topic) else { continue };
+            if &*topic.name == COPIES {
+                self.copies.insert(id, log);
+                continue;
+            }
             let known = self.replicas.borrow().get(&id).cloned();
             match known {
                 Some(replica) => replica.set_config(check::config_of(&image, topic)),

@@ -60,6 +60,9 @@ fn images_of_power_cuts_have_all_that_was_acknowledged() {
     let [read, kept, replaced] = drive::COMPACTED.each_ref().map(|sum| sum.load(Ordering::Relaxed));
     println!("compaction kept {kept} of {read} records and replaced {replaced} segments");
     assert!(kept < read && replaced > 0, "compaction was going on");
+    let truncated = drive::TRUNCATED.load(Ordering::Relaxed);
+    println!("logs were cut {truncated} times");
+    assert!(truncated > 0, "logs were cut");
 }
 
 /// A sample of the sectors of every kind of file, or all of them.

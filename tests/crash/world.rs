@@ -18,7 +18,9 @@ pub struct Entry {
     pub bytes: Bytes,
     pub submitted: usize,
     pub acked: usize,
-    /// A recovery found it missing, so that it must not come back.
+    /// A truncation takes it away, and may have: it need not be there any more.
+    pub cut: usize,
+    /// A recovery found it missing, or a truncation has taken it away: it must not come back.
     pub dropped: usize,
 }
 
@@ -49,7 +51,7 @@ impl Partition {
     pub fn acked_end(&self, t: usize) -> i64 {
         self.entries
             .iter()
-            .filter(|e| e.acked <= t && t < e.dropped)
+            .filter(|e| e.acked <= t && t < e.dropped && t < e.cut)
             .map(|e| e.header.next_offset())
             .max()
             .unwrap_or(0)
@@ -116,7 +118,10 @@ impl World {
                 .entries
                 .iter()
                 .filter(|e| e.submitted <= t && t < e.dropped)
-                .map(|e| Entry { submitted: 0, acked: moved(e.acked), dropped: NEVER, ..e.clone() })
+                .map(|e| {
+                    let acked = if e.cut <= t { NEVER } else { moved(e.acked) };
+                    Entry { submitted: 0, acked, cut: NEVER, dropped: NEVER, ..e.clone() }
+                })
                 .collect(),
             starts: vec![(0, p.start_bounds(t).1)],
             deleted: vec![(0, p.start_bounds(t).0)],
