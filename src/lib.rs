@@ -81,6 +81,8 @@
 //! - **Data directories of earlier formats open.** One of each is in `tests/fixtures`.
 //! - **Clients' records never take the last of the disk** ([`log::store::space`]): what makes room can always be written.
 //! - **What compaction replaces, it replaces at once** ([`log::compact::replace`]): a start finds the old segments or the new one.
+//! - **A log is cut by the journal first** ([`log::history`]): truncations and resets are entries, which void what is before
+//!   them past their offset; files follow once the entry is on disk, and nothing is written behind a cut before they did.
 //!
 //! # Absences
 //!
@@ -91,7 +93,8 @@
 //! - A coordinator never asks the log what it knows: it holds its partition's state in memory, and reads the log only
 //!   when it is loaded.
 //! - A start reads no segment that a checkpoint lists: only `weir log repair`, for a checkpoint that is lost, makes log ends, leader epochs,
-//!   producers and aborted transactions again of the batches.
+//!   producers and aborted transactions again of the batches; and of a log that was cut behind its checkpoint, the batches
+//!   behind the last snapshot of producers' state are read ([`log::snapshots`]).
 //! - Shards never block on a lock, and never on a file operation that can be slow outside of start-up.
 
 #![cfg_attr(
