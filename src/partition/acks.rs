@@ -88,3 +88,48 @@ impl Waiters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::partition::waits::Due;
+
+    #[test]
+    fn whoever_waits_for_less_is_told_first_whenever_he_came() {
+        let (waits, waiters) = (Rc::new(Waits::default()), Waiters::default());
+        let wait = waits.begin(Due::NEVER);
+        // The third repeats what the first sent.
+        for (entry, end, acks) in [
+            (0, 5, Acks::All),
+            (1, 9, Acks::All),
+            (2, 5, Acks::All),
+            (3, 7, Acks::Leader),
+            (4, 9, Acks::None),
+        ] {
+            if acks != Acks::None {
+                waits.expect(wait.ticket(entry));
+            }
+            waiters.push(acks, Offset(end), wait.ticket(entry));
+        }
+        let left = || {
+            let mut left = Vec::new();
+            wait.failures(|entry, why| left.push((entry, why)));
+            left
+        };
+        let unsettled = |entries: &[usize]| -> Vec<_> {
+            entries.iter().map(|entry| (*entry, Failure::Unsettled)).collect()
+        };
+        waiters.on_committed(Offset(4), || Ok(()), &waits);
+        waiters.on_durable(Offset(6), &waits);
+        assert_eq!(left(), unsettled(&[0, 1, 2, 3]));
+        waiters.on_committed(Offset(5), || Ok(()), &waits);
+        assert_eq!(left(), unsettled(&[1, 3]));
+        waiters.on_durable(Offset(9), &waits);
+        assert_eq!(left(), unsettled(&[1]), "what is durable here is not committed by that");
+        waiters.fail(Failure::Deposed, &waits);
+        waiters.on_committed(Offset(9), || Ok(()), &waits);
+        assert_eq!(left(), [(1, Failure::Deposed)]);
+    }
+}
