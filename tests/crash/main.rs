@@ -13,6 +13,7 @@ mod damage;
 mod disk;
 mod drive;
 mod images;
+mod metadata;
 mod random;
 mod world;
 
