@@ -72,6 +72,8 @@
 //! - **Memory that grows with what clients do is taken from a budget before it is used** ([`rt::Budget`],
 //!   [`shard::memory`], [`log::cache`]): short of it, sockets are not read, answers are smaller, or somebody waits his turn.
 //!   Who holds memory waits for a budget further down only, never in a circle.
+//! - **No change of the metadata is answered, applied or told before it is committed** ([`controller`]). The control thread
+//!   waits for no disk, and a shard applies what a [`metadata::Delta`] names without awaiting files.
 //! - **Metadata that is missing is not an empty cluster.** What does not belong together ([`log::belongs`]) is refused before
 //!   anything is changed; only metadata that says so deletes; directories that it does not know stay where they are.
 //! - **Every byte that a checkpoint or a placement covers has a checksum** in a segment's sidecar or in the checkpoint, and is held against
