@@ -8,7 +8,7 @@
 //! partitions than the new one; else the new one is not kept (Kafka's `FetchSessionCache`). So more clients than slots
 //! do not drive out each other's sessions before they are used.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use kafka_wire_core::StrBytes;
@@ -85,7 +85,8 @@ pub struct Told {
 }
 
 pub struct Sessions {
-    by_id: HashMap<i32, Session>,
+    /// In order, so that of two that are as old the same one gives way everywhere.
+    by_id: BTreeMap<i32, Session>,
     slots: usize,
     next_id: i32,
     step: i32,
@@ -97,7 +98,7 @@ impl Sessions {
     pub fn new(slots: usize, shard: usize, shards: usize, seed: u32) -> Self {
         let step = shards.max(1) as i32;
         let start = (seed & 0x3fff_ffff) as i32 / step * step;
-        Self { by_id: HashMap::new(), slots, next_id: start + shard as i32 + step, step }
+        Self { by_id: BTreeMap::new(), slots, next_id: start + shard as i32 + step, step }
     }
 
     pub fn len(&self) -> usize {

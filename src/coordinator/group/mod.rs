@@ -27,7 +27,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use self::state::{Group, Phase};
 pub use self::types::*;
@@ -37,7 +37,8 @@ use crate::model::settings::GroupSettings;
 /// The groups of one partition.
 pub struct Groups {
     settings: GroupSettings,
-    groups: HashMap<Name, Group>,
+    /// In an order of their own: what goes over all of them decides alike wherever it runs.
+    groups: BTreeMap<Name, Group>,
 }
 
 #[derive(Clone, Debug)]
@@ -63,7 +64,7 @@ pub struct Cx<'a> {
 
 impl Groups {
     pub fn new(settings: GroupSettings) -> Self {
-        Self { settings, groups: HashMap::new() }
+        Self { settings, groups: BTreeMap::new() }
     }
 
     pub fn len(&self) -> usize {

@@ -1,6 +1,6 @@
 //! The transactional ids of one partition of `__transaction_state`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::codec;
 use super::state::{State, Step, Transaction};
@@ -34,12 +34,13 @@ struct Entry {
 
 pub struct Transactions {
     settings: TransactionSettings,
-    ids: HashMap<Name, Entry>,
+    /// In an order of their own: what goes over all of them decides alike wherever it runs.
+    ids: BTreeMap<Name, Entry>,
 }
 
 impl Transactions {
     pub fn new(settings: TransactionSettings) -> Self {
-        Self { settings, ids: HashMap::new() }
+        Self { settings, ids: BTreeMap::new() }
     }
 
     /// Transactional ids known here.

@@ -15,7 +15,7 @@ mod requests;
 mod settle;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -91,7 +91,7 @@ pub struct Driver<M: Machine> {
     perform: Perform<M>,
     /// By partition, so that what goes over all of them does so in order.
     slots: RefCell<BTreeMap<PartitionId, Slot<M>>>,
-    waiting: RefCell<HashMap<Token, Waiting<M::Reply>>>,
+    waiting: RefCell<BTreeMap<Token, Waiting<M::Reply>>>,
     next_token: Cell<Token>,
     timers: RefCell<TimerHeap<(PartitionId, M::Timer)>>,
     timers_changed: Notify,
@@ -153,7 +153,7 @@ impl<M: Machine> Driver<M> {
     /// Answers everybody who waits for a partition's machine.
     fn turn_away(&self, partition: PartitionId, why: Unavailable) {
         let gone: Vec<_> =
-            self.waiting.borrow_mut().extract_if(|_, waiting| waiting.partition == partition).collect();
+            self.waiting.borrow_mut().extract_if(.., |_, waiting| waiting.partition == partition).collect();
         for (_, waiting) in gone {
             waiting.answer.send(Err(why));
         }
