@@ -32,6 +32,8 @@ pub struct Cut {
     pub from: i64,
     /// None of them is written to any more.
     pub segments: Vec<SegmentMeta>,
+    /// Where the log began then: what is not listed before the first segment was deleted.
+    pub start_offset: i64,
 }
 
 impl Cut {
@@ -60,6 +62,8 @@ impl Cut {
         known.segments.retain(|segment| segment.base_offset < self.from);
         known.segments.extend_from_slice(&self.segments);
         known.segment_durable_offset = to;
+        known.start_offset = known.start_offset.max(self.start_offset);
+        known.epochs.cut_front(known.start_offset);
         known.active = false;
         known.extents.clear();
     }
@@ -207,7 +211,8 @@ mod tests {
     }
 
     fn cut(from: i64, segments: &[(i64, i64)]) -> Vec<u8> {
-        Cut { from, segments: segments.iter().map(|(base, next)| meta(*base, *next)).collect() }.encode()
+        let segments = segments.iter().map(|(base, next)| meta(*base, *next)).collect();
+        Cut { from, segments, start_offset: 0 }.encode()
     }
 
     #[test]
@@ -286,9 +291,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_deleted_before_a_truncation_stays_so() {
+        let cut = Cut { from: i64::MIN, segments: vec![meta(20, 25)], start_offset: 20 };
+        let mut known = files(30, &[(0, 10), (10, 20), (20, 30)]);
+        [(1, 0), (2, 15)].iter().for_each(|(epoch, offset)| known.epochs.note(*epoch, *offset));
+        history(&[(EntryKind::Truncate, 20, 25, cut.encode())]).apply(&mut known, Lsn(0)).unwrap();
+        assert_eq!((known.start_offset, listed(&known)), (20, vec![(20, 25)]));
+        assert_eq!(known.epochs.entries(), [(2, 20)]);
+    }
+
+    #[test]
     fn what_is_said_of_a_truncation_round_trips_and_is_what_it_was() {
         let bytes = cut(40, &[(40, 45)]);
-        assert_eq!(Cut::decode(&bytes).unwrap(), Cut { from: 40, segments: vec![meta(40, 45)] });
+        let expected = Cut { from: 40, segments: vec![meta(40, 45)], start_offset: 0 };
+        assert_eq!(Cut::decode(&bytes).unwrap(), expected);
         for at in 0..bytes.len() {
             assert!(Cut::decode(&bytes[..at]).is_err(), "cut at {at}");
         }
@@ -296,5 +312,5 @@ mod tests {
         assert_eq!(hex, VERSION_1, "if this fails, old journals became unreadable");
     }
 
-    const VERSION_1: &str = "015001505a050101500000";
+    const VERSION_1: &str = "015001505a05010150000000";
 }

@@ -94,7 +94,7 @@ impl PartitionLog {
         if to >= written {
             let to = self.tail.borrow().boundary(to).unwrap_or(to.min(self.end_offset()));
             let past = to < self.end_offset() || self.state.borrow().epochs.starts_past(to);
-            let cut = Cut { from: i64::MAX, segments: Vec::new() };
+            let cut = Cut { from: i64::MAX, segments: Vec::new(), start_offset: self.start_offset() };
             let plan = Plan { to, resets: false, whole: all, part: None, in_segments: false, cut };
             return Ok(past.then_some(plan));
         }
@@ -119,7 +119,7 @@ impl PartitionLog {
     pub(in crate::log) async fn plan_reset(&self, start: i64) -> Result<Plan, LogError> {
         self.check_usable()?;
         self.finish_replacement().await?;
-        let cut = Cut { from: i64::MIN, segments: Vec::new() };
+        let cut = Cut { from: i64::MIN, segments: Vec::new(), start_offset: start };
         Ok(Plan { to: start, resets: true, whole: 0, part: None, in_segments: true, cut })
     }
 
@@ -130,9 +130,10 @@ impl PartitionLog {
         // What was replaced may be listed as it was before.
         if !self.compaction.is_settled() {
             let segments = state.segments.iter().take(whole).map(|s| s.meta()).chain(part).collect();
-            return Cut { from: i64::MIN, segments };
+            return Cut { from: i64::MIN, segments, start_offset: self.start_offset() };
         }
-        Cut { from: state.segments[whole].base_offset(), segments: part.into_iter().collect() }
+        let (from, segments) = (state.segments[whole].base_offset(), part.into_iter().collect());
+        Cut { from, segments, start_offset: self.start_offset() }
     }
 
     /// What was compacted ends where the log will, for a start too. For who has the turn.
