@@ -7,9 +7,8 @@
 use std::collections::BTreeMap;
 
 use crate::log::evidence::FoundTopic;
-use crate::metadata::Image;
-use crate::metadata::image::ApplyError;
 use crate::metadata::records::{Owner, Record};
+use crate::metadata::{ApplyError, Image};
 use crate::model::{BrokerId, TopicId};
 
 /// What keeps everything: neither time nor size deletes, and nothing is compacted.

@@ -6,50 +6,14 @@ use std::sync::{Arc, LazyLock};
 use kafka_wire_core::StrBytes;
 
 use super::delta::Delta;
-use super::image::{ApplyError, Broker, Image, Overrides, Topic};
+use super::errors::ApplyError;
+use super::image::{Broker, Image, Overrides, Topic};
 use super::partition::{Change, Partition, Parts};
 use super::records::{Owner, Record};
-use crate::model::map::Map;
 use crate::model::{PartitionId, TopicId};
-
-/// Deleted topics that are remembered. With so many, what a journal still holds of a topic that is not known may be of
-/// one deleted before them: recovery then sets it aside, and does not take the metadata for another's.
-const MAX_DELETED: usize = 10_000;
 
 /// Stands where a topic is while that is edited.
 static NONE: LazyLock<Arc<Topic>> = LazyLock::new(|| Arc::new(new_topic(TopicId::ZERO, "")));
-
-/// Ids of deleted topics, the oldest forgotten first.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Deleted {
-    order: Map<u64, TopicId>,
-    ids: Map<TopicId, ()>,
-    next: u64,
-}
-
-impl Deleted {
-    pub(super) fn contains(&self, id: TopicId) -> bool {
-        self.ids.contains_key(&id)
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.order.len() >= MAX_DELETED
-    }
-
-    fn remember(&mut self, id: TopicId) {
-        if self.ids.insert(id, ()).is_some() {
-            return;
-        }
-        self.order.insert(self.next, id);
-        self.next += 1;
-        if self.order.len() > MAX_DELETED
-            && let Some((first, oldest)) = self.order.iter().next().map(|(first, id)| (*first, *id))
-        {
-            self.order.remove(&first);
-            self.ids.remove(&oldest);
-        }
-    }
-}
 
 impl Image {
     /// The image after one more commit, and what the commit changed.
@@ -314,7 +278,7 @@ impl Image {
             records.extend((0..).zip(topic.partitions.iter()).map(|(index, p)| whole(topic.id, index, p)));
             records.extend(configs(&Owner::Topic(topic.id), &topic.overrides));
         }
-        records.push(Record::DeletedTopics { ids: self.deleted.order.values().copied().collect() });
+        records.push(Record::DeletedTopics { ids: self.deleted.oldest_first() });
         records
     }
 }

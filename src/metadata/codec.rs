@@ -4,7 +4,7 @@
 use crate::model::TopicId;
 use crate::security::quota::{Entity, Name};
 
-use super::records::Owner;
+use super::owner::Owner;
 
 /// The bytes are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,11 +1,13 @@
 //! The bytes of the metadata log: its header, and one frame an entry. See `log` for what they look like.
 
 use super::codec::{Field, Reader, fields};
-use super::log::MetadataError;
+use super::errors::MetadataError;
 use super::quorum::Membership;
 use super::records::{Record, RecordError};
 
 pub const FORMAT: u32 = 2;
+pub(super) const HEADER: u64 = 4096;
+pub(super) const MARK: u64 = 512;
 pub(super) const MAGIC: &[u8; 8] = b"WEIRMETA";
 pub(super) const FRAME_HEADER: usize = 24;
 pub(super) const MAX_PAYLOAD: usize = 256 << 20;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use kafka_wire_core::StrBytes;
 
-use super::apply::Deleted;
+use super::deleted::Deleted;
 use super::internal;
 use super::partition::{Partition, Partitions};
 use super::records::{Endpoint, FeatureRange, Owner};
@@ -107,31 +107,6 @@ pub struct Image {
     pub(super) by_id: Map<TopicId, Arc<Topic>>,
     pub(super) partitions: usize,
     pub(super) deleted: Deleted,
-}
-
-/// A stored record that does not fit what precedes it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ApplyError {
-    #[error("topic {0} is created twice")]
-    TopicTwice(TopicId),
-    #[error("the topic name '{0}' is given twice")]
-    NameTwice(String),
-    #[error("topic {0} does not exist")]
-    NoTopic(TopicId),
-    #[error("partition {0} does not exist")]
-    NoPartition(PartitionId),
-    #[error("partition {0} is not the next of its topic")]
-    OutOfOrder(PartitionId),
-    #[error("a partition of topic {0} has no replica")]
-    NoReplica(TopicId),
-    #[error("a partition of topic {0} has too many replicas, or one twice")]
-    BadReplicas(TopicId),
-    #[error("broker {broker} is not in sync with a partition of topic {topic}, and has a part in it")]
-    NotAReplica { topic: TopicId, broker: BrokerId },
-    #[error("broker {0} is not registered")]
-    NoBroker(BrokerId),
-    #[error("broker {0} has no endpoint")]
-    NoEndpoint(BrokerId),
 }
 
 impl Image {

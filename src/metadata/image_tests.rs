@@ -1,3 +1,4 @@
+use super::super::errors::ApplyError;
 use super::super::records::Record;
 use super::*;
 

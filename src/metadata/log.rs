@@ -26,53 +26,19 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use super::errors::MetadataError;
 pub use super::frame::{Entry, FORMAT, Snapshot, What};
-use super::frame::{encode_entry, encode_header, encode_snapshot};
-use super::records::RecordError;
+use super::frame::{HEADER, MARK, encode_entry, encode_header, encode_snapshot};
 pub use super::scan::Content;
 use super::scan::{Scanned, scan};
 use crate::rt::fs::{self, BlockingFile};
 
-pub(super) const HEADER: u64 = 4096;
-pub(super) const MARK: u64 = 512;
 /// A log is not rewritten before it has grown by this much, and by several times its snapshot.
 const MIN_GROWTH: u64 = 1 << 20;
 /// Entries in one write.
 pub const MAX_GROUP: usize = 1 << 16;
 /// Space that is reserved ahead of the changes.
 const AHEAD: u64 = 256 << 10;
-
-#[derive(Debug, thiserror::Error)]
-pub enum MetadataError {
-    #[error("cannot {doing} {path}: {source}")]
-    Io { doing: &'static str, path: PathBuf, source: io::Error },
-    #[error(
-        "the metadata log {path} is damaged at byte {offset}: {what}. Nothing was changed. Restore the file \
-         from a backup or a copy of the disk; starting without it would lose topics"
-    )]
-    Corrupt { path: PathBuf, offset: u64, what: String },
-    #[error(
-        "{path} has format {found}, and this version of Weir reads up to {known}: it was \
-         written by a newer version. Start that version, or use another data directory"
-    )]
-    NewerFormat { path: PathBuf, found: u32, known: u32 },
-    #[error(
-        "{path} has at byte {offset} {error}: it was written by a newer version. Start that version, or use another \
-         data directory"
-    )]
-    NewerRecord { path: PathBuf, offset: u64, error: RecordError },
-    #[error(
-        "the metadata is at level {found} of {feature}, and this version of Weir runs {min} to {max}: start a newer \
-         version, or use another data directory"
-    )]
-    Level { feature: String, found: i16, min: i16, max: i16 },
-    #[error("the data directory belongs to broker {stored}, but this broker's id is {configured}")]
-    OtherBroker { stored: i32, configured: i32 },
-    #[error("one change of {0} bytes is too large for the metadata log")]
-    TooLarge(usize),
-    #[error("the metadata log failed earlier and takes no more changes until a restart: {0}")]
-    Poisoned(String),
-}
 
 fn io_error<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> MetadataError + 'a {
     move |source| MetadataError::Io { doing, path: path.to_path_buf(), source }

@@ -10,13 +10,16 @@
 
 mod apply;
 mod codec;
+mod deleted;
 mod delta;
+mod errors;
 pub mod features;
 mod frame;
 pub mod image;
 pub mod internal;
 pub mod log;
 pub mod names;
+mod owner;
 mod partition;
 pub mod quorum;
 pub mod records;
@@ -26,8 +29,8 @@ mod store;
 mod v1;
 
 pub use delta::{Delta, LocalDelta};
+pub use errors::{ApplyError, MetadataError};
 pub use image::{Broker, Image, Overrides, Topic};
-pub use log::MetadataError;
 pub use partition::{MAX_REPLICAS, Partition, Partitions};
 pub use resolve::Resolver;
 pub use store::{Store, new_id};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::image::ApplyError;
+use super::errors::ApplyError;
 use crate::model::{BrokerId, TopicId};
 
 /// Replicas that a partition may have: sets of them are bits.

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::codec::fields;
-use super::log::MetadataError;
+use super::errors::MetadataError;
 use super::records::Endpoint;
 use crate::model::BrokerId;
 use crate::rt::fs::{self, BlockingFile};

@@ -5,23 +5,10 @@
 //! its default. What a build does not know was written by a newer one, and is refused: what a node cannot apply it must not
 //! pass over.
 
-use serde::{Deserialize, Serialize};
-
 use super::codec::{Field, Malformed, Reader, fields};
+pub use super::owner::Owner;
 use crate::model::{BrokerId, TopicId};
 use crate::security::quota::Entity;
-
-/// Which thing a config override belongs to. Format 1 stores it by its variants' order.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Owner {
-    Topic(TopicId),
-    Broker(BrokerId),
-    /// All brokers that do not set it themselves.
-    EveryBroker,
-    Group(String),
-    /// A subscription to clients' metrics.
-    ClientMetrics(String),
-}
 
 /// Where one listener of a broker is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::frame::{Entry, FORMAT, Frame, MAGIC, Snapshot, place, sound_frame, u32_at, u64_at};
-use super::log::{HEADER, MARK, MetadataError};
+use super::errors::MetadataError;
+use super::frame::{Entry, FORMAT, Frame, HEADER, MAGIC, MARK, Snapshot, place, sound_frame, u32_at, u64_at};
 use super::records::RecordError;
 use super::v1;
 

@@ -9,9 +9,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::errors::{ApplyError, MetadataError};
 use super::features::{MAX_LEVEL, MIN_LEVEL, VERSION};
-use super::image::{ApplyError, Image, Topic};
-use super::log::{Content, Entry, Inspected, MetadataError, MetadataLog, Snapshot, What};
+use super::image::{Image, Topic};
+use super::log::{Content, Entry, Inspected, MetadataLog, Snapshot, What};
 use super::quorum::{Membership, QuorumState, Vote, Voter};
 use super::records::Record;
 use super::v1;

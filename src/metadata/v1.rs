@@ -8,9 +8,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Image;
+use super::errors::ApplyError;
 use super::frame::{MAX_PAYLOAD, frame_crc, u32_at, u64_at};
-use super::image::ApplyError;
+use super::image::Image;
 use super::records::{self, Owner};
 use crate::model::{BrokerId, TopicId};
 use crate::security::quota::Entity;
