@@ -238,11 +238,11 @@ fn what_the_journal_lost_is_given_up_and_the_rest_comes_back() {
         broker.restart();
         let mut wire = Wire::connect(broker.kafka);
         if cut {
-            // Nobody knows how much there was.
+            // Nobody knows how much there was, but for what a checkpoint in between may have promised.
             let end = list_offset(&mut wire, 7, &topic.name, 0, -1).offset;
-            assert_eq!(end, 20, "{done}");
+            assert!((20..=40).contains(&end), "{end}: {done}");
             assert_eq!(consumed(&broker, &topic).len(), 20);
-            assert!(read_from(&mut wire, &other, 0, 0).len() >= 20);
+            assert!(consumed(&broker, &other).len() >= 20);
         } else {
             assert!(done.contains("19 records that were set aside, without offsets 20..21"), "{done}");
             let rest: Vec<i64> = (0..40).filter(|at| *at != 20).collect();
