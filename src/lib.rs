@@ -1,6 +1,19 @@
 //! Weir: a Kafka-compatible log broker for Linux. This is the architecture page: what the code is made of, what holds
 //! everywhere, and what is absent on purpose.
 //!
+//! # Where to start
+//!
+//! - A produced batch passes `server/connection.rs`, `api/produce.rs`, `shard/produce.rs`, `partition/append.rs`,
+//!   `log/store/mod.rs`, `log/journal/gather.rs` and `log/journal/commit.rs`, and its answer comes from
+//!   `partition/replica.rs` and `partition/waits.rs`. Read in this order, they are the broker.
+//! - A change of the metadata passes `api/create_topics.rs`, `control/mod.rs`, `controller/mod.rs`, `metadata/apply.rs`,
+//!   `control/local.rs` and `shard/assign.rs`.
+//! - What decides takes an event and the time and gives back effects: [`coordinator::Machine`], [`controller`],
+//!   `partition/leader.rs` and `partition/follower.rs`. Everything else carries that out.
+//! - Boundaries, behind which anything may be rearranged: [`rt`] (nobody else knows the kernel), [`log::ShardLog`] (nobody
+//!   else knows files), [`metadata::Image`] with [`metadata::Delta`] (nobody else knows records), [`partition::Replica`]
+//!   (nobody else moves offsets), and the mesh's calls in [`shard::message`] (shards share nothing else).
+//!
 //! # Layers
 //!
 //! A module imports only from layers to its left; modules in braces do not import each other. `tests/tidy.rs` holds
@@ -53,6 +66,25 @@
 //! A fetch answers with the same bytes: tail and cache hold slices of the frames that producers sent, the response is
 //! a header buffer with those slices between, and it leaves in one vectored send; with `send_zerocopy`, to another machine,
 //! from where it is.
+//!
+//! # Positions
+//!
+//! Of a partition, in records; of a shard's journal, in bytes of its endless logical space ([`log::Lsn`]):
+//!
+//! ```text
+//! replica   log start ≤ last stable ≤ high watermark ≤ durable end ≤ end        [`partition::offsets`]
+//! files     log start ≤ segment durable ≤ written ≤ end                         segments hold what is below written,
+//!                                                                               the tail what is from there on
+//! journal   floor ≤ checkpoint ≤ durable ≤ last                                 a start reads from the floor on
+//!
+//! partition     log start            segment durable      written                             end
+//!                   ├───── segments ──────────┼── unsynced ───┼──────────── tail ───────────────┤
+//!                   ├─ consumers read ─ high watermark ┤        (with one replica: the durable end)
+//! journal                        floor                checkpoint             durable          last
+//!                ── given back ────┼── batches of tails ───┼───── and newer ─────┼── in flight ──┤
+//! ```
+//! An offset is in exactly one place that a start finds: below *segment durable* in a segment that the checkpoint or a
+//! placement lists, from there up to the *durable end* in the journal at or past its *floor*.
 //!
 //! # Invariants
 //!
