@@ -241,6 +241,26 @@ pub(in crate::log) fn read_body<T: serde::de::DeserializeOwned>(body: &[u8]) -> 
     }
 }
 
+/// A body, behind a byte with the version of its form.
+pub(in crate::log) fn write_versioned(version: u8, body: &impl Serialize) -> Vec<u8> {
+    let mut out = vec![version];
+    bincode::serde::encode_into_std_write(body, &mut out, bincode::config::standard())
+        .expect("memory is writable");
+    out
+}
+
+/// What [`write_versioned`] wrote, with the same version.
+pub(in crate::log) fn read_versioned<T: serde::de::DeserializeOwned>(
+    version: u8,
+    bytes: &[u8],
+) -> Result<T, String> {
+    let (its, body) = bytes.split_first().ok_or("it is empty")?;
+    if *its != version {
+        return Err(format!("its version is {its}, not {version}"));
+    }
+    read_body(body).map_err(|what| format!("it {what}"))
+}
+
 /// The two files, the first to be believed first.
 pub fn file_paths(journal_dir: &Path) -> [PathBuf; 2] {
     [file_path(journal_dir), journal_dir.join("checkpoint-copy")]

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::PartitionId;
 
-use super::checkpoint::read_body;
+use super::checkpoint::{read_versioned, write_versioned};
 use super::journal::{Entry, EntryKind};
 use super::placement::Placement;
 use super::segment::SegmentMeta;
@@ -38,18 +38,11 @@ pub struct Cut {
 
 impl Cut {
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        bincode::serde::encode_into_std_write(self, &mut out, bincode::config::standard())
-            .expect("memory is writable");
-        out
+        write_versioned(VERSION, self)
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
-        let (version, body) = bytes.split_first().ok_or("it is empty")?;
-        if *version != VERSION {
-            return Err(format!("its version is {version}, not {VERSION}"));
-        }
-        read_body(body).map_err(|what| format!("it {what}"))
+        read_versioned(VERSION, bytes)
     }
 
     /// The log ends at `to`. What was not in segments is the journal's to bring back, up to there.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::wire::batch::{BatchHeader, HEADER_SIZE};
 
 use super::PartitionCheckpoint;
-use super::checkpoint::read_body;
+use super::checkpoint::{read_versioned, write_versioned};
 
 const VERSION: u8 = 1;
 
@@ -30,18 +30,11 @@ pub fn head(header: &BatchHeader, batch: &[u8]) -> Vec<u8> {
 
 impl Placement {
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        bincode::serde::encode_into_std_write(self, &mut out, bincode::config::standard())
-            .expect("memory is writable");
-        out
+        write_versioned(VERSION, self)
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
-        let (version, body) = bytes.split_first().ok_or("it is empty")?;
-        if *version != VERSION {
-            return Err(format!("its version is {version}, not {VERSION}"));
-        }
-        read_body(body).map_err(|what| format!("it {what}"))
+        read_versioned(VERSION, bytes)
     }
 
     /// Brings what was known of the partition's files up to date. What is older says nothing new.
