@@ -132,11 +132,16 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 
 /// The size of the sound frame of this offset that starts here.
 pub(super) fn sound_frame(bytes: &[u8], offset: u64) -> Option<usize> {
+    sound_behind(FRAME_HEADER, bytes, offset)
+}
+
+/// As [`sound_frame`], with a header of another size: size, checksum and offset begin it in every format.
+pub(super) fn sound_behind(header: usize, bytes: &[u8], offset: u64) -> Option<usize> {
     if u64_at(bytes, 8)? != offset {
         return None;
     }
     let payload = u32_at(bytes, 0)? as usize;
-    let len = FRAME_HEADER.checked_add(payload)?;
+    let len = header.checked_add(payload)?;
     if payload > MAX_PAYLOAD || len > bytes.len() {
         return None;
     }

@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::errors::ApplyError;
-use super::frame::{MAX_PAYLOAD, frame_crc, u32_at, u64_at};
+use super::frame::{MAX_PAYLOAD, sound_behind};
 use super::image::Image;
 use super::records::{self, Owner};
 use crate::model::{BrokerId, TopicId};
@@ -71,15 +71,7 @@ const FRAME_HEADER: usize = 16;
 
 /// The size of the sound frame of this commit that starts here.
 pub(super) fn sound_frame(bytes: &[u8], commit: u64) -> Option<usize> {
-    if u64_at(bytes, 8)? != commit {
-        return None;
-    }
-    let payload = u32_at(bytes, 0)? as usize;
-    let len = FRAME_HEADER.checked_add(payload)?;
-    if payload > MAX_PAYLOAD || len > bytes.len() {
-        return None;
-    }
-    (u32_at(bytes, 4)? == frame_crc(&bytes[..len])).then_some(len)
+    sound_behind(FRAME_HEADER, bytes, commit)
 }
 
 /// The records of a sound frame; the error says what is wrong with them.
