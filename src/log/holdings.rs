@@ -39,13 +39,14 @@ pub fn holdings(data_dir: &Path) -> Result<Holdings, LogError> {
     }
     held.directories =
         list(&topics_dir(data_dir))?.into_iter().filter(|name| split_name(name).is_some()).collect();
-    held.seen = seen(data_dir)?;
+    let notes = notes(data_dir)?;
+    held.seen = newest(&notes);
     let mut unlisted = Vec::new();
     for (shard, journal) in &held.journals {
         let Some(checkpoint) = journal.checkpoint.as_ref().filter(|checkpoint| checkpoint.closed) else {
             continue;
         };
-        let opened = is_opened_since(data_dir, *shard, checkpoint.number)?;
+        let opened = notes.contains(&Note { shard: *shard, number: checkpoint.number, opened: true });
         for state in checkpoint.partitions.iter().filter(|state| is_empty(state)) {
             let name = format!("{}-{}", state.topic, state.id.index);
             if held.directories.contains(&name) && has_unlisted(data_dir, state, opened)? {
@@ -107,12 +108,16 @@ fn notes(data_dir: &Path) -> Result<Vec<Note>, LogError> {
 
 /// By shard: the newest checkpoint that topics' files know of.
 pub fn seen(data_dir: &Path) -> Result<BTreeMap<usize, u64>, LogError> {
+    Ok(newest(&notes(data_dir)?))
+}
+
+fn newest(notes: &[Note]) -> BTreeMap<usize, u64> {
     let mut seen = BTreeMap::new();
-    for note in notes(data_dir)? {
+    for note in notes {
         let newest = seen.entry(note.shard).or_insert(0);
         *newest = note.number.max(*newest);
     }
-    Ok(seen)
+    seen
 }
 
 /// Whether a broker has opened the shard's log since this checkpoint was made: files may be newer than it then.
