@@ -22,8 +22,7 @@ pub type Checked<T> = Vec<Result<(ConfigResource, T), ControlError>>;
 pub async fn handle(cx: &Cx, mut request: AlterConfigsRequest) -> AlterConfigsResponse {
     let validate_only = request.validate_only;
     let (allowed, denied) = cx.sort(std::mem::take(&mut request.resources), |cx, resource| {
-        let resource = resource_of(resource.resource_type, &resource.resource_name);
-        resource.is_none_or(|resource| cx.may(Operation::AlterConfigs, resource))
+        may_alter(cx, resource.resource_type, &resource.resource_name)
     });
     request.resources = allowed;
     let control = |resources| ControlRequest::AlterConfigs { resources, validate_only };
@@ -42,6 +41,11 @@ pub async fn handle(cx: &Cx, mut request: AlterConfigsRequest) -> AlterConfigsRe
         })
     }));
     response
+}
+
+/// Whether the client may change what a request names. What is no resource is refused for that, by others.
+pub fn may_alter(cx: &Cx, resource_type: i8, name: &str) -> bool {
+    resource_of(resource_type, name).is_none_or(|resource| cx.may(Operation::AlterConfigs, resource))
 }
 
 /// Says of what was set that nothing follows from it, where it is so.

@@ -5,12 +5,10 @@ use kafka_wire::incremental_alter_configs_response::AlterConfigsResourceResponse
 use kafka_wire::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
 use super::Cx;
-use super::alter_configs::{alter, no_nulls, target, tell_idle};
-use super::authorize::Rights;
+use super::alter_configs::{alter, may_alter, no_nulls, target, tell_idle};
 use super::common::{build, code, message};
-use super::describe_configs::{denial, resource_of};
+use super::describe_configs::denial;
 use crate::controller::{ConfigChange, ConfigOp, ControlError, ControlErrorKind, ControlRequest};
-use crate::security::Operation;
 use crate::wire::ErrorCode;
 
 const SET: i8 = 0;
@@ -21,8 +19,7 @@ const SUBTRACT: i8 = 3;
 pub async fn handle(cx: &Cx, mut request: IncrementalAlterConfigsRequest) -> IncrementalAlterConfigsResponse {
     let validate_only = request.validate_only;
     let (allowed, denied) = cx.sort(std::mem::take(&mut request.resources), |cx, resource| {
-        let resource = resource_of(resource.resource_type, &resource.resource_name);
-        resource.is_none_or(|resource| cx.may(Operation::AlterConfigs, resource))
+        may_alter(cx, resource.resource_type, &resource.resource_name)
     });
     request.resources = allowed;
     let control = |resources| ControlRequest::IncrementalAlterConfigs { resources, validate_only };
