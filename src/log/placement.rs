@@ -45,7 +45,10 @@ impl Placement {
         let mut segments = std::mem::take(&mut known.segments);
         segments.retain(|segment| segment.base_offset < self.from);
         segments.extend_from_slice(&self.log.segments);
-        *known = PartitionCheckpoint { segments, ..self.log };
+        let mut epochs = self.log.epochs;
+        // An epoch that began behind these batches may be told of before them only.
+        known.epochs.entries().iter().for_each(|(epoch, offset)| epochs.note(*epoch, *offset));
+        *known = PartitionCheckpoint { segments, epochs, ..self.log };
     }
 }
 
@@ -86,6 +89,16 @@ mod tests {
         assert_eq!(known.segment_durable_offset, 90, "an older one");
         placement(i64::MIN, 100, &[60, 80]).apply(&mut known);
         assert_eq!((known.segment_durable_offset, bases(&known)), (100, vec![60, 80]));
+    }
+
+    #[test]
+    fn an_epoch_that_began_behind_what_was_placed_is_kept() {
+        let mut known = files(50, &[0]);
+        [(1, 0), (4, 90)].iter().for_each(|(epoch, offset)| known.epochs.note(*epoch, *offset));
+        let mut placed = placement(0, 90, &[0]);
+        [(1, 0), (3, 70)].iter().for_each(|(epoch, offset)| placed.log.epochs.note(*epoch, *offset));
+        placed.apply(&mut known);
+        assert_eq!(known.epochs.entries(), [(1, 0), (3, 70), (4, 90)]);
     }
 
     #[test]

@@ -92,6 +92,10 @@ impl PartitionLog {
         let from = if self.compaction.swaps().is_empty() { state.from } else { i64::MIN };
         log.segments.retain(|segment| segment.base_offset >= from);
         log.clean = false;
+        // What is still on its way is lost if the broker dies now, and so are the epochs that began with it.
+        if let Some(next) = state.promised.front() {
+            log.epochs.cut_back(next.header.base_offset);
+        }
         state.from = next_from(&log);
         let batches = placed.iter_mut().map(|promised| std::mem::take(&mut promised.head)).collect();
         Some((placed, Some(Placement { from, log, batches })))
