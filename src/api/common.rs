@@ -39,6 +39,17 @@ pub fn code(error: &ControlError) -> ErrorCode {
         Kind::InvalidConfig => ErrorCode::InvalidConfig,
         Kind::InvalidRequest => ErrorCode::InvalidRequest,
         Kind::TooManyPartitions | Kind::TooMany | Kind::Occupied => ErrorCode::PolicyViolation,
+        Kind::NotController => ErrorCode::NotController,
+        Kind::StaleBrokerEpoch => ErrorCode::StaleBrokerEpoch,
+        Kind::BrokerNotRegistered => ErrorCode::BrokerIdNotRegistered,
+        Kind::DuplicateRegistration => ErrorCode::DuplicateBrokerRegistration,
+        Kind::InvalidRegistration => ErrorCode::InvalidRegistration,
+        Kind::InconsistentClusterId => ErrorCode::InconsistentClusterId,
+        Kind::UnsupportedVersion => ErrorCode::UnsupportedVersion,
+        Kind::ElectionNotNeeded => ErrorCode::ElectionNotNeeded,
+        Kind::PreferredLeaderNotAvailable => ErrorCode::PreferredLeaderNotAvailable,
+        Kind::EligibleLeadersNotAvailable => ErrorCode::EligibleLeadersNotAvailable,
+        Kind::NoReassignment => ErrorCode::NoReassignmentInProgress,
         Kind::Unavailable => ErrorCode::KafkaStorageError,
     }
 }

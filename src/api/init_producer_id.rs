@@ -9,13 +9,11 @@ use super::authorize::Rights;
 use super::common::{build, code, whole_error};
 use super::groups::name;
 use super::{Cx, transactions};
-use crate::controller::request::ProducerIdBlock;
-use crate::controller::{ControlReply, ControlRequest};
+use crate::controller::{ControlReply, ControlRequest, ProducerIdBlock};
 use crate::coordinator::txn::{Name, Producer, ask};
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
-const BLOCK: i32 = 1000;
 /// From here on a producer says what it was.
 const EXPECTED_FROM: i16 = 3;
 const FENCED_FROM: i16 = 4;
@@ -72,7 +70,11 @@ pub(super) async fn next_id(cx: &Cx) -> Result<i64, ErrorCode> {
     if let Some(id) = take() {
         return Ok(id);
     }
-    match cx.shard.control(ControlRequest::AllocateProducerIds { count: BLOCK }).await {
+    let broker = cx.shard.settings().broker_id;
+    let Some(epoch) = cx.shard.image().broker(broker).map(|registered| registered.epoch) else {
+        return Err(ErrorCode::CoordinatorNotAvailable);
+    };
+    match cx.shard.control(ControlRequest::ProducerIds { broker, epoch }).await {
         ControlReply::ProducerIds(Ok(block)) if block.len > 0 => {
             // Another request may have brought a block meanwhile; the longer one is kept.
             let rest = ProducerIdBlock { first: block.first + 1, len: block.len - 1 };

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use flume::Receiver;
 use tokio::sync::Notify;
@@ -25,7 +26,7 @@ use crate::controller::{
     ControlError, ControlErrorKind, ControlReply, ControlRequest, Controller, Place, Settled, occupied,
 };
 use crate::metadata::new_id;
-use crate::model::BrokerSettings;
+use crate::model::{BrokerSettings, MonoMs};
 use crate::rt::mesh::{Call, To};
 use crate::shard::message::{self, Asked, End, Measure, Metadata, Port, Removals, Reply, Request};
 use crate::shard::metrics::MetricsSnapshot;
@@ -38,6 +39,7 @@ type Answer = To<message::Control>;
 pub(crate) struct Control<Q> {
     port: Rc<Port>,
     shards: usize,
+    started: Instant,
     /// The directory of partitions.
     home: PathBuf,
     quorum: Q,
@@ -62,6 +64,7 @@ impl<Q: Quorum + 'static> Control<Q> {
         Self {
             port: Port::new(end),
             shards,
+            started: Instant::now(),
             home: PathBuf::from(&settings.log_dir),
             quorum,
             controller: RefCell::new(Controller::new(image, settings.clone())),
@@ -107,15 +110,20 @@ impl<Q: Quorum + 'static> Control<Q> {
                 continue;
             }
             let occupied = self.occupied(places).await;
-            let step = self.controller.borrow_mut().handle(to, &request, &mut new_id, &occupied);
+            let now = self.now();
+            let step = self.controller.borrow_mut().handle(to, &request, now, &mut new_id, &occupied);
             self.answer(step.answers);
-            if let Some(records) = step.propose {
+            for records in step.propose {
                 let epoch = self.quorum.status().epoch;
                 if self.quorum.propose(epoch, records).is_err() {
                     self.lose("this broker's metadata thread has ended");
                 }
             }
         }
+    }
+
+    fn now(&self) -> MonoMs {
+        MonoMs(self.started.elapsed().as_millis() as i64)
     }
 
     fn is_leaving(&self, name: &str) -> bool {

@@ -1,4 +1,4 @@
-//! Brokers that come: their registration, and what they lead from then on.
+//! What brokers say to the controller: their registration, heartbeats, and who is in sync with them.
 
 use std::sync::Arc;
 
@@ -6,12 +6,14 @@ use crate::metadata::features;
 use crate::metadata::records::{Endpoint, FeatureRange, Record};
 use crate::metadata::{Broker, Image, Partition};
 use crate::model::listener::{Listener, SecurityProtocol};
-use crate::model::{BrokerId, BrokerSettings, PartitionId};
+use crate::model::{BrokerEpoch, BrokerId, BrokerSettings, LeaderEpoch, PartitionEpoch, PartitionId};
 
 /// What a broker says of itself when it comes.
 #[derive(Clone, Debug)]
 pub struct Registration {
-    pub id: BrokerId,
+    pub cluster: String,
+    /// `None` for one that never was in the cluster: the controller gives it an id.
+    pub id: Option<BrokerId>,
     /// Drawn by its process.
     pub incarnation: [u8; 16],
     /// Of its metadata's directory.
@@ -21,6 +23,86 @@ pub struct Registration {
     pub shards: u32,
     pub features: Vec<FeatureRange>,
     pub build: String,
+    /// The epoch of its last life if that ended with all it had appended on disk: Kafka's `previousBrokerEpoch`.
+    pub stopped_in: Option<BrokerEpoch>,
+    /// Partitions of which it has lost something.
+    pub needs_repair: Vec<PartitionId>,
+}
+
+/// Says that a broker lives.
+#[derive(Clone, Debug, Default)]
+pub struct Heartbeat {
+    pub id: BrokerId,
+    pub epoch: BrokerEpoch,
+    /// The newest metadata that all its shards have applied.
+    pub applied: u64,
+    /// It cannot serve for now.
+    pub wants_fence: bool,
+    /// It would stop once others lead what it leads.
+    pub wants_shutdown: bool,
+    /// Partitions of which it has lost something, all of them each time.
+    pub needs_repair: Vec<PartitionId>,
+}
+
+/// What a broker that lives is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// It has applied its own registration.
+    pub caught_up: bool,
+    pub fenced: bool,
+    /// Of a broker that would stop: it may.
+    pub may_stop: bool,
+}
+
+/// A leader's view of who is in sync with it.
+#[derive(Clone, Debug)]
+pub struct AlterPartitions {
+    pub broker: BrokerId,
+    pub epoch: BrokerEpoch,
+    /// The newest metadata that the leader has applied.
+    pub applied: u64,
+    pub changes: Vec<IsrChange>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IsrChange {
+    pub id: PartitionId,
+    pub leader_epoch: LeaderEpoch,
+    /// Of the partition that it is a change of.
+    pub partition_epoch: PartitionEpoch,
+    /// Who is in sync, the leader too, each in the life in which it was seen to be.
+    pub isr: Vec<(BrokerId, BrokerEpoch)>,
+    /// Whether the leader, elected out of sync, still has to look what became of the log.
+    pub recovering: bool,
+}
+
+/// A partition as it is after a change of its ISR.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionState {
+    pub leader: Option<BrokerId>,
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: PartitionEpoch,
+    pub isr: Vec<BrokerId>,
+    pub recovering: bool,
+}
+
+/// Why an ISR stays as it is, by Kafka's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IsrRefusal {
+    /// The leader knows epochs that this controller does not.
+    NotController,
+    UnknownTopicId,
+    UnknownPartition,
+    /// Another election was since.
+    FencedLeaderEpoch,
+    /// The partition changed since; what it is now comes with the metadata.
+    InvalidUpdateVersion,
+    /// Not by the leader, or not a set of replicas with the leader in it.
+    InvalidRequest,
+    /// Of the brokers one is fenced, about to stop, or in another life.
+    IneligibleReplica,
+    /// Accepted, and it ended a move after which another leads.
+    NewLeaderElected,
 }
 
 impl Registration {
@@ -35,7 +117,8 @@ impl Registration {
             },
         };
         Self {
-            id: settings.broker_id,
+            cluster: String::new(),
+            id: Some(settings.broker_id),
             incarnation,
             directory,
             endpoints: settings.listeners.iter().map(endpoint).collect(),
@@ -43,16 +126,19 @@ impl Registration {
             shards: shards as u32,
             features: features::supported(),
             build: env!("CARGO_PKG_VERSION").into(),
+            stopped_in: None,
+            needs_repair: Vec::new(),
         }
     }
 }
 
-/// The records of a broker that comes in a new life, to be committed at `offset`, all at once.
+/// The records of the broker of this process, which comes in a new life and is the controller of its cluster, to be committed
+/// at `offset`, all at once.
 ///
 /// What its last life appended and had not on disk is lost: it leaves every ISR that has others to lead, and where it is the
 /// only one in sync it is elected again, so that no epoch has batches of two lives.
 pub fn register(image: &Image, offset: u64, registration: Registration) -> Vec<Record> {
-    let id = registration.id;
+    let id = registration.id.expect("its own");
     let mut records = vec![
         Record::BrokerRegistered {
             id,
@@ -121,7 +207,7 @@ mod tests {
     fn a_life_has_an_epoch_of_its_own() {
         let image = come(&Image::empty(), 1, 1);
         let first = image.broker(1).unwrap().clone();
-        assert_eq!((first.epoch, first.fenced, first.shards), (image.version, false, 2));
+        assert_eq!((first.epoch, first.fenced, first.shards), (BrokerEpoch(image.version as i64), false, 2));
         let again = come(&image, 1, 2);
         let second = again.broker(1).unwrap();
         assert!(second.epoch > first.epoch && second.incarnation != first.incarnation);

@@ -9,7 +9,7 @@ use super::{
     ControlError, ControlErrorKind, ControlReply, ControlRequest, Controller, Place, Registration, register,
 };
 use crate::metadata::{Image, MetadataError, Store, new_id};
-use crate::model::BrokerSettings;
+use crate::model::{BrokerSettings, MonoMs};
 use crate::rt;
 
 pub struct Desk {
@@ -50,9 +50,9 @@ impl Desk {
     /// Carries out one request. What it answers is durable, unless it answers an error.
     pub fn handle(&mut self, request: &ControlRequest) -> ControlReply {
         let occupied = occupied(&self.home, self.controller.places(request));
-        let mut step = self.controller.handle((), request, &mut new_id, &occupied);
-        if let Some(records) = step.propose.take() {
-            let committed = self.store.as_mut().map_or(Ok(()), |store| store.commit(vec![records]));
+        let mut step = self.controller.handle((), request, MonoMs::ZERO, &mut new_id, &occupied);
+        if !step.propose.is_empty() {
+            let committed = self.store.as_mut().map_or(Ok(()), |store| store.commit(step.propose));
             step.answers = match committed {
                 Ok(()) => self.controller.on_committed(u64::MAX).answers,
                 Err(error) => {

@@ -14,21 +14,25 @@ mod desk;
 mod internal;
 pub mod rebuild;
 pub mod request;
+mod rules;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-pub use brokers::{Registration, register};
+pub use brokers::{
+    AlterPartitions, Heard, Heartbeat, IsrChange, IsrRefusal, PartitionState, Registration, register,
+};
 pub use desk::{Desk, occupied};
 pub use internal::internal_topic;
 pub use request::{
     ConfigChange, ConfigOp, ConfigResource, ControlError, ControlErrorKind, ControlReply, ControlRequest,
-    NewPartitions, NewTopic, QuotaChange, TopicRef,
+    Elected, Moving, NewPartitions, NewTopic, ProducerIdBlock, QuotaChange, Reassignment, TopicRef,
 };
+pub use rules::Rules;
 
 use crate::metadata::records::Record;
 use crate::metadata::{Delta, Image};
-use crate::model::{BrokerSettings, TopicId};
+use crate::model::{BrokerSettings, MonoMs, TopicId};
 use decide::{Decision, Outcome};
 
 /// The controller, whoever the answers go to.
@@ -50,8 +54,8 @@ struct Pending<To> {
 
 /// What is to be done about a request.
 pub struct Step<To> {
-    /// To be proposed, as the next change.
-    pub propose: Option<Vec<Record>>,
+    /// Changes to be proposed, one after another: the next ones.
+    pub propose: Vec<Vec<Record>>,
     /// Answers that wait for nothing.
     pub answers: Vec<(To, ControlReply)>,
 }
@@ -121,9 +125,11 @@ impl<To> Controller<To> {
         &mut self,
         to: To,
         request: &ControlRequest,
+        now: MonoMs,
         new_id: &mut dyn FnMut() -> TopicId,
         occupied: &BTreeSet<Place>,
     ) -> Step<To> {
+        let _ = now;
         let taken =
             |topic: &str, index| !occupied.is_empty() && occupied.contains(&(topic.to_owned(), index));
         let Decision { records, outcome, validate_only } =
@@ -142,9 +148,15 @@ impl<To> Controller<To> {
                 let answers = vec![(to, reply(&image, outcome))];
                 self.proposed = image.clone();
                 self.pending.push_back(Pending { image, delta, answers });
-                Step { propose: Some(records), answers: Vec::new() }
+                Step { propose: vec![records], answers: Vec::new() }
             }
         }
+    }
+
+    /// Does what time asks for: to be called about every half second, after what has arrived was handled.
+    pub fn tick(&mut self, now: MonoMs) -> Step<To> {
+        let _ = now;
+        Step { propose: Vec::new(), answers: Vec::new() }
     }
 
     /// What an answer says may rest on what is proposed: it is given once that is committed.
@@ -156,7 +168,7 @@ impl<To> Controller<To> {
             }
             None => vec![(to, reply)],
         };
-        Step { propose: None, answers }
+        Step { propose: Vec::new(), answers }
     }
 
     /// Everything that was proposed up to an offset is committed.
@@ -191,6 +203,7 @@ fn reply(image: &Image, outcome: Outcome) -> ControlReply {
         Outcome::Configs(results) => ControlReply::AlterConfigs(results),
         Outcome::Quotas(results) => ControlReply::AlterQuotas(results),
         Outcome::ProducerIds(result) => ControlReply::ProducerIds(result),
+        Outcome::Refused(error) => ControlReply::Failed(error),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::brokers::{AlterPartitions, Heard, Heartbeat, IsrRefusal, PartitionState, Registration};
 use crate::metadata::Topic;
-use crate::model::{BrokerId, TopicId};
+use crate::model::{BrokerEpoch, BrokerId, TopicId};
 use crate::security::quota::Entity;
 
 #[derive(Clone, Debug)]
@@ -34,10 +35,64 @@ pub enum ControlRequest {
         validate_only: bool,
     },
     /// A block of producer ids that nobody else will be given.
-    AllocateProducerIds {
-        count: i32,
+    ProducerIds {
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+    },
+    /// A broker comes in a new life, or says something else of itself in the same one.
+    Register(Box<Registration>),
+    Heartbeat(Heartbeat),
+    /// Nothing listens any more where a broker was: its process has ended.
+    Gone {
+        id: BrokerId,
+        epoch: BrokerEpoch,
+    },
+    AlterPartitions(AlterPartitions),
+    /// Takes a broker that is gone for good out of the cluster.
+    Unregister {
+        id: BrokerId,
+    },
+    /// Moves leadership to the preferred replicas, or `unclean` to any that lives (KIP-460).
+    ElectLeaders {
+        /// By topic and index; `None` for all there are, of which those that need no election are not told.
+        partitions: Option<Vec<(String, i32)>>,
+        unclean: bool,
+    },
+    /// Moves partitions to other brokers, or stops that (KIP-455).
+    Reassign {
+        partitions: Vec<Reassignment>,
+        /// Whether partitions may end with more or fewer replicas than they have (KIP-860).
+        factor_may_change: bool,
+    },
+    /// What is being moved.
+    ListReassignments {
+        /// By topic and index; `None` for all there are.
+        partitions: Option<Vec<(String, i32)>>,
     },
 }
+
+/// Where one partition is to go.
+#[derive(Clone, Debug)]
+pub struct Reassignment {
+    pub topic: String,
+    pub index: i32,
+    /// `None` goes back to what was before the move.
+    pub replicas: Option<Vec<BrokerId>>,
+}
+
+/// A partition that is being moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moving {
+    pub topic: Arc<str>,
+    pub index: i32,
+    /// All that hold it now, those that are to come and to go included.
+    pub replicas: Vec<BrokerId>,
+    pub adding: Vec<BrokerId>,
+    pub removing: Vec<BrokerId>,
+}
+
+/// A partition by its topic's name, and whether it has a leader as it was wanted.
+pub type Elected = (String, i32, Result<(), ControlError>);
 
 /// One result for each item of the request, in its order.
 #[derive(Clone, Debug)]
@@ -50,7 +105,20 @@ pub enum ControlReply {
     AlterConfigs(Vec<Result<(), ControlError>>),
     AlterQuotas(Vec<Result<(), ControlError>>),
     ProducerIds(Result<ProducerIdBlock, ControlError>),
-    /// Nothing was decided: the metadata log cannot be written, or the broker is stopping.
+    /// The broker's id and the epoch of this life.
+    Registered {
+        id: BrokerId,
+        epoch: BrokerEpoch,
+    },
+    Heard(Heard),
+    /// It is fenced, if that was its life.
+    Gone,
+    AlteredPartitions(Vec<Result<PartitionState, IsrRefusal>>),
+    Unregistered,
+    ElectLeaders(Vec<Elected>),
+    Reassign(Vec<Result<(), ControlError>>),
+    Reassignments(Vec<Moving>),
+    /// The whole request was refused; or nothing was decided: the metadata log cannot be written, or the broker is stopping.
     Failed(ControlError),
 }
 
@@ -143,6 +211,21 @@ pub enum ControlErrorKind {
     TooMany,
     /// The place of a partition's files has files of something else.
     Occupied,
+    /// Another node is the controller, or this one knows less than who asks.
+    NotController,
+    /// The broker came in another life since.
+    StaleBrokerEpoch,
+    BrokerNotRegistered,
+    /// Another process has this broker id and lives.
+    DuplicateRegistration,
+    InvalidRegistration,
+    InconsistentClusterId,
+    /// A broker cannot run at the levels that the cluster runs at.
+    UnsupportedVersion,
+    ElectionNotNeeded,
+    PreferredLeaderNotAvailable,
+    EligibleLeadersNotAvailable,
+    NoReassignment,
     /// The metadata log failed or the broker stops: nothing is known to have happened.
     Unavailable,
 }

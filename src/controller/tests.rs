@@ -4,6 +4,7 @@ use super::*;
 use crate::controller::request::{ConfigChange, ConfigOp, ConfigResource, NewPartitions, NewTopic, TopicRef};
 use crate::controller::request::{ControlErrorKind as Kind, ProducerIdBlock};
 use crate::metadata::{Resolver, Topic};
+use crate::model::BrokerEpoch;
 
 struct Rig {
     dir: tempfile::TempDir,
@@ -255,19 +256,24 @@ fn configs_are_replaced_as_a_whole() {
 #[test]
 fn producer_ids_are_given_once() {
     let mut rig = Rig::new();
-    let mut block = |count| match rig.ask(ControlRequest::AllocateProducerIds { count }) {
-        ControlReply::ProducerIds(result) => result,
-        other => panic!("{other:?}"),
+    let mut block = |broker, ago| {
+        let epoch = BrokerEpoch(rig.controller.image().broker(1).unwrap().epoch.0 - ago);
+        match rig.ask(ControlRequest::ProducerIds { broker, epoch }) {
+            ControlReply::ProducerIds(result) => result.map_err(|error| error.kind),
+            other => panic!("{other:?}"),
+        }
     };
-    assert_eq!(block(1000), Ok(ProducerIdBlock { first: 0, len: 1000 }));
-    assert_eq!(block(10), Ok(ProducerIdBlock { first: 1000, len: 10 }));
-    assert!(block(0).is_err() && block(-1).is_err() && block(i32::MAX).is_err());
+    assert_eq!(block(1, 0), Ok(ProducerIdBlock { first: 0, len: 1000 }));
+    assert_eq!(block(1, 0), Ok(ProducerIdBlock { first: 1000, len: 1000 }));
+    assert_eq!(block(1, 1), Err(Kind::StaleBrokerEpoch));
+    assert_eq!(block(2, 0), Err(Kind::BrokerNotRegistered));
     rig.reopen();
-    let ControlReply::ProducerIds(Ok(block)) = rig.ask(ControlRequest::AllocateProducerIds { count: 1 })
+    let epoch = rig.controller.image().broker(1).unwrap().epoch;
+    let ControlReply::ProducerIds(Ok(block)) = rig.ask(ControlRequest::ProducerIds { broker: 1, epoch })
     else {
         panic!()
     };
-    assert_eq!(block.first, 1010);
+    assert_eq!(block.first, 2000);
 }
 
 #[test]
@@ -326,7 +332,7 @@ fn pure() -> Controller<u32> {
 }
 
 fn handle(controller: &mut Controller<u32>, to: u32, request: ControlRequest) -> Step<u32> {
-    controller.handle(to, &request, &mut crate::metadata::new_id, &BTreeSet::new())
+    controller.handle(to, &request, MonoMs::ZERO, &mut crate::metadata::new_id, &BTreeSet::new())
 }
 
 fn creation(name: &str) -> ControlRequest {
@@ -342,13 +348,13 @@ fn nothing_is_answered_or_seen_before_it_is_committed() {
     let mut controller = pure();
     let before = controller.image().version;
     let step = handle(&mut controller, 1, creation("a"));
-    assert!(step.propose.is_some() && step.answers.is_empty());
+    assert!(step.propose.len() == 1 && step.answers.is_empty());
     assert!(controller.image().topic("a").is_none());
     // Decided on what is proposed, and so not to be told before that is committed.
     let again = handle(&mut controller, 2, creation("a"));
-    assert!(again.propose.is_none() && again.answers.is_empty(), "that it exists may be undone");
+    assert!(again.propose.is_empty() && again.answers.is_empty(), "that it exists may be undone");
     let other = handle(&mut controller, 3, creation("b"));
-    assert!(other.propose.is_some());
+    assert!(other.propose.len() == 1);
     let settled = controller.on_committed(before + 1);
     assert_eq!(told(&settled.answers), [1, 2]);
     assert!(
@@ -389,7 +395,7 @@ fn what_is_lost_was_never_decided() {
     assert_eq!(told(&answers), [1, 2]);
     assert!(answers.iter().all(|(_, reply)| matches!(reply, ControlReply::Failed(e) if *e == why)));
     let step = handle(&mut controller, 3, creation("a"));
-    assert!(step.propose.is_some(), "its name is free again");
+    assert!(step.propose.len() == 1, "its name is free again");
 }
 
 #[test]
@@ -405,6 +411,6 @@ fn places_are_those_of_new_partitions() {
     assert_eq!(controller.places(&creation("b")), [place("b", 0), place("b", 1)]);
     assert!(controller.places(&creation("a")).is_empty(), "it is refused");
     let all = BTreeSet::from([place("b", 1)]);
-    let step = controller.handle(2, &creation("b"), &mut crate::metadata::new_id, &all);
-    assert!(step.propose.is_none());
+    let step = controller.handle(2, &creation("b"), MonoMs::ZERO, &mut crate::metadata::new_id, &all);
+    assert!(step.propose.is_empty());
 }

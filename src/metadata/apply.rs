@@ -10,7 +10,7 @@ use super::errors::ApplyError;
 use super::image::{Broker, Image, Overrides, Topic};
 use super::partition::{Change, Partition, Parts};
 use super::records::{Owner, Record};
-use crate::model::{PartitionId, TopicId};
+use crate::model::{BrokerEpoch, PartitionId, TopicId};
 
 /// Stands where a topic is while that is edited.
 static NONE: LazyLock<Arc<Topic>> = LazyLock::new(|| Arc::new(new_topic(TopicId::ZERO, "")));
@@ -86,7 +86,7 @@ impl Image {
                 let broker = Broker {
                     id: *id,
                     incarnation: *incarnation,
-                    epoch: *epoch,
+                    epoch: BrokerEpoch(*epoch as i64),
                     directory: *directory,
                     endpoints: endpoints.clone(),
                     rack: rack.clone(),
@@ -101,7 +101,7 @@ impl Image {
                 delta.brokers.insert(*id);
             }
             Record::BrokerChanged { id, epoch, fenced, draining, shutting_down } => {
-                let broker = self.brokers.get_mut(id).filter(|broker| broker.epoch == *epoch);
+                let broker = self.brokers.get_mut(id).filter(|broker| broker.epoch.0 as u64 == *epoch);
                 let broker = Arc::make_mut(broker.ok_or(ApplyError::NoBroker(*id))?);
                 broker.fenced = fenced.unwrap_or(broker.fenced);
                 broker.draining = draining.unwrap_or(broker.draining);
@@ -109,7 +109,7 @@ impl Image {
                 delta.brokers.insert(*id);
             }
             Record::BrokerUnregistered { id, epoch } => {
-                let known = self.broker(*id).is_some_and(|broker| broker.epoch == *epoch);
+                let known = self.broker(*id).is_some_and(|broker| broker.epoch.0 as u64 == *epoch);
                 if !known || self.brokers.remove(id).is_none() {
                     return Err(ApplyError::NoBroker(*id));
                 }
@@ -297,7 +297,7 @@ fn registration(broker: &Broker) -> [Record; 2] {
     let registered = Record::BrokerRegistered {
         id: broker.id,
         incarnation: broker.incarnation,
-        epoch: broker.epoch,
+        epoch: broker.epoch.0 as u64,
         directory: broker.directory,
         endpoints: broker.endpoints.clone(),
         rack: broker.rack.clone(),
@@ -307,7 +307,7 @@ fn registration(broker: &Broker) -> [Record; 2] {
     };
     let changed = Record::BrokerChanged {
         id: broker.id,
-        epoch: broker.epoch,
+        epoch: broker.epoch.0 as u64,
         fenced: Some(broker.fenced),
         draining: Some(broker.draining),
         shutting_down: Some(broker.shutting_down),

@@ -17,7 +17,7 @@ use super::internal;
 use super::partition::{Partition, Partitions};
 use super::records::{Endpoint, FeatureRange, Owner};
 use crate::model::map::Map;
-use crate::model::{BrokerId, PartitionId, TopicId};
+use crate::model::{BrokerEpoch, BrokerId, PartitionId, TopicId};
 use crate::security::quota::Table;
 
 pub type Overrides = BTreeMap<String, String>;
@@ -29,7 +29,7 @@ pub struct Broker {
     /// Of its process.
     pub incarnation: [u8; 16],
     /// The offset of its registration: tells its lives apart, and rises.
-    pub epoch: u64,
+    pub epoch: BrokerEpoch,
     /// Of the directory that holds its metadata.
     pub directory: [u8; 16],
     /// Never empty.

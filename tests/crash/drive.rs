@@ -563,7 +563,9 @@ impl Drive<'_> {
     }
 
     fn allocate_producers(&mut self) -> Result<(), String> {
-        self.commit(ControlRequest::AllocateProducerIds { count: 10 });
+        let (broker, registered) = (1, self.opened.controller.image());
+        let epoch = registered.broker(broker).expect("this broker").epoch;
+        self.commit(ControlRequest::ProducerIds { broker, epoch });
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::request::{ControlError, ControlErrorKind, ControlRequest, ProducerIdBlock};
 use crate::metadata::records::Record;
 use crate::metadata::{Image, Topic};
-use crate::model::{BrokerSettings, TopicId};
+use crate::model::{BrokerEpoch, BrokerId, BrokerSettings, TopicId};
 
 /// What to commit, and what to answer once it is.
 pub struct Decision {
@@ -30,6 +30,7 @@ pub enum Outcome {
     Configs(Vec<Result<(), ControlError>>),
     Quotas(Vec<Result<(), ControlError>>),
     ProducerIds(Result<ProducerIdBlock, ControlError>),
+    Refused(ControlError),
 }
 
 pub type NewId<'a> = dyn FnMut() -> TopicId + 'a;
@@ -69,24 +70,50 @@ pub fn decide(
             let (records, results) = quotas::change(image, changes);
             Decision { records, outcome: Outcome::Quotas(results), validate_only: *validate_only }
         }
-        ControlRequest::AllocateProducerIds { count } => {
-            let (records, result) = producer_ids(image, *count);
+        ControlRequest::ProducerIds { broker, epoch } => {
+            let (records, result) = producer_ids(image, *broker, *epoch);
             Decision { records, outcome: Outcome::ProducerIds(result), validate_only: false }
+        }
+        _ => {
+            let error = ControlError::new(ControlErrorKind::InvalidRequest, "not decided yet");
+            Decision { records: Vec::new(), outcome: Outcome::Refused(error), validate_only: false }
         }
     }
 }
 
-const MAX_PRODUCER_ID_BLOCK: i32 = 100_000;
+/// Ids of a block.
+const PRODUCER_IDS: i32 = 1000;
 
-fn producer_ids(image: &Image, count: i32) -> (Vec<Record>, Result<ProducerIdBlock, ControlError>) {
+fn producer_ids(
+    image: &Image,
+    broker: BrokerId,
+    epoch: BrokerEpoch,
+) -> (Vec<Record>, Result<ProducerIdBlock, ControlError>) {
     let first = image.next_producer_id;
-    match first.checked_add(i64::from(count)) {
-        Some(next) if (1..=MAX_PRODUCER_ID_BLOCK).contains(&count) => {
-            (vec![Record::ProducerIds { next }], Ok(ProducerIdBlock { first, len: count }))
+    let known = check_epoch(image, broker, epoch);
+    match (known, first.checked_add(i64::from(PRODUCER_IDS))) {
+        (Err(error), _) => (Vec::new(), Err(error)),
+        (Ok(()), Some(next)) => {
+            (vec![Record::ProducerIds { next }], Ok(ProducerIdBlock { first, len: PRODUCER_IDS }))
         }
-        _ => {
-            let why = format!("cannot allocate {count} producer ids from {first} on");
-            (Vec::new(), Err(ControlError::new(ControlErrorKind::InvalidRequest, why)))
+        (Ok(()), None) => {
+            let why = format!("There are no producer ids past {first}");
+            (Vec::new(), Err(ControlError::new(ControlErrorKind::TooMany, why)))
+        }
+    }
+}
+
+/// Whether a broker speaks that is registered, in its last life.
+fn check_epoch(image: &Image, id: BrokerId, epoch: BrokerEpoch) -> Result<(), ControlError> {
+    match image.broker(id) {
+        Some(broker) if broker.epoch == epoch => Ok(()),
+        Some(broker) => {
+            let why = format!("Expected broker epoch {}, but got broker epoch {epoch}", broker.epoch);
+            Err(ControlError::new(ControlErrorKind::StaleBrokerEpoch, why))
+        }
+        None => {
+            let why = format!("Broker ID {id} is not currently registered");
+            Err(ControlError::new(ControlErrorKind::BrokerNotRegistered, why))
         }
     }
 }

@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn fenced_brokers_are_not_in_sync() {
         let image = image(&[1, 2, 3]);
-        let epoch = image.broker(1).unwrap().epoch;
+        let epoch = image.broker(1).unwrap().epoch.0 as u64;
         let fenced =
             Record::BrokerChanged { id: 1, epoch, fenced: Some(true), draining: None, shutting_down: None };
         let (image, _) = image.with(&[fenced]).unwrap();

@@ -1,0 +1,20 @@
+//! What the controller goes by, for the whole cluster.
+
+/// Times in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Replicas of topics that are created without a factor; fewer while there are fewer brokers.
+    pub default_replication_factor: usize,
+    /// How long a broker may be silent before it is fenced.
+    pub session_ms: i64,
+    /// How long a replica is in sync before it is made the leader that it is preferred to be.
+    pub settled_ms: i64,
+    /// How often leaders are returned and factors raised.
+    pub balance_ms: i64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { default_replication_factor: 3, session_ms: 6_000, settled_ms: 30_000, balance_ms: 5_000 }
+    }
+}
