@@ -91,6 +91,8 @@ impl Batch {
         let mut bytes = vec![0; 61 + self.size];
         let mut fill = Random(self.content);
         bytes[61..].iter_mut().for_each(|b| *b = fill.below(256) as u8);
+        // No record is this long: what happens to look like one without a key would be compacted away.
+        bytes[61..].iter_mut().take(1).for_each(|length| *length = 1);
         let length = (bytes.len() - 12) as i32;
         let delta = (self.next - self.base - 1) as i32;
         bytes[..8].copy_from_slice(&self.base.to_be_bytes());
