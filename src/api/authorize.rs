@@ -39,7 +39,7 @@ impl Rights for Cx {
             self.api_key,
         );
         let connection = &self.connection;
-        self.shard.access.get().allows(connection.principal(), connection.peer.ip(), operation, &resource)
+        self.shard.access().allows(connection.principal(), connection.peer.ip(), operation, &resource)
     }
 }
 

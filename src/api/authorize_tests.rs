@@ -398,7 +398,7 @@ fn every_api_asks_what_its_row_says() {
             assert!(!of_api.is_empty(), "{} has no request here", api.name);
             // Denied first: its errors are then those of the denial.
             for (nth, policy) in [POLICIES[1], POLICIES[2], POLICIES[0]].into_iter().enumerate() {
-                shard.access.set(policy);
+                shard.set_access(policy);
                 for request in &of_api {
                     answer(&shard, &connection, (*request).clone()).await;
                 }

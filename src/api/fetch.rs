@@ -13,7 +13,6 @@ use super::{Cx, Outcome, Pending, READ_COMMITTED, decode, malformed, read_error}
 use crate::metadata::Image;
 use crate::model::TopicId;
 use crate::partition::{Position, ReadError, ReadOutcome};
-use crate::rt;
 use crate::security::quota::Kind;
 use crate::security::{Operation, Resource};
 use crate::shard::FetchLimits;
@@ -42,7 +41,7 @@ async fn handle(cx: &Cx, request: FetchRequest) -> Outcome {
     if !(0..=READ_COMMITTED).contains(&request.isolation_level) {
         return refuse_all(cx, &request, ErrorCode::UnknownServerError);
     }
-    let plan = match cx.shard.sessions.borrow_mut().begin(rt::now(), session_request(cx, &request)) {
+    let plan = match cx.shard.sessions.begin(cx.shard.now(), session_request(cx, &request)) {
         Ok(plan) => plan,
         Err(e) => return refuse(cx, &e),
     };
@@ -80,7 +79,7 @@ async fn handle(cx: &Cx, request: FetchRequest) -> Outcome {
 
 /// Nothing is given to a client that is over its quota, nor counted: it asks again after the wait.
 fn throttled(cx: &Cx, plan: &Plan, wait: Duration) -> Outcome {
-    cx.shard.sessions.borrow_mut().abandon(plan);
+    cx.shard.sessions.abandon(plan);
     let session_id = if plan.incremental { plan.session_id } else { 0 };
     let reply = FetchReply { throttle_ms: millis(wait), session_id, ..FetchReply::default() };
     let slices = crate::wire::fetch::encode(reply, cx.version, cx.correlation_id);
@@ -192,7 +191,7 @@ fn assemble(cx: &Cx, plan: &Plan, results: Vec<Result<ReadOutcome, ErrorCode>>) 
             Err(_) => Told { high_watermark: -1, log_start_offset: -1, has_data: false, failed: true },
         })
         .collect();
-    let include = cx.shard.sessions.borrow_mut().finish(plan, &told);
+    let include = cx.shard.sessions.finish(plan, &told);
     let mut reply = FetchReply { session_id: plan.session_id, ..FetchReply::default() };
     for ((wanted, result), include) in plan.partitions.iter().zip(results).zip(include) {
         if !include {

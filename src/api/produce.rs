@@ -105,7 +105,7 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
     let mut local = None;
     let mut remote = Vec::new();
     for (owner, entries) in groups {
-        if owner == cx.shard.index {
+        if owner == cx.shard.index() {
             local = Some(cx.shard.produce_for(transaction.clone(), entries, wait));
         } else {
             let request = Produce { entries, wait, transaction: transaction.clone() };
@@ -115,9 +115,10 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
     Box::pin(async move {
         let timing = &cx.shard.metrics.timing;
         let mut appending = Appending::default();
-        let mut results: Vec<Vec<Option<ProduceResult>>> = (0..cx.shard.count).map(|_| Vec::new()).collect();
+        let mut results: Vec<Vec<Option<ProduceResult>>> =
+            (0..cx.shard.count()).map(|_| Vec::new()).collect();
         if let Some(local) = local {
-            results[cx.shard.index] = local.await.into_iter().map(Some).collect();
+            results[cx.shard.index()] = local.await.into_iter().map(Some).collect();
             appending = timing.take_appending();
         }
         for (owner, call) in remote {

@@ -5,7 +5,6 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use tokio::task::LocalSet;
@@ -24,12 +23,14 @@ use crate::log::journal::sizing::Sizing;
 use crate::log::{self as storage, LogSettings};
 use crate::metadata::{Image, Resolver};
 use crate::model::BrokerSettings;
+use crate::partition::recovered_snapshot;
 use crate::rt::mesh::{self, Bell};
 use crate::rt::net::Listener;
 use crate::rt::{self, Doorbell, Refused};
 use crate::server;
 use crate::shard::Shard;
-use crate::shard::serve::{Start, recovered_snapshot};
+use crate::shard::connections::Connections;
+use crate::shard::serve::Start;
 use crate::shard::topics::View;
 
 /// What a shard's thread needs besides its start: the sockets are the first shard's.
@@ -114,7 +115,7 @@ pub fn run(config: &Config, prepared: Prepared, reload: Reload) -> Result<(), Fa
     let mut ends = mesh::build(&bells);
     let control_end = ends.pop().expect("an end for each bell");
 
-    let connections: Arc<[AtomicUsize]> = (0..config.shards).map(|_| AtomicUsize::new(0)).collect();
+    let connections = Connections::new(config.shards);
     let seed = rt::unix_ms() as u32 ^ std::process::id();
     let (ready, started) = flume::unbounded();
     let mut kafka = vec![prepared.kafka];
@@ -205,7 +206,7 @@ async fn run_shard(launch: Launch) -> Result<(), String> {
         }
     };
     shard.start(server::serve);
-    let stop = shard.stop_signal().listen();
+    let stop = shard.stopped();
     let settings = shard.settings();
     for (socket, door) in launch.sockets.into_iter().zip(&settings.listeners) {
         match Listener::new(socket, settings.send_buffer_bytes, settings.receive_buffer_bytes) {

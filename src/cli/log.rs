@@ -16,8 +16,8 @@ use crate::log::survey::{Finding, Survey, survey};
 use crate::log::{LogSettings, Mending, Topics};
 use crate::metadata::{Image, Resolver, Store};
 use crate::model::{BrokerSettings, PartitionId};
+use crate::partition::recovered_snapshot;
 use crate::rt;
-use crate::shard::serve::recovered_snapshot;
 use crate::shard::topics::View;
 
 #[derive(Subcommand, Debug)]

@@ -15,8 +15,8 @@ use crate::log::{Holdings, LogError, LogSettings, Mending, holdings};
 use crate::metadata::{Image, MetadataError, Resolver, Store, new_id};
 use crate::model::{BrokerId, BrokerSettings, PartitionId};
 use crate::partition::producer::Producers;
+use crate::partition::recovered_snapshot;
 use crate::rt;
-use crate::shard::serve::recovered_snapshot;
 use crate::shard::topics::View;
 
 /// Producer ids that may have been given out and left no trace.

@@ -14,6 +14,7 @@ pub mod offsets;
 pub mod peer;
 pub mod producer;
 pub mod read;
+mod recovered;
 pub mod replica;
 #[cfg(test)]
 mod replication_tests;
@@ -28,6 +29,7 @@ pub use assignment::{Assignment, Role};
 pub use host::Host;
 pub use offsets::Offsets;
 pub use read::{FoundOffset, Position, ReadError, ReadOutcome};
+pub use recovered::{recovered_producers, recovered_snapshot};
 pub use replica::{Replica, Waiting};
 pub use verification::Guard;
 pub use waits::{Due, Failure, Ticket, Wait, Waits};

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -91,12 +90,12 @@ pub fn serve(shard: &Rc<Shard>, handoff: Handoff) {
         let end = connection.run().await;
         connection.abandon();
         shard.metrics.connection_closed();
-        shard.connections[shard.index].fetch_sub(1, Ordering::Relaxed);
+        shard.connections.end_on(shard.index());
         match end {
             Ok(End::Closed) => {}
             Ok(End::Moves(target)) => match connection.stream.into_socket(peer, local) {
                 Ok(socket) => {
-                    shard.connections[target].fetch_add(1, Ordering::Relaxed);
+                    shard.connections.begin_on(target);
                     drop(shard.port.call(target, message::Connection(context.join(socket))));
                 }
                 Err(e) => log::debug!("connection from {context} lost on its way to shard {target}: {e}"),
@@ -111,7 +110,7 @@ impl Connection {
     async fn run(&mut self) -> Result<End, String> {
         let idle_limit = Duration::from_millis(self.shard.settings().idle_connection_ms);
         let mut idle = Box::pin(rt::sleep(idle_limit));
-        let stop = self.shard.stop_signal().listen();
+        let stop = self.shard.stopped();
         let mut stop = std::pin::pin!(stop);
         let mut stopping = self.shard.is_stopping();
         std::future::poll_fn(move |cx| {
@@ -180,8 +179,8 @@ impl Connection {
     }
 
     fn destination(&self) -> Option<usize> {
-        let open = self.shard.connections.iter().map(|n| n.load(Ordering::Relaxed));
-        self.context.affinity.destination(self.shard.index, open)
+        let open = self.shard.connections.open();
+        self.context.affinity.destination(self.shard.index(), open)
     }
 
     /// Receives once. Returns whether there is something new.

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::peers::{Pace, Peers};
@@ -59,7 +58,7 @@ pub async fn accept(shard: Rc<Shard>, listener: Listener, door: Arc<Door>) {
 }
 
 fn hand_out(shard: &Rc<Shard>, peers: &mut Peers, mut socket: Socket, door: &Arc<Door>, refused: &mut Said) {
-    let open: Vec<usize> = shard.connections.iter().map(|n| n.load(Ordering::Relaxed)).collect();
+    let open: Vec<usize> = shard.connections.open().collect();
     let live = shard.live();
     let peer = socket.peer;
     let mut refuse = |limit: usize, of: &str| {
@@ -79,10 +78,10 @@ fn hand_out(shard: &Rc<Shard>, peers: &mut Peers, mut socket: Socket, door: &Arc
         return refuse(of_peer, "max.connections.per.ip");
     };
     socket.place = Some(place);
-    let target = (0..open.len()).min_by_key(|i| open[*i]).unwrap_or(shard.index);
-    shard.connections[target].fetch_add(1, Ordering::Relaxed);
+    let target = (0..open.len()).min_by_key(|i| open[*i]).unwrap_or(shard.index());
+    shard.connections.begin_on(target);
     let handoff = Handoff::accepted(socket, door.clone());
-    if target == shard.index {
+    if target == shard.index() {
         super::serve(shard, handoff);
     } else {
         drop(shard.port.call(target, message::Connection(handoff)));

@@ -49,7 +49,7 @@ impl Shard {
     async fn rest_between_compactions(&self) {
         let began = rt::now();
         loop {
-            let changed = self.live_changed.listen();
+            let changed = self.applied.live_changed();
             let every = Duration::from_millis(self.live().compaction_check_ms).max(LEAST_REST);
             let left = every.saturating_sub(began.elapsed());
             if left.is_zero() {
@@ -65,13 +65,13 @@ impl Shard {
         // What is written takes room before what it replaces gives any back.
         candidates.retain(|(replica, _)| {
             let needed = replica.config().segment_bytes.min(replica.size_bytes());
-            self.store.space().fits(needed)
+            self.store().space().fits(needed)
         });
         if candidates.is_empty() {
             return false;
         }
-        if let Err(e) = self.checkpoint().await {
-            log::warn!("shard {}: no compaction without a checkpoint: {e}", self.index);
+        if let Err(e) = self.partitions.checkpoint().await {
+            log::warn!("shard {}: no compaction without a checkpoint: {e}", self.me.shard);
             return false;
         }
         let are_left = candidates.len() == MAX_ROUND;
@@ -84,22 +84,19 @@ impl Shard {
             any |= passed.is_some();
             more |= passed.is_some_and(|passed| passed.more);
         }
-        match self.checkpoint().await {
+        match self.partitions.checkpoint().await {
             // Where nothing works, what is left waits, too.
             Ok(()) => more || (any && are_left),
             Err(e) => {
-                log::warn!("shard {}: {e}; compaction waits for the next checkpoint", self.index);
+                log::warn!("shard {}: {e}; compaction waits for the next checkpoint", self.me.shard);
                 false
             }
         }
     }
 
     async fn compaction_candidates(&self) -> Vec<(Rc<Replica>, Candidate)> {
-        let is_compacted = |replica: &&Rc<Replica>| replica.config().cleanup_policy.compact;
-        let replicas: Vec<Rc<Replica>> =
-            self.replicas.borrow().values().filter(is_compacted).cloned().collect();
         let mut found = Vec::new();
-        for replica in replicas {
+        for replica in self.partitions.select(|replica| replica.config().cleanup_policy.compact) {
             if let Err(e) = replica.write_what_rolls().await {
                 log::warn!("{}-{}: {e}", replica.topic, replica.id.index);
             }
@@ -116,12 +113,12 @@ impl Shard {
 
     async fn compact_one(&self, replica: &Replica, candidate: Candidate) -> Option<Passed> {
         let policy = Policy::from(&*replica.config());
-        let journal = self.store.journal();
+        let journal = self.store().journal();
         let work = Work {
-            map_bytes: self.settings.per_shard(self.live().compaction_bytes, self.count),
+            map_bytes: self.share(self.live().compaction_bytes),
             rate: &|| match self.live().compaction_rate {
                 u64::MAX => u64::MAX,
-                rate => (rate / self.count as u64).max(1),
+                rate => (rate / self.me.count as u64).max(1),
             },
             activity: &|| journal.commits().wrapping_add(self.metrics.fetched_bytes()),
             stop: &|| self.is_stopping(),

@@ -4,11 +4,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use super::Shard;
 pub(super) use crate::partition::Due;
 use crate::rt::{self, Notify};
 
@@ -62,7 +60,21 @@ impl Deadlines {
         .await
     }
 
-    fn sweep(&self) {
+    /// Rests while `nobody` waits here or elsewhere, then sweeps; returns what tells who is due.
+    pub(super) async fn sweep(&self, nobody: impl Fn() -> bool) -> impl Fn(Due) -> bool + Copy + '_ {
+        let roused = self.roused.listen();
+        if self.waiting.borrow().is_empty() && nobody() {
+            self.resting.set(true);
+            roused.await;
+            self.resting.set(false);
+        }
+        rt::sleep(SWEEP).await;
+        rt::stall::running("deadlines");
+        self.end_due();
+        |due| self.is_over(due)
+    }
+
+    fn end_due(&self) {
         self.swept.set(self.swept.get() + 1);
         for (due, waker) in self.waiting.borrow().values() {
             if self.is_over(*due) {
@@ -84,34 +96,10 @@ impl Drop for Place<'_> {
     }
 }
 
-impl Shard {
-    /// Sweeps while anybody waits.
-    pub(super) async fn sweep_deadlines(self: Rc<Self>) {
-        let deadlines = &self.deadlines;
-        loop {
-            let roused = deadlines.roused.listen();
-            let nobody = deadlines.waiting.borrow().is_empty()
-                && !self.host.waits.is_waited_for()
-                && !self.groups.is_settling()
-                && !self.transactions.is_settling();
-            if nobody {
-                deadlines.resting.set(true);
-                roused.await;
-                deadlines.resting.set(false);
-            }
-            rt::sleep(SWEEP).await;
-            rt::stall::running("deadlines");
-            deadlines.sweep();
-            let is_over = |due| deadlines.is_over(due);
-            self.host.waits.end_due(is_over);
-            self.groups.end_waits(is_over);
-            self.transactions.end_waits(is_over);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
 
     #[test]
@@ -127,7 +115,7 @@ mod tests {
             rt::yield_now().await;
             for _ in 0..3 {
                 assert_eq!(deadlines.waiting.borrow().len(), 1);
-                deadlines.sweep();
+                deadlines.end_due();
             }
             assert_eq!(task.await, None);
             assert!(deadlines.waiting.borrow().is_empty());

@@ -96,7 +96,7 @@ impl Shard {
         if results.iter().flatten().all(|outcome| outcome.cold == 0) {
             return 0;
         }
-        let mut most = vec![0; self.count];
+        let mut most = vec![0; self.me.count];
         for (entry, outcome) in entries.iter().zip(results) {
             let Some(shard) = self.shard_at(entry.partition.at) else { continue };
             most[shard] = outcome.as_ref().map_or(0, |outcome| outcome.cold).max(most[shard]);
@@ -165,7 +165,7 @@ impl Shard {
         let mut remote = Vec::new();
         for (shard, part) in self.split(watched) {
             let part = part.into_iter().map(|(at, above)| (at.id, above));
-            if shard == self.index {
+            if shard == self.me.shard {
                 self.watch_local(part, guard.local.clone());
             } else {
                 let request = Watch { partitions: part.collect(), over: guard.remote.clone() };
@@ -173,7 +173,7 @@ impl Shard {
             }
         }
         let mut local = pin!(guard.local.fired());
-        let mut stop = self.stop.listen();
+        let mut stop = self.stopped();
         if self.is_stopping() {
             return true;
         }

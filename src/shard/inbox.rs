@@ -56,8 +56,7 @@ impl Shard {
                 self.port.reply(to, ());
             }
             Asked::Stop(Stop, to) => {
-                self.stopping.set(true);
-                self.stop.notify_all();
+                self.life.stop();
                 self.port.reply(to, ());
             }
             Asked::Control(..) => unreachable!("sent to the control thread only"),
@@ -164,6 +163,6 @@ impl Serve for CommitOffsets {
 
 impl Serve for Removals {
     async fn serve(self, shard: Rc<Shard>) {
-        shard.removals().await;
+        shard.partitions.removals().await;
     }
 }

@@ -70,7 +70,7 @@ impl Shard {
         let done = |batch| Inspection::Done(Inspected { partition, guard, batch });
         let Some(replica) = self.replica(partition) else { return done(Err(ProduceError::UnknownPartition)) };
         let rules = replica.rules(now);
-        match Sound::check(batch, &rules, Effort::Light, &mut self.scratch.borrow_mut()) {
+        match self.intake.check_lightly(batch, &rules) {
             Ok(sound) => done(Ok(sound)),
             Err(Unsound::Refused(why)) => done(Err(refused(why))),
             Err(Unsound::Heavy(batch)) => Inspection::Heavy { partition, guard, batch, rules },
@@ -95,9 +95,9 @@ impl Shard {
     /// One at a time, so that the memory of one codec is what a shard needs. Who no longer wants to know leaves at
     /// most what is under way behind, which ends by itself.
     async fn inspect_heavy(self: &Rc<Self>, batch: ProducedBatch, rules: Rules) -> Result<Sound, Refusal> {
-        let place = self.codec.enter(vec![()]);
+        let place = self.intake.codec.enter(vec![()]);
         place.front().await;
-        let budget = self.settings.per_shard(self.settings.request_memory_bytes, self.count);
+        let budget = self.share(self.settings.request_memory_bytes);
         let most = (budget / 2).max(LEAST_WINDOW);
         let needed = Sound::memory(&batch, &rules, most);
         let memory = self.memory.work.take(needed, needed).await;

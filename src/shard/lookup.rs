@@ -68,7 +68,7 @@ impl Shard {
         if !moved {
             return results;
         }
-        match self.checkpoint().await {
+        match self.partitions.checkpoint().await {
             Ok(()) => results,
             Err(e) => {
                 let e = ReadError::from(e);

@@ -28,7 +28,7 @@ const RETRY: Duration = Duration::from_millis(200);
 
 impl Shard {
     pub(in crate::shard) fn transactions(&self) -> &Driver<txn::Transactions> {
-        &self.transactions
+        self.coordinators.transactions()
     }
 
     /// Asks a transactional id's coordinator, on whichever shard.
@@ -65,7 +65,7 @@ impl Shard {
         filter: &txn::ListFilter,
     ) -> Result<Vec<txn::Listed>, Unavailable> {
         let wall = rt::unix_ms();
-        Ok(self.transactions.each(|machine| machine.list(filter, wall))?.into_iter().flatten().collect())
+        Ok(self.transactions().each(|machine| machine.list(filter, wall))?.into_iter().flatten().collect())
     }
 
     /// Ends transactions on partitions of any shard; durable when it returns.
@@ -74,7 +74,8 @@ impl Shard {
     }
 
     pub(super) async fn end_local(self: &Rc<Self>, ends: Vec<EndEntry>) -> Vec<EndResult> {
-        let waiter = Waiter { acks: Acks::All, wait: self.host.waits.begin(Due::NEVER), due: Due::NEVER };
+        let waiter =
+            Waiter { acks: Acks::All, wait: self.partitions.waits().begin(Due::NEVER), due: Due::NEVER };
         let each = ends.iter().enumerate();
         let mut results: Vec<EndResult> =
             each.map(|(nth, end)| self.append_end(*end, &waiter, nth)).collect();
@@ -193,7 +194,7 @@ impl Shard {
             if left.is_empty() {
                 return true;
             }
-            if self.is_stopping() || self.store.journal().failed().is_some() {
+            if self.is_stopping() || self.store().journal().failed().is_some() {
                 return false;
             }
             rt::sleep(RETRY).await;

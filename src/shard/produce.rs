@@ -52,7 +52,7 @@ impl Shard {
         let began = Ticks::now();
         let now = rt::unix_ms();
         let inspections: Vec<_> = entries.into_iter().map(|entry| self.inspect(entry, now)).collect();
-        let waiter = Waiter { acks, wait: self.host.waits.begin(due), due };
+        let waiter = Waiter { acks, wait: self.partitions.waits().begin(due), due };
         let stage = self.append_or_hold(inspections, began, &waiter);
         let shard = self.clone();
         async move {
@@ -72,7 +72,7 @@ impl Shard {
                 shard.time_commit(&mut appending, appended);
             }
             // The fuller the disk, the later the answer.
-            if let Some(delay) = shard.store.space().delay() {
+            if let Some(delay) = shard.store().space().delay() {
                 rt::sleep(delay).await;
             }
             shard.metrics.timing.appended(appending, waits);
@@ -89,20 +89,20 @@ impl Shard {
         began: Ticks,
         waiter: &Waiter,
     ) -> Result<Appends, Held> {
-        let behind = |i: &Inspection| i.is_heavy() || !self.inspecting.is_free(i.partition());
+        let behind = |i: &Inspection| i.is_heavy() || !self.intake.partitions.is_free(i.partition());
         if inspections.iter().any(behind) {
-            let line = self.inspecting.enter(inspections.iter().map(Inspection::partition).collect());
+            let line = self.intake.partitions.enter(inspections.iter().map(Inspection::partition).collect());
             return Err(Held { inspections, line: Some(line), intake: None, came: began });
         }
         let bytes = inspections.iter().map(Inspection::size).sum();
-        if self.intake.is_free(()) && self.store.has_room(bytes) {
+        if self.intake.memory.is_free(()) && self.store().has_room(bytes) {
             let inspected = inspections.into_iter().map(|inspection| match inspection {
                 Inspection::Done(inspected) => inspected,
                 Inspection::Heavy { .. } => unreachable!("held above"),
             });
             return Ok(self.append_timed(inspected, waiter, (began, 0)));
         }
-        let intake = Some(self.intake.enter(vec![()]));
+        let intake = Some(self.intake.memory.enter(vec![()]));
         Err(Held { inspections, line: None, intake, came: began })
     }
 
@@ -113,12 +113,12 @@ impl Shard {
             line.front().await;
         }
         let bytes = inspected.iter().map(Inspected::size).sum();
-        if intake.is_none() && !(self.intake.is_free(()) && self.store.has_room(bytes)) {
-            intake = Some(self.intake.enter(vec![()]));
+        if intake.is_none() && !(self.intake.memory.is_free(()) && self.store().has_room(bytes)) {
+            intake = Some(self.intake.memory.enter(vec![()]));
         }
         if let Some(intake) = &intake {
             intake.front().await;
-            self.store.room(bytes).await;
+            self.store().room(bytes).await;
         }
         let now = Ticks::now();
         self.append_timed(inspected.into_iter(), waiter, (now, now.since(came)))
@@ -142,7 +142,7 @@ impl Shard {
 
     /// Splits the wait for the disk at the moment when the commit began. Waiting for room came before.
     fn time_commit(&self, appending: &mut Appending, appended: Ticks) {
-        let Some((began, ended)) = self.store.journal().last_commit() else { return };
+        let Some((began, ended)) = self.store().journal().last_commit() else { return };
         appending.journal_wait_ns += began.since(appended);
         appending.commit_ns = ended.since(began.max(appended));
     }
@@ -164,7 +164,7 @@ impl Shard {
     fn append(&self, entry: Inspected, now: i64, (waiter, nth): (&Waiter, usize)) -> ProduceResult {
         let sound = entry.batch?;
         let (bytes, records) = (sound.header().size(), sound.header().record_count);
-        let waived = || (!self.live.borrow().verify_transactions).then_some(Guard::WAIVED);
+        let waived = || (!self.applied.verifies_transactions()).then_some(Guard::WAIVED);
         let guard = entry.guard.or_else(waived);
         let appended = self.append_to(entry.partition, |replica, store| {
             replica.check_acks(waiter.acks)?;
@@ -182,17 +182,11 @@ impl Shard {
         partition: PartitionId,
         append: impl FnOnce(&Replica, &ShardLog) -> Result<Appended, AppendError>,
     ) -> ProduceResult {
-        let replica = self.replica(partition).ok_or_else(|| match self.knows(partition) {
+        let replica = self.replica(partition).ok_or_else(|| match self.applied.knows(partition) {
             true => ProduceError::NotLeader,
             false => ProduceError::UnknownPartition,
         })?;
-        let was_durable = !replica.is_undurable();
-        let appended = append(&replica, &self.store)?;
-        if was_durable && replica.is_undurable() {
-            self.undurable.borrow_mut().push(replica);
-        }
-        self.appended.notify_all();
-        Ok(appended)
+        Ok(self.partitions.append(replica, append)?)
     }
 
     /// Waits until all of it counts; what does not becomes an error.
@@ -205,7 +199,7 @@ impl Shard {
     }
 
     fn unacknowledged(&self, why: Failure) -> ProduceError {
-        match (why, self.store.journal().failed()) {
+        match (why, self.store().journal().failed()) {
             (Failure::Deposed, _) => ProduceError::NotLeader,
             (Failure::Gone, _) => ProduceError::UnknownPartition,
             (Failure::TooFewReplicas, _) => ProduceError::TooFewReplicas,
@@ -217,24 +211,18 @@ impl Shard {
     /// Follows the journal: with each commit it is told to the replicas that wait for one, whose high watermarks advance
     /// and who then answer producers, so that who has an ack can read what was acknowledged.
     pub(super) async fn follow_commits(self: Rc<Self>) {
-        let journal = self.store.journal();
+        let journal = self.store().journal();
         loop {
             rt::stall::running("commits");
-            let (appended, advanced) = (self.appended.listen(), journal.advanced().listen());
-            self.host.set_now(self.now_ms());
-            self.undurable.borrow_mut().retain(|replica| {
-                replica.on_durable(|lsn| journal.is_durable(lsn));
-                replica.is_undurable()
-            });
-            if self.undurable.borrow().is_empty() {
+            let (appended, advanced) = (self.partitions.appended(), journal.advanced().listen());
+            if !self.partitions.on_durable(self.now()) {
                 appended.await;
                 continue;
             }
             if let Some(failed) = journal.failed() {
-                self.host.waits.close();
-                self.groups.fail_settling(&failed);
-                self.transactions.fail_settling(&failed);
-                return log::error!("shard {}: {failed}; nothing is acknowledged any more", self.index);
+                self.partitions.waits().close();
+                self.coordinators.fail_settling(&failed);
+                return log::error!("shard {}: {failed}; nothing is acknowledged any more", self.me.shard);
             }
             advanced.await;
         }

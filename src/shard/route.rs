@@ -95,6 +95,10 @@ impl Me {
         }
     }
 
+    pub(super) fn owns(self, id: PartitionId) -> bool {
+        self.shard(id) == Where::Here
+    }
+
     /// Who answers clients: the leader.
     fn leader(self, id: PartitionId, leader: Option<BrokerId>) -> Where {
         match leader {
@@ -115,15 +119,11 @@ impl Me {
 }
 
 impl Shard {
-    pub(super) fn me(&self) -> Me {
-        Me { broker: self.settings.broker_id, shard: self.index, count: self.count }
-    }
-
     /// Who leads a partition; `None` where the topic has no such partition.
     pub fn leader_of(&self, topic: &Topic, index: i32) -> Option<Located> {
         let partition = topic.partition(index)?;
         let id = PartitionId { topic: topic.id, index };
-        Some(Located { id, at: self.me().leader(id, partition.leader) })
+        Some(Located { id, at: self.me.leader(id, partition.leader) })
     }
 
     /// Where this broker's replica of a partition is, whether it leads or not; `None` where the topic has no such
@@ -131,13 +131,13 @@ impl Shard {
     pub fn replica_of(&self, topic: &Topic, index: i32) -> Option<Located> {
         let partition = topic.partition(index)?;
         let id = PartitionId { topic: topic.id, index };
-        let held = partition.has_replica(self.me().broker);
-        Some(Located { id, at: if held { self.me().shard(id) } else { Where::Nobody } })
+        let held = partition.has_replica(self.me.broker);
+        Some(Located { id, at: if held { self.me.shard(id) } else { Where::Nobody } })
     }
 
     /// The shard of this broker that a partition is on, by its number.
     pub fn shard_at(&self, at: Where) -> Option<usize> {
-        self.me().number(at)
+        self.me.number(at)
     }
 
     /// Asks every owner its queries, this shard included, all at once; answers are in the queries' order.
@@ -159,7 +159,7 @@ impl Shard {
     pub(super) fn split<Q: Query>(&self, queries: &[Q]) -> Vec<(usize, Vec<Q>)> {
         let mut parts: Vec<(usize, Vec<Q>)> = Vec::new();
         for query in queries {
-            let Some(shard) = self.me().number(query.of().at) else { continue };
+            let Some(shard) = self.me.number(query.of().at) else { continue };
             match parts.iter_mut().find(|(of, _)| *of == shard) {
                 Some((_, part)) => part.push(*query),
                 None => parts.push((shard, vec![*query])),
@@ -184,20 +184,19 @@ impl Shard {
         let (mut here, mut there) = (None, Vec::new());
         for (shard, part) in parts {
             let call = call(part);
-            match shard == self.me().shard {
+            match shard == self.me.shard {
                 true => here = Some(call),
                 false => there.push((shard, self.port.call(shard, call))),
             }
         }
-        let mut answers: Vec<VecDeque<Result<A, E>>> =
-            (0..self.me().count).map(|_| VecDeque::new()).collect();
+        let mut answers: Vec<VecDeque<Result<A, E>>> = (0..self.me.count).map(|_| VecDeque::new()).collect();
         if let Some(call) = here {
-            answers[self.me().shard] = call.serve(self.clone()).await.into();
+            answers[self.me.shard] = call.serve(self.clone()).await.into();
         }
         for (shard, call) in there {
             answers[shard] = call.await.into();
         }
-        let in_order = queries.iter().map(|query| match self.me().number(query.of().at) {
+        let in_order = queries.iter().map(|query| match self.me.number(query.of().at) {
             Some(shard) => answers[shard].pop_front().expect("an answer to each query"),
             None => Err(NotHere.into()),
         });
@@ -206,7 +205,7 @@ impl Shard {
 
     /// Asks every shard of this broker the same; this shard's answer is the first.
     pub(super) async fn ask_all<C: Serve + Clone>(self: &Rc<Self>, call: C) -> Vec<C::Reply> {
-        let others = (0..self.me().count).filter(|shard| *shard != self.me().shard);
+        let others = (0..self.me.count).filter(|shard| *shard != self.me.shard);
         let there: Vec<_> = others.map(|shard| self.port.call(shard, call.clone())).collect();
         let mut answers = vec![call.serve(self.clone()).await];
         for call in there {
@@ -220,7 +219,7 @@ impl Shard {
     where
         C: Call<Request, Reply>,
     {
-        for shard in (0..self.me().count).filter(|shard| *shard != self.me().shard) {
+        for shard in (0..self.me.count).filter(|shard| *shard != self.me.shard) {
             drop(self.port.call(shard, call()));
         }
     }

@@ -8,17 +8,17 @@
 //! partitions than the new one; else the new one is not kept (Kafka's `FetchSessionCache`). So more clients than slots
 //! do not drive out each other's sessions before they are used.
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
 
 use kafka_wire_core::StrBytes;
 
-use crate::model::TopicId;
+use crate::model::{MonoMs, TopicId};
 
 const INITIAL_EPOCH: i32 = 0;
 const FINAL_EPOCH: i32 = -1;
 /// What Kafka calls `min.incremental.fetch.session.eviction.ms`.
-const EVICTABLE_AFTER: Duration = Duration::from_secs(120);
+const EVICTABLE_AFTER_MS: i64 = 120_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionError {
@@ -52,8 +52,8 @@ struct Session {
     epoch: i32,
     uses_ids: bool,
     partitions: VecDeque<SessionPartition>,
-    opened: Instant,
-    last_used: Instant,
+    opened: MonoMs,
+    last_used: MonoMs,
 }
 
 /// How one request is to be served.
@@ -86,9 +86,9 @@ pub struct Told {
 
 pub struct Sessions {
     /// In order, so that of two that are as old the same one gives way everywhere.
-    by_id: BTreeMap<i32, Session>,
+    by_id: RefCell<BTreeMap<i32, Session>>,
     slots: usize,
-    next_id: i32,
+    next_id: Cell<i32>,
     step: i32,
 }
 
@@ -98,25 +98,27 @@ impl Sessions {
     pub fn new(slots: usize, shard: usize, shards: usize, seed: u32) -> Self {
         let step = shards.max(1) as i32;
         let start = (seed & 0x3fff_ffff) as i32 / step * step;
-        Self { by_id: BTreeMap::new(), slots, next_id: start + shard as i32 + step, step }
+        let next_id = Cell::new(start + shard as i32 + step);
+        Self { by_id: RefCell::default(), slots, next_id, step }
     }
 
     pub fn len(&self) -> usize {
-        self.by_id.len()
+        self.by_id.borrow().len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.by_id.borrow().is_empty()
     }
 
-    pub fn begin(&mut self, now: Instant, request: SessionRequest) -> Result<Plan, SessionError> {
+    pub fn begin(&self, now: MonoMs, request: SessionRequest) -> Result<Plan, SessionError> {
+        let mut by_id = self.by_id.borrow_mut();
         if request.epoch == INITIAL_EPOCH || request.epoch == FINAL_EPOCH {
-            self.by_id.remove(&request.id);
+            by_id.remove(&request.id);
             let open = request.epoch == INITIAL_EPOCH && !request.partitions.is_empty();
-            let session_id = if open { self.open(now, &request) } else { 0 };
+            let session_id = if open { self.open(&mut by_id, now, &request) } else { 0 };
             return Ok(Plan { session_id, incremental: false, partitions: request.partitions });
         }
-        let session = self.by_id.get_mut(&request.id).ok_or(SessionError::UnknownId)?;
+        let session = by_id.get_mut(&request.id).ok_or(SessionError::UnknownId)?;
         if request.epoch != session.epoch {
             return Err(SessionError::InvalidEpoch);
         }
@@ -128,7 +130,7 @@ impl Sessions {
         session.last_used = now;
         session.update(request.partitions, &request.forgotten);
         if session.partitions.is_empty() {
-            self.by_id.remove(&request.id);
+            by_id.remove(&request.id);
             return Ok(Plan { session_id: 0, incremental: false, partitions: Vec::new() });
         }
         session.epoch = next_epoch(session.epoch);
@@ -137,12 +139,12 @@ impl Sessions {
     }
 
     /// Opens a session; 0 if there is no slot for it.
-    fn open(&mut self, now: Instant, request: &SessionRequest) -> i32 {
-        if self.by_id.len() >= self.slots && !self.evict(now, request.partitions.len()) {
+    fn open(&self, by_id: &mut BTreeMap<i32, Session>, now: MonoMs, request: &SessionRequest) -> i32 {
+        if by_id.len() >= self.slots && !evict(by_id, now, request.partitions.len()) {
             return 0;
         }
-        let id = self.next_id;
-        self.next_id = id.checked_add(self.step).unwrap_or(id % self.step + self.step);
+        let id = self.next_id.get();
+        self.next_id.set(id.checked_add(self.step).unwrap_or(id % self.step + self.step));
         let session = Session {
             epoch: next_epoch(INITIAL_EPOCH),
             uses_ids: request.uses_ids,
@@ -150,42 +152,42 @@ impl Sessions {
             opened: now,
             last_used: now,
         };
-        self.by_id.insert(id, session);
+        by_id.insert(id, session);
         id
     }
 
-    /// Makes room for a session of so many partitions, if one may give way to it.
-    fn evict(&mut self, now: Instant, partitions: usize) -> bool {
-        let is_over = |since: Instant| now.saturating_duration_since(since) > EVICTABLE_AFTER;
-        let unused = self.by_id.iter().min_by_key(|(_, s)| s.last_used).filter(|(_, s)| is_over(s.last_used));
-        let smaller = || {
-            let old = self.by_id.iter().filter(|(_, s)| is_over(s.opened));
-            old.min_by_key(|(_, s)| s.partitions.len()).filter(|(_, s)| s.partitions.len() < partitions)
-        };
-        let evicted = unused.or_else(smaller).map(|(id, _)| *id);
-        evicted.is_some_and(|id| self.by_id.remove(&id).is_some())
-    }
-
     /// Nothing was answered to this plan: a session that it opened is none, another one stays as it was.
-    pub fn abandon(&mut self, plan: &Plan) {
+    pub fn abandon(&self, plan: &Plan) {
         if !plan.incremental {
-            self.by_id.remove(&plan.session_id);
+            self.by_id.borrow_mut().remove(&plan.session_id);
         }
     }
 
     /// Notes what a plan's partitions were answered, and returns which of them belong into the response.
-    pub fn finish(&mut self, plan: &Plan, told: &[Told]) -> Vec<bool> {
+    pub fn finish(&self, plan: &Plan, told: &[Told]) -> Vec<bool> {
         let include = plan.partitions.iter().zip(told).map(|(partition, told)| {
             !plan.incremental || told.has_data || told.failed || partition.told != Some(told.state())
         });
         let include = include.collect();
-        if let Some(session) = self.by_id.get_mut(&plan.session_id)
+        if let Some(session) = self.by_id.borrow_mut().get_mut(&plan.session_id)
             && session.partitions.len() == told.len()
         {
             session.note(told);
         }
         include
     }
+}
+
+/// Makes room for a session of so many partitions, if one may give way to it.
+fn evict(by_id: &mut BTreeMap<i32, Session>, now: MonoMs, partitions: usize) -> bool {
+    let is_over = |since: MonoMs| now.since(since) > EVICTABLE_AFTER_MS;
+    let unused = by_id.iter().min_by_key(|(_, s)| s.last_used).filter(|(_, s)| is_over(s.last_used));
+    let smaller = || {
+        let old = by_id.iter().filter(|(_, s)| is_over(s.opened));
+        old.min_by_key(|(_, s)| s.partitions.len()).filter(|(_, s)| s.partitions.len() < partitions)
+    };
+    let evicted = unused.or_else(smaller).map(|(id, _)| *id);
+    evicted.is_some_and(|id| by_id.remove(&id).is_some())
 }
 
 impl Told {
@@ -228,7 +230,8 @@ fn next_epoch(epoch: i32) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rt::now;
+
+    const NOW: MonoMs = MonoMs(7);
 
     fn partition(index: i32) -> SessionPartition {
         SessionPartition { name: "t".into(), index, ..SessionPartition::default() }
@@ -250,19 +253,19 @@ mod tests {
 
     #[test]
     fn only_news_is_answered() {
-        let mut sessions = Sessions::new(10, 1, 2, 7);
-        let plan = sessions.begin(now(), request(0, 0, &[0, 1, 2], &[])).unwrap();
+        let sessions = Sessions::new(10, 1, 2, 7);
+        let plan = sessions.begin(NOW, request(0, 0, &[0, 1, 2], &[])).unwrap();
         let id = plan.session_id;
         assert_eq!((id % 2, plan.incremental, plan.partitions.len()), (1, false, 3));
         assert_eq!(sessions.finish(&plan, &[told(0, false); 3]), [true; 3]);
 
-        let plan = sessions.begin(now(), request(id, 1, &[], &[])).unwrap();
+        let plan = sessions.begin(NOW, request(id, 1, &[], &[])).unwrap();
         assert_eq!(
             sessions.finish(&plan, &[told(0, false), told(5, true), told(3, false)]),
             [false, true, true]
         );
 
-        let plan = sessions.begin(now(), request(id, 2, &[7], &[0])).unwrap();
+        let plan = sessions.begin(NOW, request(id, 2, &[7], &[0])).unwrap();
         let order: Vec<_> = plan.partitions.iter().map(|p| p.index).collect();
         assert_eq!(order, [2, 1, 7], "the one that got data goes last, the new one after it");
         assert_eq!(
@@ -273,40 +276,40 @@ mod tests {
 
     #[test]
     fn wrong_ids_and_epochs_are_refused() {
-        let mut sessions = Sessions::new(10, 0, 1, 7);
-        let id = sessions.begin(now(), request(0, 0, &[0], &[])).unwrap().session_id;
-        assert_eq!(sessions.begin(now(), request(id + 1, 1, &[], &[])).unwrap_err(), SessionError::UnknownId);
-        assert_eq!(sessions.begin(now(), request(id, 2, &[], &[])).unwrap_err(), SessionError::InvalidEpoch);
+        let sessions = Sessions::new(10, 0, 1, 7);
+        let id = sessions.begin(NOW, request(0, 0, &[0], &[])).unwrap().session_id;
+        assert_eq!(sessions.begin(NOW, request(id + 1, 1, &[], &[])).unwrap_err(), SessionError::UnknownId);
+        assert_eq!(sessions.begin(NOW, request(id, 2, &[], &[])).unwrap_err(), SessionError::InvalidEpoch);
         let by_id = SessionRequest { uses_ids: true, ..request(id, 1, &[4], &[]) };
-        assert_eq!(sessions.begin(now(), by_id).unwrap_err(), SessionError::TopicIdMismatch);
+        assert_eq!(sessions.begin(NOW, by_id).unwrap_err(), SessionError::TopicIdMismatch);
         assert_eq!(
-            sessions.begin(now(), request(id, 1, &[], &[0])).unwrap().session_id,
+            sessions.begin(NOW, request(id, 1, &[], &[0])).unwrap().session_id,
             0,
             "an empty session ends"
         );
-        assert_eq!(sessions.begin(now(), request(id, 2, &[], &[])).unwrap_err(), SessionError::UnknownId);
-        let id = sessions.begin(now(), request(0, 0, &[0], &[])).unwrap().session_id;
-        assert_eq!(sessions.begin(now(), request(id, -1, &[0], &[])).unwrap().session_id, 0);
+        assert_eq!(sessions.begin(NOW, request(id, 2, &[], &[])).unwrap_err(), SessionError::UnknownId);
+        let id = sessions.begin(NOW, request(0, 0, &[0], &[])).unwrap().session_id;
+        assert_eq!(sessions.begin(NOW, request(id, -1, &[0], &[])).unwrap().session_id, 0);
         assert!(sessions.is_empty());
     }
 
     #[test]
     fn a_session_in_use_gives_way_to_nobody() {
-        let (mut sessions, began) = (Sessions::new(2, 0, 1, 0), now());
-        let at = |seconds| began + Duration::from_secs(seconds);
-        let open = |sessions: &mut Sessions, seconds, partitions: &[i32]| {
+        let sessions = Sessions::new(2, 0, 1, 0);
+        let at = |seconds: i64| MonoMs(seconds * 1000);
+        let open = |sessions: &Sessions, seconds, partitions: &[i32]| {
             sessions.begin(at(seconds), request(0, 0, partitions, &[])).unwrap().session_id
         };
-        let ids = [open(&mut sessions, 0, &[0]), open(&mut sessions, 0, &[0, 1])];
-        assert_eq!(open(&mut sessions, 100, &[0, 1, 2]), 0, "both are young");
+        let ids = [open(&sessions, 0, &[0]), open(&sessions, 0, &[0, 1])];
+        assert_eq!(open(&sessions, 100, &[0, 1, 2]), 0, "both are young");
         sessions.begin(at(100), request(ids[0], 1, &[], &[])).unwrap();
-        assert_ne!(open(&mut sessions, 130, &[0]), 0, "the other one was not used for two minutes");
+        assert_ne!(open(&sessions, 130, &[0]), 0, "the other one was not used for two minutes");
         assert_eq!(
             sessions.begin(at(130), request(ids[1], 1, &[], &[])).unwrap_err(),
             SessionError::UnknownId
         );
-        assert_eq!(open(&mut sessions, 140, &[0]), 0, "no larger than the old one that is in use");
-        assert_ne!(open(&mut sessions, 140, &[0, 1]), 0);
+        assert_eq!(open(&sessions, 140, &[0]), 0, "no larger than the old one that is in use");
+        assert_ne!(open(&sessions, 140, &[0, 1]), 0);
         assert_eq!(
             sessions.begin(at(140), request(ids[0], 2, &[], &[])).unwrap_err(),
             SessionError::UnknownId

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use super::Shard;
+use super::connections::Connections;
 use super::message::Port;
 use super::serve::Start;
 use crate::metadata::Image;
@@ -39,7 +39,7 @@ pub async fn alone(dir: &Path, topics: &[(&str, Vec<Vec<BrokerId>>)]) -> (Rc<Sha
         data_dir: dir.into(),
         settings: Arc::new(settings),
         image: Arc::new(image),
-        connections: (0..1).map(|_| AtomicUsize::new(0)).collect(),
+        connections: Connections::new(1),
         session_seed: 0,
         strays: 0,
     };

@@ -100,13 +100,13 @@ impl Shard {
         let several = producers.iter().any(|id| *id != producers[0]);
         let held = producers.first().copied().filter(|id| {
             !several
-                && (!self.lanes.is_free(*id)
+                && (!self.intake.producers.is_free(*id)
                     || entries.iter().any(|entry| self.asks(&transaction, entry).is_some()))
         });
         let shard = self.clone();
         let stage = match held {
             _ if several => Err((None, entries)),
-            Some(id) => Err((Some(self.lanes.enter(vec![id])), entries)),
+            Some(id) => Err((Some(self.intake.producers.enter(vec![id])), entries)),
             None => Ok(self.produce(entries, acks, due)),
         };
         async move {
@@ -141,7 +141,7 @@ impl Shard {
     fn asks(&self, transaction: &Transactional, entry: &ProduceEntry) -> Option<(Rc<Replica>, BatchHeader)> {
         let header = transactional(entry)?;
         // A client that relies on the broker to add partitions needs the coordinator in any case.
-        if !transaction.implicit && !self.live.borrow().verify_transactions {
+        if !transaction.implicit && !self.applied.verifies_transactions() {
             return None;
         }
         let replica = self.replica(entry.partition)?;

@@ -10,8 +10,8 @@ use weir::log::{LogSettings, PartitionLog, RecoveredPartition, ShardLog, Topics,
 use weir::metadata::{Image, Resolver, Store, Topic};
 use weir::model::{BrokerSettings, PartitionId, TopicConfig, shard_of};
 use weir::partition::producer::{Origin, Producers, Verdict};
+use weir::partition::recovered_producers;
 use weir::partition::transactions::Aborted;
-use weir::shard::serve::recovered_producers;
 use weir::shard::topics::View;
 use weir::wire::batch::BatchHeader;
 use weir::wire::control;

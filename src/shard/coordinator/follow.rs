@@ -17,7 +17,7 @@ impl Shard {
     pub(in crate::shard) fn follow_topic<M: Machine>(self: &Rc<Self>, get: Get<M>, image: &Arc<Image>) {
         let driver = get(self);
         let topic = image.topic(M::TOPIC);
-        let ours = topic.into_iter().flat_map(|topic| topic.partition_ids()).filter(|id| self.owns(*id));
+        let ours = topic.into_iter().flat_map(|topic| topic.partition_ids()).filter(|id| self.me.owns(*id));
         // Where this broker leads, and since which epoch.
         let wanted: BTreeMap<PartitionId, LeaderEpoch> = ours
             .filter_map(|id| {

@@ -9,6 +9,7 @@
 //! read serves nothing: a restart decides.
 
 mod follow;
+mod kinds;
 mod load;
 mod oneshot;
 mod requests;
@@ -27,6 +28,7 @@ use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::partition::Acks;
 use crate::rt::{self, Notify};
 use crate::wire::records::{BatchBuilder, BatchMark};
+pub(in crate::shard) use kinds::Coordinators;
 use settle::{Ripe, Settling, Watch};
 
 /// How long a machine rests after an append or a read that failed: what is in the way does not pass at once.
@@ -207,7 +209,7 @@ impl Shard {
         let driver = get(self);
         let Some(replica) = self.replica(partition) else { return };
         let room = replica.config().max_message_bytes;
-        let mut fx = Effects::new(self.clock_ms(), rt::unix_ms(), replica.offsets().end().0, room);
+        let mut fx = Effects::new(self.now().0, rt::unix_ms(), replica.offsets().end().0, room);
         {
             let mut slots = driver.slots.borrow_mut();
             let Some(Slot::Active { machine, .. }) = slots.get_mut(&partition) else { return };
@@ -319,11 +321,6 @@ impl Shard {
         Ok(end)
     }
 
-    /// Milliseconds that only go forward, for deadlines.
-    pub(super) fn clock_ms(&self) -> Ms {
-        rt::now().duration_since(self.started).as_millis() as Ms
-    }
-
     /// Starts a driver's own tasks.
     pub(super) fn start_driver<M: Machine>(self: &Rc<Self>, get: Get<M>) {
         rt::spawn(self.clone().run_timers(get));
@@ -335,7 +332,7 @@ impl Shard {
         loop {
             let changed = driver.timers_changed.listen();
             let next = driver.timers.borrow().next_at();
-            match next.map(|at| at - self.clock_ms()) {
+            match next.map(|at| at - self.now().0) {
                 None => changed.await,
                 Some(wait) if wait > 0 => {
                     let mut changed = pin!(changed);
@@ -348,7 +345,7 @@ impl Shard {
                     .await;
                 }
                 Some(_) => {
-                    let due = driver.timers.borrow_mut().pop_due(self.clock_ms());
+                    let due = driver.timers.borrow_mut().pop_due(self.now().0);
                     if let Some((partition, timer)) = due {
                         self.step(get, partition, |machine, fx| machine.fire(timer, fx));
                     }

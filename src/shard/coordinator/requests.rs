@@ -14,9 +14,10 @@ use crate::shard::route::{Located, Where};
 impl Shard {
     /// The partition of an internal topic that coordinates a key, if the topic exists.
     pub fn coordinator_of(&self, topic: &str, key: &str) -> Option<Located> {
-        let image = self.image.borrow();
-        let topic = image.topic(topic)?;
-        self.leader_of(topic, partition_for(key, topic.partitions.len()))
+        self.applied.look(|image| {
+            let topic = image.topic(topic)?;
+            self.leader_of(topic, partition_for(key, topic.partitions.len()))
+        })
     }
 
     /// Sends a request to a group's coordinator, on whichever shard. It is on its way when this returns.
@@ -39,7 +40,7 @@ impl Shard {
             }
             Some(Located { at: Where::Broker(_) | Where::Nobody, .. }) | None => Stage::Refused,
         };
-        let mut stop = self.stop.listen();
+        let mut stop = self.stopped();
         let stopping = self.is_stopping();
         async move {
             let answer = async {
@@ -75,10 +76,10 @@ impl Shard {
         &self,
         filter: &group::ListFilter,
     ) -> Result<Vec<Listed>, Unavailable> {
-        Ok(self.groups.each(|machine| machine.list(filter))?.into_iter().flatten().collect())
+        Ok(self.groups().each(|machine| machine.list(filter))?.into_iter().flatten().collect())
     }
 
     pub(in crate::shard) fn groups(&self) -> &super::Driver<Groups> {
-        &self.groups
+        self.coordinators.groups()
     }
 }

@@ -72,14 +72,14 @@ impl Waiting for Watch {
 }
 
 impl<M: Machine> Driver<M> {
-    pub(in crate::shard) fn is_settling(&self) -> bool {
+    pub(super) fn is_settling(&self) -> bool {
         self.slots
             .borrow()
             .values()
             .any(|slot| matches!(slot, Slot::Active { settling, .. } if !settling.is_empty()))
     }
 
-    pub(in crate::shard) fn end_waits(&self, is_over: impl Fn(Due) -> bool) {
+    pub(super) fn end_waits(&self, is_over: impl Fn(Due) -> bool) {
         for slot in self.slots.borrow_mut().values_mut() {
             let Slot::Active { settling, .. } = slot else { continue };
             for entry in settling.iter_mut().filter(|entry| is_over(entry.due)) {
@@ -92,8 +92,7 @@ impl<M: Machine> Driver<M> {
         }
     }
 
-    /// Nothing will be committed any more.
-    pub(in crate::shard) fn fail_settling(&self, why: &str) {
+    pub(super) fn fail_settling(&self, why: &str) {
         let waits = |slot: &Slot<M>| matches!(slot, Slot::Active { settling, .. } if !settling.is_empty());
         let waiting: Vec<PartitionId> =
             self.slots.borrow().iter().filter(|(_, slot)| waits(slot)).map(|(id, _)| *id).collect();

@@ -1,0 +1,56 @@
+//! The kinds of coordinators.
+
+use super::Driver;
+use crate::coordinator::group::Groups;
+use crate::coordinator::txn::Transactions;
+use crate::partition::Due;
+use crate::shard::markers;
+
+/// The drivers of a shard, one for each kind of machine.
+pub(in crate::shard) struct Coordinators {
+    groups: Driver<Groups>,
+    transactions: Driver<Transactions>,
+}
+
+impl Coordinators {
+    pub(in crate::shard) fn new() -> Self {
+        Self {
+            groups: Driver::new(
+                |shard| Groups::new(shard.settings.groups.clone()),
+                |_, _, none| match none {},
+            ),
+            transactions: Driver::new(
+                |shard| Transactions::new(shard.settings.transactions.clone()),
+                markers::perform,
+            ),
+        }
+    }
+
+    pub(in crate::shard) fn groups(&self) -> &Driver<Groups> {
+        &self.groups
+    }
+
+    pub(in crate::shard) fn transactions(&self) -> &Driver<Transactions> {
+        &self.transactions
+    }
+
+    /// [`Driver::counts`] of groups' and of transactions' coordinators.
+    pub(in crate::shard) fn counts(&self) -> [[usize; 3]; 2] {
+        [self.groups.counts(), self.transactions.counts()]
+    }
+
+    pub(in crate::shard) fn is_settling(&self) -> bool {
+        self.groups.is_settling() || self.transactions.is_settling()
+    }
+
+    pub(in crate::shard) fn end_waits(&self, is_over: impl Fn(Due) -> bool) {
+        self.groups.end_waits(&is_over);
+        self.transactions.end_waits(&is_over);
+    }
+
+    /// Nothing will be committed any more.
+    pub(in crate::shard) fn fail_settling(&self, why: &str) {
+        self.groups.fail_settling(why);
+        self.transactions.fail_settling(why);
+    }
+}

@@ -1,0 +1,38 @@
+//! Since when a shard runs, and whether it is to end.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use crate::model::MonoMs;
+use crate::rt::{self, Listen, Notify};
+
+pub(super) struct Life {
+    began: Instant,
+    stopping: Cell<bool>,
+    stop: Notify,
+}
+
+impl Life {
+    pub(super) fn begin() -> Self {
+        Self { began: rt::now(), stopping: Cell::new(false), stop: Notify::new() }
+    }
+
+    /// The shard's clock.
+    pub(super) fn now(&self) -> MonoMs {
+        MonoMs(rt::now().duration_since(self.began).as_millis() as i64)
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.set(true);
+        self.stop.notify_all();
+    }
+
+    /// The stop that is yet to come; who listens first asks [`Self::is_stopping`].
+    pub(super) fn stopped(&self) -> Listen {
+        self.stop.listen()
+    }
+}
