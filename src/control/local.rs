@@ -22,7 +22,7 @@ struct Proposed {
 
 pub struct Local {
     proposals: Option<Sender<Proposed>>,
-    /// What the thread has done, and its round then.
+    /// What the thread has done.
     done: Receiver<Event>,
     round: Cell<u64>,
     next_offset: Cell<u64>,
@@ -35,6 +35,7 @@ impl Local {
     pub fn start(store: Store) -> io::Result<Self> {
         let status = Status {
             me: store.me(),
+            leader: Some(store.me()),
             epoch: store.epoch(),
             committed: store.image().version,
             membership: store.membership().clone(),
@@ -56,16 +57,21 @@ impl Local {
     fn hear(&self, event: &Event) {
         let mut status = self.status.borrow_mut();
         match event {
-            Event::Committed { offset } => status.committed = *offset,
+            Event::Committed(commits) => {
+                status.committed = commits.last().map_or(status.committed, |commit| commit.offset);
+            }
             Event::Lost { .. } => {
                 self.round.set(self.round.get() + 1);
                 self.next_offset.set(status.committed + 1);
             }
+            Event::Leader { .. } | Event::Snapshot { .. } => {}
         }
     }
 }
 
 impl Quorum for Local {
+    async fn ready(&self) {}
+
     fn propose(&self, epoch: i32, records: Vec<Record>) -> Result<u64, NotLeading> {
         if epoch != self.status.borrow().epoch {
             return Err(NotLeading);
@@ -84,6 +90,10 @@ impl Quorum for Local {
             // The thread ends only with this, or by a panic, after which nothing is committed any more.
             Err(_) => std::future::pending().await,
         }
+    }
+
+    fn leads(&self) -> Option<i32> {
+        Some(self.status.borrow().epoch)
     }
 
     fn status(&self) -> Status {
@@ -109,7 +119,7 @@ fn run(mut store: Store, queue: &Receiver<Proposed>, tell: &Sender<Event>) {
             continue;
         }
         let event = match store.commit(changes) {
-            Ok(()) => Event::Committed { offset: store.image().version },
+            Ok(commits) => Event::Committed(commits),
             Err(error) => {
                 round += 1;
                 Event::Lost { why: error.to_string() }

@@ -1,7 +1,15 @@
 use super::*;
+use crate::metadata::quorum::Commit;
 
 fn ids(next: i64) -> Vec<Record> {
     vec![Record::ProducerIds { next }]
+}
+
+/// The offsets of an event's changes, each of which says that it was proposed in this epoch.
+fn committed(event: &Event, epoch: i32) -> Vec<u64> {
+    let Event::Committed(commits) = event else { return Vec::new() };
+    assert!(commits.iter().all(|commit| commit.epoch == epoch && commit.records.len() == 1));
+    commits.iter().map(|commit| commit.offset).collect()
 }
 
 /// The next events, until one satisfies.
@@ -28,15 +36,10 @@ fn what_is_proposed_is_committed_in_order_and_in_groups() {
     }
     assert_eq!(local.propose(epoch + 1, ids(9)), Err(NotLeading), "of another epoch");
     let last = first + 500;
-    let events = wait(&local, |event| *event == Event::Committed { offset: last });
-    let offsets: Vec<u64> = events
-        .iter()
-        .map(|event| match event {
-            Event::Committed { offset } => *offset,
-            lost => panic!("{lost:?}"),
-        })
-        .collect();
-    assert!(offsets.is_sorted() && offsets.len() < 500, "one sync for several: {offsets:?}");
+    let events = wait(&local, |event| committed(event, epoch).last() == Some(&last));
+    assert!(events.len() < 500, "one sync for several: {events:?}");
+    let offsets: Vec<u64> = events.iter().flat_map(|event| committed(event, epoch)).collect();
+    assert_eq!(offsets, (first + 1..=last).collect::<Vec<_>>());
     drop(local);
     let store = Store::open(dir.path(), 1).unwrap();
     assert_eq!((store.image().version, store.image().next_producer_id), (last, 500));
@@ -65,8 +68,9 @@ fn after_a_failed_write_decisions_start_from_what_is_committed() {
     let events = wait(&local, |event| matches!(event, Event::Lost { .. }));
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(local.propose(epoch, ids(9)), Ok(first + 1));
-    let events = wait(&local, |event| matches!(event, Event::Committed { .. }));
-    assert_eq!(events, [Event::Committed { offset: first + 1 }]);
+    let events = wait(&local, |event| matches!(event, Event::Committed(_)));
+    let whole = Commit { offset: first + 1, epoch, records: ids(9) };
+    assert!(matches!(&events[..], [Event::Committed(commits)] if *commits == [whole]), "{events:?}");
     drop(local);
     assert_eq!(Store::open(dir.path(), 1).unwrap().image().next_producer_id, 9);
 }

@@ -61,13 +61,15 @@ impl<Q: Quorum + 'static> Control<Q> {
         image: Arc<crate::metadata::Image>,
         settings: &BrokerSettings,
     ) -> Self {
+        let mut controller = Controller::new(image, settings.clone());
+        quorum.leads().into_iter().for_each(|epoch| controller.lead(epoch));
         Self {
             port: Port::new(end),
             shards,
             started: Instant::now(),
             home: PathBuf::from(&settings.log_dir),
             quorum,
-            controller: RefCell::new(Controller::new(image, settings.clone())),
+            controller: RefCell::new(controller),
             queue: RefCell::default(),
             queued: Notify::new(),
             leaving: RefCell::default(),
@@ -110,13 +112,18 @@ impl<Q: Quorum + 'static> Control<Q> {
                 continue;
             }
             let occupied = self.occupied(places).await;
+            self.quorum.ready().await;
+            let Some(epoch) = self.quorum.leads() else {
+                self.answer(vec![(to, ControlReply::Failed(self.not_controller()))]);
+                continue;
+            };
             let now = self.now();
             let step = self.controller.borrow_mut().handle(to, &request, now, &mut new_id, &occupied);
             self.answer(step.answers);
             for records in step.propose {
-                let epoch = self.quorum.status().epoch;
                 if self.quorum.propose(epoch, records).is_err() {
-                    self.lose("this broker's metadata thread has ended");
+                    let why = "the metadata cannot be changed any more by this broker";
+                    self.lose(&ControlError::new(ControlErrorKind::Unavailable, why));
                 }
             }
         }
@@ -144,19 +151,39 @@ impl<Q: Quorum + 'static> Control<Q> {
     async fn follow(self: Rc<Self>) {
         loop {
             match self.quorum.next().await {
-                Event::Committed { offset } => {
-                    let settled = self.controller.borrow_mut().on_committed(offset);
+                Event::Committed(commits) => {
+                    let settled = self.controller.borrow_mut().on_committed(&commits);
                     self.publish(settled);
                 }
-                Event::Lost { why } => self.lose(&why),
+                Event::Snapshot { image } => {
+                    let settled = self.controller.borrow_mut().on_snapshot(image);
+                    self.publish(settled);
+                }
+                Event::Leader { epoch, mine, .. } => {
+                    self.lose(&self.not_controller());
+                    if mine {
+                        self.controller.borrow_mut().lead(epoch);
+                    }
+                }
+                Event::Lost { why } => {
+                    log::error!("metadata changes refused: {why}");
+                    self.lose(&ControlError::new(ControlErrorKind::Unavailable, why));
+                }
             }
         }
     }
 
-    fn lose(&self, why: &str) {
-        log::error!("metadata changes refused: {why}");
-        let error = ControlError::new(ControlErrorKind::Unavailable, why);
-        let answers = self.controller.borrow_mut().on_lost(&error);
+    fn not_controller(&self) -> ControlError {
+        let message = match self.quorum.status().leader {
+            Some(leader) => format!("the controller is broker {}", leader.node),
+            None => "no broker is known to be the controller".to_owned(),
+        };
+        ControlError::new(ControlErrorKind::NotController, message)
+    }
+
+    /// What is proposed is taken for lost.
+    fn lose(&self, error: &ControlError) {
+        let answers = self.controller.borrow_mut().on_lost(error);
         self.answer(answers);
         self.unpark();
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{
     ControlError, ControlErrorKind, ControlReply, ControlRequest, Controller, Place, Registration, register,
 };
+use crate::metadata::quorum::Commit;
 use crate::metadata::{Image, MetadataError, Store, new_id};
 use crate::model::{BrokerSettings, MonoMs};
 use crate::rt;
@@ -39,7 +40,8 @@ impl Desk {
     }
 
     fn with(image: Image, store: Option<Store>, settings: &BrokerSettings) -> Self {
-        let controller = Controller::new(Arc::new(image), settings.clone());
+        let mut controller = Controller::new(Arc::new(image), settings.clone());
+        controller.lead(store.as_ref().map_or(1, Store::epoch));
         Self { controller, store, home: PathBuf::from(&settings.log_dir) }
     }
 
@@ -52,9 +54,17 @@ impl Desk {
         let occupied = occupied(&self.home, self.controller.places(request));
         let mut step = self.controller.handle((), request, MonoMs::ZERO, &mut new_id, &occupied);
         if !step.propose.is_empty() {
-            let committed = self.store.as_mut().map_or(Ok(()), |store| store.commit(step.propose));
+            let proposed = std::mem::take(&mut step.propose);
+            let committed = match &mut self.store {
+                Some(store) => store.commit(proposed),
+                None => {
+                    let next = self.controller.image().version + 1;
+                    let commit = |(offset, records)| Commit { offset, epoch: 1, records };
+                    Ok((next..).zip(proposed).map(commit).collect())
+                }
+            };
             step.answers = match committed {
-                Ok(()) => self.controller.on_committed(u64::MAX).answers,
+                Ok(commits) => self.controller.on_committed(&commits).answers,
                 Err(error) => {
                     let error = ControlError::new(ControlErrorKind::Unavailable, error.to_string());
                     self.controller.on_lost(&error)

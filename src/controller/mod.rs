@@ -30,6 +30,7 @@ pub use request::{
 };
 pub use rules::Rules;
 
+use crate::metadata::quorum::Commit;
 use crate::metadata::records::Record;
 use crate::metadata::{Delta, Image};
 use crate::model::{BrokerSettings, MonoMs, TopicId};
@@ -42,10 +43,13 @@ pub struct Controller<To> {
     /// With everything that was proposed.
     proposed: Arc<Image>,
     pending: VecDeque<Pending<To>>,
+    /// The quorum's leader's, which this controller leads by.
+    epoch: i32,
 }
 
 /// A change that was proposed and is not committed.
 struct Pending<To> {
+    epoch: i32,
     /// With the change; its version is the offset.
     image: Arc<Image>,
     delta: Delta,
@@ -72,7 +76,13 @@ pub type Place = (String, i32);
 
 impl<To> Controller<To> {
     pub fn new(image: Arc<Image>, settings: BrokerSettings) -> Self {
-        Self { settings, proposed: image.clone(), committed: image, pending: VecDeque::new() }
+        Self { settings, proposed: image.clone(), committed: image, pending: VecDeque::new(), epoch: 0 }
+    }
+
+    /// This controller leads in a new epoch: what it proposes from now on is of that.
+    pub fn lead(&mut self, epoch: i32) {
+        assert!(self.pending.is_empty(), "what was proposed in another epoch is lost");
+        self.epoch = epoch;
     }
 
     /// As of the last commit.
@@ -147,7 +157,7 @@ impl<To> Controller<To> {
                 let image = Arc::new(image);
                 let answers = vec![(to, reply(&image, outcome))];
                 self.proposed = image.clone();
-                self.pending.push_back(Pending { image, delta, answers });
+                self.pending.push_back(Pending { epoch: self.epoch, image, delta, answers });
                 Step { propose: vec![records], answers: Vec::new() }
             }
         }
@@ -171,17 +181,44 @@ impl<To> Controller<To> {
         Step { propose: Vec::new(), answers }
     }
 
-    /// Everything that was proposed up to an offset is committed.
-    pub fn on_committed(&mut self, offset: u64) -> Settled<To> {
+    /// Changes are committed, in this order: what this controller proposed, or what others did.
+    ///
+    /// # Panics
+    /// If a change contradicts the image: whoever committed it has applied it to the same one.
+    pub fn on_committed(&mut self, commits: &[Commit]) -> Settled<To> {
         let mut settled =
             Settled { image: self.committed.clone(), delta: Delta::default(), answers: Vec::new() };
-        while let Some(pending) = self.pending.pop_front_if(|pending| pending.image.version <= offset) {
-            settled.image = pending.image;
-            settled.delta.extend(pending.delta);
-            settled.answers.extend(pending.answers);
+        for commit in commits {
+            let own = |pending: &mut Pending<To>| {
+                (pending.epoch, pending.image.version) == (commit.epoch, commit.offset)
+            };
+            match self.pending.pop_front_if(own) {
+                Some(pending) => {
+                    settled.image = pending.image;
+                    settled.delta.extend(pending.delta);
+                    settled.answers.extend(pending.answers);
+                }
+                None => {
+                    let (mut image, delta) =
+                        settled.image.with(&commit.records).expect("it was applied to this image before");
+                    image.version = commit.offset;
+                    settled.image = Arc::new(image);
+                    settled.delta.extend(delta);
+                }
+            }
         }
         self.committed = settled.image.clone();
+        if self.pending.is_empty() {
+            self.proposed = self.committed.clone();
+        }
         settled
+    }
+
+    /// The committed metadata is this, without what led to it. Nothing is proposed.
+    pub fn on_snapshot(&mut self, image: Arc<Image>) -> Settled<To> {
+        let delta = Delta::replacing(&self.committed, &image);
+        (self.committed, self.proposed) = (image.clone(), image.clone());
+        Settled { image, delta, answers: Vec::new() }
     }
 
     /// Nothing of what is proposed will be committed: decisions start from what is, and everybody who waits hears why.

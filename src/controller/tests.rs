@@ -325,10 +325,14 @@ fn nothing_is_created_where_other_files_are() {
     assert_eq!(results[0].as_ref().unwrap_err().kind, Kind::Occupied);
 }
 
+const EPOCH: i32 = 4;
+
 /// A controller whose answers go to numbers.
 fn pure() -> Controller<u32> {
     let image = Desk::in_memory(&BrokerSettings::default()).image();
-    Controller::new(image, BrokerSettings::default())
+    let mut controller = Controller::new(image, BrokerSettings::default());
+    controller.lead(EPOCH);
+    controller
 }
 
 fn handle(controller: &mut Controller<u32>, to: u32, request: ControlRequest) -> Step<u32> {
@@ -337,6 +341,11 @@ fn handle(controller: &mut Controller<u32>, to: u32, request: ControlRequest) ->
 
 fn creation(name: &str) -> ControlRequest {
     ControlRequest::CreateTopics { topics: vec![topic(name, 2)], validate_only: false }
+}
+
+/// Commits of what this controller proposed.
+fn own(offsets: std::ops::RangeInclusive<u64>) -> Vec<Commit> {
+    offsets.map(|offset| Commit { offset, epoch: EPOCH, records: Vec::new() }).collect()
 }
 
 fn told(answers: &[(u32, ControlReply)]) -> Vec<u32> {
@@ -355,14 +364,14 @@ fn nothing_is_answered_or_seen_before_it_is_committed() {
     assert!(again.propose.is_empty() && again.answers.is_empty(), "that it exists may be undone");
     let other = handle(&mut controller, 3, creation("b"));
     assert!(other.propose.len() == 1);
-    let settled = controller.on_committed(before + 1);
+    let settled = controller.on_committed(&own(before + 1..=before + 1));
     assert_eq!(told(&settled.answers), [1, 2]);
     assert!(
         matches!(&settled.answers[1].1, ControlReply::CreateTopics(r) if r[0].as_ref().unwrap_err().kind == Kind::TopicExists)
     );
     assert!(settled.image.topic("a").is_some() && settled.image.topic("b").is_none());
     assert_eq!((settled.image.version, settled.delta.partitions.len()), (before + 1, 2));
-    assert_eq!(told(&controller.on_committed(before + 2).answers), [3]);
+    assert_eq!(told(&controller.on_committed(&own(before + 2..=before + 2)).answers), [3]);
     let now = handle(&mut controller, 4, creation("a"));
     assert_eq!(told(&now.answers), [4], "nothing is open: it is told at once");
 }
@@ -377,12 +386,12 @@ fn a_group_is_one_image_and_one_delta() {
     let gone = ControlRequest::DeleteTopics { topics: vec![TopicRef::Name("b".into())] };
     handle(&mut controller, 4, gone);
     assert_eq!(controller.deleting().collect::<Vec<_>>(), ["b"]);
-    let settled = controller.on_committed(before + 4);
+    let settled = controller.on_committed(&own(before + 1..=before + 4));
     assert_eq!(told(&settled.answers), [1, 2, 3, 4]);
     let local = settled.delta.local(1, &settled.image);
     assert_eq!((local.leaders.len(), local.deleted.len()), (4, 1));
     assert_eq!(controller.deleting().count(), 0);
-    assert!(controller.on_committed(before + 4).answers.is_empty());
+    assert!(controller.on_committed(&[]).answers.is_empty());
 }
 
 #[test]
@@ -396,6 +405,45 @@ fn what_is_lost_was_never_decided() {
     assert!(answers.iter().all(|(_, reply)| matches!(reply, ControlReply::Failed(e) if *e == why)));
     let step = handle(&mut controller, 3, creation("a"));
     assert!(step.propose.len() == 1, "its name is free again");
+}
+
+#[test]
+fn what_others_commit_is_followed_and_never_taken_for_ones_own() {
+    let mut controller = pure();
+    let before = controller.image().version;
+    let records = handle(&mut controller, 1, creation("a")).propose.remove(0);
+    // Deposed: what was proposed may yet be committed, and whoever waits is told that nobody knows.
+    let why = ControlError::new(Kind::NotController, "another leads");
+    assert_eq!(told(&controller.on_lost(&why)), [1]);
+    let others = [
+        Commit { offset: before + 1, epoch: EPOCH + 1, records: Vec::new() },
+        Commit { offset: before + 2, epoch: EPOCH + 1, records },
+    ];
+    let settled = controller.on_committed(&others);
+    assert!(settled.answers.is_empty());
+    assert_eq!((settled.image.version, settled.delta.partitions.len()), (before + 2, 2));
+    // Leading again, it decides on what the other did.
+    controller.lead(EPOCH + 2);
+    let again = handle(&mut controller, 2, creation("a"));
+    assert!(again.propose.is_empty(), "its name is taken");
+    assert_eq!(handle(&mut controller, 3, creation("b")).propose.len(), 1);
+    let settled =
+        controller.on_committed(&[Commit { offset: before + 3, epoch: EPOCH + 2, records: Vec::new() }]);
+    assert_eq!(told(&settled.answers), [3]);
+    assert!(settled.image.topic("b").is_some() && settled.image.version == before + 3);
+}
+
+#[test]
+fn a_snapshot_names_what_is_gone() {
+    let mut controller = pure();
+    let without = controller.image().clone();
+    let before = without.version;
+    handle(&mut controller, 1, creation("a"));
+    controller.on_committed(&own(before + 1..=before + 1));
+    let settled = controller.on_snapshot(without);
+    assert!(settled.delta.deleted.values().any(|topic| &*topic.name == "a"));
+    assert!(controller.image().topic("a").is_none());
+    assert_eq!(handle(&mut controller, 2, creation("a")).propose.len(), 1, "its name is free");
 }
 
 #[test]

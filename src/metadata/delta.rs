@@ -54,6 +54,16 @@ impl Delta {
         }
     }
 
+    /// From one image to another that did not come of it by single commits: names more than what differs.
+    pub fn replacing(old: &Image, new: &Image) -> Self {
+        let mut delta = Self::whole(new);
+        let gone = old.topics().filter(|topic| new.topic_by_id(topic.id).is_none());
+        delta.deleted.extend(gone.map(|topic| (topic.id, topic.clone())));
+        delta.owners.extend(old.overrides.keys().cloned());
+        delta.brokers.extend(old.brokers().map(|broker| broker.id));
+        delta
+    }
+
     pub fn is_empty(&self) -> bool {
         let Self { partitions, configs, deleted, owners, brokers, quotas } = self;
         partitions.is_empty()

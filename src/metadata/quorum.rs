@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::codec::fields;
 use super::errors::MetadataError;
-use super::records::Endpoint;
+use super::records::{Endpoint, Record};
 use crate::model::BrokerId;
 use crate::rt::fs::{self, BlockingFile};
 
@@ -52,6 +52,15 @@ impl Membership {
     pub fn is_voter(&self, voter: Voter) -> bool {
         self.voters.iter().flatten().any(|one| *one == voter)
     }
+}
+
+/// A change that is committed. What is no change of the metadata, a leader's first entry or another membership, has no records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    pub offset: u64,
+    /// Of the leader that proposed it.
+    pub epoch: i32,
+    pub records: Vec<Record>,
 }
 
 /// What this node has promised.

@@ -13,7 +13,7 @@ use super::errors::{ApplyError, MetadataError};
 use super::features::{MAX_LEVEL, MIN_LEVEL, VERSION};
 use super::image::{Image, Topic};
 use super::log::{Content, Entry, Inspected, MetadataLog, Snapshot, What};
-use super::quorum::{Membership, QuorumState, Vote, Voter};
+use super::quorum::{Commit, Membership, QuorumState, Vote, Voter};
 use super::records::Record;
 use super::v1;
 use crate::model::{BrokerId, TopicId};
@@ -165,16 +165,20 @@ impl Store {
     }
 
     /// Commits changes, all by one write: they are durable when this returns, or none of them counts.
-    pub fn commit(&mut self, changes: Vec<Vec<Record>>) -> Result<(), MetadataError> {
-        let mut image = self.image.clone();
+    pub fn commit(&mut self, changes: Vec<Vec<Record>>) -> Result<Vec<Commit>, MetadataError> {
+        let (mut image, epoch) = (self.image.clone(), self.epoch());
         let mut entries = Vec::with_capacity(changes.len());
         for records in changes {
             image.apply(&records).map_err(|error| self.unfit(&error))?;
-            entries.push(Entry { offset: image.version, epoch: self.epoch(), what: What::Records(records) });
+            entries.push(Entry { offset: image.version, epoch, what: What::Records(records) });
         }
         self.log.append(&entries)?;
         self.image = image;
-        Ok(())
+        let commit = |Entry { offset, what, .. }| match what {
+            What::Records(records) => Commit { offset, epoch, records },
+            What::Membership(_) | What::Blank => unreachable!("only records were appended"),
+        };
+        Ok(entries.into_iter().map(commit).collect())
     }
 
     fn unfit(&self, error: &ApplyError) -> MetadataError {
