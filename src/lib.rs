@@ -20,7 +20,7 @@
 //! the table and fails where the code does not.
 //!
 //! ```text
-//! model ← {config, rt, wire, security} ← {log, metadata} ← {partition, coordinator, controller} ← shard ← api
+//! model ← {config, rt, wire, security} ← {log, metadata} ← {partition, coordinator, controller, peer} ← shard ← api
 //!       ← {server, admin, control} ← boot ← cli
 //!                      wire ← client ← cli, weir-perf
 //! ```
@@ -37,6 +37,7 @@
 //! | [`partition`] | one replica: its role, its offsets, what may be appended and read, producers; leader and follower as pure machines | shards |
 //! | [`coordinator`] | consumer groups and transactions as pure state machines over an internal topic's partition | shards |
 //! | [`controller`] | what becomes of the metadata: requests to records; pure | control thread |
+//! | [`peer`] | how brokers talk to each other: the wire, and its client | shards, control thread |
 //! | [`shard`] | what one core owns, and the messages that reach it | shards |
 //! | [`api`] | one file per Kafka API; [`api::table`] is the only registry | shards |
 //! | [`server`] | connections: framing, overlap, answers in order | shards |
@@ -149,6 +150,7 @@ pub mod metadata;
 pub mod controller;
 pub mod coordinator;
 pub mod partition;
+pub mod peer;
 
 pub mod shard;
 

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["model"],
     &["rt", "wire", "security", "config"],
     &["log", "metadata"],
-    &["partition", "coordinator", "controller"],
+    &["partition", "coordinator", "controller", "peer"],
     &["shard"],
     &["api"],
     &["server", "admin", "control"],
@@ -27,6 +27,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("client", &["model", "wire"]),
     ("wire", &["model"]),
     ("coordinator", &["model", "wire"]),
+    ("peer", &["model", "rt", "wire", "security", "metadata"]),
 ];
 
 /// Modules that only these may import.
@@ -49,7 +50,7 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Modules that run on a shard, where a blocking call stops every partition of the core.
-const SHARD_CODE: &[&str] = &["log", "partition", "coordinator", "shard", "api", "server", "wire"];
+const SHARD_CODE: &[&str] = &["log", "partition", "coordinator", "peer", "shard", "api", "server", "wire"];
 const BLOCKING: &[&str] =
     &["std::fs", "std::thread", "thread::sleep", "SystemTime::now", "Instant::now", "tokio::"];
 

@@ -11,9 +11,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
+use super::address::Address;
 use super::aligned::AlignedBuf;
 use super::helper::process_cores;
 use super::refused::Refused;
@@ -33,6 +34,7 @@ thread_local! {
 /// What an operation in flight keeps alive.
 pub(super) enum Held {
     Buffer(AlignedBuf),
+    Address(#[expect(dead_code, reason = "the kernel reads it")] Box<Address>),
     Nothing,
 }
 
@@ -245,7 +247,15 @@ impl Driver {
         let key = self.insert(Slot::File { waker: None, result: None, held, fd, orphan: false });
         self.push(entry.user_data(u64::from(key)));
         self.enter(0, None);
-        FileOp { driver: self.clone(), key: Some(key) }
+        FileOp { driver: self.clone(), key: Some(key), cancels: false }
+    }
+}
+
+impl Driver {
+    /// Asks the kernel to give an operation up; it completes all the same.
+    pub(super) fn cancel(&self, key: u32) {
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(u64::from(key))).build();
+        self.push(entry.user_data(NOBODY));
     }
 }
 
@@ -291,10 +301,19 @@ fn unpin_workers(ring: &IoUring) {
     }
 }
 
-/// A file operation under way. Dropping it does not cancel it: its buffer stays owned by the driver.
+/// An operation under way. Dropping it does not end it, unless it is cancelled then: its buffer stays owned by the driver.
 pub(super) struct FileOp {
     driver: Rc<Driver>,
     key: Option<u32>,
+    cancels: bool,
+}
+
+impl FileOp {
+    /// What it waits for may never come: the kernel is to give it up once nobody waits.
+    pub(super) fn cancelled_when_dropped(mut self) -> Self {
+        self.cancels = true;
+        self
+    }
 }
 
 impl Future for FileOp {
@@ -336,6 +355,8 @@ impl Drop for FileOp {
         };
         if done {
             self.driver.remove(key);
+        } else if self.cancels {
+            self.driver.cancel(key);
         }
     }
 }

@@ -312,7 +312,7 @@ impl Held {
     fn buffer(self) -> AlignedBuf {
         match self {
             Self::Buffer(buf) => buf,
-            Self::Nothing => unreachable!("the operation was given a buffer"),
+            Self::Nothing | Self::Address(_) => unreachable!("the operation was given a buffer"),
         }
     }
 }

@@ -4,8 +4,10 @@
 //! held across an `.await`. Time, tasks, files and sockets of a shard come from here and from nowhere else, so that
 //! they can be observed, faulted and moved to another mechanism.
 
+mod address;
 mod aligned;
 mod budget;
+mod connect;
 mod doorbell;
 mod driver;
 pub mod errors;
@@ -33,6 +35,7 @@ mod tests;
 
 pub use aligned::{AlignedBuf, BLOCK};
 pub use budget::{Budget, BudgetFigures, Charge};
+pub use connect::{connect, resolve};
 pub use doorbell::Doorbell;
 pub use executor::{Task, spawn, yield_now};
 pub use file::{File, OpenOptions};

@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use io_uring::opcode;
-use io_uring::types::{CancelBuilder, Fd};
+use io_uring::types::Fd;
 
-use super::driver::{Driver, NOBODY, Slot};
+use super::driver::{Driver, Slot};
 
 /// The readiness of one descriptor, as last reported.
 pub(super) struct Watch {
@@ -94,8 +94,7 @@ impl Driver {
     pub(super) fn unwatch(&self, watch: &Watch) {
         watch.closed.set(true);
         for key in [watch.read_key.get(), watch.write_key.get()].into_iter().flatten() {
-            let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(u64::from(key))).build();
-            self.push(entry.user_data(NOBODY));
+            self.cancel(key);
         }
     }
 }

@@ -13,7 +13,7 @@ pub mod fetch;
 pub mod frame;
 pub mod produce;
 pub mod produced;
-mod read;
+pub mod read;
 pub mod record;
 pub mod records;
 pub mod scan;
