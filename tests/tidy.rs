@@ -64,7 +64,7 @@ const SLACK_FILES: usize = 4;
 
 /// Files of `src/api` that serve no API of their own.
 const API_HELPERS: &[&str] =
-    &["mod", "table", "authorize", "common", "features", "groups", "throttle", "transactions"];
+    &["mod", "table", "authorize", "common", "features", "forward", "groups", "throttle", "transactions"];
 
 struct Source {
     path: String,

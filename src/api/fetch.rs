@@ -11,7 +11,7 @@ use super::common::is_elsewhere;
 use super::throttle::millis;
 use super::{Cx, Outcome, Pending, READ_COMMITTED, decode, malformed, read_error};
 use crate::metadata::Image;
-use crate::model::TopicId;
+use crate::model::{BrokerId, TopicId};
 use crate::partition::{Position, ReadError, ReadOutcome};
 use crate::security::quota::Kind;
 use crate::security::{Operation, Resource};
@@ -48,7 +48,10 @@ async fn handle(cx: &Cx, request: FetchRequest) -> Outcome {
     let image = cx.shard.image();
     let replica =
         if cx.version >= REPLICA_STATE { request.replica_state.replica_id } else { request.replica_id };
-    let wanted = Wanted { committed: request.isolation_level == READ_COMMITTED, by_broker: replica >= 0 };
+    let wanted = Wanted {
+        committed: request.isolation_level == READ_COMMITTED,
+        by_broker: (replica >= 0).then_some(replica),
+    };
     let entries: Vec<Result<FetchEntry, ErrorCode>> =
         plan.partitions.iter().map(|p| entry(cx, &image, p, wanted)).collect();
     let known: Vec<FetchEntry> = entries.iter().flatten().copied().collect();
@@ -126,7 +129,7 @@ fn session_request(cx: &Cx, request: &FetchRequest) -> SessionRequest {
 #[derive(Clone, Copy)]
 struct Wanted {
     committed: bool,
-    by_broker: bool,
+    by_broker: Option<BrokerId>,
 }
 
 fn entry(
@@ -157,11 +160,11 @@ fn entry(
 }
 
 /// A broker that follows reads whatever it likes; who says that he is one has to be one (CVE-2018-1288).
-fn authorize(cx: &Cx, by_broker: bool, topic: &str) -> Result<(), ErrorCode> {
+fn authorize(cx: &Cx, by_broker: Option<BrokerId>, topic: &str) -> Result<(), ErrorCode> {
     match by_broker {
-        true if cx.may(Operation::ClusterAction, Resource::Cluster) => Ok(()),
-        true => Err(ErrorCode::TopicAuthorizationFailed),
-        false => cx.authorize(Operation::Read, Resource::Topic(topic)),
+        Some(id) if cx.connection.is_of(id) && cx.may(Operation::ClusterAction, Resource::Cluster) => Ok(()),
+        Some(_) => Err(ErrorCode::TopicAuthorizationFailed),
+        None => cx.authorize(Operation::Read, Resource::Topic(topic)),
     }
 }
 

@@ -32,9 +32,11 @@ pub mod describe_transactions;
 pub mod describe_user_scram_credentials;
 pub mod elect_leaders;
 pub mod end_txn;
+pub mod envelope;
 pub mod features;
 pub mod fetch;
 pub mod find_coordinator;
+mod forward;
 mod groups;
 pub mod heartbeat;
 pub mod incremental_alter_configs;
@@ -133,9 +135,16 @@ pub fn start(
         connection: connection.clone(),
     };
     match table::find(cx.api_key) {
+        Some(api) if api.for_brokers && connection.broker.is_none() => {
+            strangers::note(Door::Kafka, connection.peer, connection.local, Speaks::Broker, rt::unix_ms());
+            close(ProtocolError::UnknownApi, format!("{} is for brokers, on the cluster listener", api.name))
+        }
         Some(api) if api.serves(cx.version) => {
             rt::stall::running(api.name);
-            (api.start)(cx, body)
+            match api.forwarded && !shard.leads_metadata() {
+                false => (api.start)(cx, body),
+                true => forward::start(api, cx, body),
+            }
         }
         // A client that asks in a version of tomorrow is told in the version that everybody reads (KIP-511).
         Some(api) if api.key == table::API_VERSIONS => api_versions::start_unsupported(cx),

@@ -10,7 +10,7 @@ use super::{
     create_topics, delete_acls, delete_groups, delete_records, delete_topics, describe_acls,
     describe_client_quotas, describe_cluster, describe_configs, describe_groups, describe_log_dirs,
     describe_producers, describe_quorum, describe_topic_partitions, describe_transactions,
-    describe_user_scram_credentials, elect_leaders, end_txn, fetch, find_coordinator, heartbeat,
+    describe_user_scram_credentials, elect_leaders, end_txn, envelope, fetch, find_coordinator, heartbeat,
     incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources, list_groups,
     list_offsets, list_partition_reassignments, list_transactions, metadata, offset_commit, offset_delete,
     offset_fetch, offset_for_leader_epoch, produce, sync_group, txn_offset_commit, unregister_broker,
@@ -36,6 +36,10 @@ pub struct Api {
     pub max: i16,
     /// What its client has to be allowed: each operation, and the type of the resources that a request names.
     pub checks: &'static [(Operation, ResourceType)],
+    /// A broker that is not the controller hands it on to that.
+    pub forwarded: bool,
+    /// Served on the cluster listener only, and advertised to nobody.
+    pub for_brokers: bool,
     pub start: fn(Cx, BytesMut) -> Pending,
 }
 
@@ -52,7 +56,10 @@ impl Api {
     }
 }
 
+/// An API; `forwarded` or `for_brokers` before its key, where that is so.
 macro_rules! api {
+    (forwarded $($row:tt)*) => { Api { forwarded: true, ..api!($($row)*) } };
+    (for_brokers $($row:tt)*) => { Api { for_brokers: true, ..api!($($row)*) } };
     ($key:literal, $name:literal, $versions:expr, $module:ident, $request:ident, $checks:expr) => {
         Api {
             key: $key,
@@ -61,6 +68,8 @@ macro_rules! api {
             min: *$versions.start(),
             max: *$versions.end(),
             checks: &$checks,
+            forwarded: false,
+            for_brokers: false,
             start: |cx, body| {
                 Box::pin(async move {
                     match decode::<kafka_wire::$request>(&cx, body) {
@@ -76,8 +85,8 @@ macro_rules! api {
 /// Every API, by key, each on a line.
 #[rustfmt::skip]
 pub const TABLE: &[Api] = &[
-    Api { key: 0, name: "Produce", advertised_min: 0, min: 3, max: 13, checks: &[(Write, TransactionalId), (Write, Topic)], start: produce::start },
-    Api { key: 1, name: "Fetch", advertised_min: 4, min: 4, max: 18, checks: &[(Read, Topic), (ClusterAction, Cluster)], start: fetch::start },
+    Api { key: 0, name: "Produce", advertised_min: 0, min: 3, max: 13, checks: &[(Write, TransactionalId), (Write, Topic)], forwarded: false, for_brokers: false, start: produce::start },
+    Api { key: 1, name: "Fetch", advertised_min: 4, min: 4, max: 18, checks: &[(Read, Topic), (ClusterAction, Cluster)], forwarded: false, for_brokers: false, start: fetch::start },
     api!(2, "ListOffsets", 1..=11, list_offsets, ListOffsetsRequest, [(Describe, Topic)]),
     api!(3, "Metadata", 0..=13, metadata, MetadataRequest, [(Describe, Topic), (Create, Topic), (Create, Cluster), (Describe, Cluster)]),
     api!(8, "OffsetCommit", 2..=10, offset_commit, OffsetCommitRequest, [(Read, Group), (Read, Topic)]),
@@ -90,8 +99,8 @@ pub const TABLE: &[Api] = &[
     api!(15, "DescribeGroups", 0..=6, describe_groups, DescribeGroupsRequest, [(Describe, Group)]),
     api!(16, "ListGroups", 0..=5, list_groups, ListGroupsRequest, [(Describe, Cluster), (Describe, Group)]),
     api!(18, "ApiVersions", 0..=4, api_versions, ApiVersionsRequest, []),
-    api!(19, "CreateTopics", 2..=7, create_topics, CreateTopicsRequest, [(Create, Cluster), (Create, Topic), (DescribeConfigs, Topic)]),
-    api!(20, "DeleteTopics", 1..=6, delete_topics, DeleteTopicsRequest, [(Delete, Cluster), (Delete, Topic)]),
+    api!(forwarded 19, "CreateTopics", 2..=7, create_topics, CreateTopicsRequest, [(Create, Cluster), (Create, Topic), (DescribeConfigs, Topic)]),
+    api!(forwarded 20, "DeleteTopics", 1..=6, delete_topics, DeleteTopicsRequest, [(Delete, Cluster), (Delete, Topic)]),
     api!(21, "DeleteRecords", 0..=2, delete_records, DeleteRecordsRequest, [(Delete, Topic)]),
     api!(22, "InitProducerId", 0..=5, init_producer_id, InitProducerIdRequest, [(Write, TransactionalId), (IdempotentWrite, Cluster), (Write, Topic)]),
     api!(23, "OffsetForLeaderEpoch", 2..=4, offset_for_leader_epoch, OffsetForLeaderEpochRequest, [(Describe, Topic), (ClusterAction, Cluster)]),
@@ -104,24 +113,25 @@ pub const TABLE: &[Api] = &[
     api!(30, "CreateAcls", 1..=3, create_acls, CreateAclsRequest, [(Alter, Cluster)]),
     api!(31, "DeleteAcls", 1..=3, delete_acls, DeleteAclsRequest, [(Alter, Cluster)]),
     api!(32, "DescribeConfigs", 1..=4, describe_configs, DescribeConfigsRequest, [(DescribeConfigs, Topic), (DescribeConfigs, Group), (DescribeConfigs, Cluster)]),
-    api!(33, "AlterConfigs", 0..=2, alter_configs, AlterConfigsRequest, [(AlterConfigs, Topic), (AlterConfigs, Group), (AlterConfigs, Cluster)]),
+    api!(forwarded 33, "AlterConfigs", 0..=2, alter_configs, AlterConfigsRequest, [(AlterConfigs, Topic), (AlterConfigs, Group), (AlterConfigs, Cluster)]),
     api!(34, "AlterReplicaLogDirs", 1..=2, alter_replica_log_dirs, AlterReplicaLogDirsRequest, [(Alter, Cluster)]),
     api!(35, "DescribeLogDirs", 1..=5, describe_log_dirs, DescribeLogDirsRequest, [(Describe, Cluster)]),
-    api!(37, "CreatePartitions", 0..=3, create_partitions, CreatePartitionsRequest, [(Alter, Topic)]),
+    api!(forwarded 37, "CreatePartitions", 0..=3, create_partitions, CreatePartitionsRequest, [(Alter, Topic)]),
     api!(42, "DeleteGroups", 0..=2, delete_groups, DeleteGroupsRequest, [(Delete, Group)]),
-    api!(43, "ElectLeaders", 0..=2, elect_leaders, ElectLeadersRequest, [(Alter, Cluster)]),
-    api!(44, "IncrementalAlterConfigs", 0..=1, incremental_alter_configs, IncrementalAlterConfigsRequest, [(AlterConfigs, Topic), (AlterConfigs, Group), (AlterConfigs, Cluster)]),
-    api!(45, "AlterPartitionReassignments", 0..=1, alter_partition_reassignments, AlterPartitionReassignmentsRequest, [(Alter, Cluster)]),
-    api!(46, "ListPartitionReassignments", 0..=0, list_partition_reassignments, ListPartitionReassignmentsRequest, [(Describe, Cluster)]),
+    api!(forwarded 43, "ElectLeaders", 0..=2, elect_leaders, ElectLeadersRequest, [(Alter, Cluster)]),
+    api!(forwarded 44, "IncrementalAlterConfigs", 0..=1, incremental_alter_configs, IncrementalAlterConfigsRequest, [(AlterConfigs, Topic), (AlterConfigs, Group), (AlterConfigs, Cluster)]),
+    api!(forwarded 45, "AlterPartitionReassignments", 0..=1, alter_partition_reassignments, AlterPartitionReassignmentsRequest, [(Alter, Cluster)]),
+    api!(forwarded 46, "ListPartitionReassignments", 0..=0, list_partition_reassignments, ListPartitionReassignmentsRequest, [(Describe, Cluster)]),
     api!(47, "OffsetDelete", 0..=0, offset_delete, OffsetDeleteRequest, [(Delete, Group), (Read, Topic)]),
     api!(48, "DescribeClientQuotas", 0..=1, describe_client_quotas, DescribeClientQuotasRequest, [(DescribeConfigs, Cluster)]),
-    api!(49, "AlterClientQuotas", 0..=1, alter_client_quotas, AlterClientQuotasRequest, [(AlterConfigs, Cluster)]),
+    api!(forwarded 49, "AlterClientQuotas", 0..=1, alter_client_quotas, AlterClientQuotasRequest, [(AlterConfigs, Cluster)]),
     api!(50, "DescribeUserScramCredentials", 0..=0, describe_user_scram_credentials, DescribeUserScramCredentialsRequest, [(Describe, Cluster)]),
-    api!(55, "DescribeQuorum", 0..=2, describe_quorum, DescribeQuorumRequest, [(Describe, Cluster)]),
-    api!(57, "UpdateFeatures", 0..=2, update_features, UpdateFeaturesRequest, [(Alter, Cluster)]),
+    api!(forwarded 55, "DescribeQuorum", 0..=2, describe_quorum, DescribeQuorumRequest, [(Describe, Cluster)]),
+    api!(forwarded 57, "UpdateFeatures", 0..=2, update_features, UpdateFeaturesRequest, [(Alter, Cluster)]),
+    api!(for_brokers 58, "Envelope", 0..=0, envelope, EnvelopeRequest, [(ClusterAction, Cluster)]),
     api!(60, "DescribeCluster", 0..=2, describe_cluster, DescribeClusterRequest, [(Describe, Cluster)]),
     api!(61, "DescribeProducers", 0..=0, describe_producers, DescribeProducersRequest, [(Read, Topic)]),
-    api!(64, "UnregisterBroker", 0..=0, unregister_broker, UnregisterBrokerRequest, [(Alter, Cluster)]),
+    api!(forwarded 64, "UnregisterBroker", 0..=0, unregister_broker, UnregisterBrokerRequest, [(Alter, Cluster)]),
     api!(65, "DescribeTransactions", 0..=0, describe_transactions, DescribeTransactionsRequest, [(Describe, TransactionalId), (Describe, Topic)]),
     api!(66, "ListTransactions", 0..=2, list_transactions, ListTransactionsRequest, [(Describe, TransactionalId)]),
     api!(74, "ListConfigResources", 0..=1, list_config_resources, ListConfigResourcesRequest, [(DescribeConfigs, Cluster)]),
@@ -134,7 +144,7 @@ pub fn find(key: i16) -> Option<&'static Api> {
 
 /// What ApiVersions advertises: (key, lowest, highest).
 pub fn advertised() -> impl Iterator<Item = (i16, i16, i16)> {
-    TABLE.iter().map(|api| (api.key, api.advertised_min, api.max))
+    TABLE.iter().filter(|api| !api.for_brokers).map(|api| (api.key, api.advertised_min, api.max))
 }
 
 /// An API's name for logs and metrics.

@@ -50,7 +50,7 @@ macro_rules! throttled_silently {
     };
 }
 
-throttled_silently! { DescribeQuorumResponse WriteTxnMarkersResponse }
+throttled_silently! { DescribeQuorumResponse EnvelopeResponse WriteTxnMarkersResponse }
 
 pub fn millis(wait: Duration) -> i32 {
     i32::try_from(wait.as_millis()).unwrap_or(i32::MAX)

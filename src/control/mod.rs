@@ -12,7 +12,7 @@
 mod local;
 mod quorum;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -48,6 +48,9 @@ pub(crate) struct Control<Q> {
     queued: Notify,
     /// Names of deleted topics whose files may be there, with the version of their deletion.
     leaving: RefCell<BTreeMap<String, u64>>,
+    /// The newest metadata that every shard has applied, and who waits for newer.
+    applied: Cell<u64>,
+    appliers: RefCell<Vec<(u64, To<message::Applied>)>>,
     /// What waits for a name to become free.
     parked: RefCell<Vec<(Answer, ControlRequest)>>,
 }
@@ -63,6 +66,7 @@ impl<Q: Quorum + 'static> Control<Q> {
     ) -> Self {
         let mut controller = Controller::new(image, settings.clone());
         quorum.leads().into_iter().for_each(|epoch| controller.lead(epoch));
+        let version = image.version;
         Self {
             port: Port::new(end),
             shards,
@@ -73,6 +77,8 @@ impl<Q: Quorum + 'static> Control<Q> {
             queue: RefCell::default(),
             queued: Notify::new(),
             leaving: RefCell::default(),
+            applied: Cell::new(version),
+            appliers: RefCell::default(),
             parked: RefCell::default(),
         }
     }
@@ -93,6 +99,10 @@ impl<Q: Quorum + 'static> Control<Q> {
             Asked::Control(message::Control(request), to) => {
                 self.queue.borrow_mut().push_back((to, request));
                 self.queued.notify_one();
+            }
+            Asked::Applied(message::Applied(offset), to) => {
+                self.appliers.borrow_mut().push((offset, to));
+                self.applied_to(0);
             }
             _ => unreachable!("not for the control thread"),
         });
@@ -201,21 +211,31 @@ impl<Q: Quorum + 'static> Control<Q> {
         let calls: Vec<_> = (0..self.shards)
             .map(|shard| self.port.call(shard, Metadata(image.clone(), delta.clone())))
             .collect();
-        if !shown {
-            return self.answer(answers);
-        }
+        let (now, later) = if shown { (Vec::new(), answers) } else { (answers, Vec::new()) };
+        self.answer(now);
         let control = self.clone();
         tokio::task::spawn_local(async move {
             for call in calls {
                 call.await;
             }
-            control.answer(answers);
+            control.applied_to(version);
+            control.answer(later);
             if deletes {
                 control.broadcast(|| Removals).await;
                 control.leaving.borrow_mut().retain(|_, of| *of > version);
                 control.unpark();
             }
         });
+    }
+
+    /// Every shard has applied the metadata up to an offset.
+    fn applied_to(&self, offset: u64) {
+        let applied = self.applied.get().max(offset);
+        self.applied.set(applied);
+        let mut waiting = self.appliers.borrow_mut();
+        for (_, to) in waiting.extract_if(.., |(offset, _)| *offset <= applied) {
+            self.port.reply(to, ());
+        }
     }
 
     /// Looks again at what waited for a name.

@@ -2,11 +2,13 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::affinity::Affinity;
+use crate::model::BrokerId;
 use crate::model::listener::Listener;
+use crate::peer::Hello;
 use crate::rt::net::Socket;
 use crate::security::Principal;
 
@@ -34,12 +36,19 @@ pub struct Handoff {
     pub listener: Arc<Listener>,
     pub principal: Principal,
     pub software: Option<Software>,
+    /// The broker that it is of, if it came in by the cluster listener.
+    pub broker: Option<Arc<Hello>>,
 }
 
 impl Handoff {
     /// A connection that has just come in.
     pub fn accepted(socket: Socket, listener: Arc<Listener>) -> Self {
-        Self { socket, listener, principal: Principal::default(), software: None }
+        Self { socket, listener, principal: Principal::default(), software: None, broker: None }
+    }
+
+    /// A connection of another broker.
+    pub fn of_broker(socket: Socket, listener: Arc<Listener>, hello: Arc<Hello>) -> Self {
+        Self { broker: Some(hello), ..Self::accepted(socket, listener) }
     }
 }
 
@@ -49,16 +58,48 @@ pub struct ConnectionContext {
     pub local: SocketAddr,
     pub listener: Arc<Listener>,
     pub affinity: Affinity,
+    /// The broker at the other end; a client has none.
+    pub broker: Option<Arc<Hello>>,
     principal: Principal,
     software: RefCell<Option<Software>>,
 }
 
 impl ConnectionContext {
     pub fn split(handoff: Handoff) -> (Socket, Self) {
-        let Handoff { socket, listener, principal, software } = handoff;
+        let Handoff { socket, listener, principal, software, broker } = handoff;
         let (peer, local) = (socket.peer, socket.local);
         let (affinity, software) = (Affinity::default(), RefCell::new(software));
-        (socket, Self { peer, local, listener, affinity, principal, software })
+        if broker.is_some() {
+            // It came to the shard that it wanted.
+            affinity.stay();
+        }
+        (socket, Self { peer, local, listener, affinity, broker, principal, software })
+    }
+
+    /// The connection of a client to another broker, which hands one of its requests on by this one.
+    pub fn on_behalf(
+        &self,
+        address: IpAddr,
+        listener: &str,
+        principal: Principal,
+        listeners: &[Arc<Listener>],
+    ) -> Self {
+        let known = listeners.iter().find(|known| *known.name == *listener).cloned();
+        let unknown = || Arc::new(Listener { name: listener.into(), ..(*self.listener).clone() });
+        Self {
+            peer: SocketAddr::new(address, self.peer.port()),
+            local: self.local,
+            listener: known.unwrap_or_else(unknown),
+            affinity: Affinity::default(),
+            broker: None,
+            principal,
+            software: RefCell::default(),
+        }
+    }
+
+    /// Whether it is of this broker.
+    pub fn is_of(&self, broker: BrokerId) -> bool {
+        self.broker.as_ref().is_some_and(|hello| hello.broker == broker)
     }
 
     /// The way on: only affinity, which is to the shard that is left, stays behind.
@@ -68,6 +109,7 @@ impl ConnectionContext {
             listener: self.listener.clone(),
             principal: self.principal.clone(),
             software: self.software.take(),
+            broker: self.broker.clone(),
         }
     }
 

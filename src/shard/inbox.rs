@@ -6,8 +6,8 @@ use super::Shard;
 use super::coordinator::Unavailable;
 use super::message::{
     AskGroup, AskTxn, Asked, CommitInTxnResult, CommitOffsets, DeleteRecords, EndResult, EndTxns, EpochEnds,
-    Fetch, FetchResult, FindOffsets, ListGroups, ListTxns, Measure, Metadata, Produce, ProduceResult,
-    Producers, QuotaUse, Removals, Reply, Request, Sizes, Stop,
+    Fetch, FetchResult, FindOffsets, Leads, ListGroups, ListTxns, Measure, Metadata, Ping, Produce,
+    ProduceResult, Producers, QuotaUse, Removals, Reply, Request, Sizes, Stop,
 };
 use super::serve::ServeConnection;
 use super::timing::Appending;
@@ -59,7 +59,12 @@ impl Shard {
                 self.life.stop();
                 self.port.reply(to, ());
             }
-            Asked::Control(..) => unreachable!("sent to the control thread only"),
+            Asked::Leads(Leads(leadership), to) => {
+                self.follow_leadership(leadership);
+                self.port.reply(to, ());
+            }
+            Asked::Ping(Ping, to) => self.port.reply(to, ()),
+            Asked::Control(..) | Asked::Applied(..) => unreachable!("sent to the control thread only"),
         }
     }
 

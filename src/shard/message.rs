@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::context::Handoff;
 use super::coordinator::Unavailable;
+use super::links::Leadership;
 use super::metrics::MetricsSnapshot;
 use super::route::Located;
 use super::timing::Appending;
@@ -186,8 +187,12 @@ calls! {
     Removals -> ();
     Measure -> Box<MetricsSnapshot>;
     Stop -> ();
+    Leads -> ();
+    Ping -> ();
     /// To the control thread.
     Control -> ControlReply;
+    /// To the control thread.
+    Applied -> ();
 }
 
 /// Append these; answered when they are stored as `wait` says.
@@ -258,7 +263,16 @@ pub struct Measure;
 /// Finish what is under way, checkpoint and end. Answered when it has begun.
 pub struct Stop;
 
+/// From the control thread: who the controller is.
+pub struct Leads(pub Leadership);
+
+/// From the control thread, which has to know whether the shard still turns.
+pub struct Ping;
+
 pub struct Control(pub ControlRequest);
+
+/// Answered once every shard has applied the metadata up to this offset.
+pub struct Applied(pub u64);
 
 pub type Port = mesh::Port<Request, Reply>;
 pub type End = mesh::End<Request, Reply>;

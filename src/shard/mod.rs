@@ -15,6 +15,7 @@ mod inspect;
 mod intake;
 mod lanes;
 mod life;
+pub mod links;
 mod lookup;
 mod maintain;
 mod markers;
@@ -56,6 +57,7 @@ use deadline::Deadlines;
 pub use fetch::FetchLimits;
 use intake::Intake;
 use life::Life;
+use links::Links;
 use memory::Memory;
 use message::{Control, Port};
 use metrics::ShardMetrics;
@@ -82,6 +84,8 @@ pub struct Shard {
     access: Cell<Access>,
     pub metrics: ShardMetrics,
     life: Life,
+    /// To other brokers.
+    links: Links,
     /// Directories that the start left alone because no topic has them; the first shard's.
     strays: usize,
 }

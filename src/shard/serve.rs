@@ -14,6 +14,7 @@ use super::coordinator::Coordinators;
 use super::deadline::Deadlines;
 use super::intake::Intake;
 use super::life::Life;
+use super::links::Links;
 use super::memory::Memory;
 use super::message::{End, Port};
 use super::metrics::ShardMetrics;
@@ -75,6 +76,7 @@ impl Shard {
             access: Cell::new(Access::OPEN),
             metrics: ShardMetrics::new(start.index),
             life: Life::begin(),
+            links: Links::default(),
             strays: start.strays,
         });
         // Buffers that are kept count in no budget.

@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::model::BrokerId;
 use crate::wire::stranger::Speaks;
 
 const PLACES: usize = 1024;
@@ -18,15 +19,18 @@ const QUIET_S: u32 = 60;
 pub enum Door {
     Kafka,
     Http,
+    /// The cluster listener.
+    Cluster,
 }
 
 impl Door {
-    pub const ALL: [Self; 2] = [Self::Kafka, Self::Http];
+    pub const ALL: [Self; 3] = [Self::Kafka, Self::Http, Self::Cluster];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kafka => "kafka",
             Self::Http => "http",
+            Self::Cluster => "cluster",
         }
     }
 }
@@ -64,6 +68,17 @@ pub fn note(door: Door, peer: SocketAddr, local: SocketAddr, speaks: Speaks, now
     }
 }
 
+/// A broker's connection to the cluster listener is refused.
+pub fn refused(peer: SocketAddr, broker: BrokerId, why: &str, now_ms: i64) {
+    COUNTS[Door::Cluster as usize][Speaks::Broker as usize].fetch_add(1, Ordering::Relaxed);
+    if TIMES.due(&(peer.ip().to_canonical(), broker, why), (now_ms / 1000) as u32) {
+        log::warn!(
+            "broker {broker} at {} is refused at the cluster listener: {why}",
+            peer.ip().to_canonical()
+        );
+    }
+}
+
 fn advice(door: Door, speaks: Speaks, local: SocketAddr) -> String {
     match (door, speaks) {
         (Door::Kafka, Speaks::Tls) => format!(
@@ -81,6 +96,17 @@ fn advice(door: Door, speaks: Speaks, local: SocketAddr) -> String {
              switch that off"
         ),
         (Door::Kafka, Speaks::Ssh) => format!("speaks SSH to the Kafka port ({local})"),
+        (Door::Kafka, Speaks::Broker) => format!(
+            "asks at the Kafka port ({local}) for what only brokers may, who ask at the cluster listener: it is refused"
+        ),
+        (Door::Cluster, Speaks::Kafka) => format!(
+            "is a Kafka client at the cluster listener ({local}), which is for brokers only: clients connect to the \
+             address of --listen"
+        ),
+        (Door::Cluster, _) => format!(
+            "sends bytes to the cluster listener ({local}) that are no broker's of this cluster: clients connect to the \
+             address of --listen"
+        ),
         (Door::Kafka, Speaks::Kafka | Speaks::Other) => format!(
             "sends bytes to the Kafka port ({local}) that are no request of Kafka's protocol: is it a Kafka client?"
         ),

@@ -7,7 +7,7 @@
 //! A request header is v2, a response header v1, where the API's version is flexible; the response to
 //! ApiVersions is always v0, so that a client can read it before it knows the broker.
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use kafka_wire_core::{DecodeLimits, StrBytes};
 
 use super::read::{Reader, WireError};
@@ -40,6 +40,24 @@ pub fn parse_header(frame: &mut BytesMut) -> Result<RequestHeader, WireError> {
     }
     *frame = reader.into_rest();
     Ok(RequestHeader { api_key, api_version, correlation_id, client_id })
+}
+
+/// Writes the header of a request of Kafka's, as [`parse_header`] reads it.
+pub fn put_header(header: &RequestHeader, out: &mut BytesMut) {
+    out.put_i16(header.api_key);
+    out.put_i16(header.api_version);
+    out.put_i32(header.correlation_id);
+    let Some(flexible) = flexible(header.api_key, header.api_version) else { return };
+    match &header.client_id {
+        None => out.put_i16(-1),
+        Some(id) => {
+            out.put_i16(id.len() as i16);
+            out.put_slice(id.as_bytes());
+        }
+    }
+    if flexible {
+        out.put_u8(0);
+    }
 }
 
 /// Whether this version of an API has tagged fields; `None` where it is not known at all.
@@ -128,11 +146,16 @@ mod tests {
                 for client in [None, Some(""), Some("rdkafka")] {
                     let key = api.api_key.value();
                     let mut frame = header(key, version, 1 + i16::from(flexible), client);
+                    let whole = frame.clone();
                     let parsed = parse_header(&mut frame).unwrap();
                     assert_eq!((parsed.api_key, parsed.api_version), (key, version));
                     assert_eq!(parsed.correlation_id, 77);
                     assert_eq!(parsed.client_id.as_deref(), client);
                     assert_eq!(&frame[..], b"body");
+                    let mut again = BytesMut::new();
+                    put_header(&parsed, &mut again);
+                    again.extend_from_slice(b"body");
+                    assert_eq!(again, whole);
                     assert_eq!(response_header_version(key, version), i16::from(flexible && key != 18));
                 }
             }

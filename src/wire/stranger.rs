@@ -11,12 +11,22 @@ pub enum Speaks {
     /// The header that a load balancer puts in front of a connection.
     ProxyProtocol,
     Kafka,
+    /// As brokers do with each other, or as who would pass for one.
+    Broker,
     Other,
 }
 
 impl Speaks {
-    pub const ALL: [Self; 7] =
-        [Self::Tls, Self::Http, Self::Sasl, Self::Ssh, Self::ProxyProtocol, Self::Kafka, Self::Other];
+    pub const ALL: [Self; 8] = [
+        Self::Tls,
+        Self::Http,
+        Self::Sasl,
+        Self::Ssh,
+        Self::ProxyProtocol,
+        Self::Kafka,
+        Self::Broker,
+        Self::Other,
+    ];
 
     /// The label of a metric.
     pub const fn name(self) -> &'static str {
@@ -27,6 +37,7 @@ impl Speaks {
             Self::Ssh => "ssh",
             Self::ProxyProtocol => "proxy_protocol",
             Self::Kafka => "kafka",
+            Self::Broker => "broker",
             Self::Other => "other",
         }
     }
