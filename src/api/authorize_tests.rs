@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::controller::{ControlError, ControlErrorKind, ControlReply, ControlReq
 use crate::coordinator::{group, txn};
 use crate::metadata::internal::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::model::BrokerSettings;
+use crate::peer::{Hello, Lane};
 use crate::rt;
 use crate::rt::net::Socket;
 use crate::security::Access;
@@ -238,6 +240,7 @@ fn about_the_cluster() -> Vec<(i16, i16, BytesMut)> {
     const RESOURCES: [(i8, &str); 3] = [(2, "t"), (32, "g"), (4, "")];
     vec![
         request::<ApiVersionsRequest>(18, 0, |_| {}),
+        request::<EnvelopeRequest>(58, 0, |_| {}),
         request::<DescribeAclsRequest>(29, 1, |r| {
             (r.resource_type_filter, r.pattern_type_filter, r.operation, r.permission_type) = (1, 1, 1, 1);
         }),
@@ -321,13 +324,25 @@ async fn control(shard: Rc<Shard>, port: Rc<Port>) {
     }
 }
 
-fn connection() -> Rc<ConnectionContext> {
+/// Of a client, or of another broker.
+fn connection(of_broker: bool) -> Rc<ConnectionContext> {
     let door = TcpListener::bind("127.0.0.1:0").unwrap();
     let _client = TcpStream::connect(door.local_addr().unwrap()).unwrap();
     let socket = Socket::of(door.accept().unwrap().0).unwrap();
-    Rc::new(
-        ConnectionContext::split(Handoff::accepted(socket, BrokerSettings::default().listeners[0].clone())).1,
-    )
+    let mut accepted = Handoff::accepted(socket, BrokerSettings::default().listeners[0].clone());
+    accepted.broker = of_broker.then(|| {
+        Arc::new(Hello {
+            cluster: String::new(),
+            to: 1,
+            broker: 2,
+            epoch: 1,
+            incarnation: [1; 16],
+            directory: [1; 16],
+            lane: Lane::Calls,
+            shard: 0,
+        })
+    });
+    Rc::new(ConnectionContext::split(accepted).1)
 }
 
 /// A shard with a topic, a group that has an offset, and a transaction that has a partition.
@@ -383,7 +398,6 @@ fn every_api_asks_what_its_row_says() {
     rt::block_on(async {
         let dir = tempfile::tempdir().unwrap();
         let shard = inhabited(dir.path()).await;
-        let connection = connection();
         let errors = |key: i16| -> BTreeSet<i16> {
             let snapshot = shard.metrics.snapshot();
             let of = snapshot.apis.iter().filter(|api| api.key == key);
@@ -394,6 +408,7 @@ fn every_api_asks_what_its_row_says() {
         let mut wrong = Vec::new();
         for api in table::TABLE {
             ASKED.take();
+            let connection = connection(api.for_brokers);
             let of_api: Vec<_> = requests.iter().filter(|(key, ..)| *key == api.key).collect();
             assert!(!of_api.is_empty(), "{} has no request here", api.name);
             // Denied first: its errors are then those of the denial.

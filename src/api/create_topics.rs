@@ -44,7 +44,7 @@ pub async fn handle(cx: &Cx, mut request: CreateTopicsRequest) -> CreateTopicsRe
     response
 }
 
-fn new_topic(topic: &CreatableTopic) -> NewTopic {
+pub(super) fn new_topic(topic: &CreatableTopic) -> NewTopic {
     NewTopic {
         name: topic.name.to_string(),
         partitions: topic.num_partitions,

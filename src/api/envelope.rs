@@ -7,10 +7,11 @@ use std::rc::Rc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_wire::{EnvelopeRequest, EnvelopeResponse};
 
+use super::authorize::Rights;
 use super::common::build;
 use super::{Cx, Outcome, table};
 use crate::peer::keys;
-use crate::security::Principal;
+use crate::security::{Operation, Principal, Resource};
 use crate::shard::context::ConnectionContext;
 use crate::wire::ErrorCode;
 use crate::wire::frame::{self, RequestHeader};
@@ -62,9 +63,10 @@ pub fn unwrap(response: &EnvelopeResponse) -> Result<(Bytes, u64), ErrorCode> {
 }
 
 pub async fn handle(cx: &Cx, request: EnvelopeRequest) -> EnvelopeResponse {
-    let answered = match cx.shard.leads_metadata() {
-        true => carry_out(cx, request).await,
-        false => Err(ErrorCode::NotController),
+    let answered = match cx.authorize(Operation::ClusterAction, Resource::Cluster) {
+        Err(error) => Err(error),
+        Ok(()) if !cx.shard.leads_metadata() => Err(ErrorCode::NotController),
+        Ok(()) => carry_out(cx, request).await,
     };
     build(|r: &mut EnvelopeResponse| match answered {
         Ok(data) => {

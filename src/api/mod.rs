@@ -11,6 +11,7 @@ pub mod alter_partition_reassignments;
 pub mod alter_replica_log_dirs;
 pub mod api_versions;
 pub mod authorize;
+pub mod brokers;
 mod common;
 pub mod create_acls;
 pub mod create_partitions;
