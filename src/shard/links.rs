@@ -3,36 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
 
-use super::Shard;
-use super::message::Applied;
+use super::leadership::Leadership;
 use crate::model::BrokerId;
-use crate::peer::hello::NOBODY;
-use crate::peer::{self, Hello, Lane, Limits, Link, LinkError, Whom, keys};
+use crate::peer::Link;
 use crate::rt::Notify;
 
-/// How long one address of a broker is tried.
-const CONNECT: Duration = Duration::from_secs(2);
-
-/// Who the controller is, as far as this broker knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leadership {
-    /// Of the quorum; never falls.
-    pub epoch: i32,
-    pub controller: Option<BrokerId>,
-    /// It is this broker, and knows all that was committed before.
-    pub mine: bool,
-}
-
-impl Leadership {
-    /// Of a broker that is alone.
-    pub const ALONE: Self = Self { epoch: 0, controller: None, mine: true };
-}
-
 pub(super) struct Links {
-    leadership: Cell<Leadership>,
-    changed: Notify,
+    pub leadership: Cell<Leadership>,
+    pub changed: Notify,
     calls: RefCell<BTreeMap<BrokerId, Rc<Slot>>>,
 }
 
@@ -43,104 +22,43 @@ impl Default for Links {
     }
 }
 
+impl Links {
+    pub fn calls_to(&self, broker: BrokerId) -> Rc<Slot> {
+        self.calls.borrow_mut().entry(broker).or_default().clone()
+    }
+}
+
 /// The connection to one broker.
 #[derive(Default)]
-struct Slot {
-    link: RefCell<Option<Link>>,
+pub(super) struct Slot {
+    pub link: RefCell<Option<Link>>,
     opening: Cell<bool>,
     opened: Notify,
 }
 
 impl Slot {
-    fn usable(&self) -> Option<Link> {
+    pub fn usable(&self) -> Option<Link> {
         self.link.borrow().clone().filter(|link| link.ended().is_none())
     }
-}
 
-impl Shard {
-    pub(super) fn follow_leadership(&self, leadership: Leadership) {
-        if self.links.leadership.replace(leadership) != leadership {
-            self.links.changed.notify_all();
-        }
-    }
-
-    /// Whether changes of the metadata are decided in this broker.
-    pub fn leads_metadata(&self) -> bool {
-        self.links.leadership.get().mine
-    }
-
-    /// Another broker that is the controller.
-    pub fn controller(&self) -> Option<BrokerId> {
-        let Leadership { controller, mine, .. } = self.links.leadership.get();
-        controller.filter(|id| !mine && *id != self.settings().broker_id)
-    }
-
-    /// Returns when the controller is another, or this broker.
-    pub async fn controller_changed(&self) {
-        self.links.changed.notified().await;
-    }
-
-    /// Returns once every shard of this broker has applied the metadata up to an offset.
-    pub async fn applied_everywhere(&self, offset: u64) {
-        if offset > 0 {
-            self.port.call(self.count(), Applied(offset)).await;
-        }
-    }
-
-    /// The connection to a broker for calls, opened if there is none.
-    pub async fn calls_to(&self, broker: BrokerId) -> Result<Link, LinkError> {
-        let slot = self.links.calls.borrow_mut().entry(broker).or_default().clone();
+    /// The connection, or one's turn to open it.
+    pub async fn turn(&self) -> Result<Link, Opening<'_>> {
         loop {
-            if let Some(link) = slot.usable() {
+            if let Some(link) = self.usable() {
                 return Ok(link);
             }
-            let opened = slot.opened.listen();
-            if !slot.opening.get() {
-                break;
+            let opened = self.opened.listen();
+            if !self.opening.get() {
+                self.opening.set(true);
+                return Err(Opening(self));
             }
             opened.await;
         }
-        let opening = Opening::begin(&slot);
-        let (whom, hello) = self.introduction(broker, Lane::Calls)?;
-        let (link, _) = peer::connect(&whom, &hello, Limits::default(), CONNECT).await?;
-        slot.link.replace(Some(link.clone()));
-        drop(opening);
-        Ok(link)
-    }
-
-    /// Where a broker's cluster listener is, and how this shard introduces itself there.
-    pub fn introduction(&self, broker: BrokerId, lane: Lane) -> Result<(Whom, Hello), LinkError> {
-        let image = self.image();
-        let unknown = || {
-            let why = format!("broker {broker} is not known to have a cluster listener");
-            LinkError::Unreachable(std::io::ErrorKind::NotFound, why)
-        };
-        let other = image.broker(broker).ok_or_else(unknown)?;
-        let endpoint = other.endpoint(keys::LISTENER).ok_or_else(unknown)?;
-        let me = image.broker(self.settings().broker_id);
-        let hello = Hello {
-            cluster: image.cluster_id.to_string(),
-            to: broker,
-            broker: me.map_or(NOBODY, |me| me.id),
-            epoch: me.map_or(-1, |me| me.epoch.0),
-            incarnation: me.map_or([0; 16], |me| me.incarnation),
-            directory: me.map_or([0; 16], |me| me.directory),
-            lane,
-            shard: self.index() as u32 % other.shards.max(1),
-        };
-        Ok((Whom { host: endpoint.host.clone(), port: endpoint.port }, hello))
     }
 }
 
 /// One opens a connection, the others wait for it, or for their turn to try.
-struct Opening<'a>(&'a Slot);
-
-impl<'a> Opening<'a> {
-    fn begin(slot: &'a Slot) -> Self {
-        slot.opening.set(true);
-        Self(slot)
-    }
-}
+pub(super) struct Opening<'a>(&'a Slot);
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::context::Handoff;
 use super::coordinator::Unavailable;
-use super::links::Leadership;
+use super::leadership::Leadership;
 use super::metrics::MetricsSnapshot;
 use super::route::Located;
 use super::timing::Appending;

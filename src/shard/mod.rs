@@ -4,6 +4,7 @@
 pub mod affinity;
 mod applied;
 mod assign;
+mod calls;
 mod compact;
 pub mod connections;
 pub mod context;
@@ -14,8 +15,9 @@ mod inbox;
 mod inspect;
 mod intake;
 mod lanes;
+pub mod leadership;
 mod life;
-pub mod links;
+mod links;
 mod lookup;
 mod maintain;
 mod markers;
