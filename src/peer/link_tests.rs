@@ -137,7 +137,8 @@ fn silence_ends_it_and_so_do_odd_answers() {
         stream.write_all(&[0, 0, 0, 2, 1, 1]).unwrap();
         while read_frame(&mut stream).is_some() {}
     };
-    let cases: [(Box<dyn FnOnce(TcpStream) + Send>, Duration); 4] = [
+    type Case = (Box<dyn FnOnce(TcpStream) + Send>, Duration);
+    let cases: [Case; 4] = [
         (Box::new(silent), Duration::from_millis(50)),
         (Box::new(unknown), LONG),
         (Box::new(long), LONG),

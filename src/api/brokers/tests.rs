@@ -1,6 +1,5 @@
 use bytes::{Buf, BytesMut};
 use kafka_wire::KafkaRequest;
-use kafka_wire_core::KafkaEncode;
 
 use super::*;
 use crate::controller::{
