@@ -8,20 +8,26 @@ use super::Cx;
 use super::authorize::Rights;
 use super::common::{NOT_ASKED, build, cluster_operations};
 use crate::metadata::{Broker, Image};
+use crate::model::BrokerId;
+use crate::peer::keys;
 use crate::wire::ErrorCode;
 
 const BROKERS: i8 = 1;
-const CONTROLLERS: i8 = 2;
+pub const CONTROLLERS: i8 = 2;
 const ENDPOINT_TYPES_FROM: i16 = 1;
+const FENCED_FROM: i16 = 2;
+/// Tag of who asks for controllers and is a broker that would join: clients of Kafka's are told that there are none here,
+/// because they could not talk to them.
+pub const JOINING: u32 = keys::TAG;
 
 pub async fn handle(cx: &Cx, request: DescribeClusterRequest) -> DescribeClusterResponse {
-    let response = answer(
-        &cx.shard.image(),
-        cx.shard.settings().broker_id,
-        (cx, &cx.connection.listener.name),
-        &request,
-        cx.version,
-    );
+    let me = cx.shard.settings().broker_id;
+    if request.endpoint_type == CONTROLLERS && keys::tagged(&request.unknown_tagged_fields, JOINING).is_some()
+    {
+        let controller = if cx.shard.leads_metadata() { Some(me) } else { cx.shard.controller() };
+        return for_brokers(&cx.shard.image(), controller);
+    }
+    let response = answer(&cx.shard.image(), me, (cx, &cx.connection.listener.name), &request, cx.version);
     cx.count(ErrorCode::from_code(response.error_code));
     response
 }
@@ -45,10 +51,22 @@ fn answer(
         }
         r.cluster_id = StrBytes::from(&*image.cluster_id);
         r.controller_id = controller;
-        r.brokers = image.brokers().filter_map(|broker| described(broker, listener)).collect();
+        let told = image.brokers().filter(|broker| !broker.fenced || request.include_fenced_brokers);
+        r.brokers = told.filter_map(|broker| described(broker, listener, version)).collect();
         if request.include_cluster_authorized_operations {
             r.cluster_authorized_operations = cluster_operations(rights);
         }
+    })
+}
+
+/// Who the controller is and where brokers reach each other, for one that would join; no controller is -1.
+fn for_brokers(image: &Image, controller: Option<BrokerId>) -> DescribeClusterResponse {
+    build(|r: &mut DescribeClusterResponse| {
+        r.cluster_authorized_operations = NOT_ASKED;
+        r.endpoint_type = CONTROLLERS;
+        r.cluster_id = StrBytes::from(&*image.cluster_id);
+        r.controller_id = controller.unwrap_or(-1);
+        r.brokers = image.brokers().filter_map(|broker| described(broker, keys::LISTENER, 0)).collect();
     })
 }
 
@@ -63,13 +81,14 @@ fn wrong_endpoint(endpoint_type: i8) -> Option<(ErrorCode, String)> {
     }
 }
 
-fn described(broker: &Broker, listener: &str) -> Option<DescribeClusterBroker> {
+fn described(broker: &Broker, listener: &str, version: i16) -> Option<DescribeClusterBroker> {
     let endpoint = broker.endpoint(listener)?;
     Some(build(|b: &mut DescribeClusterBroker| {
         b.broker_id = broker.id;
         b.host = StrBytes::from(endpoint.host.as_str());
         b.port = i32::from(endpoint.port);
         b.rack = broker.rack.as_deref().map(StrBytes::from);
+        b.is_fenced = version >= FENCED_FROM && broker.fenced;
     }))
 }
 

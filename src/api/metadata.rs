@@ -26,6 +26,8 @@ const TOPIC_IDS_FROM: i16 = 10;
 const BY_ID_FROM: i16 = 12;
 const CLUSTER_OPERATIONS: std::ops::RangeInclusive<i16> = 8..=10;
 const TOPIC_OPERATIONS_FROM: i16 = 8;
+/// From here on clients are told which replicas are on brokers that are away.
+const OFFLINE_FROM: i16 = 5;
 /// From here on clients know of a leader that has not their listener.
 const LISTENERS_FROM: i16 = 6;
 /// Topics that one request may create; the rest are answered as unknown.
@@ -106,6 +108,7 @@ pub fn answer(
     build(|r: &mut MetadataResponse| {
         r.brokers = image
             .brokers()
+            .filter(|broker| !broker.fenced)
             .filter_map(|broker| Some((broker, broker.endpoint(listener)?)))
             .map(|(broker, endpoint)| {
                 build(|b: &mut MetadataResponseBroker| {
@@ -143,15 +146,20 @@ pub fn answer(
     })
 }
 
-/// A leader that has no listener of the name that the client came in by is none for it.
+/// A leader that is away, or has no listener of the name that the client came in by, is none for it.
 fn reach(image: &Image, listener: &str, partition: &mut MetadataResponsePartition, version: i16) {
-    let leader = image.broker(partition.leader_id);
-    if leader.is_some_and(|leader| leader.endpoint(listener).is_none()) {
+    let alive = |id: &i32| image.broker(*id).is_some_and(|broker| !broker.fenced);
+    let leader = image.broker(partition.leader_id).filter(|leader| !leader.fenced);
+    if leader.is_none_or(|leader| leader.endpoint(listener).is_none()) {
         partition.leader_id = NO_LEADER;
-        partition.error_code = match version >= LISTENERS_FROM {
+        partition.error_code = match leader.is_some() && version >= LISTENERS_FROM {
             true => ErrorCode::ListenerNotFound.code(),
             false => ErrorCode::LeaderNotAvailable.code(),
         };
+    }
+    if version >= OFFLINE_FROM {
+        partition.offline_replicas =
+            partition.replica_nodes.iter().filter(|id| !alive(id)).copied().collect();
     }
 }
 

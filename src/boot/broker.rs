@@ -12,13 +12,13 @@ use tokio::task::LocalSet;
 use super::directory::{cannot_recover, log_error, open_metadata};
 use super::disk;
 use super::logger;
-use super::needs::Share;
+use super::needs::{Limits, Needs, Share};
 use super::preflight::{Prepared, StartError};
 use super::serving::{cores, run_until_stopped};
 use super::signals::{Reload, Signals};
 use crate::admin::Door;
 use crate::config::Config;
-use crate::control::{Control, Local};
+use crate::control::{Control, Local, Me, Quorum};
 use crate::log::journal::sizing::Sizing;
 use crate::log::{self as storage, LogSettings};
 use crate::metadata::{Image, Resolver};
@@ -30,6 +30,7 @@ use crate::rt::{self, Doorbell, Refused};
 use crate::server;
 use crate::shard::Shard;
 use crate::shard::connections::Connections;
+use crate::shard::message::End;
 use crate::shard::serve::Start;
 use crate::shard::topics::View;
 
@@ -97,91 +98,43 @@ impl Crew {
     }
 }
 
+/// What the machine has granted, and is asked to make good on.
+pub(super) struct Ground<'a> {
+    pub config: &'a Config,
+    pub needs: Needs,
+    pub limits: Limits,
+    share: Share,
+    journals: Sizing,
+}
+
+impl Ground<'_> {
+    pub fn refused(&self, refused: Refused) -> StartError {
+        self.needs.explain(&refused, &self.limits)
+    }
+
+    fn named<T>(&self, what: &'static str, result: std::io::Result<T>) -> Result<T, StartError> {
+        result.map_err(Refused::named(what)).map_err(|refused| self.refused(refused))
+    }
+}
+
+struct Sockets {
+    kafka: TcpListener,
+    cluster: TcpListener,
+    admin: Option<TcpListener>,
+}
+
 /// Runs until a signal has stopped the broker.
 pub fn run(config: &Config, prepared: Prepared, reload: Reload) -> Result<(), Failure> {
     let began = Instant::now();
-    let refused = |refused: Refused| prepared.needs.explain(&refused, &prepared.limits);
-    let Crew { doorbells, work, threads } = Crew::hire(config.shards).map_err(refused)?;
-    let address = prepared.kafka.local_addr().unwrap_or(config.listen);
-    let admin_address = prepared.admin.as_ref().and_then(|l| l.local_addr().ok());
-    let settings = Arc::new(broker_settings(config, &prepared, address));
-    let store = open_metadata(&config.data_dir, &settings, config.shards)?;
-    let image = Arc::new(store.image().clone());
-    let strays = relayout(config, &settings, &image).map_err(refused)??;
-
-    let (token, tokens) = flume::bounded(1);
-    let mut bells: Vec<Bell> = doorbells.iter().cloned().map(Bell::Shard).collect();
-    bells.push(Bell::Control(token));
-    let mut ends = mesh::build(&bells);
-    let control_end = ends.pop().expect("an end for each bell");
-
-    let connections = Connections::new(config.shards);
-    let seed = rt::unix_ms() as u32 ^ std::process::id();
-    let (ready, started) = flume::unbounded();
-    let mut kafka = vec![prepared.kafka];
-    for ((index, end), work) in ends.into_iter().enumerate().zip(work) {
-        let start = Start {
-            index,
-            count: config.shards,
-            end,
-            data_dir: config.data_dir.clone(),
-            settings: settings.clone(),
-            image: image.clone(),
-            connections: connections.clone(),
-            session_seed: seed,
-            strays: if index == 0 { strays } else { 0 },
-        };
-        let launch = Launch {
-            start,
-            sockets: std::mem::take(&mut kafka),
-            ready: ready.clone(),
-            grace: config.shutdown_timeout / 2,
-        };
-        // A shard that has ended says so by not being ready.
-        drop(work.send(launch));
-    }
-    drop(ready);
-
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(Refused::named("epoll")).map_err(refused)?;
-    let quorum = Local::start(store).map_err(Refused::named("clone")).map_err(refused)?;
-    let control = Rc::new(Control::new(control_end, config.shards, quorum, image, &settings));
-    let outcome = LocalSet::new().block_on(&runtime, async {
-        control.clone().start(tokens);
-        for _ in 0..config.shards {
-            match started.recv_async().await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(error),
-                Err(_) => return Err(cannot_recover(&"a shard ended", "the log", None)),
-            }
-        }
-        let signals = Signals::heed().map_err(Refused::named("sigaction")).map_err(refused)?;
-        let door = prepared.admin.map(Door::new).transpose();
-        let door = door.map_err(Refused::named("epoll_ctl")).map_err(refused)?;
-        if settings.connections_possible < config.max_connections {
-            log::info!(
-                "max_connections is {}, not {}: there are {} descriptors (ulimit -n), and journals, segments and \
-                 health keep theirs",
-                settings.connections_possible,
-                config.max_connections,
-                prepared.limits.descriptors,
-            );
-        }
-        let http = admin_address.map_or("off".to_owned(), |a| a.to_string());
-        logger::say(&format!(
-            "weir {} serves Kafka on {address}, HTTP on {http}; data in {}, {} shards, recovered in {} ms\n",
-            env!("CARGO_PKG_VERSION"),
-            config.data_dir.display(),
-            config.shards,
-            began.elapsed().as_millis(),
-        ));
-        run_until_stopped(&control, config.shards, door, signals, &reload, config.shutdown_timeout).await;
-        Ok(())
-    });
-    // What was proposed is written before the directory is another process's.
-    drop(control);
-    // On an error the other shards wait for a start that will not come; nothing of theirs needs saving.
-    outcome?;
+    let Prepared { lock, journals, kafka, cluster, admin, needs, limits, share } = prepared;
+    let ground = Ground { config, needs, limits, share, journals };
+    let crew = Crew::hire(config.shards).map_err(|refused| ground.refused(refused))?;
+    let runtime =
+        ground.named("epoll", tokio::runtime::Builder::new_current_thread().enable_all().build())?;
+    let sockets = Sockets { kafka, cluster, admin };
+    // What was proposed is written before the directory is another process's: when this returns. On an error the other shards
+    // wait for a start that will not come; nothing of theirs needs saving.
+    let threads = LocalSet::new().block_on(&runtime, serve(&ground, sockets, crew, began, &reload))?;
     let mut failures = Vec::new();
     for thread in threads {
         match thread.join() {
@@ -190,10 +143,121 @@ pub fn run(config: &Config, prepared: Prepared, reload: Reload) -> Result<(), Fa
             Err(e) => failures.push(e.to_string()),
         }
     }
-    drop(prepared.lock);
+    drop(lock);
     match failures.into_iter().next() {
         None => Ok(()),
         Some(reason) => Err(Failure::Stop(reason)),
+    }
+}
+
+/// From the metadata to the last request: metadata first, then shards on an image that has everything that theirs rest on.
+async fn serve(
+    ground: &Ground<'_>,
+    sockets: Sockets,
+    crew: Crew,
+    began: Instant,
+    reload: &Reload,
+) -> Result<Vec<rt::Shard<Result<(), String>>>, StartError> {
+    let Ground { config, .. } = *ground;
+    let address = sockets.kafka.local_addr().unwrap_or(config.listen);
+    let admin_address = sockets.admin.as_ref().and_then(|l| l.local_addr().ok());
+    let settings = Arc::new(broker_settings(ground, address, &sockets.cluster)?);
+    let store = open_metadata(&config.data_dir, &settings, config.shards)?;
+    let image = Arc::new(store.image().clone());
+    let strays = relayout(config, &settings, &image).map_err(|refused| ground.refused(refused))??;
+
+    let (token, tokens) = flume::bounded(1);
+    let mut bells: Vec<Bell> = crew.doorbells.iter().cloned().map(Bell::Shard).collect();
+    bells.push(Bell::Control(token));
+    let mut ends = mesh::build(&bells);
+    let control_end = ends.pop().expect("an end for each bell");
+    let connections = Connections::new(config.shards);
+    let quorum = ground.named("clone", Local::start(store))?;
+    let me = me(&image, &settings, quorum.status().me.directory);
+    let control = Rc::new(Control::new(control_end, me, connections.clone(), quorum, image, &settings));
+    control.clone().start(tokens);
+    let cluster = sockets.cluster.set_nonblocking(true).and_then(|()| sockets.cluster.try_into());
+    tokio::task::spawn_local(control.clone().accept(ground.named("epoll_ctl", cluster)?));
+
+    let launches =
+        Launches { config, settings: &settings, image: control.begin_to_tell(), connections, strays };
+    launches.send(ends, crew.work, sockets.kafka).await?;
+    control.serve();
+    tokio::task::spawn_local(control.clone().live());
+    let signals = ground.named("sigaction", Signals::heed())?;
+    let door = ground.named("epoll_ctl", sockets.admin.map(Door::new).transpose())?;
+    if settings.connections_possible < config.max_connections {
+        log::info!(
+            "max_connections is {}, not {}: there are {} descriptors (ulimit -n), and journals, segments and health keep \
+             theirs",
+            settings.connections_possible,
+            config.max_connections,
+            ground.limits.descriptors,
+        );
+    }
+    let http = admin_address.map_or("off".to_owned(), |a| a.to_string());
+    logger::say(&format!(
+        "weir {} serves Kafka on {address}, HTTP on {http}; data in {}, {} shards, recovered in {} ms\n",
+        env!("CARGO_PKG_VERSION"),
+        config.data_dir.display(),
+        config.shards,
+        began.elapsed().as_millis(),
+    ));
+    run_until_stopped(&control, config.shards, door, signals, reload, config.shutdown_timeout).await;
+    Ok(crew.threads)
+}
+
+/// What every shard starts from.
+struct Launches<'a> {
+    config: &'a Config,
+    settings: &'a Arc<BrokerSettings>,
+    image: Arc<Image>,
+    connections: Connections,
+    strays: usize,
+}
+
+impl Launches<'_> {
+    /// Returns once every shard serves, or the first one cannot.
+    async fn send(
+        self,
+        ends: Vec<End>,
+        work: Vec<flume::Sender<Launch>>,
+        kafka: TcpListener,
+    ) -> Result<(), StartError> {
+        let Self { config, settings, image, connections, strays } = self;
+        let seed = rt::unix_ms() as u32 ^ std::process::id();
+        let (ready, started) = flume::unbounded();
+        let mut kafka = vec![kafka];
+        for ((index, end), work) in ends.into_iter().enumerate().zip(work) {
+            let start = Start {
+                index,
+                count: config.shards,
+                end,
+                data_dir: config.data_dir.clone(),
+                settings: settings.clone(),
+                image: image.clone(),
+                connections: connections.clone(),
+                session_seed: seed,
+                strays: if index == 0 { strays } else { 0 },
+            };
+            let launch = Launch {
+                start,
+                sockets: std::mem::take(&mut kafka),
+                ready: ready.clone(),
+                grace: config.shutdown_timeout / 2,
+            };
+            // A shard that has ended says so by not being ready.
+            drop(work.send(launch));
+        }
+        drop(ready);
+        for _ in 0..config.shards {
+            match started.recv_async().await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(cannot_recover(&"a shard ended", "the log", None)),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -246,11 +310,25 @@ fn relayout(
     Ok(moved?.map_err(|e| log_error(&e)))
 }
 
+/// Who this process is: as it has registered.
+fn me(image: &Image, settings: &BrokerSettings, directory: [u8; 16]) -> Me {
+    let registered = image.broker(settings.broker_id).expect("it has registered");
+    let listener = settings.cluster_listener.clone().expect("it is bound");
+    let cluster = image.cluster_id.to_string();
+    Me { id: registered.id, cluster, incarnation: registered.incarnation, directory, listener }
+}
+
 /// With the directories as tools are told them, and what this machine grants.
-fn broker_settings(config: &Config, prepared: &Prepared, bound: std::net::SocketAddr) -> BrokerSettings {
-    let (share, journals): (Share, Sizing) = (prepared.share, prepared.journals);
+fn broker_settings(
+    ground: &Ground<'_>,
+    bound: std::net::SocketAddr,
+    cluster: &TcpListener,
+) -> Result<BrokerSettings, StartError> {
+    let Ground { config, share, journals, .. } = *ground;
+    let cluster = ground.named("getsockname", cluster.local_addr())?;
     let absolute = |dir: PathBuf| std::path::absolute(&dir).unwrap_or(dir).display().to_string();
-    BrokerSettings {
+    Ok(BrokerSettings {
+        cluster_listener: Some(Arc::new(config.cluster_listener(bound, cluster))),
         log_dir: absolute(storage::topics_dir(&config.data_dir)),
         meta_dir: absolute(config.data_dir.join("meta")),
         connections_possible: share.connections,
@@ -258,5 +336,5 @@ fn broker_settings(config: &Config, prepared: &Prepared, bound: std::net::Socket
         journal_file_bytes: journals.file_bytes as usize,
         journal_max_files: journals.max_files,
         ..config.broker_settings(bound)
-    }
+    })
 }

@@ -55,6 +55,7 @@ pub struct Prepared {
     /// How large the journals' files are on this file system, and how many.
     pub journals: Sizing,
     pub kafka: TcpListener,
+    pub cluster: TcpListener,
     pub admin: Option<TcpListener>,
     pub needs: Needs,
     pub limits: Limits,
@@ -74,7 +75,8 @@ pub fn run(config: &Config) -> Result<Prepared, StartError> {
     rehearsal::run(&config.data_dir).map_err(|refused| needs.explain(&refused, &limits))?;
     let kafka = bind(config.listen, "--listen")?;
     let admin = config.admin.map(|address| bind(address, "--admin")).transpose()?;
-    Ok(Prepared { lock, journals, kafka, admin, needs, limits, share })
+    let cluster = bind_cluster(config)?;
+    Ok(Prepared { lock, journals, kafka, cluster, admin, needs, limits, share })
 }
 
 /// The data directory, held by this process alone.
@@ -207,6 +209,19 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
             }
             bound => return bound,
         }
+    }
+}
+
+/// Binds the listener for other brokers: where nobody has said, at the port after the clients' or, if that is taken, any.
+fn bind_cluster(config: &Config) -> Result<TcpListener, StartError> {
+    if let Some(address) = config.cluster_listen {
+        return bind(address, "--cluster-listen");
+    }
+    let ip = config.listen.ip();
+    let next = config.listen.port().checked_add(1).filter(|next| *next > 1);
+    match next.and_then(|port| TcpListener::bind((ip, port)).ok()) {
+        Some(listener) => Ok(listener),
+        None => bind((ip, 0).into(), "--cluster-listen"),
     }
 }
 

@@ -47,6 +47,10 @@ pub(super) async fn run_until_stopped(
     if let Err(error) = watchdog {
         log::warn!("the stop takes as long as it takes: no thread to watch it: {error}");
     }
+    // Who leads on is told before clients lose this broker.
+    if control.image().brokers().len() > 1 {
+        control.may_stop(limit / 2).await;
+    }
     control.broadcast(|| Stop).await;
 }
 

@@ -208,6 +208,7 @@ pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, C
         memory,
         data_dir: b.read("data_dir", |t| (!t.is_empty()).then(|| t.into())),
         listen: b.read("listen", parse_address),
+        cluster_listen: b.auto("cluster_listen", parse_address),
         advertised: b.read("advertised", |t| match t {
             "auto" => Some(None),
             _ => t.parse().ok().map(Some),

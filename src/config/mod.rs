@@ -28,6 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::model::listener::{CLUSTER_LISTENER, Listener, SecurityProtocol};
 use crate::model::settings::{GroupSettings, TransactionSettings};
 
 pub use machine::Machine;
@@ -44,6 +45,8 @@ pub struct Config {
     pub memory: u64,
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
+    /// Where other brokers connect; `None` is the port after `listen`'s, or any.
+    pub cluster_listen: Option<SocketAddr>,
     /// What clients are told; `None` is the address that `listen` was bound to.
     pub advertised: Option<HostPort>,
     /// `None` when switched off.
@@ -106,6 +109,20 @@ impl Config {
         self.advertised
             .clone()
             .unwrap_or_else(|| HostPort { host: bound.ip().to_string(), port: bound.port() })
+    }
+
+    /// Where other brokers are told to connect, once that listener is bound.
+    pub fn cluster_listener(&self, kafka: SocketAddr, bound: SocketAddr) -> Listener {
+        Listener {
+            name: CLUSTER_LISTENER.into(),
+            protocol: SecurityProtocol::Plaintext,
+            bind: bound,
+            host: match bound.ip().is_unspecified() {
+                true => self.advertised(kafka).host,
+                false => bound.ip().to_string(),
+            },
+            port: bound.port(),
+        }
     }
 
     /// The defaults on this machine with nothing set, for tests and tools.

@@ -43,6 +43,7 @@ impl Config {
             advertised_port: advertised.port,
             rack: self.rack.clone(),
             listeners: vec![Arc::new(listener)],
+            cluster_listener: None,
             log_dir: String::new(),
             meta_dir: String::new(),
             auto_create_topics: self.auto_create_topics,

@@ -45,6 +45,8 @@ const OWN: &[Setting] = &[
     setting("data_dir", "./weir-data", "a directory", "Where topics, journals and metadata are kept"),
     kafka("listeners", "listen", "127.0.0.1:9092", "an IP address and port such as 127.0.0.1:9092 or 0.0.0.0:9092",
         "Address that Kafka clients connect to"),
+    setting("cluster_listen", "auto", "an IP address and port such as 127.0.0.1:9093, or auto",
+        "Address that other brokers connect to; auto: the port after the listen address's or, if that is taken, any"),
     kafka("advertised.listeners", "advertised", "auto", "a host name or address and a port such as broker.example:9092, or auto",
         "Host and port that clients are told to use; auto: the listen address"),
     setting("admin", "127.0.0.1:9644", "an IP address and port such as 127.0.0.1:9644, or off",

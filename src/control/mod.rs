@@ -9,8 +9,16 @@
 //!   for no file. One that changes nothing that a shard shows waits for the commit alone.
 //! - The files of a deleted topic go afterwards. Meanwhile a new topic of its name waits here, and nobody else does.
 
+mod answer;
+mod door;
+mod house;
+mod lifecycle;
+mod links;
 mod local;
+mod peers;
 mod quorum;
+mod socket;
+mod standing;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,25 +28,51 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use flume::Receiver;
-use tokio::sync::Notify;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, oneshot};
 
 use crate::controller::{
-    ControlError, ControlErrorKind, ControlReply, ControlRequest, Controller, Place, Settled, occupied,
+    ControlError, ControlErrorKind, ControlReply, ControlRequest, Controller, Place, Settled, Step, occupied,
 };
-use crate::metadata::new_id;
-use crate::model::{BrokerSettings, MonoMs};
+use crate::metadata::{Image, new_id};
+use crate::model::{BrokerId, BrokerSettings, Listener, MonoMs};
 use crate::rt::mesh::{Call, To};
-use crate::shard::message::{self, Asked, End, Measure, Metadata, Port, Removals, Reply, Request};
+use crate::shard::connections::Connections;
+use crate::shard::leadership::Leadership;
+use crate::shard::message::{self, Asked, End, Leads, Measure, Metadata, Port, Removals, Reply, Request};
 use crate::shard::metrics::MetricsSnapshot;
+
+use answer::Answer;
+use links::Links;
+use standing::Standing;
 
 pub(crate) use local::Local;
 pub(crate) use quorum::{Event, Quorum};
 
-type Answer = To<message::Control>;
+/// Who this process is among the brokers.
+pub(crate) struct Me {
+    pub id: BrokerId,
+    pub cluster: String,
+    /// Drawn by this process.
+    pub incarnation: [u8; 16],
+    /// Of its metadata.
+    pub directory: [u8; 16],
+    /// The cluster listener.
+    pub listener: Arc<Listener>,
+}
 
 pub(crate) struct Control<Q> {
+    me: Me,
     port: Rc<Port>,
     shards: usize,
+    connections: Connections,
+    /// Its shards are told of changes.
+    telling: Cell<bool>,
+    leads: Cell<Option<Leadership>>,
+    /// Its shards serve.
+    serving: Cell<bool>,
+    links: Links,
+    standing: Standing,
     started: Instant,
     /// The directory of partitions.
     home: PathBuf,
@@ -51,6 +85,7 @@ pub(crate) struct Control<Q> {
     /// The newest metadata that every shard has applied, and who waits for newer.
     applied: Cell<u64>,
     appliers: RefCell<Vec<(u64, To<message::Applied>)>>,
+    applied_more: Notify,
     /// What waits for a name to become free.
     parked: RefCell<Vec<(Answer, ControlRequest)>>,
 }
@@ -59,17 +94,25 @@ impl<Q: Quorum + 'static> Control<Q> {
     /// The image is that of the quorum's last commit.
     pub(crate) fn new(
         end: End,
-        shards: usize,
+        me: Me,
+        connections: Connections,
         quorum: Q,
-        image: Arc<crate::metadata::Image>,
+        image: Arc<Image>,
         settings: &BrokerSettings,
     ) -> Self {
-        let mut controller = Controller::new(image, settings.clone());
+        let mut controller = Controller::new(image.clone(), settings.clone());
         quorum.leads().into_iter().for_each(|epoch| controller.lead(epoch));
-        let version = image.version;
+        let (version, shards) = (image.version, connections.open().count());
         Self {
+            me,
             port: Port::new(end),
             shards,
+            connections,
+            telling: Cell::new(false),
+            leads: Cell::new(None),
+            serving: Cell::new(false),
+            links: Links::default(),
+            standing: Standing::new(shards),
             started: Instant::now(),
             home: PathBuf::from(&settings.log_dir),
             quorum,
@@ -79,6 +122,7 @@ impl<Q: Quorum + 'static> Control<Q> {
             leaving: RefCell::default(),
             applied: Cell::new(version),
             appliers: RefCell::default(),
+            applied_more: Notify::new(),
             parked: RefCell::default(),
         }
     }
@@ -91,14 +135,18 @@ impl<Q: Quorum + 'static> Control<Q> {
             }
         });
         tokio::task::spawn_local(self.clone().decide());
+        tokio::task::spawn_local(self.clone().tick());
         tokio::task::spawn_local(self.follow());
     }
 
-    fn take_mail(&self) {
+    fn take_mail(self: &Rc<Self>) {
         self.port.drain(|from, request| match Asked::new(from, request) {
             Asked::Control(message::Control(request), to) => {
-                self.queue.borrow_mut().push_back((to, request));
-                self.queued.notify_one();
+                let answer = Answer::Shard(to);
+                match self.leadership().mine {
+                    true => self.enqueue(answer, request),
+                    false => self.hand_on(answer, request),
+                }
             }
             Asked::Applied(message::Applied(offset), to) => {
                 self.appliers.borrow_mut().push((offset, to));
@@ -106,6 +154,60 @@ impl<Q: Quorum + 'static> Control<Q> {
             }
             _ => unreachable!("not for the control thread"),
         });
+    }
+
+    fn enqueue(&self, answer: Answer, request: ControlRequest) {
+        self.queue.borrow_mut().push_back((answer, request));
+        self.queued.notify_one();
+    }
+
+    /// Asks this broker as the controller.
+    async fn ask_here(&self, request: ControlRequest) -> ControlReply {
+        let (answer, answered) = oneshot::channel();
+        self.enqueue(Answer::Here(answer), request);
+        let lost = |_| ControlReply::Failed(self.not_controller());
+        answered.await.unwrap_or_else(lost)
+    }
+
+    /// The metadata that shards are to start from: every change from now on is told them.
+    pub(crate) fn begin_to_tell(&self) -> Arc<Image> {
+        let image = self.image();
+        self.telling.set(true);
+        self.tell_leadership();
+        self.applied_to(image.version);
+        image
+    }
+
+    /// Its shards serve from now on.
+    pub(crate) fn serve(&self) {
+        self.serving.set(true);
+    }
+
+    /// Takes connections of other brokers, for as long as the process lives.
+    pub(crate) async fn accept(self: Rc<Self>, listener: TcpListener) {
+        door::accept(self, listener).await;
+    }
+
+    pub(super) fn leadership(&self) -> Leadership {
+        let status = self.quorum.status();
+        Leadership {
+            epoch: status.epoch,
+            controller: status.leader.map(|leader| leader.node),
+            mine: self.quorum.leads().is_some(),
+        }
+    }
+
+    pub(crate) fn image(&self) -> Arc<Image> {
+        self.controller.borrow().image().clone()
+    }
+
+    /// This broker is not the controller.
+    fn elsewhere(self: &Rc<Self>, answer: Answer, request: ControlRequest) {
+        match answer {
+            Answer::Shard(_) => self.hand_on(answer, request),
+            // Whoever asks on this thread looks for the controller himself.
+            Answer::Here(_) => answer.give(&self.port, ControlReply::Failed(self.not_controller())),
+        }
     }
 
     /// Decides one request after another, and proposes what comes of it.
@@ -124,17 +226,21 @@ impl<Q: Quorum + 'static> Control<Q> {
             let occupied = self.occupied(places).await;
             self.quorum.ready().await;
             let Some(epoch) = self.quorum.leads() else {
-                self.answer(vec![(to, ControlReply::Failed(self.not_controller()))]);
+                self.elsewhere(to, request);
                 continue;
             };
             let now = self.now();
             let step = self.controller.borrow_mut().handle(to, &request, now, &mut new_id, &occupied);
-            self.answer(step.answers);
-            for records in step.propose {
-                if self.quorum.propose(epoch, records).is_err() {
-                    let why = "the metadata cannot be changed any more by this broker";
-                    self.lose(&ControlError::new(ControlErrorKind::Unavailable, why));
-                }
+            self.take(epoch, step);
+        }
+    }
+
+    fn take(&self, epoch: i32, step: Step<Answer>) {
+        self.answer(step.answers);
+        for records in step.propose {
+            if self.quorum.propose(epoch, records).is_err() {
+                let why = "the metadata cannot be changed any more by this broker";
+                self.lose(&ControlError::new(ControlErrorKind::Unavailable, why));
             }
         }
     }
@@ -160,7 +266,8 @@ impl<Q: Quorum + 'static> Control<Q> {
     /// Takes what the quorum says of proposals.
     async fn follow(self: Rc<Self>) {
         loop {
-            match self.quorum.next().await {
+            let event = self.quorum.next().await;
+            match event {
                 Event::Committed(commits) => {
                     let settled = self.controller.borrow_mut().on_committed(&commits);
                     self.publish(settled);
@@ -180,6 +287,15 @@ impl<Q: Quorum + 'static> Control<Q> {
                     self.lose(&ControlError::new(ControlErrorKind::Unavailable, why));
                 }
             }
+            self.tell_leadership();
+        }
+    }
+
+    /// Tells the shards who the controller is, if that is news.
+    fn tell_leadership(&self) {
+        let leadership = self.leadership();
+        if self.telling.get() && self.leads.replace(Some(leadership)) != Some(leadership) {
+            (0..self.shards).for_each(|shard| drop(self.port.call(shard, Leads(leadership))));
         }
     }
 
@@ -208,9 +324,9 @@ impl<Q: Quorum + 'static> Control<Q> {
             .extend(delta.deleted.values().map(|topic| (topic.name.to_string(), version)));
         let shown = !delta.is_empty();
         let delta = Arc::new(delta);
-        let calls: Vec<_> = (0..self.shards)
-            .map(|shard| self.port.call(shard, Metadata(image.clone(), delta.clone())))
-            .collect();
+        let told = if self.telling.get() { self.shards } else { 0 };
+        let calls: Vec<_> =
+            (0..told).map(|shard| self.port.call(shard, Metadata(image.clone(), delta.clone()))).collect();
         let (now, later) = if shown { (Vec::new(), answers) } else { (answers, Vec::new()) };
         self.answer(now);
         let control = self.clone();
@@ -218,7 +334,10 @@ impl<Q: Quorum + 'static> Control<Q> {
             for call in calls {
                 call.await;
             }
-            control.applied_to(version);
+            // What they are not told they start from.
+            if told > 0 {
+                control.applied_to(version);
+            }
             control.answer(later);
             if deletes {
                 control.broadcast(|| Removals).await;
@@ -236,6 +355,19 @@ impl<Q: Quorum + 'static> Control<Q> {
         for (_, to) in waiting.extract_if(.., |(offset, _)| *offset <= applied) {
             self.port.reply(to, ());
         }
+        self.applied_more.notify_waiters();
+    }
+
+    /// Returns once every shard has applied the metadata up to an offset.
+    async fn applied_here(&self, offset: u64) {
+        loop {
+            let mut more = std::pin::pin!(self.applied_more.notified());
+            more.as_mut().enable();
+            if self.applied.get() >= offset {
+                return;
+            }
+            more.await;
+        }
     }
 
     /// Looks again at what waited for a name.
@@ -249,7 +381,7 @@ impl<Q: Quorum + 'static> Control<Q> {
     }
 
     fn answer(&self, answers: Vec<(Answer, ControlReply)>) {
-        answers.into_iter().for_each(|(to, reply)| self.port.reply(to, reply));
+        answers.into_iter().for_each(|(to, reply)| to.give(&self.port, reply));
     }
 
     pub(crate) async fn broadcast<C: Call<Request, Reply>>(&self, request: impl Fn() -> C) -> Vec<C::Reply> {

@@ -121,7 +121,7 @@ impl Registration {
             id: Some(settings.broker_id),
             incarnation,
             directory,
-            endpoints: settings.listeners.iter().map(endpoint).collect(),
+            endpoints: settings.listeners.iter().chain(&settings.cluster_listener).map(endpoint).collect(),
             rack: settings.rack.clone(),
             shards: shards as u32,
             features: features::supported(),

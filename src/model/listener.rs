@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 /// The name of the listener that a broker has where none is named.
 pub const DEFAULT_LISTENER: &str = "PLAINTEXT";
+/// The name of the one that is for other brokers.
+pub const CLUSTER_LISTENER: &str = "CLUSTER";
 
 /// What is spoken on a listener, by Kafka's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

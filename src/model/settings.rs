@@ -52,6 +52,8 @@ pub struct BrokerSettings {
     pub rack: Option<String>,
     /// At least one.
     pub listeners: Vec<Arc<Listener>>,
+    /// Where other brokers are told to connect.
+    pub cluster_listener: Option<Arc<Listener>>,
     /// The directory that holds partitions, as tools are told it.
     pub log_dir: String,
     /// The directory that holds metadata, as tools are told it.

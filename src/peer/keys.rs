@@ -8,7 +8,7 @@ use kafka_wire_core::{TaggedField, TaggedFields};
 /// Keys of our own requests start here; Kafka's are below.
 pub const OWN: i16 = 10_000;
 /// The name of the cluster listener among a broker's endpoints.
-pub const LISTENER: &str = "CLUSTER";
+pub use crate::model::listener::CLUSTER_LISTENER as LISTENER;
 /// The first request of a connection.
 pub const HELLO: i16 = OWN;
 /// A message of the metadata quorum: `what u8 · body`, answered by a body.

@@ -206,6 +206,8 @@ pub fn serve(data: &Path, kafka: SocketAddr, admin: SocketAddr, shards: usize) -
     let mut command = weir();
     command.args(["serve", "--data-dir"]).arg(data);
     command.args(["--listen", &kafka.to_string(), "--admin", &admin.to_string()]);
+    // The port after the clients' is likely to be another test's.
+    command.args(["--cluster-listen", "127.0.0.1:0"]);
     command.args(["--shards", &shards.to_string()]);
     command
 }
