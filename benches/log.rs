@@ -186,5 +186,68 @@ fn fetch_path(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, produce_path, journal, fetch_path);
+/// How long anything else on the shard waited at most, until `done`.
+async fn longest_wait(done: Rc<std::cell::Cell<bool>>) -> Duration {
+    let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+    while !done.get() {
+        rt::yield_now().await;
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+    }
+    longest
+}
+
+/// A checkpoint of 10,000 partitions, of which these many have changed since the last.
+fn checkpoint(c: &mut Criterion) {
+    let mut group = c.benchmark_group("checkpoint_10000");
+    group.sample_size(10).measurement_time(Duration::from_secs(3));
+    let batch = batch(1, 100);
+    let header = BatchHeader::parse(&batch).expect("a batch");
+    for changed in [10usize, 10_000] {
+        group.bench_function(BenchmarkId::new("changed", changed), |b| {
+            b.iter_custom(|count| {
+                let (dir, batch) = (directory(), batch.clone());
+                let path = dir.path().to_owned();
+                rt::block_on(async move {
+                    let (store, _) = ShardLog::open(&path, 0, 1, &OneTopic, LogSettings::default())
+                        .await
+                        .expect("a fresh log opens");
+                    let id = |index| PartitionId { index, ..ID };
+                    let logs: Vec<_> =
+                        (0..10_000).map(|n| store.create(id(n), "bench", Arc::default())).collect();
+                    store.checkpoint(|_| None).await.expect("a checkpoint");
+                    let (mut spent, mut held) = (Duration::ZERO, Duration::ZERO);
+                    let before = store.checkpoint_stats();
+                    for _ in 0..count {
+                        for log in &logs[..changed] {
+                            let base_offset = log.end_offset();
+                            let header = BatchHeader { base_offset, ..header };
+                            store.append(log, &header, batch.clone()).expect("an append");
+                        }
+                        let last = store.journal().last();
+                        store.journal().wait_durable(last).await.expect("the journal works");
+                        let done = Rc::new(std::cell::Cell::new(false));
+                        let waiting = rt::spawn(longest_wait(done.clone()));
+                        let start = Instant::now();
+                        store.checkpoint(|_| None).await.expect("a checkpoint");
+                        spent += start.elapsed();
+                        done.set(true);
+                        held = held.max(waiting.await);
+                    }
+                    let (states, bytes) = {
+                        let after = store.checkpoint_stats();
+                        ((after.states - before.states) / count, (after.bytes - before.bytes) / count)
+                    };
+                    println!(
+                        "{states} states, {bytes} bytes a checkpoint; the shard was held {held:?} at most"
+                    );
+                    spent
+                })
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, produce_path, journal, fetch_path, checkpoint);
 criterion_main!(benches);

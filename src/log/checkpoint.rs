@@ -2,24 +2,33 @@
 //! `<data>/journal/<shard>/checkpoint` and `checkpoint-copy` beside it.
 //!
 //! ```text
-//! magic "WEIRCKPT" | version u32 | crc u32 of the body | length u64 of the body | body: bincode of `Checkpoint`
+//! base                                                              change              change
+//! magic "WEIRCKPT" | version u32 | crc u32 | length u64 | body      crc | length | body    …
 //! ```
+//! The body of the base is a `Checkpoint`, the crc is of the body. A change says what became of the partitions that differ
+//! since (`changes`): what a checkpoint costs goes by what changed, not by how many partitions there are. Bodies are bincode,
+//! integers in frames little-endian.
 //!
-//! - Replaced at once (written aside, synced, renamed, directory synced): after a crash it is the old one or the new.
+//! - A base replaces the files at once (written aside, synced, renamed, directory synced): after a crash it is the old one or
+//!   the new. It is made once the changes are longer than the base before it, away from the shard.
+//! - A change is appended to the first file and synced, then to the copy: after a crash one of them is whole. A file that ends
+//!   in what cannot be read is not used, whether a power cut or damage left it so.
 //! - Says nothing that is not durable already: what its offsets cover was synced before it was written.
-//! - Journal files are reused only after the checkpoint that no longer needs them is in place.
-//! - The copy serves where the other cannot be read. Where they differ, the last store did not get to its end, and
-//!   either is good; a start makes them equal before anything relies on it.
-//! - Lists snapshots of producers' state, and has the high watermark (version 5). Version 4 had the log end for it; version 3
-//!   did not say under which metadata it was made; version 2 had no checksums of active segments and no lasting generation,
-//!   version 1 no damaged ranges. Integers in the frame are little-endian. A new field means a new version and a reader for
+//! - Journal files are reused only after the checkpoint that no longer needs them is in place, in both files.
+//! - Either file serves where the other cannot be read. Where they differ, the last store did not get to its end, and
+//!   either is good, the newer one is used; a start makes them equal before anything relies on it.
+//! - Lists snapshots of producers' state, and has the high watermark. Version 6 has changes behind the base. Version 4 had the
+//!   log end for the high watermark; version 3 did not say under which metadata it was made; version 2 had no checksums of
+//!   active segments and no lasting generation, version 1 no damaged ranges. A new field means a new version and a reader for
 //!   the old one.
 
+mod changes;
+mod files;
 mod old;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,10 +37,14 @@ use super::partition_log::PartitionCheckpoint;
 use super::snapshots::Snapshot;
 use super::{LogError, Lsn};
 use crate::model::PartitionId;
-use crate::rt;
+
+pub use changes::Change;
+pub use files::{Files, FilesStats, Layout, Loaded, Looked, file_path, file_paths, look};
 
 const MAGIC: &[u8; 8] = b"WEIRCKPT";
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
+/// The last version whose files have nothing behind the base.
+const WITHOUT_CHANGES: u32 = 5;
 const FRAME: usize = 24;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,21 +123,6 @@ pub struct DamagedRange {
     pub until: i64,
 }
 
-/// A checkpoint as it was found.
-#[derive(Debug)]
-pub struct Loaded {
-    pub checkpoint: Checkpoint,
-    /// Both files say it.
-    pub twice: bool,
-}
-
-impl Loaded {
-    /// Written by a version of Weir that cannot read what this one writes.
-    pub fn is_of_old_format(&self) -> bool {
-        self.checkpoint.origin.is_none()
-    }
-}
-
 impl Checkpoint {
     /// The checkpoint of a shard that has nothing yet.
     pub fn empty(shard: usize, shards: usize, salt: u32) -> Self {
@@ -168,67 +166,59 @@ impl Checkpoint {
         out
     }
 
-    /// Decodes what was read from `path`.
+    /// Decodes what was read from `path`, changes and all.
     pub fn decode(path: &Path, bytes: &[u8]) -> Result<Self, LogError> {
+        let Decoded { checkpoint, unread, .. } = Decoded::of(path, bytes)?;
+        match unread {
+            None => Ok(checkpoint),
+            Some(unread) => Err(unread),
+        }
+    }
+}
+
+/// What a file has.
+struct Decoded {
+    checkpoint: Checkpoint,
+    version: u32,
+    /// How much of the file is the base.
+    base: usize,
+    /// Why it has no more than this: behind it is something else than a change.
+    unread: Option<LogError>,
+}
+
+impl Decoded {
+    fn of(path: &Path, bytes: &[u8]) -> Result<Self, LogError> {
         let corrupt = |offset, what: &str| LogError::corrupt(path, offset, what);
-        let Some((frame, body)) = bytes.split_first_chunk::<FRAME>() else {
+        let Some((frame, rest)) = bytes.split_first_chunk::<FRAME>() else {
             return Err(corrupt(0, "the checkpoint is cut short"));
         };
         let word = |at: usize| u32::from_le_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
         if &frame[..8] != MAGIC {
             return Err(corrupt(0, "not a checkpoint"));
         }
+        let (version, crc) = (word(8), word(12));
         let length = u64::from(word(16)) | u64::from(word(20)) << 32;
-        if word(8) > VERSION && word(8) < 1 << 16 {
-            return Err(LogError::Newer { path: path.to_owned(), version: word(8) });
+        if version > VERSION && version < 1 << 16 {
+            return Err(LogError::Newer { path: path.to_owned(), version });
         }
-        if length != body.len() as u64 || crc32fast::hash(body) != word(12) {
+        let body = usize::try_from(length).ok().and_then(|length| rest.get(..length)).unwrap_or_default();
+        let whole = length == body.len() as u64 && (version > WITHOUT_CHANGES || body.len() == rest.len());
+        if !whole || crc32fast::hash(body) != crc {
             return Err(corrupt(8, "the checkpoint's checksum does not hold"));
         }
-        let decoded = match word(8) {
-            1 => read_body::<old::Checkpoint<old::Undamaged>>(body).map(Self::from),
-            2 => read_body::<old::Checkpoint<old::PartitionState>>(body).map(Self::from),
-            3 => read_body::<old::Unstamped>(body).map(Self::from),
-            4 => read_body::<old::Stamped>(body).map(Self::from),
-            VERSION => read_body::<Self>(body),
+        let decoded = match version {
+            1 => read_body::<old::Checkpoint<old::Undamaged>>(body).map(Checkpoint::from),
+            2 => read_body::<old::Checkpoint<old::PartitionState>>(body).map(Checkpoint::from),
+            3 => read_body::<old::Unstamped>(body).map(Checkpoint::from),
+            4 => read_body::<old::Stamped>(body).map(Checkpoint::from),
+            WITHOUT_CHANGES | VERSION => read_body::<Checkpoint>(body),
             _ => return Err(corrupt(8, "the checkpoint has no version that there was")),
         };
-        decoded.map_err(|what| corrupt(FRAME as u64, &format!("the checkpoint {what}")))
-    }
-
-    /// The checkpoint in a journal's directory, if there is one.
-    pub fn load(journal_dir: &Path) -> Result<Option<Loaded>, LogError> {
-        let [first, copy] = file_paths(journal_dir).map(|path| match rt::fs::read_all(&path) {
-            Ok(bytes) => Self::decode(&path, &bytes).map(Some),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(LogError::io(path, e)),
-        });
-        match (first, copy) {
-            (Err(e @ LogError::Newer { .. }), _) | (_, Err(e @ LogError::Newer { .. })) => Err(e),
-            (Ok(Some(checkpoint)), copy) => {
-                let twice = matches!(&copy, Ok(Some(copy)) if *copy == checkpoint);
-                if let Err(e) = copy {
-                    log::warn!("{e}; it is made again");
-                }
-                Ok(Some(Loaded { checkpoint, twice }))
-            }
-            (first, Ok(Some(checkpoint))) => {
-                let why = first.err().map_or("it is missing".to_owned(), |e| e.to_string());
-                log::warn!("{}: {why}; its copy is used", file_path(journal_dir).display());
-                Ok(Some(Loaded { checkpoint, twice: false }))
-            }
-            (Ok(None), Ok(None)) => Ok(None),
-            (Err(e), _) | (Ok(None), Err(e)) => Err(e),
-        }
-    }
-
-    /// Replaces the checkpoint in a journal's directory. Durable when it returns.
-    pub async fn store(&self, journal_dir: &Path) -> Result<(), LogError> {
-        let (paths, bytes) = (file_paths(journal_dir), self.encode());
-        let path = file_path(journal_dir);
-        rt::blocking(move || rt::fs::write_atomic_each(&paths, &bytes))
-            .await
-            .map_err(|e| LogError::io(path, e))
+        let checkpoint = decoded.map_err(|what| corrupt(FRAME as u64, &format!("the checkpoint {what}")))?;
+        let base = FRAME + body.len();
+        let (checkpoint, read) = changes::apply_all(checkpoint, &bytes[base..]);
+        let unread = read.err().map(|(at, what)| corrupt((base + at) as u64, &what));
+        Ok(Self { checkpoint, version, base, unread })
     }
 }
 
@@ -259,13 +249,4 @@ pub(in crate::log) fn read_versioned<T: serde::de::DeserializeOwned>(
         return Err(format!("its version is {its}, not {version}"));
     }
     read_body(body).map_err(|what| format!("it {what}"))
-}
-
-/// The two files, the first to be believed first.
-pub fn file_paths(journal_dir: &Path) -> [PathBuf; 2] {
-    [file_path(journal_dir), journal_dir.join("checkpoint-copy")]
-}
-
-pub fn file_path(journal_dir: &Path) -> PathBuf {
-    journal_dir.join("checkpoint")
 }

@@ -7,6 +7,7 @@
 
 pub mod belongs;
 pub mod cache;
+mod changed;
 pub mod checkpoint;
 pub mod compact;
 mod discard;

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::log::cache::{BatchCache, Evict};
+use crate::log::changed::Changed;
 use crate::log::compact;
 use crate::log::segment::epochs::EpochList;
 use crate::log::segment::reader::Wanted;
@@ -60,6 +61,7 @@ pub struct PartitionLog {
     pub(in crate::log) bypass: RefCell<promised::State>,
     pub(in crate::log) cutting: truncate::State,
     pub(in crate::log) snapshots: snapshots::Listed,
+    pub(in crate::log) changed: Changed,
 }
 
 pub(in crate::log) struct State {
@@ -81,12 +83,19 @@ pub(in crate::log) struct State {
 }
 
 /// The turn to change files; the next one's when dropped.
-pub(in crate::log) struct Turn<'a>(&'a PartitionLog);
+pub(in crate::log) struct Turn<'a> {
+    log: &'a PartitionLog,
+    /// What a checkpoint says may not be so any more.
+    changes: bool,
+}
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.busy.set(false);
-        self.0.idle.notify_all();
+        if self.changes {
+            self.log.touch();
+        }
+        self.log.busy.set(false);
+        self.log.idle.notify_all();
     }
 }
 
@@ -144,6 +153,7 @@ impl PartitionLog {
             bypass: RefCell::new(bypass),
             cutting: truncate::State::default(),
             snapshots: snapshots::Listed::default(),
+            changed: Changed::default(),
         })
     }
 
@@ -209,6 +219,7 @@ impl PartitionLog {
     /// Takes a batch that is stamped and in the journal at `lsn`. Visible to reads at once.
     pub fn append(&self, header: &BatchHeader, batch: Bytes, lsn: Lsn) {
         assert_eq!(header.base_offset, self.end_offset(), "{}: appends are contiguous", self.id);
+        self.touch();
         {
             let mut state = self.state.borrow_mut();
             state.clean = false;
@@ -355,6 +366,7 @@ impl PartitionLog {
     pub fn set_start_offset(&self, offset: i64) {
         let offset = offset.min(self.end_offset());
         if offset > self.start_offset() {
+            self.touch();
             self.start_offset.set(offset);
             let mut state = self.state.borrow_mut();
             state.epochs.cut_front(offset);
@@ -368,10 +380,26 @@ impl PartitionLog {
 
     /// Waits for the turn to change files.
     pub(in crate::log) async fn turn(&self) -> Turn<'_> {
+        self.await_turn().await;
+        self.touch();
+        Turn { log: self, changes: true }
+    }
+
+    /// As [`turn`](Self::turn), for what no checkpoint says, or the one that is being made does.
+    pub(in crate::log) async fn quiet_turn(&self) -> Turn<'_> {
+        self.await_turn().await;
+        Turn { log: self, changes: false }
+    }
+
+    async fn await_turn(&self) {
         while self.busy.replace(true) {
             self.idle.notified().await;
         }
-        Turn(self)
+    }
+
+    /// Whether somebody has the turn.
+    pub(in crate::log) fn has_turn(&self) -> bool {
+        self.busy.get()
     }
 
     pub(in crate::log) fn evictable(&self) -> Weak<dyn Evict> {

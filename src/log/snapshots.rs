@@ -105,7 +105,7 @@ impl PartitionLog {
     /// Keeps producers' state as of `offset` after the entry at `lsn`; whether it is listed now. May fail: an older one
     /// serves then.
     pub(in crate::log) async fn keep_snapshot(&self, offset: i64, lsn: Lsn, state: Option<Vec<u8>>) -> bool {
-        let _turn = self.turn().await;
+        let _turn = self.quiet_turn().await;
         if self.state.borrow().removed || self.is_cut_halfway() || self.last_cut() > lsn {
             return false;
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::LogError;
 use super::belongs::{Objection, is_unknown};
-use super::checkpoint::{Checkpoint, DamagedRange, PartitionState, file_paths};
+use super::checkpoint::{self, Checkpoint, DamagedRange, Looked, PartitionState, look};
 use super::history::{Histories, by_partition};
 use super::holdings::holdings;
 use super::journal::{EntryKind, Known, inspect, survivors};
@@ -119,19 +119,18 @@ pub fn survey(
 
 impl Survey {
     fn checkpoint(&mut self, dir: &Path) -> Result<Option<Checkpoint>, LogError> {
-        let mut whole: Option<Checkpoint> = None;
-        let mut bad = Vec::new();
-        for path in file_paths(dir) {
-            let read = rt::fs::read_all(&path).map_err(|e| LogError::io(&path, e));
-            match read.and_then(|bytes| Checkpoint::decode(&path, &bytes)) {
-                Ok(checkpoint) => whole = whole.or(Some(checkpoint)),
-                Err(e @ LogError::Newer { .. }) => return Err(e),
-                Err(LogError::Io { source, .. }) => bad.push((path, source.to_string())),
-                Err(LogError::Corrupt { what, .. }) => bad.push((path, what)),
-                Err(e) => bad.push((path, e.to_string())),
-            }
-        }
-        for (path, what) in bad {
+        let Looked { loaded, bad } = look(dir);
+        let whole = match loaded {
+            Ok(loaded) => loaded.map(|loaded| loaded.checkpoint),
+            Err(e @ LogError::Newer { .. }) => return Err(e),
+            Err(_) => None,
+        };
+        for e in bad {
+            let (path, what) = match e {
+                LogError::Io { path, source } => (path, source.to_string()),
+                LogError::Corrupt { path, what, .. } => (path, what),
+                e => (checkpoint::file_path(dir), e.to_string()),
+            };
             let remedy = match &whole {
                 Some(_) => "made again from the other copy at the next start",
                 None => {

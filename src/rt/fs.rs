@@ -185,6 +185,13 @@ pub fn allocate(path: impl AsRef<Path>, len: u64) -> io::Result<()> {
     noted(Op::Allocate, fallocate(file.as_fd(), len))
 }
 
+/// Writes behind the end of a file, which is at `at`. Durable when it returns; after an error there may be some of it.
+pub fn append(path: impl AsRef<Path>, at: u64, content: &[u8]) -> io::Result<()> {
+    let file = BlockingFile::open(path.as_ref())?;
+    file.write_all_at(content, at)?;
+    file.sync()
+}
+
 /// Replaces a file's content at once: after a crash it is either the old or the new.
 pub fn write_atomic(path: impl AsRef<Path>, content: &[u8]) -> io::Result<()> {
     write_atomic_each(&[path.as_ref()], content)
@@ -209,6 +216,8 @@ pub fn write_atomic_each(paths: &[impl AsRef<Path>], content: &[u8]) -> io::Resu
 pub struct BlockingFile {
     file: fs::File,
     track: Option<Track>,
+    #[cfg(test)]
+    path: PathBuf,
 }
 
 impl std::fmt::Debug for BlockingFile {
@@ -224,16 +233,30 @@ impl BlockingFile {
         noted(Op::Open, super::fault::check(path, Op::Open))?;
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
         let file = noted(Op::Open, file)?;
-        Ok(Self { file, track: Track::open(path, true, true) })
+        Ok(Self::of(file, path, Track::open(path, true, true)))
     }
 
     /// Opens an existing file for reading and writing.
     pub fn open(path: &Path) -> io::Result<Self> {
+        #[cfg(test)]
+        noted(Op::Open, super::fault::check(path, Op::Open))?;
         let file = noted(Op::Open, fs::OpenOptions::new().read(true).write(true).open(path))?;
-        Ok(Self { file, track: Track::open(path, false, false) })
+        Ok(Self::of(file, path, Track::open(path, false, false)))
+    }
+
+    #[cfg_attr(not(test), expect(unused_variables))]
+    fn of(file: fs::File, path: &Path, track: Option<Track>) -> Self {
+        Self {
+            file,
+            track,
+            #[cfg(test)]
+            path: path.to_owned(),
+        }
     }
 
     pub fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        #[cfg(test)]
+        noted(Op::Write, super::fault::check(&self.path, Op::Write))?;
         let op = self.track.as_ref().map(|track| track.write(at, bytes));
         noted(Op::Write, self.file.write_all_at(bytes, at))?;
         self.done(op);
@@ -261,6 +284,8 @@ impl BlockingFile {
     /// Makes content and length durable.
     pub fn sync(&self) -> io::Result<()> {
         let op = self.track.as_ref().map(|track| track.sync(None));
+        #[cfg(test)]
+        noted(Op::Sync, super::fault::check(&self.path, Op::Sync))?;
         noted(Op::Sync, self.file.sync_data())?;
         self.done(op);
         Ok(())

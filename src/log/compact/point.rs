@@ -23,7 +23,7 @@ impl PartitionLog {
 
     /// Unless the log was cut since `cut` was its last truncation.
     pub(super) async fn set_first_dirty(&self, offset: i64, cut: Lsn) {
-        let _turn = self.turn().await;
+        let _turn = self.quiet_turn().await;
         if self.state.borrow().removed || self.last_cut() > cut {
             // The directory may be another's by now, and what was clean another branch's.
             return;

@@ -242,7 +242,7 @@ impl PartitionLog {
         if bases.is_empty() {
             return;
         }
-        let _turn = self.turn().await;
+        let _turn = self.quiet_turn().await;
         if self.state.borrow().removed {
             // The directory may be another's by now.
             return;
@@ -255,7 +255,11 @@ impl PartitionLog {
         });
         match gone.await {
             Ok(()) => self.compaction.forget(&bases),
-            Err(e) => log::warn!("{}: {e}; not compacted again until this works", self.dir.display()),
+            Err(e) => {
+                // The next checkpoint comes back to it.
+                self.touch();
+                log::warn!("{}: {e}; not compacted again until this works", self.dir.display());
+            }
         }
     }
 }

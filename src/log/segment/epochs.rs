@@ -88,6 +88,7 @@ impl PartitionLog {
 
     /// Leader epoch `epoch` begins at `offset`, whether a batch follows or not; the journal says so.
     pub(in crate::log) fn note_epoch_at(&self, epoch: i32, offset: i64) {
+        self.touch();
         let mut state = self.state.borrow_mut();
         state.clean = false;
         state.epochs.note(epoch, offset);

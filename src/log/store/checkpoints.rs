@@ -1,16 +1,18 @@
 //! Making checkpoints: one at a time, and never one that says more than what is on disk.
 
+use std::collections::HashSet;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use crate::log::checkpoint::Checkpoint;
+use crate::log::checkpoint::{Change, Checkpoint, PartitionState};
 use crate::log::holdings::note_seen;
 use crate::log::journal::{is_out_of_files, may_pass};
 use crate::log::{LogError, PartitionLog};
 use crate::model::PartitionId;
 use crate::rt;
 
-use super::{OwnerState, ShardLog, States, journal_dir, topics_dir};
+use super::{Held, OwnerState, RecoveredPartition, ShardLog, States, journal_dir, topics_dir};
 
 impl ShardLog {
     /// Replaces the checkpoint and lets the journal reuse what no longer is needed. `states` says what each partition's owner
@@ -33,11 +35,76 @@ impl ShardLog {
     }
 
     async fn replace_checkpoint(&self, states: &States<'_>, closed: bool) -> Result<(), LogError> {
+        let mut all = closed;
+        loop {
+            match self.store_next(states, closed, all).await {
+                // What was written cannot be read back: it is written anew from what is known here.
+                Err(e @ LogError::Corrupt { .. }) if !all => log::error!("shard {}: {e}", self.shard),
+                stored => return stored,
+            }
+            all = true;
+        }
+    }
+
+    /// Makes the next checkpoint of what differs, or of `all` partitions.
+    async fn store_next(&self, states: &States<'_>, closed: bool, all: bool) -> Result<(), LogError> {
         self.note_damage();
-        let (last, entry) = (self.journal.last(), self.journal.last_entry());
-        let (salt, generation) = self.journal.identity();
+        let last = self.journal.last();
         let changed = self.changed.replace(false);
-        let mut checkpoint = Checkpoint {
+        let Next { mut change, ids, mut swaps, due, in_segments } = self.gather(states, closed, all);
+        let removed = change.removed.clone();
+        let (number, floor, entry) = (change.now.number, change.now.floor, change.now.durable);
+        #[cfg(test)]
+        let expected = self.every_state(closed);
+        // What the states and end offsets cover must be on disk before they are.
+        let stored = match self.journal.settle(last).await {
+            // Where all of it is in segments that were synced, the journal may still wait: for this checkpoint, even,
+            // which lets its files go.
+            Ok(settled) if settled || in_segments => {
+                keep_snapshots(&mut change.now, due).await;
+                let change = Arc::new(change);
+                self.store_change(&change, all).await.map(|()| change)
+            }
+            Ok(_) => Err(self.unsettled()),
+            Err(e) => Err(e.into()),
+        };
+        self.settle_changes(&ids, stored.as_ref().ok().map(|change| &change.now.partitions[..]));
+        match stored {
+            Ok(change) => {
+                #[cfg(test)]
+                self.check_stored(&expected);
+                self.number.set(number);
+                self.note_seen(number).await;
+                self.checkpoint_lsn.set(last);
+                self.current.set(true);
+                self.journal.release(floor);
+                for state in &change.now.partitions {
+                    if let Some(log) = self.get(state.id) {
+                        log.note_checkpointed(&state.log, entry);
+                    }
+                }
+                for (log, bases) in swaps.drain(..) {
+                    log.forget_swaps(bases).await;
+                }
+                Ok(())
+            }
+            Err(e) => {
+                self.changed.set(changed || self.changed.get());
+                self.gone.borrow_mut().extend(removed);
+                // Without checkpoints the journal fills, and producers would wait for ever instead of being told.
+                self.distrusts(&e);
+                Err(e)
+            }
+        }
+    }
+
+    /// What the next checkpoint says: all at one moment.
+    fn gather(&self, states: &States<'_>, closed: bool, all: bool) -> Next {
+        let entry = self.journal.last_entry();
+        let (salt, generation) = self.journal.identity();
+        let logs = self.logs.borrow();
+        let ids = if all { logs.keys().copied().collect() } else { self.list.ids() };
+        let mut now = Checkpoint {
             generation,
             lasting: self.journal.lasting_generation(),
             floor: entry.next(),
@@ -49,58 +116,41 @@ impl ShardLog {
             ..Checkpoint::empty(self.shard, self.shards, salt)
         };
         let (mut swaps, mut due, mut in_segments) = (Vec::new(), Vec::new(), true);
-        for (id, held) in &*self.logs.borrow() {
+        for (id, held) in ids.iter().filter_map(|id| Some((id, logs.get(id)?))) {
+            if let Some(oldest) = held.log.oldest_tail_lsn() {
+                now.floor = now.floor.min(oldest);
+                now.closed = false;
+                in_segments = false;
+            }
+            if !held.log.take_changed() && !all {
+                continue;
+            }
             let replaced = held.log.compaction.swaps();
             if !replaced.is_empty() && held.frozen.is_none() {
                 swaps.push((held.log.clone(), replaced));
             }
-            if let Some(oldest) = held.log.oldest_tail_lsn() {
-                checkpoint.floor = checkpoint.floor.min(oldest);
-                checkpoint.closed = false;
-                in_segments = false;
-            }
             let state = held.state(*id, states, closed);
             if held.frozen.is_none() && held.log.wants_snapshot() {
-                due.push((checkpoint.partitions.len(), held.log.clone()));
+                due.push((now.partitions.len(), held.log.clone()));
             }
-            checkpoint.partitions.push(state);
+            now.partitions.push(state);
         }
-        let floor = checkpoint.floor;
-        // What the states and end offsets cover must be on disk before they are.
-        let stored = match self.journal.settle(last).await {
-            // Where all of it is in segments that were synced, the journal may still wait: for this checkpoint, even,
-            // which lets its files go.
-            Ok(settled) if settled || in_segments => {
-                keep_snapshots(&mut checkpoint, due).await;
-                self.store_checkpoint(&checkpoint).await
-            }
-            Ok(_) => Err(self.unsettled()),
-            Err(e) => Err(e.into()),
+        let removed = self.gone.take();
+        Next { change: Change { now, removed }, ids, swaps, due, in_segments }
+    }
+
+    /// The partitions that were gathered are as `stored` says, or as before. What is not committed yet will be.
+    fn settle_changes(&self, ids: &[PartitionId], stored: Option<&[PartitionState]>) {
+        let logs = self.logs.borrow();
+        let uncommitted = |state: &&PartitionState| state.high_watermark < state.end_offset;
+        let differ: HashSet<PartitionId> = match stored {
+            Some(states) => states.iter().filter(uncommitted).map(|state| state.id).collect(),
+            None => ids.iter().copied().collect(),
         };
-        match stored {
-            Ok(()) => {
-                self.number.set(checkpoint.number);
-                self.note_seen(checkpoint.number).await;
-                self.checkpoint_lsn.set(last);
-                self.current.set(true);
-                self.journal.release(floor);
-                for state in &checkpoint.partitions {
-                    if let Some(log) = self.get(state.id) {
-                        log.note_checkpointed(&state.log, entry);
-                    }
-                }
-                for (log, bases) in swaps {
-                    log.forget_swaps(bases).await;
-                }
-                Ok(())
-            }
-            Err(e) => {
-                self.changed.set(changed || self.changed.get());
-                // Without checkpoints the journal fills, and producers would wait for ever instead of being told.
-                self.distrusts(&e);
-                Err(e)
-            }
+        for held in ids.iter().filter_map(|id| logs.get(id)) {
+            held.log.settle_changed(differ.contains(&held.log.id()));
         }
+        self.list.retain(|id| logs.get(&id).is_some_and(|held| held.log.is_listed_changed()));
     }
 
     /// Topics' files know of the checkpoint, too. May fail: they then know less.
@@ -121,19 +171,18 @@ impl ShardLog {
     }
 
     /// On a full disk the ballast makes room: without checkpoints nothing could be deleted.
-    async fn store_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), LogError> {
-        let dir = journal_dir(&self.data_dir, self.shard);
+    async fn store_change(&self, change: &Arc<Change>, all: bool) -> Result<(), LogError> {
+        let store = async || match all {
+            true => self.files.replace(change.clone()).await,
+            false => self.files.add(change.clone()).await,
+        };
         loop {
-            match checkpoint.store(&dir).await {
+            match store().await {
                 Err(LogError::Io { source, .. })
                     if is_out_of_files(&source) && self.cache.close_some_files() => {}
                 Err(LogError::Io { path, source }) if !is_out_of_files(&source) && may_pass(&source) => {
                     let dropped = self.space.drop_ballast().await;
-                    return if dropped {
-                        checkpoint.store(&dir).await
-                    } else {
-                        Err(LogError::io(path, source))
-                    };
+                    return if dropped { store().await } else { Err(LogError::io(path, source)) };
                 }
                 stored => return stored,
             }
@@ -144,6 +193,33 @@ impl ShardLog {
     pub(super) fn is_behind(&self) -> bool {
         self.changed.get() || self.checkpoint_lsn.get() < self.journal.last()
     }
+}
+
+impl Held {
+    /// At a start: whether the checkpoint would say the same again.
+    pub(super) fn is_as_in(&self, known: &PartitionState, found: &RecoveredPartition) -> bool {
+        let owner = |_| OwnerState { producers: None, high_watermark: Some(known.high_watermark) };
+        let mut state = self.state(known.id, &owner, true);
+        // Only that of a clean close counts, and that one is of all partitions.
+        state.log.clean = known.log.clean;
+        let committed = known.high_watermark == known.end_offset;
+        let owned = found.replayed.is_empty() && found.producer_state == known.producers;
+        state.producers.clone_from(&known.producers);
+        committed && owned && state == *known
+    }
+}
+
+/// A checkpoint to be.
+struct Next {
+    change: Change,
+    /// The partitions that were looked at.
+    ids: Vec<PartitionId>,
+    /// Groups of segments that it lists as they are now.
+    swaps: Vec<(Rc<PartitionLog>, Vec<i64>)>,
+    /// Those of its partitions whose producers' state should be kept.
+    due: Vec<(usize, Rc<PartitionLog>)>,
+    /// No entry of the journal is needed.
+    in_segments: bool,
 }
 
 /// Puts producers' state of these partitions into files of its own, and those into the checkpoint's list.
@@ -157,5 +233,30 @@ async fn keep_snapshots(checkpoint: &mut Checkpoint, due: Vec<(usize, Rc<Partiti
         if log.keep_snapshot(offset, checkpoint.durable, producers).await {
             state.snapshots = log.snapshots();
         }
+    }
+}
+
+#[cfg(test)]
+impl ShardLog {
+    /// What a checkpoint of all partitions would say now, but for what owners and snapshots say.
+    fn every_state(&self, closed: bool) -> Vec<PartitionState> {
+        let logs = self.logs.borrow();
+        logs.iter().map(|(id, held)| held.state(*id, &|_| OwnerState::default(), closed)).collect()
+    }
+
+    /// The files say what they would if all of it had been written.
+    fn check_stored(&self, expected: &[PartitionState]) {
+        let loaded = Checkpoint::load(&journal_dir(&self.data_dir, self.shard)).unwrap().unwrap();
+        assert!(loaded.twice && loaded.layout.is_some());
+        let (mut found, mut expected) = (loaded.checkpoint.partitions, expected.to_vec());
+        for states in [&mut found, &mut expected] {
+            states.sort_by_key(|state| state.id);
+            for state in states.iter_mut() {
+                state.snapshots.clear();
+                (state.producers, state.high_watermark) = (None, 0);
+                state.log.clean &= loaded.checkpoint.closed;
+            }
+        }
+        assert_eq!(found, expected);
     }
 }

@@ -38,6 +38,8 @@ impl ShardLog {
             log::error!("{topic}-{} needs repair: {why}", id.index);
             log.mark_for_repair(why.clone());
         }
+        log.touch();
+        log.follow_changes(&self.list);
         let held = Held {
             log: log.clone(),
             topic: topic.to_owned(),

@@ -332,7 +332,7 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_last_one() {
 
 #[test]
 fn a_disk_that_refuses_a_checkpoint_ends_acknowledging() {
-    for op in [Op::Open, Op::Rename] {
+    for op in [Op::Open, Op::Write, Op::Sync] {
         rt::block_on(async move {
             let (counted, f) = (Counted::begin(), Fixture::new().await);
             let end = f.fill(10, 20_000).await.unwrap();

@@ -277,8 +277,9 @@ impl ShardLog {
     /// The logs that the journal holds entries of, those with the oldest entry first.
     fn oldest_first(&self) -> Vec<Rc<PartitionLog>> {
         let logs = self.logs.borrow();
+        let listed = self.list.ids().into_iter().filter_map(|id| logs.get(&id));
         let mut oldest: Vec<_> =
-            logs.values().filter_map(|held| Some((held.log.oldest_tail_lsn()?, held.log.clone()))).collect();
+            listed.filter_map(|held| Some((held.log.oldest_tail_lsn()?, held.log.clone()))).collect();
         oldest.sort_by_key(|(lsn, _)| *lsn);
         oldest.into_iter().map(|(_, log)| log).collect()
     }

@@ -44,7 +44,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::checkpoint::{DamagedRange, Origin, PartitionState};
+use super::changed::List;
+use super::checkpoint::{DamagedRange, Files, FilesStats, Origin, PartitionState};
 use super::journal::Journal;
 use super::partition_log::PartitionCheckpoint;
 use super::{BatchCache, JournalFailed, LogError, Lsn, PartitionLog};
@@ -166,6 +167,10 @@ pub struct ShardLog {
     /// The metadata that is applied, and the number of the last checkpoint.
     origin: RefCell<Origin>,
     number: Cell<u64>,
+    files: Files,
+    /// The logs that the next checkpoint has to look at, and the partitions that are gone since the last.
+    list: Rc<List>,
+    gone: RefCell<Vec<PartitionId>>,
     /// The number that topics' files are known to have.
     seen: u64,
     /// The last run's version of Weir did not put topics' names into their directories.
@@ -197,6 +202,11 @@ impl ShardLog {
     /// Why the partition must not lead, if so.
     pub fn needs_repair(&self, id: PartitionId) -> Option<Arc<str>> {
         self.logs.borrow().get(&id).and_then(|held| held.repair.clone())
+    }
+
+    /// What checkpoints have cost since the start.
+    pub fn checkpoint_stats(&self) -> FilesStats {
+        self.files.stats()
     }
 
     /// Memory held by batches that no segment has.

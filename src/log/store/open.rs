@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::log::checkpoint::{self, Checkpoint, Loaded, PartitionState};
+use crate::log::changed::List;
+use crate::log::checkpoint::{self, Checkpoint, Files, Layout, Loaded, PartitionState};
 use crate::log::history::{self, Histories};
 use crate::log::holdings::{is_opened_since, note_opened};
 use crate::log::journal::{Damage, EntryKind, Known, Recovery, is_full, may_pass};
@@ -44,6 +45,7 @@ impl ShardLog {
         let is_behind = loaded.as_ref().is_none_or(|loaded| !loaded.twice);
         let old_format = loaded.as_ref().is_some_and(Loaded::is_of_old_format);
         let empty = || Checkpoint::empty(shard, shards, recovery.salt());
+        let layout = loaded.as_ref().and_then(|loaded| loaded.layout);
         let mut checkpoint = loaded.map_or_else(empty, |loaded| loaded.checkpoint);
         // Files of another size that nobody needs went: that there is none is no loss from here on.
         let emptied = checkpoint.lasting > 0 && !recovery.has_files();
@@ -73,15 +75,16 @@ impl ShardLog {
             found.complete().await?;
         }
         opening.judge();
-        let number = opening.record_marks(checkpoint, is_behind, old_format || emptied, &dir).await?;
+        let files = opening.record_marks(&mut checkpoint, layout, is_behind || old_format || emptied, &dir);
+        let files = files.await?;
         if old_format {
             log::warn!(
                 "{}: of an earlier format; from now on checkpoints are of one that earlier versions of Weir cannot read",
                 checkpoint::file_path(&dir).display()
             );
         }
-        let seen = note_start(data_dir, shard, number).await;
-        Ok(opening.finish(recovery, (shard, shards), settings, known.durable, (number, seen)))
+        let seen = note_start(data_dir, shard, checkpoint.number).await;
+        Ok(opening.finish(recovery, settings, checkpoint, files, seen))
     }
 }
 
@@ -124,6 +127,10 @@ fn load_checkpoint(dir: &Path, shard: usize, shards: usize) -> Result<Option<Loa
         return Err(LogError::corrupt(path, 0, what));
     }
     Ok(Some(loaded))
+}
+
+fn by_id(states: Vec<PartitionState>) -> HashMap<PartitionId, PartitionState> {
+    states.into_iter().map(|state| (state.id, state)).collect()
 }
 
 pub(super) struct Opening<'a> {
@@ -263,14 +270,14 @@ impl Opening<'_> {
         }
     }
 
-    /// Makes new marks durable without changing anything else that the checkpoint says; its number.
+    /// Makes new marks durable without changing anything else that the checkpoint says, which lies in its files like this.
     async fn record_marks(
         &mut self,
-        mut checkpoint: Checkpoint,
-        is_behind: bool,
+        checkpoint: &mut Checkpoint,
+        layout: Option<Layout>,
         differs: bool,
         dir: &Path,
-    ) -> Result<u64, LogError> {
+    ) -> Result<Files, LogError> {
         let mut marked = false;
         for (id, found) in &mut self.found {
             if !found.newly_marked {
@@ -286,10 +293,11 @@ impl Opening<'_> {
                 ..PartitionState::empty(*id, found.topic.clone())
             });
         }
-        if !marked && !is_behind && !differs {
-            return Ok(checkpoint.number);
-        }
         let number = checkpoint.number;
+        let files = |layout, number| Files::new(dir.to_owned(), layout, number);
+        if !marked && !differs {
+            return Ok(files(layout, number));
+        }
         checkpoint.origin = Some(self.topics.origin());
         checkpoint.number += 1;
         let mut stored = checkpoint.store(dir).await;
@@ -297,13 +305,14 @@ impl Opening<'_> {
             stored = checkpoint.store(dir).await;
         }
         match stored {
-            Ok(()) => Ok(checkpoint.number),
+            Ok(layout) => Ok(files(Some(layout), checkpoint.number)),
             // A start needs no room. The next checkpoint says what this one would have; until there is one, everything
             // stays from which a start learns it.
             Err(LogError::Io { path, source }) if may_pass(&source) => {
                 log::warn!("{}: {source}; the next checkpoint says what is new", path.display());
                 self.is_behind = true;
-                Ok(number)
+                checkpoint.number = number;
+                Ok(files(None, number))
             }
             Err(e) => Err(e),
         }
@@ -312,15 +321,23 @@ impl Opening<'_> {
     fn finish(
         self,
         recovery: Recovery,
-        (shard, shards): (usize, usize),
         settings: LogSettings,
-        checkpoint_lsn: Lsn,
-        (number, seen): (u64, u64),
+        checkpoint: Checkpoint,
+        files: Files,
+        seen: u64,
     ) -> (Rc<ShardLog>, Vec<RecoveredPartition>) {
+        let (shard, shards) = (checkpoint.shard as usize, checkpoint.shards as usize);
+        let list: Rc<List> = Rc::default();
+        let mut known = by_id(checkpoint.partitions);
         let mut logs = HashMap::new();
         let mut recovered = Vec::new();
         for (id, found) in self.found {
             let (held, partition) = found.settle(id);
+            let same = |state: PartitionState| held.is_as_in(&state, &partition);
+            if self.is_behind || !known.remove(&id).is_some_and(same) {
+                held.log.touch();
+            }
+            held.log.follow_changes(&list);
             logs.insert(id, held);
             recovered.push(partition);
         }
@@ -351,7 +368,7 @@ impl Opening<'_> {
             maintenance_over: Notify::new(),
             checkpointing: Cell::new(false),
             checkpointed: Notify::new(),
-            checkpoint_lsn: Cell::new(checkpoint_lsn),
+            checkpoint_lsn: Cell::new(self.checkpoint_durable),
             changed: Cell::new(self.is_behind),
             removals_unsynced: Cell::new(false),
             refuse: Rc::default(),
@@ -360,7 +377,10 @@ impl Opening<'_> {
             unnamed: Cell::new(false),
             current: Cell::new(false),
             origin: RefCell::new(self.topics.origin()),
-            number: Cell::new(number),
+            number: Cell::new(checkpoint.number),
+            files,
+            list,
+            gone: RefCell::new(known.into_keys().collect()),
             seen,
             trusts_unnamed: self.trusts_unnamed,
         };

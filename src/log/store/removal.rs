@@ -108,6 +108,7 @@ impl ShardLog {
     /// Deletes a partition's log; see [`Self::removals_durable`]. Its space comes back later.
     pub async fn remove(&self, id: PartitionId) {
         let held = self.logs.borrow_mut().remove(&id);
+        self.gone.borrow_mut().push(id);
         self.changed.set(true);
         self.removals_unsynced.set(true);
         let Some(held) = held else { return };

@@ -63,6 +63,7 @@ impl ShardLog {
             held.damaged.borrow_mut().clear();
             held.repair = None;
             held.promised_end = 0;
+            held.log.touch();
         }
         self.changed.set(true);
     }
@@ -79,17 +80,18 @@ impl ShardLog {
 
     /// Takes what readers and the scrubber found into the partitions' marks.
     pub(super) fn note_damage(&self) {
-        for held in self.logs.borrow().values() {
+        let logs = self.logs.borrow();
+        for held in self.list.ids().iter().filter_map(|id| logs.get(id)) {
             let replaced = held.log.compaction.take_replaced();
             let mut damaged = held.damaged.borrow_mut();
             let known = damaged.len();
             damaged.retain(|range| !replaced.contains(&range.segment));
             if damaged.len() < known {
+                held.log.touch();
                 self.changed.set(true);
             }
         }
         for (dir, range) in self.cache.take_damage() {
-            let logs = self.logs.borrow();
             let Some(held) = logs.values().find(|held| held.log.dir() == &*dir) else { continue };
             let mut damaged = held.damaged.borrow_mut();
             if damaged.iter().any(|known| known.segment == range.segment && known.position == range.position)
@@ -97,6 +99,7 @@ impl ShardLog {
                 continue;
             }
             damaged.push(range);
+            held.log.touch();
             self.changed.set(true);
             log::error!(
                 "{}: {} bytes at {} of segment {:020} are damaged: offsets {}..{} cannot be read",

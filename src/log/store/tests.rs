@@ -568,6 +568,46 @@ fn a_tail_that_never_runs_dry_does_not_keep_the_journal_from_being_reclaimed() {
     });
 }
 
+/// Bytes written and states encoded go by how many partitions changed, of however many.
+#[test]
+fn a_checkpoint_costs_what_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..200).map(|n| format!("topic-{n}")).collect();
+    let topics: Vec<(u8, &str)> = names.iter().enumerate().map(|(n, name)| (n as u8, &name[..])).collect();
+    let cluster = Cluster::with(&topics);
+    rt::block_on(async move {
+        let (store, _) = open(dir.path(), &cluster).await;
+        let create = |(n, name): (usize, &String)| store.create(id(n as u8, 0), name, Arc::default());
+        let logs: Vec<_> = names.iter().enumerate().map(create).collect();
+        store.checkpoint(no_states).await.unwrap();
+        let before = store.checkpoint_stats();
+        assert_eq!(before.states, 200, "all were new");
+        for log in &logs[..10] {
+            append(&store, log, 100);
+        }
+        store.checkpoint(no_states).await.unwrap();
+        let after = store.checkpoint_stats();
+        assert_eq!((after.states - before.states, after.bases), (10, before.bases));
+        assert!(after.bytes - before.bytes < 2 * 10 * 150, "{after:?} {before:?}");
+        // Those that the journal still has entries of are not written again.
+        store.checkpoint(no_states).await.unwrap();
+        assert_eq!(store.checkpoint_stats().states, after.states);
+        logs[3].set_start_offset(2);
+        store.remove(id(150, 0)).await;
+        store.checkpoint(no_states).await.unwrap();
+        assert_eq!(store.checkpoint_stats().states, after.states + 1);
+        store.close(no_states).await.unwrap();
+        drop((store, logs));
+        let loaded = || Checkpoint::load(&journal_dir(dir.path(), 0)).unwrap().unwrap().checkpoint;
+        assert_eq!((loaded().partitions.len(), loaded().closed), (199, true));
+        let (store, _) = open(dir.path(), &cluster).await;
+        append(&store, &store.get(id(7, 0)).unwrap(), 100);
+        store.checkpoint(no_states).await.unwrap();
+        assert_eq!(store.checkpoint_stats().states, 1, "a start knows what is as it was");
+        assert!(!loaded().closed && loaded().partitions.iter().all(|state| !state.log.clean));
+    });
+}
+
 #[test]
 fn an_unreadable_checkpoint_stops_the_start_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
