@@ -54,6 +54,57 @@ const SHARD_CODE: &[&str] = &["log", "partition", "coordinator", "peer", "shard"
 const BLOCKING: &[&str] =
     &["std::fs", "std::thread", "thread::sleep", "SystemTime::now", "Instant::now", "tokio::"];
 
+/// File operations on a shard: in a call of one of these, whose closure runs on a helper thread, or in what is named below.
+const HELPED: &[&str] = &["blocking(", "with_files("];
+/// Files of which nothing runs on a shard that serves: its start, and what works on a directory without a broker.
+const NOT_SERVING: &[&str] = &[
+    "src/log/belongs.rs",
+    "src/log/evidence.rs",
+    "src/log/holdings.rs",
+    "src/log/journal/inspect.rs",
+    "src/log/journal/recovery.rs",
+    "src/log/journal/sizing.rs",
+    "src/log/mend.rs",
+    "src/log/relayout.rs",
+    "src/log/segment/offline.rs",
+    "src/log/segment/recover.rs",
+    "src/log/segment/repair.rs",
+    "src/log/set_aside.rs",
+    "src/log/store/aside.rs",
+    "src/log/store/open.rs",
+    "src/log/store/sweep.rs",
+    "src/log/survey.rs",
+];
+/// Functions that only helper threads and a start call.
+const ON_HELPERS: &[(&str, &[&str])] = &[
+    ("src/log/checkpoint/files.rs", &["ends_at", "look", "replace", "write"]),
+    ("src/log/compact/manifest.rs", &["carry_out", "stands"]),
+    ("src/log/compact/replace.rs", &["settle"]),
+    ("src/log/discard.rs", &["cut_piece"]),
+    ("src/log/journal/commit.rs", &["set_file_aside"]),
+    ("src/log/segment/owner.rs", &["foreign", "make_directory", "owner"]),
+    (
+        "src/log/segment/retire.rs",
+        &["forget_dead_of_before", "is_empty", "rename_dead", "rename_directory", "unlink_dead"],
+    ),
+    ("src/log/snapshots.rs", &["unlink_others"]),
+    ("src/log/store/space.rs", &["drop_ballast"]),
+    ("src/log/truncate.rs", &["carry_out", "cut_file"]),
+];
+/// Functions that do it on a serving shard all the same, and why.
+const QUICK: &[(&str, &str, &str)] = &[
+    (
+        "src/log/store/create.rs",
+        "create",
+        "one look at a new partition's directory, which is hardly ever there",
+    ),
+    (
+        "src/log/compact/files.rs",
+        "drop",
+        "a compaction that failed takes away what it wrote, before the next begins",
+    ),
+];
+
 const FILE_LINES: usize = 900;
 const FILE_LINES_RATCHET: usize = 400;
 const FUNCTION_LINES: usize = 70;
@@ -269,6 +320,92 @@ fn shard_code_does_not_block() {
         }
     }
     assert_none("shard code that may block its core", problems);
+}
+
+/// Where calls of these begin and end, arguments and all.
+fn calls(code: &str, names: &[&str]) -> Vec<std::ops::Range<usize>> {
+    let mut found = Vec::new();
+    for (at, name) in names.iter().flat_map(|name| code.match_indices(name)) {
+        let mut depth = 0;
+        let end = code[at..].char_indices().find(|(_, c)| {
+            depth += i32::from(*c == '(') - i32::from(*c == ')');
+            depth == 0 && *c == ')'
+        });
+        found.push(at..end.map_or(code.len(), |(end, _)| at + end).max(at + name.len()));
+    }
+    found
+}
+
+/// The name of the function that has this place in it.
+fn function_at(code: &str, at: usize) -> &str {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let line_start = code[..at].rfind('\n').map_or(0, |at| at + 1);
+    let mut inner = indent(code[line_start..].lines().next().unwrap_or_default());
+    for line in code[..line_start].lines().rev().filter(|line| !line.trim().is_empty()) {
+        let declares = line.trim_start().starts_with("fn ") || line.contains(" fn ");
+        if indent(line) < inner && declares && !line.trim_end().ends_with(';') {
+            let name = line.split("fn ").nth(1).unwrap_or_default();
+            return name.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+        }
+        inner = inner.min(indent(line).max(1));
+    }
+    ""
+}
+
+/// Operations on files by plain system calls: the words that stand for one in this file.
+fn file_words(code: &str) -> Vec<String> {
+    let mut words: Vec<String> =
+        ["rt::fs::", "BlockingFile::", "set_len_blocking(", "read_blocking("].map(str::to_owned).into();
+    for used in used(code).0.iter().filter_map(|path| path.strip_prefix("crate::rt::fs::")) {
+        let is_type = used.starts_with(|c: char| c.is_uppercase());
+        words.push(if is_type { format!("{used}::") } else { format!("{used}(") });
+    }
+    words
+}
+
+#[test]
+fn files_are_not_waited_for_on_a_shard() {
+    let (mut problems, mut seen) = (Vec::new(), BTreeSet::new());
+    for source in sources(&["src"]) {
+        let path = &source.path[..];
+        if !SHARD_CODE.contains(&module_of(path).expect("a module"))
+            || is_test(path)
+            || NOT_SERVING.contains(&path)
+        {
+            continue;
+        }
+        let code = source.code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let helped = calls(code, HELPED);
+        let words = file_words(code);
+        for (at, _) in words.iter().flat_map(|word| code.match_indices(&word[..])) {
+            let line_start = code[..at].rfind('\n').map_or(0, |at| at + 1);
+            let starts_word =
+                !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':' || c == '.');
+            let is_method =
+                code[at..].starts_with("set_len_blocking") || code[at..].starts_with("read_blocking");
+            let is_type =
+                code[at..].strip_prefix("rt::fs::").is_some_and(|rest| rest.starts_with(char::is_uppercase));
+            let is_use =
+                is_type || code[line_start..at].contains("use ") || code[line_start..at].contains("fn ");
+            if is_use || !(starts_word || is_method) || helped.iter().any(|call| call.contains(&at)) {
+                continue;
+            }
+            let function = function_at(code, at);
+            let named = ON_HELPERS.iter().any(|(file, names)| *file == path && names.contains(&function));
+            let quick = QUICK.iter().any(|(file, name, _)| *file == path && *name == function);
+            seen.insert((path.to_owned(), function.to_owned()));
+            if !named && !quick {
+                problems.push(format!("{path} {function}: waits for a file; use the ring or rt::blocking"));
+            }
+        }
+    }
+    let listed = ON_HELPERS.iter().flat_map(|(file, names)| names.iter().map(move |name| (*file, *name)));
+    for (file, name) in listed.chain(QUICK.iter().map(|(file, name, _)| (*file, *name))) {
+        if !seen.contains(&(file.to_owned(), name.to_owned())) {
+            problems.push(format!("{file} {name}: touches no file any more; remove its entry"));
+        }
+    }
+    assert_none("file operations that a serving shard would wait for", problems);
 }
 
 #[test]
@@ -560,4 +697,13 @@ fn the_checks_see_what_they_should() {
     assert_eq!((uses, passed), (vec!["a::b".to_owned()], vec!["c::D".to_owned(), "e".to_owned()]));
     let text = "impl X {\n    pub(crate) async fn long(\n        a: u8,\n    ) {\n        a;\n    }\n    fn short() {}\n}\n";
     assert_eq!(functions(text), [("long".to_string(), 5)]);
+    let code = "fn f() {\n    let x = blocking(move || rename(a, b(c)));\n    rename(d);\n}\n";
+    let helped = calls(code, HELPED);
+    let at: Vec<usize> = code.match_indices("rename(").map(|(at, _)| at).collect();
+    assert_eq!(
+        at.iter().map(|at| helped.iter().any(|call| call.contains(at))).collect::<Vec<_>>(),
+        [true, false]
+    );
+    assert_eq!(function_at(code, at[1]), "f");
+    assert!(file_words("use crate::rt::fs::{BlockingFile, unlink};\n").contains(&"unlink(".to_owned()));
 }

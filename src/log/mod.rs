@@ -30,6 +30,7 @@ pub mod snapshots;
 pub mod store;
 pub mod survey;
 mod truncate;
+mod turn;
 
 pub use belongs::{Holdings, Objection};
 pub use cache::BatchCache;

@@ -28,11 +28,12 @@ use crate::log::segment::reader::Wanted;
 use crate::log::segment::tail::Tail;
 use crate::log::segment::writer::Active;
 use crate::log::segment::{Limits, Segment, recover};
+use crate::log::turn::Turns;
 use crate::log::{LogError, Lsn};
 use crate::log::{promised, snapshots, truncate};
 use crate::model::PartitionId;
 use crate::model::topic_config::TopicConfig;
-use crate::rt::{self, Notify};
+use crate::rt;
 use crate::wire::batch::BatchHeader;
 pub use recover::PartitionCheckpoint;
 use recover::Recovered;
@@ -53,8 +54,7 @@ pub struct PartitionLog {
     pub(in crate::log) start_offset: Cell<i64>,
     pub(in crate::log) durable_offset: Cell<i64>,
     end_offset: Cell<i64>,
-    busy: Cell<bool>,
-    idle: Notify,
+    pub(in crate::log) turns: Turns,
     recent_ends: Cell<[i64; REMEMBERED_READS]>,
     repair: RefCell<Option<Arc<str>>>,
     pub(in crate::log) compaction: compact::State,
@@ -80,23 +80,6 @@ pub(in crate::log) struct State {
     pub removed: bool,
     /// Why nothing more is written: a sync failed, and what the file holds is not known.
     pub failed: Option<Arc<str>>,
-}
-
-/// The turn to change files; the next one's when dropped.
-pub(in crate::log) struct Turn<'a> {
-    log: &'a PartitionLog,
-    /// What a checkpoint says may not be so any more.
-    changes: bool,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        if self.changes {
-            self.log.touch();
-        }
-        self.log.busy.set(false);
-        self.log.idle.notify_all();
-    }
 }
 
 impl PartitionLog {
@@ -145,8 +128,7 @@ impl PartitionLog {
             start_offset: Cell::new(found.start_offset),
             durable_offset: Cell::new(found.end_offset),
             end_offset: Cell::new(found.end_offset),
-            busy: Cell::new(false),
-            idle: Notify::new(),
+            turns: Turns::new(),
             recent_ends: Cell::new([-1; REMEMBERED_READS]),
             repair: RefCell::new(None),
             compaction: compact::State::recovered(found.settled),
@@ -376,30 +358,6 @@ impl PartitionLog {
 
     pub fn set_config(&self, config: &TopicConfig) {
         self.state.borrow_mut().limits = Limits::from(config);
-    }
-
-    /// Waits for the turn to change files.
-    pub(in crate::log) async fn turn(&self) -> Turn<'_> {
-        self.await_turn().await;
-        self.touch();
-        Turn { log: self, changes: true }
-    }
-
-    /// As [`turn`](Self::turn), for what no checkpoint says, or the one that is being made does.
-    pub(in crate::log) async fn quiet_turn(&self) -> Turn<'_> {
-        self.await_turn().await;
-        Turn { log: self, changes: false }
-    }
-
-    async fn await_turn(&self) {
-        while self.busy.replace(true) {
-            self.idle.notified().await;
-        }
-    }
-
-    /// Whether somebody has the turn.
-    pub(in crate::log) fn has_turn(&self) -> bool {
-        self.busy.get()
     }
 
     pub(in crate::log) fn evictable(&self) -> Weak<dyn Evict> {

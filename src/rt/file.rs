@@ -235,7 +235,26 @@ impl File {
         self.with_std(|f| f.metadata().map(|m| m.len()))
     }
 
-    pub fn set_len(&self, len: u64) -> io::Result<()> {
+    /// Cuts the file, or makes it longer. In the ring; on the helper thread where the kernel is older than 6.9.
+    pub async fn set_len(&self, len: u64) -> io::Result<()> {
+        #[cfg(test)]
+        self.faulted(Op::Allocate, 0).await?;
+        let fd = self.fd.clone();
+        let op = self.driver.submit_file(fd, Held::Nothing, |fd| opcode::Ftruncate::new(fd, len).build());
+        let done = match op.await.0 {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
+                let file = StdFile::from(self.fd.try_clone()?);
+                super::blocking(move || file.set_len(len)).await
+            }
+            done => done.map(drop),
+        };
+        noted(Op::Allocate, done)?;
+        self.track.iter().for_each(|track| track.resize(len));
+        Ok(())
+    }
+
+    /// As [`set_len`](Self::set_len), blocking: for start-up.
+    pub fn set_len_blocking(&self, len: u64) -> io::Result<()> {
         noted(Op::Allocate, self.with_std(|f| f.set_len(len)))?;
         self.track.iter().for_each(|track| track.resize(len));
         Ok(())

@@ -28,7 +28,7 @@ fn a_file_returns_what_was_written_at_any_alignment() {
             let end = (pos + len).min(content.len());
             assert_eq!(&got[..], content.get(pos..end).unwrap_or(&[]), "{pos} {len}");
         }
-        file.set_len(5000).unwrap();
+        file.set_len(5000).await.unwrap();
         assert_eq!(file.read(4096, 4096).await.unwrap().len(), 904);
     });
 }

@@ -151,7 +151,7 @@ impl Output {
         }
         self.write().await?;
         let io = |e| LogError::io(&self.path, e);
-        self.file.set_len(u64::from(self.meta.size)).map_err(io)?;
+        self.file.set_len(u64::from(self.meta.size)).await.map_err(io)?;
         self.file.fdatasync().await.map_err(io)?;
         let last = group[group.len() - 1].meta();
         self.meta.next_offset = last.next_offset;

@@ -232,8 +232,13 @@ impl PartitionLog {
         match written.await {
             Ok(()) => Ok(()),
             // Whether it is durable is not known, so neither is which segments are the log at the next start.
-            Err(e) if rt::fs::exists(&path) => Err(self.fail(path, e)),
-            Err(e) => Err(LogError::io(path, e)),
+            Err(e) => {
+                let to = path.clone();
+                match rt::blocking(move || rt::fs::exists(&to)).await {
+                    true => Err(self.fail(path, e)),
+                    false => Err(LogError::io(path, e)),
+                }
+            }
         }
     }
 

@@ -89,7 +89,7 @@ pub async fn create(dir: &Path, number: u32, bytes: u64) -> io::Result<Slot> {
         let file = open_file(&partial, true)?;
         file.write_in_place();
         match file.allocate(bytes).await {
-            Err(e) if e.kind() == io::ErrorKind::Unsupported => file.set_len(bytes)?,
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => file.set_len(bytes).await?,
             allocated => allocated?,
         }
         // A file that is shorter than its header says was cut by something else than a crash.

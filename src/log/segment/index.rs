@@ -110,7 +110,7 @@ impl Segment {
         let options = OpenOptions { write: true, create: false, truncate: false, direct: false };
         let cut = async {
             let file = File::open(&path, options)?;
-            file.set_len(keep)?;
+            file.set_len(keep).await?;
             file.fdatasync().await
         };
         cut.await.map_err(|e| LogError::io(&path, e))

@@ -264,7 +264,7 @@ fn cut_active(found: &mut Recovered) -> Result<(), LogError> {
         Ok(file) => {
             let length = file.len().map_err(|e| LogError::io(&path, e))?;
             if length > size {
-                file.set_len(size).map_err(|e| LogError::io(&path, e))?;
+                file.set_len_blocking(size).map_err(|e| LogError::io(&path, e))?;
             }
             length
         }
@@ -336,7 +336,7 @@ fn scan_segment(
     }
     if size < length {
         save_rest(&file, &path, size, length)?;
-        file.set_len(size).map_err(|e| LogError::io(&path, e))?;
+        file.set_len_blocking(size).map_err(|e| LogError::io(&path, e))?;
     }
     found.end_offset = scanner.meta.next_offset.max(base);
     found.batches.extend(scanner.batches.take().into_iter().flatten());

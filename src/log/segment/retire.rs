@@ -59,7 +59,7 @@ impl PartitionLog {
         for _ in 0..plan.delete {
             let Some(segment) = self.state.borrow().segments.front().cloned() else { break };
             // What could not be renamed stays in the list, to be tried again.
-            self.rename_away(&segment)?;
+            self.rename_away(&segment).await?;
             self.state.borrow_mut().segments.pop_front();
             retired.segments += 1;
             retired.bytes += u64::from(segment.meta().size);
@@ -92,26 +92,22 @@ impl PartitionLog {
         plan(View { segments, open, start_offset, committed, now_ms }, &self.state.borrow().limits)
     }
 
-    fn rename_away(&self, segment: &Rc<Segment>) -> Result<(), LogError> {
+    /// For who has the turn. Who comes to read it meanwhile is told that it is gone, which the log's start says, too.
+    async fn rename_away(&self, segment: &Rc<Segment>) -> Result<(), LogError> {
         // Readers that are in it end what they read; a file more is open until then.
         if Rc::strong_count(segment) > 2 {
             let _ = segment.hold();
         }
-        let mut state = self.state.borrow_mut();
         // Files that no checkpoint names are not "in order": the next start has to look.
-        state.clean = false;
-        for path in [segment.sidecar_path(), segment.path()] {
-            let mut dead = path.clone().into_os_string();
-            dead.push(format!(".{DELETED}"));
-            let name = Path::new(&dead).file_name().map(|name| name.to_string_lossy().into_owned());
-            match rt::fs::rename(&path, &dead) {
-                Ok(()) => state.doomed.extend(name),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(LogError::io(path, e)),
-            }
-        }
+        self.state.borrow_mut().clean = false;
         segment.deleted.set(true);
-        Ok(())
+        let paths = [segment.sidecar_path(), segment.path()];
+        let (doomed, renamed) = rt::blocking(move || rename_dead(&paths)).await;
+        self.state.borrow_mut().doomed.extend(doomed);
+        if renamed.is_err() {
+            segment.deleted.set(false);
+        }
+        renamed
     }
 
     fn unlink_later(self: &Rc<Self>) {
@@ -187,16 +183,39 @@ impl PartitionLog {
         }
         let (pinned, cached) = self.tail.borrow_mut().clear();
         self.cache.forget(pinned, cached);
-        if may_be_anothers(&self.dir, self.id(), had_segments).map_err(|e| LogError::io(&*self.dir, e))? {
-            log::warn!("{}: its files are not the topic's that was deleted; they stay", self.dir.display());
-            return Ok(None);
+        let (dir, id) = (self.dir.to_path_buf(), self.id());
+        let gone = rt::blocking(move || rename_directory(&dir, id, had_segments)).await;
+        gone.map_err(|e| LogError::io(&*self.dir, e))
+    }
+}
+
+/// Gives the files the names of dead ones, as far as that goes; the new names.
+fn rename_dead(paths: &[PathBuf]) -> (Vec<String>, Result<(), LogError>) {
+    let mut names = Vec::new();
+    for path in paths {
+        let mut dead = path.clone().into_os_string();
+        dead.push(format!(".{DELETED}"));
+        let name = Path::new(&dead).file_name().map(|name| name.to_string_lossy().into_owned());
+        match rt::fs::rename(path, &dead) {
+            Ok(()) => names.extend(name),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return (names, Err(LogError::io(path, e))),
         }
-        let dead = removed_directory(&self.dir, self.id());
-        match rt::fs::rename(&self.dir, &dead) {
-            Ok(()) => Ok(Some(dead)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(LogError::io(&*self.dir, e)),
-        }
+    }
+    (names, Ok(()))
+}
+
+/// Takes a removed log's directory away, if it is there and its own; where it is then.
+fn rename_directory(dir: &Path, id: PartitionId, had_segments: bool) -> io::Result<Option<PathBuf>> {
+    if may_be_anothers(dir, id, had_segments)? {
+        log::warn!("{}: its files are not the topic's that was deleted; they stay", dir.display());
+        return Ok(None);
+    }
+    let dead = removed_directory(dir, id);
+    match rt::fs::rename(dir, &dead) {
+        Ok(()) => Ok(Some(dead)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
     }
 }
 

@@ -349,7 +349,7 @@ impl PartitionLog {
         }
         let file = segment.file(false)?;
         let size = u64::from(segment.meta().size);
-        file.set_len(size).map_err(|e| LogError::io(segment.path(), e))
+        file.set_len(size).await.map_err(|e| LogError::io(segment.path(), e))
     }
 
     /// Makes durable what was written. Everything but the active segment already is.

@@ -5,6 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::log::changed::List;
 use crate::log::checkpoint::{Change, Checkpoint, PartitionState};
 use crate::log::holdings::note_seen;
 use crate::log::journal::{is_out_of_files, may_pass};
@@ -196,8 +197,21 @@ impl ShardLog {
 }
 
 impl Held {
-    /// At a start: whether the checkpoint would say the same again.
-    pub(super) fn is_as_in(&self, known: &PartitionState, found: &RecoveredPartition) -> bool {
+    /// At a start: the log is in this list while it differs from the checkpoint, which has `known`.
+    pub(super) fn follow_changes(
+        &self,
+        list: &Rc<List>,
+        known: Option<PartitionState>,
+        found: &RecoveredPartition,
+    ) {
+        if !known.is_some_and(|known| self.is_as_in(&known, found)) {
+            self.log.touch();
+        }
+        self.log.follow_changes(list);
+    }
+
+    /// Whether a checkpoint would say the same again.
+    fn is_as_in(&self, known: &PartitionState, found: &RecoveredPartition) -> bool {
         let owner = |_| OwnerState { producers: None, high_watermark: Some(known.high_watermark) };
         let mut state = self.state(known.id, &owner, true);
         // Only that of a clean close counts, and that one is of all partitions.

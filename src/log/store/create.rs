@@ -21,7 +21,6 @@ impl ShardLog {
             return log;
         }
         let dir = partition_dir(&self.data_dir, topic, id.index);
-        self.sync_removals();
         let open = |state| PartitionLog::open(dir.clone(), id, &config, Some(state), &self.cache);
         let found = match rt::fs::exists(&dir) {
             false => Ok(None),

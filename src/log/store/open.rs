@@ -333,11 +333,7 @@ impl Opening<'_> {
         let mut recovered = Vec::new();
         for (id, found) in self.found {
             let (held, partition) = found.settle(id);
-            let same = |state: PartitionState| held.is_as_in(&state, &partition);
-            if self.is_behind || !known.remove(&id).is_some_and(same) {
-                held.log.touch();
-            }
-            held.log.follow_changes(&list);
+            held.follow_changes(&list, known.remove(&id).filter(|_| !self.is_behind), &partition);
             logs.insert(id, held);
             recovered.push(partition);
         }

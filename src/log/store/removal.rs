@@ -62,16 +62,6 @@ impl Refuse {
 }
 
 impl ShardLog {
-    /// As [`Self::removals_durable`], blocking.
-    pub(super) fn sync_removals(&self) {
-        let topics = topics_dir(&self.data_dir);
-        if self.removals_unsynced.replace(false)
-            && let Err(e) = rt::fs::sync_dir(&topics)
-        {
-            self.journal.poison(&topics, &e);
-        }
-    }
-
     /// The removals so far are durable when this returns: what was removed cannot come back after a power cut and be
     /// taken for a new partition of its name, on this shard or another.
     pub async fn removals_durable(&self) {
