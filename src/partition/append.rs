@@ -146,6 +146,7 @@ impl Replica {
         if self.role() != Role::Leader {
             return Err(AppendError::NotLeader);
         }
+        debug_assert!(!self.cutting.get(), "who leads has a whole log");
         if let Some(reason) = self.log.needs_repair() {
             return Err(AppendError::NeedsRepair(reason));
         }

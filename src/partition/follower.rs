@@ -112,7 +112,7 @@ impl Follower {
     /// The metadata says the same leader and epoch again, or more of it. Another epoch [begins](Self::begin) anew,
     /// but for a cut that is under way: that is waited for.
     pub fn on_metadata(&mut self, leader: Option<BrokerId>, epoch: LeaderEpoch) {
-        let cutting = matches!(self.state, State::Truncating { .. } | State::Resetting { .. });
+        let cutting = self.is_cutting();
         if self.state == State::Failed || (self.leader, self.epoch) != (leader, epoch) {
             let state = self.state;
             *self = Self::begin(leader, epoch);
@@ -183,14 +183,29 @@ impl Follower {
         }
     }
 
-    /// What was taken is in the log, in memory or on disk: R15. Returns whether the high watermark rose.
+    /// What was taken is in the log, in memory or on disk: R15. Returns whether the high watermark rose. Nothing of a log
+    /// that is being cut is committed.
     pub fn on_local(&mut self, offsets: &mut Offsets) -> bool {
-        self.follow(offsets)
+        !self.is_cutting() && self.follow(offsets)
+    }
+
+    fn is_cutting(&self) -> bool {
+        matches!(self.state, State::Truncating { .. } | State::Resetting { .. })
+    }
+
+    /// The log cannot take anything just now.
+    pub fn on_busy(&mut self, now: MonoMs) {
+        self.rest(now);
+    }
+
+    /// Until when nothing is asked, if so.
+    pub fn rests_until(&self) -> Option<MonoMs> {
+        self.pause.map(|(until, _)| until)
     }
 
     /// The log was cut as it was asked for, and that is durable.
     pub fn on_cut(&mut self) {
-        if matches!(self.state, State::Truncating { .. } | State::Resetting { .. }) {
+        if self.is_cutting() {
             self.state = if self.leader.is_some() { State::Fetching } else { State::Idle };
         }
     }

@@ -1,10 +1,12 @@
 //! What the replicas of one shard share.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::peer::PeerState;
 use super::waits::Waits;
-use crate::model::{BrokerId, MonoMs};
+use crate::model::{BrokerEpoch, BrokerId, MonoMs};
 
 /// `replica.lag.time.max.ms`, which nobody sets while there is one replica of everything.
 const LAG_MAX_MS: i64 = 30_000;
@@ -13,12 +15,34 @@ pub struct Host {
     pub broker: BrokerId,
     pub waits: Rc<Waits>,
     pub lag_max_ms: i64,
+    /// The brokers that the metadata has.
+    peers: RefCell<BTreeMap<BrokerId, PeerState>>,
     now: Cell<MonoMs>,
 }
 
 impl Host {
     pub fn new(broker: BrokerId) -> Rc<Self> {
-        Rc::new(Self { broker, waits: Rc::default(), lag_max_ms: LAG_MAX_MS, now: Cell::new(MonoMs::ZERO) })
+        Rc::new(Self {
+            broker,
+            waits: Rc::default(),
+            lag_max_ms: LAG_MAX_MS,
+            peers: RefCell::default(),
+            now: Cell::new(MonoMs::ZERO),
+        })
+    }
+
+    /// The metadata has this of a broker; `None`: no such broker any more. [`super::Replica::on_peer`] has to follow.
+    pub fn set_peer(&self, id: BrokerId, state: Option<PeerState>) {
+        match state {
+            Some(state) => drop(self.peers.borrow_mut().insert(id, state)),
+            None => drop(self.peers.borrow_mut().remove(&id)),
+        }
+    }
+
+    /// A broker that is not registered is not there.
+    pub fn peer(&self, id: BrokerId) -> PeerState {
+        let absent = PeerState { id, epoch: BrokerEpoch::ZERO, eligible: false };
+        self.peers.borrow().get(&id).copied().unwrap_or(absent)
     }
 
     /// The time of the event that is being dealt with, or of one just before.

@@ -10,7 +10,7 @@
 //!   appended counts as durable at once, because the topic says so. When that is switched off, it stays where it is
 //!   until the first sync past it.
 //! - The *high watermark* is up to where all replicas that count have it durably, as far as this replica knows.
-//!   It never falls.
+//!   It falls only with records that a leader which was elected without them does not have ([`Offsets::lose`]).
 //! - The *log start* is moved by retention and by DeleteRecords, never past the high watermark. A follower whose leader's
 //!   log starts past its own end begins anew there ([`Offsets::restart`]).
 
@@ -99,6 +99,17 @@ impl Offsets {
         });
     }
 
+    /// As [`truncate`](Self::truncate), where a leader was elected that does not have all that was committed: an operator
+    /// preferred that to no leader.
+    pub fn lose(&mut self, to: Offset) {
+        self.set(|offsets| {
+            let Self { log_start, high_watermark, durable_end, end } = *offsets;
+            let [log_start, high_watermark, durable_end, end] =
+                [log_start, high_watermark, durable_end, end].map(|offset| offset.min(to));
+            *offsets = Self { log_start, high_watermark, durable_end, end };
+        });
+    }
+
     /// The log is empty and begins at `at`: the leader has nothing from before (R13).
     pub fn restart(&mut self, at: Offset) {
         self.set(|offsets| *offsets = Self { log_start: at, high_watermark: at, durable_end: at, end: at });
@@ -136,6 +147,10 @@ mod tests {
         offsets.start_at(Offset(2));
         offsets.truncate(Offset(8));
         assert_eq!(offsets, of(6, 8, 8, 8));
+        offsets.lose(Offset(7));
+        assert_eq!(offsets, of(6, 7, 7, 7));
+        offsets.lose(Offset(3));
+        assert_eq!(offsets, of(3, 3, 3, 3));
         offsets.restart(Offset(40));
         assert_eq!(offsets, of(40, 40, 40, 40));
     }

@@ -11,35 +11,39 @@ use std::sync::Arc;
 use super::acks::{Acks, Waiters};
 use super::append::{AppendError, Appended};
 use super::assignment::{Assignment, Role};
+use super::followed::Followed;
 use super::follower::Follower;
 use super::host::Host;
 use super::leader::{Leader, Terms};
 use super::offsets::Offsets;
-use super::peer::PeerState;
 use super::producer::{ProducerView, Producers};
 use super::verification::Verifications;
 use super::waits::{Failure, Ticket, Waits};
-use crate::log::{Lsn, PartitionLog};
+use crate::log::{Lsn, PartitionLog, ShardLog};
 use crate::model::topic_config::TopicConfig;
-use crate::model::{BrokerEpoch, BrokerId, LeaderEpoch, MonoMs, Offset, PartitionId};
+use crate::model::{BrokerId, LeaderEpoch, MonoMs, Offset, PartitionId};
 
 pub struct Replica {
     pub id: PartitionId,
     pub topic: Arc<str>,
     /// Behind [`super::storage`].
     pub(super) log: Rc<PartitionLog>,
-    host: Rc<Host>,
+    pub(super) host: Rc<Host>,
     pub(super) config: RefCell<Arc<TopicConfig>>,
-    assignment: RefCell<Assignment>,
-    part: RefCell<Part>,
+    pub(super) assignment: RefCell<Assignment>,
+    pub(super) part: RefCell<Part>,
+    /// Its log is being cut: it takes nothing, and leads only afterwards.
+    pub(super) cutting: Cell<bool>,
     pub(super) producers: RefCell<Producers>,
     pub(super) verifications: RefCell<Verifications>,
-    offsets: Cell<Offsets>,
+    pub(super) offsets: Cell<Offsets>,
     /// Appended batches that no commit covers yet: their journal position and the log end they make.
-    undurable: RefCell<VecDeque<(Lsn, i64)>>,
+    pub(super) undurable: RefCell<VecDeque<(Lsn, i64)>>,
     waiters: Waiters,
     watchers: RefCell<Vec<Watcher>>,
     purge_at: Cell<usize>,
+    /// Followers' sessions, while it leads.
+    pub(super) followed: Followed,
 }
 
 /// Somebody who waits for any of several partitions to have something new.
@@ -56,7 +60,7 @@ struct Watcher {
 }
 
 /// What the replica does for its partition, and what it knows for that.
-enum Part {
+pub(super) enum Part {
     Leader(Leader),
     Follower(Follower),
     Offline,
@@ -84,6 +88,7 @@ impl Replica {
             config: RefCell::new(config),
             assignment: RefCell::default(),
             part: RefCell::new(Part::Offline),
+            cutting: Cell::new(false),
             producers: RefCell::default(),
             verifications: RefCell::default(),
             offsets: Cell::new(Offsets::recovered(start, high_watermark, end)),
@@ -91,6 +96,7 @@ impl Replica {
             waiters: Waiters::default(),
             watchers: RefCell::default(),
             purge_at: Cell::new(WATCHERS_UNPURGED),
+            followed: Followed::default(),
         }
     }
 
@@ -100,11 +106,12 @@ impl Replica {
         self.producers.replace(producers);
     }
 
-    /// The producers' state as of the log end, to be stored once that is durable.
+    /// The producers' state and the offset that it is of, to be stored once that is durable: the log end, but for a log that
+    /// is being cut, where it may be past that.
     pub fn producer_snapshot(&self) -> Option<(i64, Vec<u8>)> {
         let mut producers = self.producers.borrow_mut();
         producers.transactions_mut().cut(self.log.start_offset());
-        (!producers.is_empty()).then(|| (self.log.end_offset(), producers.snapshot()))
+        (!producers.is_empty()).then(|| (self.offsets.get().end().0, producers.snapshot()))
     }
 
     pub fn expire_producers(&self, before_ms: i64) {
@@ -143,8 +150,8 @@ impl Replica {
 
     /// Takes what the metadata says of the partition. What is older than what was taken already is ignored. Returns
     /// whether the replica begins a leader's term, or ends one: then nobody who waited for the old one is answered with
-    /// success, and whoever reads looks again.
-    pub fn assign(&self, assignment: Assignment, now: MonoMs) -> bool {
+    /// success, and whoever reads looks again. While its log is being cut it goes on as a follower until that is over.
+    pub fn assign(&self, store: &ShardLog, assignment: Assignment, now: MonoMs) -> bool {
         self.host.set_now(now);
         let known = self.assignment.borrow();
         let (role, first) = (assignment.role_of(self.host.broker), known.replicas.is_empty());
@@ -153,29 +160,31 @@ impl Replica {
         }
         let new_term = first || known.leader_epoch != assignment.leader_epoch || self.role() != role;
         drop(known);
-        self.take_part(role, &assignment, new_term);
         self.assignment.replace(assignment);
+        self.take_part(store, role, new_term);
         if new_term {
             self.turn_away(Failure::Deposed);
+            // What a coordinator said was said to another leader.
+            self.verifications.borrow_mut().void_all();
         }
         self.advance();
         new_term
     }
 
-    fn take_part(&self, role: Role, assignment: &Assignment, new_term: bool) {
+    pub(super) fn take_part(&self, store: &ShardLog, role: Role, new_term: bool) {
         let (now, mut offsets) = (self.host.now(), self.offsets());
-        let mut part = self.part.borrow_mut();
+        let (mut part, assignment) = (self.part.borrow_mut(), self.assignment.borrow());
         let (epoch, partition_epoch) = (assignment.leader_epoch, assignment.partition_epoch);
+        let role = if role == Role::Leader && self.cutting.get() { Role::Follower } else { role };
         match (role, &mut *part) {
             (Role::Leader, Part::Leader(leader)) if !new_term => {
                 leader.on_isr((partition_epoch, &assignment.isr), &mut offsets, now);
             }
             (Role::Leader, part) => {
-                // Brokers have one life each, as far as the metadata tells.
-                let broker = |id: &BrokerId| PeerState { id: *id, epoch: BrokerEpoch::ZERO, eligible: true };
-                let peers = assignment.replicas.iter().map(broker);
+                self.record_epoch(store, epoch);
+                let peers = assignment.replicas.iter().map(|id| self.host.peer(*id));
                 let (epochs, begins) = ((epoch, partition_epoch), (offsets.end(), now));
-                let me = broker(&self.host.broker);
+                let me = self.host.peer(self.host.broker);
                 *part = Part::Leader(Leader::begin(me, epochs, peers, &assignment.isr, self.terms(), begins));
             }
             (Role::Follower, Part::Follower(follower)) => follower.on_metadata(assignment.leader, epoch),
@@ -183,6 +192,17 @@ impl Replica {
             (Role::Offline, part) => *part = Part::Offline,
         }
         self.offsets.set(offsets);
+    }
+
+    /// R1: the journal has where the epoch begins, though nothing may ever be written in it, before anything that follows
+    /// in it. The first epoch of a partition has nothing before it: without an entry it is found to begin at 0, too.
+    fn record_epoch(&self, store: &ShardLog, epoch: LeaderEpoch) {
+        if (epoch == LeaderEpoch::ZERO && self.log.end_offset() == 0) || self.log.needs_repair().is_some() {
+            return;
+        }
+        if let Err(e) = store.epoch_start(&self.log, epoch.0) {
+            log::warn!("{}: epoch {} is not recorded: {e}", self.id, epoch.0);
+        }
     }
 
     pub fn role(&self) -> Role {
@@ -248,7 +268,7 @@ impl Replica {
         offsets
     }
 
-    fn move_offsets<T>(&self, change: impl FnOnce(&mut Offsets) -> T) -> T {
+    pub(super) fn move_offsets<T>(&self, change: impl FnOnce(&mut Offsets) -> T) -> T {
         let mut offsets = self.offsets();
         let done = change(&mut offsets);
         self.offsets.set(offsets);
@@ -263,6 +283,7 @@ impl Replica {
     pub(super) fn note_appended(&self, lsn: Lsn, write_caching: bool) -> Offset {
         let end = Offset(self.log.end_offset());
         self.move_offsets(|offsets| offsets.append(end));
+        self.followed.mark();
         if write_caching {
             self.move_offsets(|offsets| offsets.make_durable(end));
             self.advance();
@@ -295,7 +316,7 @@ impl Replica {
     }
 
     /// Offsets moved here: what follows for the high watermark, and who may be answered.
-    fn advance(&self) {
+    pub(super) fn advance(&self) {
         let mut offsets = self.offsets();
         let (rose, enough) = match &mut *self.part.borrow_mut() {
             Part::Leader(leader) => (leader.on_local(&mut offsets, self.host.now()), leader.has_enough()),
@@ -303,7 +324,14 @@ impl Replica {
             Part::Offline => (false, false),
         };
         self.offsets.set(offsets);
+        self.settle(rose, enough);
+    }
+
+    /// Answers who waited for what there is by now; the high watermark rose, perhaps.
+    pub(super) fn settle(&self, rose: bool, enough: bool) {
+        let offsets = self.offsets.get();
         if rose {
+            self.followed.mark();
             self.tell_watchers(offsets.high_watermark().0);
         }
         let waits = &self.host.waits;
@@ -326,6 +354,11 @@ impl Replica {
     /// Nobody is left waiting.
     fn turn_away(&self, why: Failure) {
         self.waiters.fail(why, &self.host.waits);
+        self.followed.mark();
+        self.rouse_watchers();
+    }
+
+    pub(super) fn rouse_watchers(&self) {
         for watcher in self.watchers.take() {
             watcher.waiting.fire();
         }
@@ -352,4 +385,4 @@ impl Replica {
 
 #[cfg(test)]
 #[path = "replica_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::BytesMut;
 
 use super::*;
-use crate::log::{LogSettings, ShardLog, Topics};
+use crate::log::{LogSettings, RecoveredPartition, ShardLog, Topics};
 use crate::model::TopicId;
 use crate::partition::{AppendError, Appended, EndOfTxn, Position};
 use crate::rt;
@@ -17,7 +17,7 @@ use crate::wire::records::{BatchBuilder, BatchMark};
 use crate::wire::validate::{Effort, Sound};
 
 const ME: BrokerId = 1;
-const ID: PartitionId = PartitionId { topic: TopicId([1; 16]), index: 0 };
+pub(in crate::partition) const ID: PartitionId = PartitionId { topic: TopicId([1; 16]), index: 0 };
 
 struct OneTopic;
 
@@ -35,8 +35,8 @@ impl Topics for OneTopic {
     }
 }
 
-/// A store and its one replica, as a start leaves them.
-async fn open(dir: &Path) -> (Rc<ShardLog>, Replica) {
+/// A store of one topic, as a start leaves it.
+pub(in crate::partition) async fn open_log(dir: &Path) -> (Rc<ShardLog>, Vec<RecoveredPartition>) {
     let settings = LogSettings {
         journal_file_bytes: 256 << 10,
         journal_max_files: 4,
@@ -44,16 +44,22 @@ async fn open(dir: &Path) -> (Rc<ShardLog>, Replica) {
         zero_ahead_bytes: 64 << 10,
         ..LogSettings::default()
     };
-    let (store, recovered) = ShardLog::open(dir, 0, 1, &OneTopic, settings).await.unwrap();
+    ShardLog::open(dir, 0, 1, &OneTopic, settings).await.unwrap()
+}
+
+/// A store and its one replica, as a start leaves them.
+async fn open(dir: &Path) -> (Rc<ShardLog>, Replica) {
+    let (store, recovered) = open_log(dir).await;
     let replica = |log, high_watermark| {
         let replica =
             Replica::new((ID, "orders".into()), &Host::new(ME), log, Arc::default(), Offset(high_watermark));
-        replica.assign(Assignment::alone(ME, LeaderEpoch(0)), MonoMs::ZERO);
+        replica.assign(&store, Assignment::alone(ME, LeaderEpoch(0)), MonoMs::ZERO);
         replica
     };
     let Some(recovered) = recovered.into_iter().next() else {
         let log = store.create(ID, "orders", Arc::default());
-        return (store, replica(log, 0));
+        let replica = replica(log, 0);
+        return (store, replica);
     };
     let replica = replica(recovered.log, recovered.high_watermark);
     let snapshot = recovered.producer_state.as_ref().map(|(_, state)| state.as_slice());
@@ -62,7 +68,7 @@ async fn open(dir: &Path) -> (Rc<ShardLog>, Replica) {
 }
 
 /// One record; without a transaction where `sequence` is negative.
-fn record(producer_id: i64, producer_epoch: i16, base_sequence: i32) -> BytesMut {
+pub(in crate::partition) fn record(producer_id: i64, producer_epoch: i16, base_sequence: i32) -> BytesMut {
     let transactional = base_sequence >= 0;
     let mark = BatchMark { producer_id, producer_epoch, base_sequence, transactional, control: false };
     let mut builder = BatchBuilder::new(rt::unix_ms(), mark);
@@ -76,7 +82,7 @@ fn end(producer_id: i64, producer_epoch: i16, commit: bool) -> EndOfTxn {
 }
 
 /// Checked as on the produce path.
-fn sound(replica: &Replica, records: BytesMut) -> Sound {
+pub(in crate::partition) fn sound(replica: &Replica, records: BytesMut) -> Sound {
     let batch = ProducedBatch::parse(records).unwrap();
     Sound::check(batch, &replica.rules(rt::unix_ms()), Effort::Light, &mut Vec::new()).unwrap()
 }
@@ -212,7 +218,7 @@ fn nothing_open_or_aborted_is_seen_whatever_happens() {
 }
 
 /// A copy of a directory, as a kill leaves it.
-fn image(dir: &tempfile::TempDir) -> tempfile::TempDir {
+pub(in crate::partition) fn image(dir: &tempfile::TempDir) -> tempfile::TempDir {
     for _ in 0..100 {
         let copy = tempfile::tempdir().unwrap();
         let mut copying = std::process::Command::new("cp");

@@ -32,8 +32,8 @@ async fn three_records(dir: &Path) -> (Rc<ShardLog>, Replica) {
     (store, replica)
 }
 
-fn assign(replica: &Replica, assignment: Assignment) -> bool {
-    replica.assign(assignment, MonoMs::ZERO)
+fn assign(store: &ShardLog, replica: &Replica, assignment: Assignment) -> bool {
+    replica.assign(store, assignment, MonoMs::ZERO)
 }
 
 fn at(offset: i64, leader_epoch: i32) -> Position {
@@ -65,8 +65,8 @@ fn who_does_not_lead_says_so_unless_the_epoch_says_more() {
         ];
         for (assignment, role) in cases {
             let epoch = assignment.leader_epoch.0;
-            assert!(assign(&replica, assignment.clone()));
-            assert!(!assign(&replica, assignment), "the same again changes nothing");
+            assert!(assign(&store, &replica, assignment.clone()));
+            assert!(!assign(&store, &replica, assignment), "the same again changes nothing");
             assert_eq!(replica.role(), role);
             let leads = role == Role::Leader;
             for claimed in [-1, epoch] {
@@ -96,7 +96,10 @@ fn who_does_not_lead_says_so_unless_the_epoch_says_more() {
                 }
             }
         }
-        assert!(!assign(&replica, assignment(Some(OTHER), (6, 9), &both, &both)), "that is long over");
+        assert!(
+            !assign(&store, &replica, assignment(Some(OTHER), (6, 9), &both, &both)),
+            "that is long over"
+        );
         assert_eq!(replica.role(), Role::Leader);
         assert_eq!(replica.leader(), (Some(ME), LeaderEpoch(7)));
     });
@@ -124,7 +127,7 @@ fn acks_of_one_wait_for_this_disk_and_acks_of_all_for_the_isr() {
     rt::block_on(async move {
         let (store, replica) = three_records(dir.path()).await;
         let both = [ME, OTHER];
-        assign(&replica, assignment(Some(ME), (1, 1), &both, &both));
+        assign(&store, &replica, assignment(Some(ME), (1, 1), &both, &both));
         let wait = append_two(&store, &replica);
         use Failure::Unsettled;
         assert_eq!(failures(&wait), [(0, Unsettled), (1, Unsettled)]);
@@ -135,7 +138,7 @@ fn acks_of_one_wait_for_this_disk_and_acks_of_all_for_the_isr() {
         assert_eq!(latest().await.unwrap().offset, 3, "all that earlier leaders committed");
         // Long after it was last up to date: nobody waits for it to come back.
         let alone = assignment(Some(ME), (1, 2), &both, &[ME]);
-        assert!(!replica.assign(alone, MonoMs(60_000)), "the same term");
+        assert!(!replica.assign(&store, alone, MonoMs(60_000)), "the same term");
         assert!(failures(&wait).is_empty() && !wait.is_open());
         assert_eq!((replica.high_watermark(), latest().await.unwrap().offset), (6, 6));
         // What is there already is not waited for.
@@ -156,9 +159,9 @@ fn another_term_fails_who_waits_and_the_end_of_what_is_committed_is_unknown_at_f
         let (store, replica) = three_records(dir.path()).await;
         let both = [ME, OTHER];
         for (epoch, leader, why) in [(2, ME, Failure::Deposed), (3, OTHER, Failure::Deposed)] {
-            assign(&replica, assignment(Some(ME), (epoch - 1, epoch), &both, &both));
+            assign(&store, &replica, assignment(Some(ME), (epoch - 1, epoch), &both, &both));
             let wait = append_two(&store, &replica);
-            assert!(assign(&replica, assignment(Some(leader), (epoch, epoch + 1), &both, &both)));
+            assert!(assign(&store, &replica, assignment(Some(leader), (epoch, epoch + 1), &both, &both)));
             assert_eq!(failures(&wait), [(0, why), (1, why)]);
             settle(&store, &replica).await;
             assert_eq!(failures(&wait), [(0, why), (1, why)], "it is not taken back");
@@ -168,7 +171,7 @@ fn another_term_fails_who_waits_and_the_end_of_what_is_committed_is_unknown_at_f
                 _ => assert!(matches!(latest, Err(ReadError::NotLeader)), "{latest:?}"),
             }
         }
-        assign(&replica, assignment(Some(ME), (9, 9), &both, &both));
+        assign(&store, &replica, assignment(Some(ME), (9, 9), &both, &both));
         let wait = append_two(&store, &replica);
         replica.retire();
         assert_eq!(failures(&wait), [(0, Failure::Gone), (1, Failure::Gone)]);
@@ -184,7 +187,7 @@ fn an_isr_below_min_insync_replicas_commits_nothing() {
         replica.set_config(Arc::new(two));
         assert!(replica.check_acks(Acks::All).is_ok(), "of one replica no more can be asked for");
         let both = [ME, OTHER];
-        assign(&replica, assignment(Some(ME), (1, 1), &both, &[ME]));
+        assign(&store, &replica, assignment(Some(ME), (1, 1), &both, &[ME]));
         assert!(matches!(replica.check_acks(Acks::All), Err(AppendError::NotEnoughReplicas)));
         assert!(replica.check_acks(Acks::Leader).is_ok());
         let wait = append_two(&store, &replica);

@@ -26,6 +26,16 @@ impl Replica {
         self.log.read(from.0, self.high_watermark(), max_bytes, true).await
     }
 
+    /// Up to where retention may delete: what is committed, of a leader. A follower's log starts where its leader's does, and
+    /// nothing else goes.
+    pub fn may_go(&self) -> Offset {
+        let offsets = self.offsets();
+        match self.role() {
+            Role::Leader => offsets.high_watermark(),
+            Role::Follower | Role::Offline => offsets.log_start(),
+        }
+    }
+
     /// Moves the log's start up to `to`, or all that is committed, for a leader's client (KIP-107). Returns where the log
     /// starts and whether that is new; it is durable with the shard's next checkpoint.
     pub fn delete_records(&self, to: Option<Offset>) -> Result<(Offset, bool), ReadError> {
@@ -39,6 +49,7 @@ impl Replica {
         }
         self.log.set_start_offset(to.0);
         let start = self.offsets().log_start();
+        self.followed.mark();
         Ok((start, start > before.log_start()))
     }
 }

@@ -87,6 +87,11 @@ impl Verifications {
         self.questions.remove(&producer_id);
     }
 
+    /// Whatever was learnt is void. Numbers go on: no guard of before is valid again.
+    pub(super) fn void_all(&mut self) {
+        self.questions.clear();
+    }
+
     /// Forgets questions whose batches never came.
     pub(super) fn forget_idle(&mut self) {
         self.questions.retain(|_, question| question.askers > 0);
@@ -189,5 +194,9 @@ mod tests {
         asked.done(1, second);
         asked.forget_idle();
         assert!(asked.questions.is_empty());
+        let third = asked.begin(1, 0, 0).unwrap();
+        asked.void_all();
+        let fourth = asked.begin(1, 0, 0).unwrap();
+        assert_eq!((asked.worth(1, 0, 0, third), asked.worth(1, 0, 0, fourth)), (Worth::Void, Worth::Valid));
     }
 }

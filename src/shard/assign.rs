@@ -9,8 +9,9 @@ use crate::coordinator::Machine;
 use crate::coordinator::group::Groups;
 use crate::coordinator::txn::Transactions;
 use crate::log::RecoveredPartition;
-use crate::metadata::{Delta, Image, LocalDelta, Partition, Topic};
-use crate::model::{LeaderEpoch, PartitionEpoch, PartitionId, TopicId};
+use crate::metadata::{Broker, Delta, Image, LocalDelta, Partition, Topic};
+use crate::model::{BrokerEpoch, LeaderEpoch, PartitionEpoch, PartitionId, TopicId};
+use crate::partition::peer::PeerState;
 use crate::partition::{Assignment, Replica};
 
 impl Shard {
@@ -23,7 +24,7 @@ impl Shard {
             return log::warn!("{}-{} is another broker's; its files stay", topic.name, recovered.id.index);
         }
         let replica = self.partitions.adopt(recovered, &topic.name, self.topic_config(topic));
-        replica.assign(assignment(partition), self.now());
+        replica.assign(self.store(), assignment(partition), self.now());
     }
 
     /// Follows the metadata to `image`, which is `delta` after what was applied last.
@@ -34,12 +35,20 @@ impl Shard {
         if delta.quotas {
             self.quotas.set_table(image.quotas.clone());
         }
+        self.follow_brokers(image, delta);
         self.let_go(&local);
         for id in local.leaders.iter().chain(&local.followers).filter(|id| self.me.owns(**id)) {
             self.take_up_replica(image, *id);
         }
         self.reconfigure(image, &local);
         self.follow_coordinators(image, &local);
+    }
+
+    /// Leaders hear of the brokers that came, went or changed.
+    fn follow_brokers(&self, image: &Image, delta: &Delta) {
+        for id in &delta.brokers {
+            self.partitions.follow_broker(*id, image.broker(*id).map(peer), self.now());
+        }
     }
 
     fn let_go(&self, local: &LocalDelta) {
@@ -68,7 +77,7 @@ impl Shard {
             let config = self.topic_config(topic);
             self.partitions.create(id, &topic.name, config)
         });
-        replica.assign(assignment(partition), self.now());
+        replica.assign(self.store(), assignment(partition), self.now());
     }
 
     fn reconfigure(&self, image: &Image, local: &LocalDelta) {
@@ -112,6 +121,15 @@ impl Shard {
             let names: Vec<String> = local.deleted.iter().map(|topic| topic.name.to_string()).collect();
             self.forget_topics(Shard::groups, &names);
         }
+    }
+}
+
+/// What the image says of a broker, in the replica's words.
+fn peer(broker: &Broker) -> PeerState {
+    PeerState {
+        id: broker.id,
+        epoch: BrokerEpoch(i64::try_from(broker.epoch).unwrap_or(i64::MAX)),
+        eligible: !broker.fenced && !broker.shutting_down,
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::log::{LogError, OwnerState, RecoveredPartition, ShardLog};
 use crate::model::{BrokerId, MonoMs, Offset, PartitionId, TopicConfig};
+use crate::partition::peer::PeerState;
 use crate::partition::{AppendError, Appended, Host, Replica, Waits, recovered_producers};
 use crate::rt::{self, Listen, Notify};
 
@@ -143,6 +144,13 @@ impl Partitions {
         }
         self.appended.notify_all();
         Ok(appended)
+    }
+
+    /// The metadata has this of a broker: leaders hear of it.
+    pub(super) fn follow_broker(&self, id: BrokerId, state: Option<PeerState>, now: MonoMs) {
+        self.host.set_peer(id, state);
+        let state = self.host.peer(id);
+        self.replicas.borrow().values().for_each(|replica| replica.on_peer(state, now));
     }
 
     /// The next append.

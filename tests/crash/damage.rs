@@ -94,7 +94,8 @@ async fn fill(dir: &Path) -> Subject {
             check::config_of(&image, topic),
             Offset::ZERO,
         );
-        replica.assign(Assignment::alone(1, LeaderEpoch(0)), MonoMs::ZERO);
+        let store = &opened.stores[shard_of(id, opened.stores.len())];
+        replica.assign(store, Assignment::alone(1, LeaderEpoch(0)), MonoMs::ZERO);
         replicas.push(replica);
         batches.insert(id, Vec::new());
     }

@@ -260,7 +260,7 @@ impl Drive<'_> {
                 self.copies.insert(id, log);
                 continue;
             }
-            let replica = leader(&image, topic, id, log);
+            let replica = leader(&self.opened, &image, topic, id, log);
             if let Some(recovered) = self.opened.recovered.get(&id) {
                 replica.set_producers(recovered_producers(recovered));
             }
@@ -599,7 +599,7 @@ impl Drive<'_> {
             match known {
                 Some(replica) => replica.set_config(check::config_of(&image, topic)),
                 None => {
-                    let replica = leader(&image, topic, id, log);
+                    let replica = leader(&self.opened, &image, topic, id, log);
                     self.replicas.borrow_mut().insert(id, Rc::new(replica));
                 }
             }
@@ -607,7 +607,7 @@ impl Drive<'_> {
     }
 }
 
-fn leader(image: &Image, topic: &Topic, id: PartitionId, log: Rc<PartitionLog>) -> Replica {
+fn leader(opened: &Opened, image: &Image, topic: &Topic, id: PartitionId, log: Rc<PartitionLog>) -> Replica {
     let epoch = topic.partition(id.index).map_or(0, |p| p.leader_epoch);
     let replica = Replica::new(
         (id, topic.name.clone()),
@@ -616,7 +616,8 @@ fn leader(image: &Image, topic: &Topic, id: PartitionId, log: Rc<PartitionLog>) 
         check::config_of(image, topic),
         Offset::ZERO,
     );
-    replica.assign(Assignment::alone(1, LeaderEpoch(epoch)), MonoMs::ZERO);
+    let store = &opened.stores[shard_of(id, opened.stores.len())];
+    replica.assign(store, Assignment::alone(1, LeaderEpoch(epoch)), MonoMs::ZERO);
     replica
 }
 

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_wire::DeleteTopicsRequest;
+use kafka_wire::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+use kafka_wire::{DeleteTopicsRequest, OffsetForLeaderEpochRequest};
 use rdkafka::config::ClientConfig;
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
@@ -21,7 +22,9 @@ use rdkafka::{ClientContext, producer::NoCustomPartitioner};
 
 use crate::support::batch::{batch, bytes_of, from_producer};
 use crate::support::broker::needs_own_broker;
-use crate::support::calls::{Topic, code, create, metadata_of, produce_request, producer_id, read_from};
+use crate::support::calls::{
+    Topic, code, create, metadata_of, produce, produce_request, producer_id, read_from,
+};
 use crate::support::retrying::{Load, Sent};
 use crate::support::{Broker, Options, Rng, Wire, msg, retrying, wire};
 
@@ -265,4 +268,56 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
     assert_eq!(broker.stop().code(), Some(0));
     broker.restart();
     ledger.check(addr, &topic);
+}
+
+/// What each epoch up to the newest says of its end: the largest one up to it, and its end.
+fn epoch_ends(broker: &Broker, topic: &Topic, epochs: std::ops::RangeInclusive<i32>) -> Vec<(i32, i64)> {
+    let asked = |epoch| {
+        let partition =
+            msg!(OffsetForLeaderPartition { partition: 0, current_leader_epoch: -1, leader_epoch: epoch });
+        msg!(OffsetForLeaderTopic { topic: topic.name.as_str().into(), partitions: vec![partition] })
+    };
+    let mut wire = Wire::connect(broker.kafka);
+    let ends = epochs.map(|epoch| {
+        let request = msg!(OffsetForLeaderEpochRequest { replica_id: -1, topics: vec![asked(epoch)] });
+        let end = wire.call(4, &request).topics[0].partitions[0].clone();
+        assert_eq!(end.error_code, code::NONE);
+        (end.leader_epoch, end.end_offset)
+    });
+    ends.collect()
+}
+
+/// apache/kafka#23205: an epoch in which nothing was written is as good as any.
+#[test]
+fn epochs_without_records_outlive_kills() {
+    if !needs_own_broker() {
+        return;
+    }
+    let mut broker = Broker::start();
+    let mut wire = Wire::connect(broker.kafka);
+    let topic = create(&mut wire, "epochs", 1, &[]);
+    let epoch = |broker: &Broker| {
+        metadata_of(&mut Wire::connect(broker.kafka), &topic.name, false).partitions[0].leader_epoch
+    };
+    let first = epoch(&broker);
+    produce(&mut wire, &topic, bytes_of(&batch(["a", "b"])));
+    // (epoch, where it began)
+    let mut began = vec![(first, 0)];
+    for life in 0..4 {
+        broker.kill();
+        broker.restart();
+        let (now, end) = (epoch(&broker), if life < 2 { 2 } else { 3 });
+        assert!(now > began.last().expect("there is a first").0);
+        // Of those that began where this one did, nothing is left to be told.
+        began.retain(|(_, start)| *start < end);
+        began.push((now, end));
+        let expected = (first..=now).map(|asked| {
+            let at = began.partition_point(|(known, _)| *known <= asked) - 1;
+            (began[at].0, began.get(at + 1).map_or(end, |(_, start)| *start))
+        });
+        assert_eq!(epoch_ends(&broker, &topic, first..=now), expected.collect::<Vec<_>>(), "life {life}");
+        if life == 1 {
+            produce(&mut Wire::connect(broker.kafka), &topic, bytes_of(&batch(["c"])));
+        }
+    }
 }

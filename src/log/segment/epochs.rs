@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::log::PartitionLog;
+use crate::model::{LeaderEpoch, Offset};
 
 /// "No such epoch" and "no such offset" on the wire.
 pub const UNDEFINED: i32 = -1;
@@ -79,6 +80,14 @@ impl PartitionLog {
 
     pub fn latest_epoch(&self) -> Option<i32> {
         self.state.borrow().epochs.latest()
+    }
+
+    /// The first leader epochs above `epoch`, and where they begin: at most so many.
+    pub fn epochs_after(&self, epoch: i32, most: usize) -> Vec<(LeaderEpoch, Offset)> {
+        let state = self.state.borrow();
+        let entries = state.epochs.entries();
+        let after = entries.partition_point(|(known, _)| *known <= epoch);
+        entries[after..].iter().take(most).map(|(e, at)| (LeaderEpoch(*e), Offset(*at))).collect()
     }
 
     /// The leader epoch that wrote what is at `offset`, as far as that is known.

@@ -244,6 +244,10 @@ async fn keep_snapshots(checkpoint: &mut Checkpoint, due: Vec<(usize, Rc<Partiti
             Some((offset, producers)) => (*offset, Some(producers.clone())),
             None => (state.end_offset, None),
         };
+        // The log was being cut: the state is of what is gone.
+        if offset > state.end_offset {
+            continue;
+        }
         if log.keep_snapshot(offset, checkpoint.durable, producers).await {
             state.snapshots = log.snapshots();
         }

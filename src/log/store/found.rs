@@ -79,6 +79,9 @@ impl Found {
                 self.producers_cut = true;
             }
         }
+        // A checkpoint that was made in the middle of a cut has the state from before it.
+        let end = self.promised_end;
+        self.producers_cut |= self.producers.as_ref().is_some_and(|(covered, _)| *covered > end);
         self.history = history;
     }
 

@@ -274,7 +274,8 @@ impl ShardLog {
 /// What a checkpoint has of a partition that its owner knows.
 #[derive(Clone, Debug, Default)]
 pub struct OwnerState {
-    /// Producers' state and the offset up to which it accounts for batches: the log end. `None` for no producers.
+    /// Producers' state and the offset up to which it accounts for batches: the log end, or past it where the log is being cut
+    /// and the owner has not followed. `None` for no producers.
     pub producers: Option<(i64, Vec<u8>)>,
     /// `None`: the log end.
     pub high_watermark: Option<i64>,
