@@ -10,7 +10,7 @@ use crate::coordinator::group::Groups;
 use crate::coordinator::txn::Transactions;
 use crate::log::RecoveredPartition;
 use crate::metadata::{Broker, Delta, Image, LocalDelta, Partition, Topic};
-use crate::model::{BrokerEpoch, LeaderEpoch, PartitionEpoch, PartitionId, TopicId};
+use crate::model::{LeaderEpoch, PartitionEpoch, PartitionId, TopicId};
 use crate::partition::peer::PeerState;
 use crate::partition::{Assignment, Replica};
 
@@ -126,11 +126,7 @@ impl Shard {
 
 /// What the image says of a broker, in the replica's words.
 fn peer(broker: &Broker) -> PeerState {
-    PeerState {
-        id: broker.id,
-        epoch: BrokerEpoch(i64::try_from(broker.epoch).unwrap_or(i64::MAX)),
-        eligible: !broker.fenced && !broker.shutting_down,
-    }
+    PeerState { id: broker.id, epoch: broker.epoch, eligible: !broker.fenced && !broker.shutting_down }
 }
 
 /// What the image says of a partition, in the replica's words.
