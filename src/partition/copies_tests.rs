@@ -276,7 +276,7 @@ impl World {
         }
         let now_ms = rt::unix_ms();
         if id < 0 {
-            drop(replica.append(&store, sound(&replica, record(-1, -1, -1)), now_ms, None).unwrap());
+            replica.append(&store, sound(&replica, record(-1, -1, -1)), now_ms, None).unwrap();
             return;
         }
         // What the leader knows of the producer, which may be less than what was sent to the one before.

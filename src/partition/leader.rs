@@ -74,6 +74,8 @@ pub struct Leader {
     proposed: Option<Proposal>,
     proposals: u64,
     peers: Vec<Peer>,
+    /// When time was last looked at, and the log's end then.
+    ticked: (MonoMs, Offset),
 }
 
 impl Leader {
@@ -105,6 +107,7 @@ impl Leader {
             proposed: None,
             proposals: 0,
             peers: peers.collect(),
+            ticked: (now, end),
         }
     }
 
@@ -123,6 +126,10 @@ impl Leader {
     /// Where to send a follower from.
     pub fn sent(&self, follower: BrokerId) -> Option<Offset> {
         self.peers.iter().find(|peer| peer.state.id == follower)?.sent
+    }
+
+    pub fn has_followers(&self) -> bool {
+        !self.peers.is_empty()
     }
 
     /// R7: whether what is appended could be committed.
@@ -172,9 +179,14 @@ impl Leader {
         (Heard::Counted, fx)
     }
 
-    /// R5: time passed. To be called every half of `lag_max_ms`.
+    /// R5: time passed. To be called every half of `lag_max_ms`. Who has what there was last time had it then: a follower
+    /// has nothing to report of a log that rests.
     pub fn on_tick(&mut self, offsets: &Offsets, now: MonoMs) -> Option<Proposal> {
         let most = self.terms.lag_max_ms;
+        let (at, end) = std::mem::replace(&mut self.ticked, (now, offsets.end()));
+        for peer in self.peers.iter_mut().filter(|peer| peer.durable.is_some_and(|durable| durable >= end)) {
+            peer.caught_up = peer.caught_up.max(Some(at));
+        }
         self.shrink(offsets, |peer, end| peer.lost || !peer.is_caught_up(end, now, most))
     }
 

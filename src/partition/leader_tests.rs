@@ -186,6 +186,22 @@ fn r5_who_has_what_is_committed_and_some_of_the_epoch_joins() {
 }
 
 #[test]
+fn r5_who_follows_a_log_that_rests_does_not_lag() {
+    let (mut leader, mut offsets) = leader(&[1, 2, 3], TERMS);
+    let half = TERMS.lag_max_ms / 2;
+    fetch(&mut leader, &mut offsets, 2, 100, 1);
+    fetch(&mut leader, &mut offsets, 3, 100, 1);
+    for tick in 1..=20 {
+        assert_eq!(leader.on_tick(&offsets, MonoMs(tick * half)), None, "nothing happened: {tick}");
+    }
+    offsets.append(Offset(110));
+    assert_eq!(leader.on_tick(&offsets, MonoMs(21 * half)), None);
+    assert_eq!(leader.on_tick(&offsets, MonoMs(22 * half)), None);
+    let lags = leader.on_tick(&offsets, MonoMs(23 * half));
+    assert_eq!(members(lags), [1], "for more than the time that all have");
+}
+
+#[test]
 fn r5_another_life_of_a_follower_begins_with_nothing() {
     let (mut leader, mut offsets) = leader(&[1, 2], TERMS);
     fetch(&mut leader, &mut offsets, 2, 80, 1);

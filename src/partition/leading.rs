@@ -160,11 +160,7 @@ impl Replica {
         fx.propose
     }
 
-    /// The ISR that is committed, if it leads.
-    pub fn isr(&self) -> Option<Vec<BrokerId>> {
-        match &*self.part.borrow() {
-            Part::Leader(leader) => Some(leader.isr().to_vec()),
-            _ => None,
-        }
+    pub fn has_followers(&self) -> bool {
+        matches!(&*self.part.borrow(), Part::Leader(leader) if leader.has_followers())
     }
 }

@@ -40,6 +40,8 @@ impl Shard {
         for id in local.leaders.iter().chain(&local.followers).filter(|id| self.me.owns(**id)) {
             self.take_up_replica(image, *id);
         }
+        let moved: Vec<_> = delta.brokers.iter().copied().collect();
+        self.follow_leaders(&local, &moved);
         self.reconfigure(image, &local);
         self.follow_coordinators(image, &local);
     }

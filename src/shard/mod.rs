@@ -28,6 +28,7 @@ pub mod metrics;
 mod partitions;
 mod produce;
 pub mod quotas;
+pub mod replication;
 pub mod route;
 pub mod serve;
 pub mod sessions;
@@ -65,6 +66,7 @@ use message::{Control, Port};
 use metrics::ShardMetrics;
 use partitions::Partitions;
 use quotas::Quotas;
+use replication::Replication;
 use route::Me;
 use sessions::Sessions;
 
@@ -79,6 +81,7 @@ pub struct Shard {
     intake: Intake,
     deadlines: Deadlines,
     coordinators: Coordinators,
+    replication: Replication,
     pub connections: Connections,
     pub sessions: Sessions,
     pub quotas: Quotas,

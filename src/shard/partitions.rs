@@ -1,7 +1,7 @@
 //! The partitions of one shard: their replicas, and the log that holds all of them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -151,6 +151,23 @@ impl Partitions {
         self.host.set_peer(id, state);
         let state = self.host.peer(id);
         self.replicas.borrow().values().for_each(|replica| replica.on_peer(state, now));
+    }
+
+    pub(super) fn peer(&self, id: BrokerId) -> PeerState {
+        self.host.peer(id)
+    }
+
+    pub(super) fn lag_max_ms(&self) -> i64 {
+        self.host.lag_max_ms
+    }
+
+    /// Replicas appended what their leaders gave: they are told of the commit.
+    pub(super) fn follow_commits_of(&self, replicas: &[Rc<Replica>]) {
+        let mut undurable = self.undurable.borrow_mut();
+        let known: HashSet<PartitionId> = undurable.iter().map(|replica| replica.id).collect();
+        undurable.extend(replicas.iter().filter(|replica| !known.contains(&replica.id)).cloned());
+        drop(undurable);
+        self.appended.notify_all();
     }
 
     /// The next append.

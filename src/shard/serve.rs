@@ -70,6 +70,7 @@ impl Shard {
             intake: Intake::default(),
             deadlines: Deadlines::default(),
             coordinators: Coordinators::new(),
+            replication: Default::default(),
             connections: start.connections,
             sessions: Sessions::new(sessions, start.index, start.count, start.session_seed),
             quotas,
@@ -98,6 +99,7 @@ impl Shard {
         rt::spawn(self.clone().follow_commits());
         rt::spawn(self.clone().sweep_deadlines());
         rt::spawn(self.clone().maintain());
+        self.start_replication();
         self.start_driver(Shard::groups);
         rt::spawn(self.clone().compact());
         self.start_driver(Shard::transactions);

@@ -60,6 +60,8 @@ pub struct FetchPartitionReply {
     pub preferred_read_replica: i32,
     /// Whole batches, back to back.
     pub records: Vec<Bytes>,
+    /// Fields of our own, for another broker: by rising tags, all above Kafka's.
+    pub own: Box<[(u32, Bytes)]>,
 }
 
 impl Default for FetchPartitionReply {
@@ -75,6 +77,7 @@ impl Default for FetchPartitionReply {
             aborted: None,
             preferred_read_replica: -1,
             records: Vec::new(),
+            own: Box::default(),
         }
     }
 }
@@ -176,15 +179,21 @@ impl Writer {
             self.spliced += len;
             self.cuts.push((self.head.len(), partition.records));
         }
-        self.tagged(partition.diverging_epoch, partition.current_leader);
+        self.tagged(partition.diverging_epoch, partition.current_leader, &partition.own);
     }
 
     /// Each tagged field is its number, its size, and a structure with an empty tag section of its own.
-    fn tagged(&mut self, diverging_epoch: Option<(i32, i64)>, current_leader: Option<(i32, i32)>) {
+    fn tagged(
+        &mut self,
+        diverging_epoch: Option<(i32, i64)>,
+        current_leader: Option<(i32, i32)>,
+        own: &[(u32, Bytes)],
+    ) {
         if !self.flexible {
             return;
         }
-        self.head.put_u8(u8::from(diverging_epoch.is_some()) + u8::from(current_leader.is_some()));
+        let kafkas = u32::from(diverging_epoch.is_some()) + u32::from(current_leader.is_some());
+        self.uvarint(kafkas + own.len() as u32);
         if let Some((epoch, end_offset)) = diverging_epoch {
             self.head.put_slice(&[0, 13]);
             self.head.put_i32(epoch);
@@ -196,6 +205,11 @@ impl Writer {
             self.head.put_i32(leader);
             self.head.put_i32(epoch);
             self.head.put_u8(0);
+        }
+        for (tag, bytes) in own {
+            self.uvarint(*tag);
+            self.uvarint(u32::try_from(bytes.len()).expect("a field's length"));
+            self.head.put_slice(bytes);
         }
     }
 

@@ -1,6 +1,6 @@
 use kafka_wire::FetchResponse;
 use kafka_wire::fetch_response::{AbortedTransaction, FetchableTopicResponse, NodeEndpoint, PartitionData};
-use kafka_wire_core::{ApiVersion, KafkaEncode, Uuid};
+use kafka_wire_core::{ApiVersion, KafkaEncode, TaggedField, TaggedFields, Uuid};
 
 use super::*;
 
@@ -17,6 +17,10 @@ fn reply(version: i16) -> FetchReply {
         aborted: (index > 0).then(|| (0..index).map(|i| (i64::from(i), i64::from(i) * 10)).collect()),
         preferred_read_replica: if version >= PREFERRED_REPLICA_FROM { index } else { -1 },
         records: (0..index).map(|i| Bytes::from(vec![i as u8; 150 * i as usize])).collect(),
+        own: match version >= FLEXIBLE_FROM {
+            true => (0..index as u32).map(|i| (10_000 + i, Bytes::from(vec![1; 200 * i as usize]))).collect(),
+            false => Box::default(),
+        },
     };
     let topic = |t: u8| FetchTopicReply {
         name: StrBytes::from(format!("topic-{t}")),
@@ -96,6 +100,8 @@ fn reference_partition(partition: &FetchPartitionReply) -> PartitionData {
     });
     out.preferred_read_replica = partition.preferred_read_replica;
     out.records = Some(Bytes::from(partition.records.concat()));
+    let own = partition.own.iter().map(|(tag, bytes)| TaggedField::new(*tag, bytes.clone())).collect();
+    out.unknown_tagged_fields = TaggedFields::from_sorted(own).unwrap();
     out
 }
 
