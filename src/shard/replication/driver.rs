@@ -1,10 +1,9 @@
 //! A shard as what replication stands on, and what it does by itself: proposals on their way, and looking who lags.
 
-use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Dial, Followed, Ground, Later, Proposals, Propose};
+use super::{Dial, Followed, Ground, Later, Propose};
 use crate::controller::{ControlReply, ControlRequest};
 use crate::coordinator::Machine;
 use crate::coordinator::group::Groups;
@@ -17,14 +16,6 @@ use crate::partition::peer::PeerState;
 use crate::partition::{ReadError, Replica};
 use crate::rt::{self, Charge};
 use crate::shard::Shard;
-
-/// What a shard keeps for replication.
-#[derive(Default)]
-pub struct Replication {
-    proposals: Rc<Proposals>,
-    /// Once other brokers can be reached.
-    followed: OnceCell<Followed>,
-}
 
 struct OfShard(Rc<Shard>);
 

@@ -13,12 +13,11 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 pub use codec::VERSION;
-pub use driver::Replication;
 pub use fetcher::Fetcher;
 pub use ground::{Dial, Fetches, Ground, Later, Source};
 pub use proposals::{Proposals, Propose};
@@ -27,6 +26,14 @@ pub use serve::Session;
 use crate::model::{BrokerId, PartitionId, shard_of};
 use crate::partition::Role;
 use crate::rt;
+
+/// What a shard keeps for replication.
+#[derive(Default)]
+pub struct Replication {
+    proposals: Rc<Proposals>,
+    /// Once other brokers can be reached.
+    followed: OnceCell<Followed>,
+}
 
 /// What a shard follows, and from where.
 pub struct Followed {
