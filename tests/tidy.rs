@@ -54,6 +54,7 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
         ],
         "Kafka's codes are the API's words",
     ),
+    ("openraft", &["src/control/raft"], "consensus hides behind the quorum's port"),
     ("bincode::", &["src/metadata/v1.rs", "src/log"], "only formats on disk are bincode's"),
 ];
 

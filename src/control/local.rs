@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use flume::{Receiver, Sender};
 
-use super::quorum::{Event, NotLeading, Quorum, Status};
+use super::quorum::{Event, MemberStatus, NotLeading, Quorum, Status};
 use crate::metadata::Store;
 use crate::metadata::records::Record;
 
@@ -39,6 +39,13 @@ impl Local {
             epoch: store.epoch(),
             committed: store.image().version,
             membership: store.membership().clone(),
+            members: vec![MemberStatus {
+                voter: store.me(),
+                votes: true,
+                end: None,
+                heard_ms: None,
+                caught_up_ms: None,
+            }],
         };
         let (proposals, queue) = flume::unbounded();
         let (tell, done) = flume::unbounded();
@@ -97,7 +104,9 @@ impl Quorum for Local {
     }
 
     fn status(&self) -> Status {
-        self.status.borrow().clone()
+        let mut status = self.status.borrow().clone();
+        status.members.iter_mut().for_each(|me| me.end = Some(status.committed));
+        status
     }
 }
 

@@ -16,7 +16,8 @@ mod lifecycle;
 mod links;
 mod local;
 mod peers;
-mod quorum;
+pub mod quorum;
+pub mod raft;
 mod socket;
 mod standing;
 

@@ -26,7 +26,6 @@ pub trait Quorum {
 }
 
 #[derive(Clone, Debug)]
-#[expect(dead_code, reason = "one broker is never deposed, and never behind")]
 pub enum Event {
     /// Changes that are committed, whoever proposed them: durable, never taken back, the same everywhere. In order, none left
     /// out.
@@ -52,4 +51,17 @@ pub struct Status {
     pub epoch: i32,
     pub committed: u64,
     pub membership: Membership,
+    pub members: Vec<MemberStatus>,
+}
+
+/// How far a member is. Of the others only the leader knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    pub voter: Voter,
+    pub votes: bool,
+    /// The last offset that it is known to have.
+    pub end: Option<u64>,
+    /// By the wall clock, when it last answered, and when it last had all that there was.
+    pub heard_ms: Option<i64>,
+    pub caught_up_ms: Option<i64>,
 }

@@ -8,6 +8,7 @@ use super::records::{Record, RecordError};
 pub const FORMAT: u32 = 2;
 pub(super) const HEADER: u64 = 4096;
 pub(super) const MARK: u64 = 512;
+pub(super) const COMMITTED: u64 = 1024;
 pub(super) const MAGIC: &[u8; 8] = b"WEIRMETA";
 pub(super) const FRAME_HEADER: usize = 24;
 pub(super) const MAX_PAYLOAD: usize = 256 << 20;
@@ -19,8 +20,9 @@ pub struct Snapshot {
     pub offset: u64,
     pub epoch: i32,
     pub membership: Membership,
-    /// The entry that the membership is of.
+    /// The entry that the membership is of, and its epoch.
     pub membership_at: u64,
+    pub membership_epoch: i32,
     pub records: Vec<Record>,
 }
 
@@ -44,14 +46,23 @@ pub enum What {
 pub(super) const RECORDS: u8 = 1;
 pub(super) const MEMBERSHIP: u8 = 2;
 pub(super) const BLANK: u8 = 3;
-pub(super) const SNAPSHOT: u8 = 4;
+/// Of a node that is alone: without the epoch of its membership.
+pub(super) const LONE_SNAPSHOT: u8 = 4;
+pub(super) const SNAPSHOT: u8 = 5;
 
 /// What a snapshot's payload begins with; its records follow.
 struct SnapshotHead {
     membership_at: u64,
+    membership_epoch: i32,
     membership: Membership,
 }
-fields!(SnapshotHead { membership_at, membership });
+fields!(SnapshotHead { membership_at, membership_epoch, membership });
+
+struct LoneHead {
+    membership_at: u64,
+    membership: Membership,
+}
+fields!(LoneHead { membership_at, membership });
 
 pub(super) fn encode_header(first: u64) -> [u8; 24] {
     let mut header = [0; 24];
@@ -82,6 +93,7 @@ pub(super) fn encode_snapshot(snapshot: &Snapshot) -> Result<Vec<u8>, MetadataEr
     let mut out = Vec::new();
     encode(&mut out, snapshot.offset, snapshot.epoch, 0, |out| {
         snapshot.membership_at.put(out);
+        snapshot.membership_epoch.put(out);
         snapshot.membership.put(out);
         snapshot.records.iter().for_each(|record| record.encode(out));
         SNAPSHOT
@@ -177,20 +189,66 @@ impl<'a> Frame<'a> {
             RECORDS => What::Records(Record::decode_all(self.payload)?),
             MEMBERSHIP => What::Membership(whole(self.payload)?),
             BLANK if self.payload.is_empty() => What::Blank,
-            BLANK | SNAPSHOT => return Err(RecordError::Malformed),
+            BLANK | SNAPSHOT | LONE_SNAPSHOT => return Err(RecordError::Malformed),
             kind => return Err(RecordError::Newer { kind: kind.into(), version: 0 }),
         };
         Ok(Entry { offset: self.offset, epoch: self.epoch, what })
     }
 
     pub fn snapshot(&self) -> Result<Snapshot, RecordError> {
-        if self.kind != SNAPSHOT {
+        let mut reader = Reader(self.payload);
+        let head = match self.kind {
+            SNAPSHOT => SnapshotHead::take(&mut reader)?,
+            LONE_SNAPSHOT => {
+                let LoneHead { membership_at, membership } = LoneHead::take(&mut reader)?;
+                SnapshotHead { membership_at, membership_epoch: self.epoch, membership }
+            }
+            _ => return Err(RecordError::Malformed),
+        };
+        Ok(Snapshot {
+            offset: self.offset,
+            epoch: self.epoch,
+            membership: head.membership,
+            membership_at: head.membership_at,
+            membership_epoch: head.membership_epoch,
+            records: Record::decode_all(reader.0)?,
+        })
+    }
+}
+
+/// Entries as one node tells them to another: frames as the log has them.
+pub fn put_entries(entries: &[Entry], out: &mut Vec<u8>) -> Result<(), MetadataError> {
+    entries.iter().try_for_each(|entry| encode_entry(entry, 0, out))
+}
+
+/// What [`put_entries`] has written, of these offsets from `first` on and of rising epochs.
+pub fn take_entries(mut bytes: &[u8], first: u64) -> Result<Vec<Entry>, RecordError> {
+    let mut entries: Vec<Entry> = Vec::new();
+    while !bytes.is_empty() {
+        let offset = first.checked_add(entries.len() as u64).ok_or(RecordError::Malformed)?;
+        let len = sound_frame(bytes, offset).ok_or(RecordError::Malformed)?;
+        let entry = Frame::of(&bytes[..len]).entry()?;
+        if entry.epoch < entries.last().map_or(0, |last| last.epoch) {
             return Err(RecordError::Malformed);
         }
-        let mut reader = Reader(self.payload);
-        let SnapshotHead { membership_at, membership } = Field::take(&mut reader)?;
-        let records = Record::decode_all(reader.0)?;
-        Ok(Snapshot { offset: self.offset, epoch: self.epoch, membership, membership_at, records })
+        entries.push(entry);
+        bytes = &bytes[len..];
+    }
+    Ok(entries)
+}
+
+impl Snapshot {
+    /// A snapshot as one node tells it to another: the frame that the log would begin with.
+    pub fn encode(&self) -> Result<Vec<u8>, MetadataError> {
+        encode_snapshot(self)
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let offset = u64_at(bytes, 8).ok_or(RecordError::Malformed)?;
+        match sound_frame(bytes, offset) {
+            Some(len) if len == bytes.len() => Frame::of(bytes).snapshot(),
+            _ => Err(RecordError::Malformed),
+        }
     }
 }
 

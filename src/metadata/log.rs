@@ -7,9 +7,11 @@
 //! ```text
 //!    0  magic "WEIRMETA" │ format u32 │ first offset u64 │ CRC-32 u32          integers little-endian
 //!  512  mark: length of the file that was durable at the last change u64 │ CRC-32 u32
+//! 1024  committed: offset up to which changes are known to be committed u64 │ CRC-32 u32
 //! 4096  frame │ frame │ …
 //! frame: payload length u32 │ CRC-32 u32 │ offset u64 │ epoch i32 │ kind u8 │ 0 │ place u16 │ payload
-//! kinds: 1 records │ 2 membership │ 3 blank │ 4 snapshot: membership, then records; the first frame, and no other
+//! kinds: 1 records │ 2 membership │ 3 blank │ 5 snapshot: membership, then records; the first frame, and no other
+//!        4 snapshot without the membership's epoch: read, not written
 //! ```
 //! A frame's CRC covers all of it but itself. Offsets are dense, epochs never fall. Entries that are written at once count
 //! their place in the write.
@@ -17,6 +19,9 @@
 //! The mark is written after each fdatasync and not synced itself: it may be stale, never ahead. What is broken past it is
 //! a write that was cut short and was never acknowledged, and is dropped. What is broken below it, or has a sound frame of a
 //! later write after it, is corruption: opening fails and says where, and nothing is changed on disk.
+//!
+//! What is committed is written after what it is of was synced, and not synced itself: it may be stale. A node that is not alone
+//! knows by it what it may show before others have said more.
 //!
 //! Entries that were never committed can be taken back: the mark is lowered and synced first, then the file is cut.
 //!
@@ -27,8 +32,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use super::errors::MetadataError;
-pub use super::frame::{Entry, FORMAT, Snapshot, What};
-use super::frame::{HEADER, MARK, encode_entry, encode_header, encode_snapshot};
+use super::files::{file_path, io_error, list, number_of};
+use super::frame::{COMMITTED, HEADER, MARK, encode_entry, encode_header, encode_snapshot};
+pub use super::frame::{Entry, FORMAT, Snapshot, What, put_entries, take_entries};
 pub use super::scan::Content;
 use super::scan::{Scanned, scan};
 use crate::rt::fs::{self, BlockingFile};
@@ -40,16 +46,24 @@ pub const MAX_GROUP: usize = 1 << 16;
 /// Space that is reserved ahead of the changes.
 const AHEAD: u64 = 256 << 10;
 
-fn io_error<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> MetadataError + 'a {
-    move |source| MetadataError::Io { doing, path: path.to_path_buf(), source }
-}
-
 /// A log that was read and not opened.
 pub struct Inspected {
     pub path: PathBuf,
     /// The number in its name.
     pub first: u64,
     pub content: Content,
+    pub committed: u64,
+}
+
+/// A log that is written and is not yet the log.
+#[derive(Debug)]
+pub struct Prepared {
+    dir: PathBuf,
+    unfinished: PathBuf,
+    file: BlockingFile,
+    end: u64,
+    offset: u64,
+    epoch: i32,
 }
 
 #[derive(Debug)]
@@ -60,6 +74,7 @@ pub struct MetadataLog {
     /// Where the next frame goes; everything before it is durable.
     end: u64,
     first: u64,
+    first_epoch: i32,
     next_offset: u64,
     last_epoch: i32,
     rewrite_at: u64,
@@ -74,16 +89,21 @@ impl MetadataLog {
         let names = fs::read_dir_names(dir).map_err(io_error("list", dir))?;
         let Some(first) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
         let path = file_path(dir, first);
-        let (_, Scanned { content, .. }) = read(&path, first)?;
-        Ok(Some(Inspected { path, first, content }))
+        let (_, Scanned { content, committed, .. }) = read(&path, first)?;
+        Ok(Some(Inspected { path, first, content, committed }))
     }
 
-    /// Opens the log in `dir`, which is of this format, and reads all of it.
+    /// Opens the log in `dir` and reads all of it.
     pub fn open(dir: &Path) -> Result<Option<(Self, Content)>, MetadataError> {
+        Ok(Self::open_at(dir)?.map(|(log, content, _)| (log, content)))
+    }
+
+    /// As [`Self::open`], with the offset up to which all is known to be committed.
+    pub fn open_at(dir: &Path) -> Result<Option<(Self, Content, u64)>, MetadataError> {
         let mut numbers = list(dir)?;
         let Some(first) = numbers.pop() else { return Ok(None) };
         let path = file_path(dir, first);
-        let (len, Scanned { content, snapshot_end, end, .. }) = read(&path, first)?;
+        let (len, Scanned { content, snapshot_end, end, committed }) = read(&path, first)?;
         let file = BlockingFile::open(&path).map_err(io_error("open", &path))?;
         if end < len {
             log::warn!("dropping {} bytes of an unfinished change from {}", len - end, path.display());
@@ -93,20 +113,26 @@ impl MetadataLog {
             let old = file_path(dir, number);
             fs::remove_file(&old).map_err(io_error("remove", &old))?;
         }
-        let (count, last_epoch) = match &content {
-            Content::Old(commits) => (commits.len() as u64 - 1, 0),
+        let (count, first_epoch, last_epoch) = match &content {
+            Content::Old(commits) => (commits.len() as u64 - 1, 0, 0),
             Content::Now { snapshot, entries } => {
-                (entries.len() as u64, entries.last().map_or(snapshot.epoch, |(entry, _)| entry.epoch))
+                let last_epoch = entries.last().map_or(snapshot.epoch, |(entry, _)| entry.epoch);
+                (entries.len() as u64, snapshot.epoch, last_epoch)
             }
         };
         let mut log = Self::at(dir, path, file, end, first, snapshot_end);
-        (log.next_offset, log.last_epoch) = (first + 1 + count, last_epoch);
+        (log.next_offset, log.first_epoch, log.last_epoch) = (first + 1 + count, first_epoch, last_epoch);
         log.write_mark(end);
-        Ok(Some((log, content)))
+        Ok(Some((log, content, committed)))
     }
 
     /// Writes a new log that begins with `snapshot`. Not the log of this directory until it is renamed, at the very end.
     pub fn create(dir: &Path, snapshot: &Snapshot) -> Result<Self, MetadataError> {
+        Self::finish(Self::prepare(dir, snapshot)?, &[])
+    }
+
+    /// Writes a new log that begins with `snapshot`, durably, and leaves the log there is what it is.
+    pub fn prepare(dir: &Path, snapshot: &Snapshot) -> Result<Prepared, MetadataError> {
         fs::create_dir_all(dir).map_err(io_error("create", dir))?;
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_dir(parent)?;
@@ -122,11 +148,29 @@ impl MetadataLog {
             .and_then(|()| file.write_all_at(&frame, HEADER))
             .and_then(|()| file.sync());
         written.map_err(io_error("write", &unfinished))?;
-        fs::rename(&unfinished, &path).map_err(io_error("rename", &unfinished))?;
-        sync_dir(dir)?;
         let end = HEADER + frame.len() as u64;
-        let mut log = Self::at(dir, path, file, end, snapshot.offset, end);
-        log.last_epoch = snapshot.epoch;
+        let (dir, offset, epoch) = (dir.to_path_buf(), snapshot.offset, snapshot.epoch);
+        Ok(Prepared { dir, unfinished, file, end, offset, epoch })
+    }
+
+    /// Gives a prepared log its name, with the entries that follow its snapshot.
+    fn finish(prepared: Prepared, entries: &[Entry]) -> Result<Self, MetadataError> {
+        let Prepared { dir, unfinished, file, end: snapshot_end, offset, epoch } = prepared;
+        let mut frames = Vec::new();
+        for (entry, place) in entries.iter().zip((0..MAX_GROUP).cycle()) {
+            encode_entry(entry, place as u16, &mut frames)?;
+        }
+        if !frames.is_empty() {
+            let written = file.write_all_at(&frames, snapshot_end).and_then(|()| file.sync());
+            written.map_err(io_error("write", &unfinished))?;
+        }
+        let path = file_path(&dir, offset);
+        fs::rename(&unfinished, &path).map_err(io_error("rename", &unfinished))?;
+        sync_dir(&dir)?;
+        let end = snapshot_end + frames.len() as u64;
+        let mut log = Self::at(&dir, path, file, end, offset, snapshot_end);
+        let last = entries.last().map_or((offset, epoch), |last| (last.offset, last.epoch));
+        (log.next_offset, log.first_epoch, log.last_epoch) = (last.0 + 1, epoch, last.1);
         log.write_mark(end);
         Ok(log)
     }
@@ -139,6 +183,7 @@ impl MetadataLog {
             file,
             end,
             first,
+            first_epoch: 0,
             next_offset: first + 1,
             last_epoch: 0,
             rewrite_at: end.max(HEADER + snapshot * 4 + MIN_GROWTH),
@@ -149,6 +194,16 @@ impl MetadataLog {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Offset and epoch of the snapshot that it begins with.
+    pub fn first(&self) -> (u64, i32) {
+        (self.first, self.first_epoch)
+    }
+
+    /// Of the last entry.
+    pub fn last_epoch(&self) -> i32 {
+        self.last_epoch
     }
 
     /// The offset of the entry that comes next.
@@ -238,8 +293,24 @@ impl MetadataLog {
     /// Replaces the log by a snapshot of all that is in it.
     pub fn rewrite(&mut self, snapshot: &Snapshot) -> Result<(), MetadataError> {
         assert!(snapshot.offset + 1 == self.next_offset, "nothing is left out");
-        let target = file_path(&self.dir, snapshot.offset);
-        match Self::create(&self.dir, snapshot) {
+        match Self::prepare(&self.dir, snapshot) {
+            Ok(prepared) => self.replace(prepared, &[]),
+            Err(error) => {
+                self.rewrite_at = self.end + MIN_GROWTH;
+                Err(error)
+            }
+        }
+    }
+
+    /// Replaces the log by a prepared one and the entries that follow its snapshot, from the very next on.
+    pub fn replace(&mut self, prepared: Prepared, entries: &[Entry]) -> Result<(), MetadataError> {
+        if let Some(why) = &self.poisoned {
+            return Err(MetadataError::Poisoned(why.clone()));
+        }
+        assert!(prepared.offset >= self.first, "a snapshot is never taken back");
+        assert!(entries.iter().map(|entry| entry.offset).eq((prepared.offset + 1..).take(entries.len())));
+        let target = file_path(&self.dir, prepared.offset);
+        match Self::finish(prepared, entries) {
             Ok(new) => {
                 let old = std::mem::replace(self, new);
                 if old.path != self.path
@@ -260,6 +331,14 @@ impl MetadataLog {
         }
     }
 
+    /// Notes that changes up to an offset, which are all in the log, are committed. Not synced.
+    pub fn note_committed(&self, offset: u64) {
+        assert!(offset < self.next_offset, "what is committed is in the log");
+        if let Err(error) = self.write_number(offset, COMMITTED) {
+            log::warn!("cannot mark {}: {error}", self.path.display());
+        }
+    }
+
     fn write_mark(&self, end: u64) {
         if let Err(error) = self.try_mark(end) {
             log::warn!("cannot mark {}: {error}", self.path.display());
@@ -267,41 +346,22 @@ impl MetadataLog {
     }
 
     fn try_mark(&self, end: u64) -> io::Result<()> {
+        self.write_number(end, MARK)
+    }
+
+    fn write_number(&self, number: u64, at: u64) -> io::Result<()> {
         let mut mark = [0; 12];
-        mark[..8].copy_from_slice(&end.to_le_bytes());
+        mark[..8].copy_from_slice(&number.to_le_bytes());
         let crc = crc32fast::hash(&mark[..8]);
         mark[8..].copy_from_slice(&crc.to_le_bytes());
-        self.file.write_all_at(&mark, MARK)
+        self.file.write_all_at(&mark, at)
     }
-}
-
-fn file_path(dir: &Path, offset: u64) -> PathBuf {
-    dir.join(format!("metadata-{offset:020}.log"))
-}
-
-fn number_of(name: &str) -> Option<u64> {
-    name.strip_prefix("metadata-")?.strip_suffix(".log")?.parse().ok()
 }
 
 /// A log's length, and what is in it.
 fn read(path: &Path, first: u64) -> Result<(u64, Scanned), MetadataError> {
     let bytes = fs::read_all(path).map_err(io_error("read", path))?;
     Ok((bytes.len() as u64, scan(path, &bytes, first)?))
-}
-
-/// The numbers of the logs in `dir`, rising. Unfinished files are removed.
-fn list(dir: &Path) -> Result<Vec<u64>, MetadataError> {
-    let mut numbers = Vec::new();
-    for name in fs::read_dir_names(dir).map_err(io_error("list", dir))? {
-        if let Some(number) = number_of(&name) {
-            numbers.push(number);
-        } else if name.starts_with("metadata-") && name.ends_with(".tmp") {
-            let path = dir.join(&name);
-            fs::remove_file(&path).map_err(io_error("remove", &path))?;
-        }
-    }
-    numbers.sort_unstable();
-    Ok(numbers)
 }
 
 fn sync_dir(dir: &Path) -> Result<(), MetadataError> {

@@ -15,6 +15,7 @@ fn snapshot() -> Snapshot {
         epoch: 0,
         membership: Membership::of_one(voter()),
         membership_at: 1,
+        membership_epoch: 0,
         records: vec![Record::Cluster { id: "cluster".into() }],
     }
 }
@@ -283,4 +284,51 @@ fn format_two_is_as_it_was_first_written() {
     }
     assert_eq!(open_bytes(&fs::read(&path).unwrap()).unwrap(), entries());
     assert_eq!(sample().0, fs::read(&path).unwrap(), "what is written changed: raise FORMAT");
+    let lone = path.with_file_name("metadata-2-lone.log");
+    assert_eq!(
+        open_bytes(&fs::read(lone).unwrap()).unwrap(),
+        entries(),
+        "a snapshot without its membership's epoch"
+    );
+}
+
+#[test]
+fn what_is_committed_is_noted_and_follows_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = write_all(dir.path());
+    let noted = |dir: &Path| MetadataLog::open_at(dir).unwrap().unwrap().2;
+    assert_eq!(noted(dir.path()), 0, "nothing is said");
+    log.note_committed(4);
+    assert_eq!(noted(dir.path()), 4);
+    let last = log.next_offset() - 1;
+    let from_five = Snapshot { offset: 5, epoch: 1, ..snapshot() };
+    let prepared = MetadataLog::prepare(dir.path(), &from_five).unwrap();
+    let rest: Vec<Entry> = entries().into_iter().filter(|entry| entry.offset > 5).collect();
+    assert_eq!(MetadataLog::inspect(dir.path()).unwrap().unwrap().first, 1, "not before it has its name");
+    log.replace(prepared, &rest).unwrap();
+    assert_eq!(log.next_offset(), last + 1);
+    log.append(&[Entry { offset: last + 1, epoch: 9, what: What::Blank }]).unwrap();
+    drop(log);
+    let (mut log, content, committed) = MetadataLog::open_at(dir.path()).unwrap().unwrap();
+    let Content::Now { snapshot, entries } = content else { panic!("of this format") };
+    assert_eq!((snapshot, committed, entries.len()), (from_five, 0, rest.len() + 1));
+    assert!(entries.iter().map(|(entry, _)| entry).zip(&rest).all(|(one, other)| one == other));
+    log.truncate(7).unwrap();
+    assert_eq!(log.next_offset(), 7);
+}
+
+#[test]
+fn entries_are_told_as_frames_and_checked() {
+    let mut told = Vec::new();
+    put_entries(&entries(), &mut told).unwrap();
+    assert_eq!(take_entries(&told, 2).unwrap(), entries());
+    assert!(take_entries(&told, 3).is_err(), "of other offsets");
+    for at in 0..told.len() {
+        let mut bad = told.clone();
+        bad[at] ^= 0x40;
+        assert!(take_entries(&bad, 2).is_err(), "byte {at}");
+    }
+    let whole = snapshot().encode().unwrap();
+    assert_eq!(Snapshot::decode(&whole).unwrap(), snapshot());
+    (0..whole.len()).for_each(|len| assert!(Snapshot::decode(&whole[..len]).is_err()));
 }

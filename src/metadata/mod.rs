@@ -10,10 +10,12 @@
 
 mod apply;
 mod codec;
+mod committed;
 mod deleted;
 mod delta;
 mod errors;
 pub mod features;
+mod files;
 mod frame;
 pub mod image;
 pub mod internal;
@@ -28,9 +30,10 @@ mod scan;
 mod store;
 mod v1;
 
+pub use committed::Committed;
 pub use delta::{Delta, LocalDelta};
 pub use errors::{ApplyError, MetadataError};
 pub use image::{Broker, Image, Overrides, Topic};
 pub use partition::{MAX_REPLICAS, Partition, Partitions};
 pub use resolve::Resolver;
-pub use store::{Store, new_id};
+pub use store::{Parts, Recovered, Store, new_id};

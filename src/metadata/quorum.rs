@@ -18,12 +18,19 @@ use crate::model::BrokerId;
 use crate::rt::fs::{self, BlockingFile};
 
 /// A voter is a node with its directory: one that comes back with another disk has promised nothing, and does not vote.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Voter {
     pub node: BrokerId,
     pub directory: [u8; 16],
 }
 fields!(Voter { node, directory });
+
+impl std::fmt::Display for Voter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-", self.node)?;
+        self.directory[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
 
 /// Where a member of the quorum is reached by the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +54,11 @@ impl Membership {
     /// A node that agrees with itself.
     pub fn of_one(voter: Voter) -> Self {
         Self { voters: vec![vec![voter]], members: vec![Member { voter, endpoints: Vec::new() }] }
+    }
+
+    /// Whether this node is the only member.
+    pub fn is_alone(&self, me: Voter) -> bool {
+        matches!(&self.voters[..], [one] if one[..] == [me]) && self.members.len() == 1
     }
 
     pub fn is_voter(&self, voter: Voter) -> bool {

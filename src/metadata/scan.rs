@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use super::errors::MetadataError;
-use super::frame::{Entry, FORMAT, Frame, HEADER, MAGIC, MARK, Snapshot, place, sound_frame, u32_at, u64_at};
+use super::frame::{
+    COMMITTED, Entry, FORMAT, Frame, HEADER, MAGIC, MARK, Snapshot, place, sound_frame, u32_at, u64_at,
+};
 use super::records::RecordError;
 use super::v1;
 
@@ -23,6 +25,8 @@ pub struct Scanned {
     pub snapshot_end: u64,
     /// Where the last frame ends.
     pub end: u64,
+    /// A change up to which all are known to be committed; 0 where that is not said.
+    pub committed: u64,
 }
 
 /// `first` is the number in the file's name.
@@ -60,7 +64,8 @@ impl Scan<'_> {
             entries.push((entry, (at + len) as u64));
         }
         let content = Content::Now { snapshot, entries };
-        Ok(Scanned { content, snapshot_end: (at + len) as u64, end })
+        let committed = self.checked(COMMITTED);
+        Ok(Scanned { content, snapshot_end: (at + len) as u64, end, committed })
     }
 
     fn old(&self) -> Result<Scanned, MetadataError> {
@@ -70,7 +75,7 @@ impl Scan<'_> {
         };
         let commits = frames.iter().map(commit).collect::<Result<_, _>>()?;
         let (at, len) = frames[0];
-        Ok(Scanned { content: Content::Old(commits), snapshot_end: (at + len) as u64, end })
+        Ok(Scanned { content: Content::Old(commits), snapshot_end: (at + len) as u64, end, committed: 0 })
     }
 
     /// Where each frame is and how long, and where the last ends; there is one at least. `place` is a frame's place in its
@@ -80,7 +85,8 @@ impl Scan<'_> {
         sound: impl Fn(&[u8], u64) -> Option<usize>,
         place: impl Fn(&[u8]) -> u64,
     ) -> Result<(Vec<(usize, usize)>, u64), MetadataError> {
-        let marked = self.mark();
+        // How far the file was durable at least.
+        let marked = self.checked(MARK);
         let mut frames = Vec::new();
         let mut at = HEADER as usize;
         while let Some(len) = sound(&self.bytes[at..], self.first + frames.len() as u64) {
@@ -139,9 +145,9 @@ impl Scan<'_> {
         Ok(found)
     }
 
-    /// How far the file was durable at least; 0 where the mark says nothing.
-    fn mark(&self) -> u64 {
-        let mark = &self.bytes[MARK as usize..MARK as usize + 12];
+    /// A number of the header; 0 where it says nothing.
+    fn checked(&self, at: u64) -> u64 {
+        let mark = &self.bytes[at as usize..at as usize + 12];
         match u32_at(mark, 8) {
             Some(crc) if crc == crc32fast::hash(&mark[..8]) => u64_at(mark, 0).unwrap_or(0),
             _ => 0,

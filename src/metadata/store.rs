@@ -9,11 +9,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::committed::{Committed, known_committed, load, unfit};
 use super::errors::{ApplyError, MetadataError};
-use super::features::{MAX_LEVEL, MIN_LEVEL, VERSION};
+use super::features::{MAX_LEVEL, VERSION};
 use super::image::{Image, Topic};
-use super::log::{Content, Entry, Inspected, MetadataLog, Snapshot, What};
-use super::quorum::{Commit, Membership, QuorumState, Vote, Voter};
+use super::log::{Content, Entry, Inspected, MetadataLog, What};
+use super::quorum::{Commit, Member, Membership, QuorumState, Vote, Voter};
 use super::records::Record;
 use super::v1;
 use crate::model::{BrokerId, TopicId};
@@ -26,20 +27,45 @@ const FIRST_EPOCH: i32 = 1;
 pub struct Store {
     log: MetadataLog,
     state: QuorumState,
-    membership: Membership,
-    membership_at: u64,
-    image: Image,
+    me: Voter,
+    committed: Committed,
+    /// What a node that is not alone has after its log's first snapshot, committed or not.
+    entries: Vec<Entry>,
+}
+
+/// A store taken apart.
+#[derive(Debug)]
+pub struct Parts {
+    pub log: MetadataLog,
+    pub state: QuorumState,
+    pub me: Voter,
+    pub committed: Committed,
+    /// Of the entry before the first of `entries`.
+    pub before: (u64, i32),
+    pub entries: Vec<Entry>,
+}
+
+/// What a node that was told to go on alone starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    pub cluster_id: String,
+    pub epoch: i32,
+    /// The last entry that it keeps, of which some may never have been committed.
+    pub offset: u64,
 }
 
 impl Store {
     /// The image that the metadata in `dir` makes, if there is any: nothing is changed on disk.
     pub fn inspect(dir: &Path) -> Result<Option<Image>, MetadataError> {
-        let Some(Inspected { path, first, content }) = MetadataLog::inspect(dir)? else { return Ok(None) };
+        let Some(Inspected { path, first, content, committed }) = MetadataLog::inspect(dir)? else {
+            return Ok(None);
+        };
         match content {
             Content::Old(commits) => old_image(&path, first, commits).map(Some),
             Content::Now { snapshot, entries } => {
-                let entries = entries.into_iter().map(|(entry, _)| entry);
-                load(&path, snapshot, entries).map(|loaded| Some(loaded.image))
+                let entries: Vec<Entry> = entries.into_iter().map(|(entry, _)| entry).collect();
+                let committed = known_committed(&snapshot, &entries, committed);
+                load(&path, snapshot, &entries, committed).map(|loaded| Some(loaded.image))
             }
         }
     }
@@ -47,25 +73,66 @@ impl Store {
     /// Opens the metadata in `dir`, or begins a new cluster there; what is of an earlier format is written anew.
     pub fn open(dir: &Path, node: BrokerId) -> Result<Self, MetadataError> {
         let state = QuorumState::open(dir)?;
-        let Some((log, content)) = MetadataLog::open(dir)? else { return Self::begin(dir, node, state) };
+        let Some((log, content, committed)) = MetadataLog::open_at(dir)? else {
+            return Self::begin(dir, node, state);
+        };
         let (snapshot, entries) = match content {
             Content::Old(commits) => return Self::convert(dir, node, state, log, commits),
             Content::Now { snapshot, entries } => (snapshot, entries),
         };
-        let loaded = load(log.path(), snapshot, entries.into_iter().map(|(entry, _)| entry))?;
+        let mut entries: Vec<Entry> = entries.into_iter().map(|(entry, _)| entry).collect();
+        let committed = known_committed(&snapshot, &entries, committed);
+        let committed = load(log.path(), snapshot, &entries, committed)?;
         let corrupt = |what: &str| {
             Err(MetadataError::Corrupt { path: QuorumState::path_in(dir), offset: 0, what: what.into() })
         };
         let Some(state) = state else { return corrupt("it is gone") };
         let me = Voter { node, directory: state.directory };
-        let Loaded { image, membership, membership_at } = loaded;
-        if !membership.is_voter(me) {
-            return match membership.voters.iter().flatten().find(|voter| voter.directory == me.directory) {
-                Some(voter) => Err(MetadataError::OtherBroker { stored: voter.node, configured: node }),
-                None => corrupt("it is of another directory than the metadata log"),
-            };
+        let membership = &committed.membership;
+        let is_mine = |member: &&Member| member.voter.directory == me.directory;
+        match membership.members.iter().find(is_mine) {
+            Some(member) if member.voter.node != node => {
+                return Err(MetadataError::OtherBroker { stored: member.voter.node, configured: node });
+            }
+            None if membership.members.len() == 1 && entries.is_empty() => {
+                return corrupt("it is of another directory than the metadata log");
+            }
+            _ => {}
         }
-        Ok(Self { log, state, membership, membership_at, image })
+        if membership.is_alone(me) && committed.image.version + 1 == log.next_offset() {
+            entries.clear();
+        }
+        Ok(Self { log, state, me, committed, entries })
+    }
+
+    /// Makes a directory that waits to be given a cluster's metadata; one that has some opens as it is.
+    pub fn join(dir: &Path, node: BrokerId) -> Result<Self, MetadataError> {
+        if MetadataLog::inspect(dir)?.is_some() {
+            return Self::open(dir, node);
+        }
+        create_dir(dir)?;
+        let state = match QuorumState::open(dir)? {
+            Some(state) => state,
+            None => QuorumState::create(dir, new_id().0, Vote::default())?,
+        };
+        let image = Image::empty();
+        let (membership, me) = (Membership::default(), Voter { node, directory: state.directory });
+        let committed = Committed { image, epoch: 0, membership, membership_at: 0, membership_epoch: 0 };
+        let log = MetadataLog::create(dir, &committed.snapshot())?;
+        Ok(Self { log, state, me, committed, entries: Vec::new() })
+    }
+
+    /// Has the node of a directory, which is stopped, agree with itself from now on: for when the majority of its cluster is lost
+    /// for good. What others have that is not here is lost, and what is here counts, committed or not.
+    pub fn recover(dir: &Path, node: BrokerId) -> Result<Recovered, MetadataError> {
+        let mut store = Self::open(dir, node)?;
+        let epoch = store.epoch().max(store.log.last_epoch()) + 1;
+        store.state.set(Vote { epoch, voted: Some(store.me) })?;
+        let offset = store.log.next_offset();
+        let what = What::Membership(Membership::of_one(store.me));
+        store.log.append(&[Entry { offset, epoch, what }])?;
+        let cluster_id = store.committed.image.cluster_id.to_string();
+        Ok(Recovered { cluster_id, epoch, offset: offset - 1 })
     }
 
     /// Begins a cluster. A start that was cut short may have left a quorum's state.
@@ -86,11 +153,7 @@ impl Store {
         if !image.features.contains_key(VERSION) {
             image.features.insert(VERSION.into(), MAX_LEVEL);
         }
-        rt::fs::create_dir_all_durable(dir).map_err(|source| MetadataError::Io {
-            doing: "create",
-            path: dir.to_path_buf(),
-            source,
-        })?;
+        create_dir(dir)?;
         let state = match state {
             Some(state) => state,
             None => {
@@ -98,16 +161,11 @@ impl Store {
                 QuorumState::create(dir, me.directory, Vote { epoch: FIRST_EPOCH, voted: Some(me) })?
             }
         };
-        let membership = Membership::of_one(Voter { node, directory: state.directory });
-        let snapshot = Snapshot {
-            offset: image.version,
-            epoch,
-            membership: membership.clone(),
-            membership_at: image.version,
-            records: image.snapshot(),
-        };
-        let log = MetadataLog::create(dir, &snapshot)?;
-        Ok(Self { log, state, membership, membership_at: image.version, image })
+        let me = Voter { node, directory: state.directory };
+        let (membership, at) = (Membership::of_one(me), image.version);
+        let committed = Committed { image, epoch, membership, membership_at: at, membership_epoch: epoch };
+        let log = MetadataLog::create(dir, &committed.snapshot())?;
+        Ok(Self { log, state, me, committed, entries: Vec::new() })
     }
 
     /// Makes `image` the metadata in `dir`, where there is none.
@@ -146,34 +204,49 @@ impl Store {
         Ok(store)
     }
 
-    /// With every change that was committed.
+    /// With every change that is known to be committed.
     pub fn image(&self) -> &Image {
-        &self.image
+        &self.committed.image
     }
 
-    /// Of the quorum's leader, this node.
+    /// The highest epoch that this node has heard of; of a node that is alone, the one in which it leads.
     pub fn epoch(&self) -> i32 {
         self.state.vote().epoch
     }
 
     pub fn me(&self) -> Voter {
-        self.state.vote().voted.unwrap_or(Voter { node: 0, directory: self.state.directory })
+        self.me
     }
 
     pub fn membership(&self) -> &Membership {
-        &self.membership
+        &self.committed.membership
     }
 
-    /// Commits changes, all by one write: they are durable when this returns, or none of them counts.
+    /// Whether nobody but this node has the metadata, or is to have it.
+    pub fn is_alone(&self) -> bool {
+        self.committed.membership.is_alone(self.me) && self.entries.is_empty()
+    }
+
+    pub fn into_parts(self) -> Parts {
+        let Self { log, state, me, committed, entries } = self;
+        let before = match entries.first() {
+            Some(_) => log.first(),
+            None => (committed.image.version, committed.epoch),
+        };
+        Parts { log, state, me, committed, before, entries }
+    }
+
+    /// Commits changes of a node that is alone, all by one write: they are durable when this returns, or none of them counts.
     pub fn commit(&mut self, changes: Vec<Vec<Record>>) -> Result<Vec<Commit>, MetadataError> {
-        let (mut image, epoch) = (self.image.clone(), self.epoch());
+        assert!(self.is_alone(), "others have a say");
+        let (mut image, epoch) = (self.committed.image.clone(), self.epoch());
         let mut entries = Vec::with_capacity(changes.len());
         for records in changes {
             image.apply(&records).map_err(|error| self.unfit(&error))?;
             entries.push(Entry { offset: image.version, epoch, what: What::Records(records) });
         }
         self.log.append(&entries)?;
-        self.image = image;
+        (self.committed.image, self.committed.epoch) = (image, epoch);
         let commit = |Entry { offset, what, .. }| match what {
             What::Records(records) => Commit { offset, epoch, records },
             What::Membership(_) | What::Blank => unreachable!("only records were appended"),
@@ -194,14 +267,7 @@ impl Store {
         if !self.log.wants_rewrite() {
             return;
         }
-        let snapshot = Snapshot {
-            offset: self.image.version,
-            epoch: self.epoch(),
-            membership: self.membership.clone(),
-            membership_at: self.membership_at,
-            records: self.image.snapshot(),
-        };
-        if let Err(error) = self.log.rewrite(&snapshot) {
+        if let Err(error) = self.log.rewrite(&self.committed.snapshot()) {
             log::error!("the metadata log could not be rewritten and goes on growing: {error}");
         }
     }
@@ -222,38 +288,12 @@ pub fn new_id() -> TopicId {
     }
 }
 
-struct Loaded {
-    image: Image,
-    membership: Membership,
-    membership_at: u64,
-}
-
-fn load(
-    path: &Path,
-    snapshot: Snapshot,
-    entries: impl Iterator<Item = Entry>,
-) -> Result<Loaded, MetadataError> {
-    let mut image = Image::empty();
-    image.apply(&snapshot.records).map_err(|error| unfit(path, snapshot.offset, &error))?;
-    image.version = snapshot.offset;
-    let (mut membership, mut membership_at) = (snapshot.membership, snapshot.membership_at);
-    for entry in entries {
-        match entry.what {
-            What::Records(records) => {
-                image.apply(&records).map_err(|error| unfit(path, entry.offset, &error))?;
-            }
-            What::Membership(new) => (membership, membership_at) = (new, entry.offset),
-            What::Blank => {}
-        }
-        image.version = entry.offset;
-    }
-    if let Some(level) = image.features.get(VERSION)
-        && !(MIN_LEVEL..=MAX_LEVEL).contains(level)
-    {
-        let (min, max) = (MIN_LEVEL, MAX_LEVEL);
-        return Err(MetadataError::Level { feature: VERSION.into(), found: *level, min, max });
-    }
-    Ok(Loaded { image, membership, membership_at })
+fn create_dir(dir: &Path) -> Result<(), MetadataError> {
+    rt::fs::create_dir_all_durable(dir).map_err(|source| MetadataError::Io {
+        doing: "create",
+        path: dir.to_path_buf(),
+        source,
+    })
 }
 
 fn old_image(path: &Path, first: u64, commits: Vec<Vec<v1::Record>>) -> Result<Image, MetadataError> {
@@ -265,14 +305,6 @@ fn old_image(path: &Path, first: u64, commits: Vec<Vec<v1::Record>>) -> Result<I
         image.version = number;
     }
     Ok(image)
-}
-
-fn unfit(path: &Path, number: u64, error: &ApplyError) -> MetadataError {
-    MetadataError::Corrupt {
-        path: path.to_path_buf(),
-        offset: 0,
-        what: format!("change {number} does not fit those before it: {error}"),
-    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,14 @@ const ME: Voter = Voter { node: 1, directory: [7; 16] };
 
 fn snapshot(offset: u64, epoch: i32) -> Snapshot {
     let records = vec![Record::Cluster { id: format!("as of {offset}") }];
-    Snapshot { offset, epoch, membership: Membership::of_one(ME), membership_at: 1, records }
+    Snapshot {
+        offset,
+        epoch,
+        membership: Membership::of_one(ME),
+        membership_at: 1,
+        membership_epoch: epoch,
+        records,
+    }
 }
 
 fn entry(offset: u64, epoch: i32, random: &mut Random) -> Entry {

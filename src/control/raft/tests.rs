@@ -1,0 +1,4 @@
+//! Raft over a network in memory, and the store that it keeps. A seed draws what happens, and is told when a test fails.
+
+mod chaos;
+mod cluster;
