@@ -33,7 +33,7 @@ pub fn start(api: &'static Api, cx: Cx, body: BytesMut) -> Pending {
                     Err(why) => log::debug!("{} was not handed on to broker {controller}: {why}", api.name),
                 }
             }
-            rt::either(cx.shard.controller_changed(), rt::sleep(REST.min(left))).await;
+            rt::race(cx.shard.controller_changed(), rt::sleep(REST.min(left))).await;
         }
         (api.start)(cx, body).await
     })

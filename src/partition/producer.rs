@@ -229,8 +229,15 @@ impl Producers {
         self.entries.retain(|_, entry| entry.last_timestamp >= before_ms || entry.open.is_some());
     }
 
+    /// By their ids: what is told and kept of them is the same for the same producers.
+    fn in_order(&self) -> Vec<(&i64, &Entry)> {
+        let mut entries: Vec<_> = self.entries.iter().collect();
+        entries.sort_unstable_by_key(|(id, _)| **id);
+        entries
+    }
+
     pub fn views(&self) -> impl Iterator<Item = ProducerView> + '_ {
-        self.entries.iter().map(|(id, entry)| ProducerView {
+        self.in_order().into_iter().map(|(id, entry)| ProducerView {
             producer_id: *id,
             epoch: entry.epoch,
             last_sequence: entry.batches.back().map_or(-1, |b| b.last_sequence),
@@ -262,7 +269,7 @@ impl Producers {
         let mut out = Vec::with_capacity(9 + self.entries.len() * 92 + aborted.len() * 32);
         out.push(SNAPSHOT_VERSION);
         out.extend((self.entries.len() as u32).to_be_bytes());
-        for (id, entry) in &self.entries {
+        for (id, entry) in self.in_order() {
             out.extend(id.to_be_bytes());
             out.extend(entry.epoch.to_be_bytes());
             out.extend(entry.last_timestamp.to_be_bytes());

@@ -222,3 +222,18 @@ fn a_rebuilt_state_is_the_state() {
         assert_eq!(rebuilt, state, "seed {seed}");
     }
 }
+
+#[test]
+fn the_same_producers_are_kept_and_told_alike_in_whichever_order_they_came() {
+    let of = |ids: &[i64]| {
+        let mut state = Producers::default();
+        for id in ids {
+            append(&mut state, batch(*id, 0, 0, 1, *id)).unwrap();
+        }
+        state
+    };
+    let (up, down): (Vec<i64>, Vec<i64>) = ((0..50).collect(), (0..50).rev().collect());
+    let (a, b) = (of(&up), of(&down));
+    assert_eq!(a.snapshot(), b.snapshot());
+    assert!(b.views().map(|view| view.producer_id).eq(up));
+}

@@ -20,6 +20,8 @@ mod helper;
 pub mod mesh;
 pub mod net;
 mod notify;
+pub mod oneshot;
+mod race;
 mod random;
 pub mod record;
 mod refused;
@@ -27,6 +29,7 @@ mod runtime;
 pub mod stall;
 mod ticks;
 mod timer;
+mod turnstile;
 mod watch;
 mod zerocopy;
 
@@ -39,7 +42,8 @@ pub use connect::{connect, resolve};
 pub use doorbell::Doorbell;
 pub use executor::{Task, spawn, yield_now};
 pub use file::{File, OpenOptions};
-pub use notify::{Listen, Notify, either};
+pub use notify::{Listen, Notify};
+pub use race::{First, race};
 pub use random::random;
 pub use refused::Refused;
 pub use runtime::{
@@ -47,6 +51,7 @@ pub use runtime::{
 };
 pub use ticks::Ticks;
 pub use timer::{Sleep, sleep};
+pub use turnstile::{Place, Turnstiles};
 
 /// Whether the kernel gives this process `count` rings such as a shard's at the same time. Any thread.
 pub fn rings_available(count: usize) -> Result<(), Refused> {

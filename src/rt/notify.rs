@@ -1,7 +1,7 @@
 //! Waking the tasks of one shard that wait for something to change.
 
 use std::cell::{Cell, RefCell};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -95,17 +95,4 @@ impl Drop for Listen {
             self.inner.free.borrow_mut().push(key);
         }
     }
-}
-
-/// Returns when the first of the two does.
-pub async fn either(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
-    let (mut a, mut b) = (pin!(a), pin!(b));
-    std::future::poll_fn(|cx| {
-        if a.as_mut().poll(cx).is_ready() || b.as_mut().poll(cx).is_ready() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    })
-    .await;
 }

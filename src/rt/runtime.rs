@@ -115,7 +115,10 @@ where
         match made {
             Ok((pump, executor)) => {
                 drop(tell.send(Ok(())));
-                Some(executor.run(pump.run(main)))
+                let out = executor.run(pump.run(main));
+                #[cfg(feature = "task-times")]
+                log::info!("{}", executor::report());
+                Some(out)
             }
             Err(refused) => {
                 drop(tell.send(Err(refused)));

@@ -61,7 +61,7 @@ impl Kind {
 }
 
 /// Who shares a limit.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Holder {
     pub kind: Kind,
     pub user: Option<String>,

@@ -112,7 +112,7 @@ impl Connection {
         let mut idle = Box::pin(rt::sleep(idle_limit));
         let stop = self.shard.stopped();
         let mut stop = std::pin::pin!(stop);
-        let mut stopping = self.shard.is_stopping();
+        let mut stopping = false;
         std::future::poll_fn(move |cx| {
             stopping = stopping || stop.as_mut().poll(cx).is_ready();
             match self.poll_once(cx, stopping) {

@@ -11,7 +11,7 @@ use super::Shard;
 use crate::log::LogError;
 use crate::log::compact::{Candidate, Passed, Policy, Work};
 use crate::partition::Replica;
-use crate::rt::{self, either};
+use crate::rt::{self, race};
 
 /// Partitions of one round: what lies between two checkpoints.
 const MAX_ROUND: usize = 64;
@@ -55,7 +55,7 @@ impl Shard {
             if left.is_zero() {
                 return;
             }
-            either(rt::sleep(left), changed).await;
+            race(rt::sleep(left), changed).await;
         }
     }
 

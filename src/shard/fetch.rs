@@ -1,7 +1,7 @@
 //! Reading partitions wherever they live: gather from each shard, and wait by watching high watermarks.
 
 use std::cell::Cell;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use super::route::{Located, Where};
 use super::wait::{LocalWait, RemoteWait};
 use crate::model::PartitionId;
 use crate::partition::{ReadOutcome, Waiting};
-use crate::rt::{self, Charge, mesh};
+use crate::rt::{self, Charge, First, mesh, race};
 
 /// How long to wait for how much.
 #[derive(Clone, Copy, Debug)]
@@ -159,7 +159,7 @@ impl Shard {
     async fn wait_for_data(
         self: &Rc<Self>,
         watched: &[(Located, i64)],
-        mut deadline: std::pin::Pin<&mut rt::Sleep>,
+        deadline: Pin<&mut rt::Sleep>,
     ) -> bool {
         let guard = WaitGuard { local: Rc::default(), remote: Arc::default() };
         let mut remote = Vec::new();
@@ -172,23 +172,14 @@ impl Shard {
                 remote.push(self.port.call(shard, request));
             }
         }
-        let mut local = pin!(guard.local.fired());
-        let mut stop = self.stopped();
-        if self.is_stopping() {
-            return true;
-        }
-        std::future::poll_fn(|cx| {
-            if std::pin::Pin::new(&mut stop).poll(cx).is_ready() {
-                return Poll::Ready(true);
+        let told = std::future::poll_fn(|cx| {
+            match remote.iter_mut().any(|call| Pin::new(call).poll(cx).is_ready()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
             }
-            let data = local.as_mut().poll(cx).is_ready()
-                || remote.iter_mut().any(|call| std::pin::Pin::new(call).poll(cx).is_ready());
-            if data {
-                return Poll::Ready(false);
-            }
-            deadline.as_mut().poll(cx).map(|()| true)
-        })
-        .await
+        });
+        let data = race(guard.local.fired(), told);
+        !matches!(race(self.stopped(), race(data, deadline)).await, First::B(First::A(_)))
     }
 
     fn watch_local(&self, partitions: impl Iterator<Item = (PartitionId, i64)>, waiting: Rc<dyn Waiting>) {

@@ -95,7 +95,7 @@ impl Shard {
     /// One at a time, so that the memory of one codec is what a shard needs. Who no longer wants to know leaves at
     /// most what is under way behind, which ends by itself.
     async fn inspect_heavy(self: &Rc<Self>, batch: ProducedBatch, rules: Rules) -> Result<Sound, Refusal> {
-        let place = self.intake.codec.enter(vec![()]);
+        let place = self.intake.codec.enter_one();
         place.front().await;
         let budget = self.share(self.settings.request_memory_bytes);
         let most = (budget / 2).max(LEAST_WINDOW);

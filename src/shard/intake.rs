@@ -2,21 +2,21 @@
 
 use std::cell::RefCell;
 
-use super::lanes::Lanes;
 use crate::model::PartitionId;
+use crate::rt::Turnstiles;
 use crate::wire::ProducedBatch;
 use crate::wire::validate::{Effort, Rules, Sound, Unsound};
 
 #[derive(Default)]
 pub(super) struct Intake {
     /// Whoever waits for memory.
-    pub(super) memory: Lanes<()>,
+    pub(super) memory: Turnstiles<()>,
     /// Partitions with batches that are looked into elsewhere, and with those behind.
-    pub(super) partitions: Lanes<PartitionId>,
+    pub(super) partitions: Turnstiles<PartitionId>,
     /// Batches that wait for the codec thread.
-    pub(super) codec: Lanes<()>,
+    pub(super) codec: Turnstiles<()>,
     /// Transactional producers of which a request waits for its coordinator's word.
-    pub(super) producers: Lanes<i64>,
+    pub(super) producers: Turnstiles<i64>,
     /// Memory of what is looked into at once.
     scratch: RefCell<Vec<u8>>,
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use crate::model::MonoMs;
-use crate::rt::{self, Listen, Notify};
+use crate::rt::{self, Notify};
 
 pub(super) struct Life {
     began: Instant,
@@ -31,8 +31,13 @@ impl Life {
         self.stop.notify_all();
     }
 
-    /// The stop that is yet to come; who listens first asks [`Self::is_stopping`].
-    pub(super) fn stopped(&self) -> Listen {
-        self.stop.listen()
+    /// Resolves once the shard is to end, also if it is by now.
+    pub(super) fn stopped(&self) -> impl Future<Output = ()> + use<> {
+        let (stop, stopping) = (self.stop.listen(), self.is_stopping());
+        async move {
+            if !stopping {
+                stop.await;
+            }
+        }
     }
 }

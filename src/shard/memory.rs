@@ -10,7 +10,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use crate::rt::{self, Budget, Charge, Notify};
+use crate::rt::{self, Budget, Charge, First, Notify, race};
 
 /// The least that an answer with records is worth, where its first batch is no larger.
 pub const LEAST_ANSWER: usize = 64 << 10;
@@ -53,14 +53,9 @@ impl Memory {
         }
         let mut take = std::pin::pin!(self.answers.take(least, most));
         loop {
-            let mut patience = std::pin::pin!(rt::sleep(STALLED));
-            let taken = std::future::poll_fn(|cx| match take.as_mut().poll(cx) {
-                std::task::Poll::Ready(charge) => std::task::Poll::Ready(Some(charge)),
-                std::task::Poll::Pending => patience.as_mut().poll(cx).map(|()| None),
-            });
-            match taken.await {
-                Some(charge) => return charge,
-                None => self.stalled.notify_all(),
+            match race(take.as_mut(), rt::sleep(STALLED)).await {
+                First::A(charge) => return charge,
+                First::B(()) => self.stalled.notify_all(),
             }
         }
     }

@@ -14,7 +14,6 @@ mod fetch;
 mod inbox;
 mod inspect;
 mod intake;
-mod lanes;
 pub mod leadership;
 mod life;
 mod links;
@@ -50,7 +49,6 @@ use crate::metadata::{Image, Topic};
 use crate::model::settings::BrokerSettings;
 use crate::model::{Live, MonoMs, PartitionId, TopicConfig};
 use crate::partition::{ReadError, Replica};
-use crate::rt::Listen;
 use crate::security::Access;
 
 use applied::Applied;
@@ -168,9 +166,8 @@ impl Shard {
         self.life.is_stopping()
     }
 
-    /// Resolves when connections are to finish what is under way and close; who listens first asks
-    /// [`Self::is_stopping`].
-    pub fn stopped(&self) -> Listen {
+    /// Resolves once connections are to finish what is under way and close, also if they are by now.
+    pub fn stopped(&self) -> impl Future<Output = ()> + use<> {
         self.life.stopped()
     }
 }

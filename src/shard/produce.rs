@@ -6,13 +6,12 @@ use std::rc::Rc;
 use super::Shard;
 use super::deadline::Due;
 use super::inspect::{Inspected, Inspection};
-use super::lanes::Place;
 use super::message::{self, ProduceEntry, ProduceError, ProduceResult, Transactional};
 use super::timing::Appending;
 use crate::log::ShardLog;
 use crate::model::PartitionId;
 use crate::partition::{Acks, AppendError, Appended, Failure, Guard, Replica, Wait};
-use crate::rt::{self, Ticks};
+use crate::rt::{self, Place, Ticks};
 
 /// What became of a request's entries, what that took, and when it was done.
 type Appends = (Vec<ProduceResult>, Appending, Ticks);
@@ -102,7 +101,7 @@ impl Shard {
             });
             return Ok(self.append_timed(inspected, waiter, (began, 0)));
         }
-        let intake = Some(self.intake.memory.enter(vec![()]));
+        let intake = Some(self.intake.memory.enter_one());
         Err(Held { inspections, line: None, intake, came: began })
     }
 
@@ -114,7 +113,7 @@ impl Shard {
         }
         let bytes = inspected.iter().map(Inspected::size).sum();
         if intake.is_none() && !(self.intake.memory.is_free(()) && self.store().has_room(bytes)) {
-            intake = Some(self.intake.memory.enter(vec![()]));
+            intake = Some(self.intake.memory.enter_one());
         }
         if let Some(intake) = &intake {
             intake.front().await;

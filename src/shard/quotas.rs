@@ -155,6 +155,14 @@ impl Quotas {
         true
     }
 
+    /// What the other shards are to hear, in an order that is the same for the same use: where windows run out, it decides
+    /// whose is counted.
+    fn take_untold(&self) -> Arc<[(Arc<Holder>, f64)]> {
+        let mut used: Vec<_> = self.untold.take().into_iter().collect();
+        used.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        used.into()
+    }
+
     /// What another shard counted.
     pub fn hear(&self, used: &[(Arc<Holder>, f64)]) {
         let now = self.now();
@@ -174,7 +182,7 @@ impl Shard {
                 continue;
             }
             rt::sleep(SHARE_EVERY).await;
-            let used: Arc<[_]> = self.quotas.untold.take().into_iter().collect();
+            let used = self.quotas.take_untold();
             self.tell_others(|| QuotaUse(used.clone()));
         }
     }
@@ -233,7 +241,8 @@ mod tests {
         assert!(quotas.charge(Kind::Produce, anonymous("a"), 900.0) > Duration::from_secs(5));
         assert_eq!(quotas.charge(Kind::Produce, anonymous("b"), 900.0), Duration::ZERO);
         assert_eq!(quotas.charge(Kind::Fetch, anonymous("a"), 1e9), Duration::ZERO);
-        let told: Vec<_> = quotas.untold.take().into_iter().collect();
+        let told = quotas.take_untold();
+        assert!(told.is_sorted_by_key(|(holder, _)| holder.client_id.clone()), "{told:?}");
         assert_eq!(told.iter().map(|(_, amount)| amount).sum::<f64>(), 2700.0);
         let other = Quotas::new(table(100.0), false);
         other.hear(&told);

@@ -51,12 +51,11 @@ use super::partition_log::PartitionCheckpoint;
 use super::{BatchCache, JournalFailed, LogError, Lsn, PartitionLog};
 use crate::model::topic_config::TopicConfig;
 use crate::model::{PartitionId, TopicId};
-use crate::rt::Notify;
+use crate::rt::{Notify, Turnstiles};
 use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
 
 use removal::Refuse;
-use room::Gate;
 pub use scrub::ScrubStats;
 pub use settings::LogSettings;
 use space::Space;
@@ -133,7 +132,8 @@ pub struct ShardLog {
     space: Rc<Space>,
     cache: Rc<BatchCache>,
     logs: RefCell<HashMap<PartitionId, Held>>,
-    gate: Gate,
+    /// Who waits for room, first come first served.
+    gate: Turnstiles<()>,
     /// Logs with a chunk's worth to write.
     ready: RefCell<(VecDeque<PartitionId>, HashSet<PartitionId>)>,
     /// Logs with promised batches that no lane has taken, and how many lanes have one.

@@ -19,13 +19,13 @@ use crate::log::segment::owner::foreign;
 use crate::log::{BatchCache, LogError, Lsn, PartitionCheckpoint, PartitionLog};
 use crate::model::PartitionId;
 use crate::model::topic_config::TopicConfig;
-use crate::rt::{self, Notify};
+use crate::rt::{self, Notify, Turnstiles};
 
 use super::aside::Aside;
 use super::create::in_the_way;
 use super::found::Found;
 use super::space::{Space, drop_ballast};
-use super::{LogSettings, RecoveredPartition, SET_ASIDE, ShardLog, Topics, room::Gate};
+use super::{LogSettings, RecoveredPartition, SET_ASIDE, ShardLog, Topics};
 use super::{journal_dir, nothing_on_disk, partition_dir, topics_dir};
 
 impl ShardLog {
@@ -348,7 +348,7 @@ impl Opening<'_> {
             journal: Rc::new(recovery.finish()),
             cache: self.cache,
             logs: RefCell::new(logs),
-            gate: Gate::default(),
+            gate: Turnstiles::default(),
             ready: RefCell::default(),
             placing: RefCell::default(),
             lanes_busy: Cell::new(0),

@@ -34,6 +34,8 @@ thread_local! {
     static POLLS: Cell<u64> = const { Cell::new(0) };
     /// The same as the event loop's last turn began.
     static BEFORE: Cell<u64> = const { Cell::new(0) };
+    /// Times that glommio looked at its timers and found the one below due.
+    static ROUSED: Cell<u64> = const { Cell::new(0) };
 }
 
 pub struct Executor(LocalExecutor);
@@ -55,6 +57,7 @@ impl Executor {
             let rousing = glommio::spawn_local(async {
                 loop {
                     glommio::timer::Timer::new(PARK).await;
+                    ROUSED.set(ROUSED.get() + 1);
                 }
             });
             let out = event_loop.await;
@@ -124,4 +127,29 @@ pub fn is_idle() -> bool {
 /// No task is woken from another thread: it would not end the event loop's sleep. Threads send messages and ring.
 pub fn collect() -> usize {
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rt;
+
+    /// Its main loop has the thread only until the event loop has had its first turn: from then on the queue is never empty.
+    /// So no ready task ever waits for [`PARK`].
+    #[test]
+    fn glommio_does_not_park_once_the_event_loop_runs() {
+        rt::block_on(async {
+            rt::sleep(5 * PARK).await;
+            let before = ROUSED.get();
+            for _ in 0..20 {
+                let tasks: Vec<_> = (0..50).map(|_| rt::spawn(rt::yield_now())).collect();
+                for task in tasks {
+                    task.await;
+                }
+                rt::sleep(2 * PARK).await;
+                rt::blocking(|| std::thread::sleep(2 * PARK)).await;
+            }
+            assert_eq!(ROUSED.get(), before);
+        });
+    }
 }

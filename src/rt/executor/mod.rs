@@ -20,5 +20,17 @@ mod own;
 #[cfg(feature = "own-executor")]
 use own as chosen;
 
+#[cfg(feature = "task-times")]
+mod times;
+
 pub(super) use chosen::{Executor, collect, is_idle, turn};
-pub use chosen::{Task, spawn, yield_now};
+pub use chosen::{Task, yield_now};
+#[cfg(feature = "task-times")]
+pub(super) use times::report;
+
+/// Starts a task on this thread: its first turn is now, before this returns.
+pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
+    #[cfg(feature = "task-times")]
+    let future = times::timed(future);
+    chosen::spawn(future)
+}

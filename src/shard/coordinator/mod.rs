@@ -11,22 +11,19 @@
 mod follow;
 mod kinds;
 mod load;
-mod oneshot;
 mod requests;
 mod settle;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use super::Shard;
 use crate::coordinator::{Answer, Effects, Machine, Ms, Record, TimerHeap, Token};
 use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::partition::Acks;
-use crate::rt::{self, Notify};
+use crate::rt::{self, Notify, oneshot, race};
 use crate::wire::records::{BatchBuilder, BatchMark};
 pub(in crate::shard) use kinds::Coordinators;
 use settle::{Ripe, Settling, Watch};
@@ -335,14 +332,8 @@ impl Shard {
             match next.map(|at| at - self.now().0) {
                 None => changed.await,
                 Some(wait) if wait > 0 => {
-                    let mut changed = pin!(changed);
                     // A millisecond more: the clock is cut to milliseconds.
-                    let mut sleep = pin!(rt::sleep(std::time::Duration::from_millis(wait as u64 + 1)));
-                    std::future::poll_fn(|cx| {
-                        let over = changed.as_mut().poll(cx).is_ready() || sleep.as_mut().poll(cx).is_ready();
-                        if over { Poll::Ready(()) } else { Poll::Pending }
-                    })
-                    .await;
+                    race(changed, rt::sleep(Duration::from_millis(wait as u64 + 1))).await;
                 }
                 Some(_) => {
                     let due = driver.timers.borrow_mut().pop_due(self.now().0);

@@ -1,12 +1,11 @@
 //! Asking whoever coordinates a key.
 
-use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
 
 use super::Unavailable;
 use crate::coordinator::group::{self, Groups, Listed};
 use crate::coordinator::{Ask, Machine, partition_for};
+use crate::rt::race;
 use crate::shard::Shard;
 use crate::shard::message::{AskGroup, ListGroups};
 use crate::shard::route::{Located, Where};
@@ -40,8 +39,7 @@ impl Shard {
             }
             Some(Located { at: Where::Broker(_) | Where::Nobody, .. }) | None => Stage::Refused,
         };
-        let mut stop = self.stopped();
-        let stopping = self.is_stopping();
+        let stopped = self.stopped();
         async move {
             let answer = async {
                 let reply = match stage {
@@ -52,14 +50,7 @@ impl Shard {
                 (ask.answer)(reply?).ok_or(Unavailable::Failed)
             };
             // A JoinGroup may wait for minutes; who stops does not.
-            let mut answer = pin!(answer);
-            std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
-                Poll::Pending if stopping || Pin::new(&mut stop).poll(cx).is_ready() => {
-                    Poll::Ready(Err(Unavailable::NotHere))
-                }
-                polled => polled,
-            })
-            .await
+            race(answer, stopped).await.a().unwrap_or(Err(Unavailable::NotHere))
         }
     }
 

@@ -112,7 +112,7 @@ async fn follow_commits(broker: Rc<Broker>) {
         let advanced = journal.advanced().listen();
         broker.host.set_now(broker.now());
         broker.replicas.values().for_each(|replica| replica.on_durable(|lsn| journal.is_durable(lsn)));
-        rt::either(advanced, rt::sleep(Duration::from_millis(20))).await;
+        rt::race(advanced, rt::sleep(Duration::from_millis(20))).await;
     }
 }
 

@@ -12,17 +12,17 @@ enum State<T> {
     Over,
 }
 
-pub(super) struct Sender<T>(Rc<RefCell<State<T>>>);
+pub struct Sender<T>(Rc<RefCell<State<T>>>);
 
-pub(super) struct Receiver<T>(Rc<RefCell<State<T>>>);
+pub struct Receiver<T>(Rc<RefCell<State<T>>>);
 
-pub(super) fn channel<T>() -> (Sender<T>, Receiver<T>) {
+pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let state = Rc::new(RefCell::new(State::Empty(None)));
     (Sender(state.clone()), Receiver(state))
 }
 
 impl<T> Sender<T> {
-    pub(super) fn send(self, value: T) {
+    pub fn send(self, value: T) {
         set(&self.0, State::Full(value));
     }
 }
