@@ -1,35 +1,20 @@
 use bytes::Bytes;
 use kafka_wire_records::{
-    Compression as Codec, Record, RecordBatch, RecordBatchDecode, RecordDecodeLimits, RecordEncodeLimits,
+    Compression as Codec, RecordBatch, RecordBatchDecode, RecordDecodeLimits, RecordEncodeLimits,
     TimestampType,
 };
 
 use super::*;
+use crate::wire::testing;
 
 fn batch(codec: Codec, records: i32) -> Vec<u8> {
-    let record = |i| Record {
-        attributes: 0,
-        timestamp_delta: i64::from(i),
-        offset_delta: i,
-        key: None,
-        value: Some(Bytes::from_static(b"value")),
-        headers: Vec::new(),
-    };
+    let record = |i| testing::record(i, i64::from(i), None, Some(Bytes::from_static(b"value")));
     let batch = RecordBatch {
-        base_offset: 0,
-        last_offset_delta: records - 1,
-        partition_leader_epoch: -1,
         compression: codec,
-        timestamp_type: TimestampType::CreateTime,
-        is_transactional: false,
-        is_control: false,
-        has_delete_horizon: false,
-        base_timestamp: 1_000,
-        max_timestamp: 1_000 + i64::from(records) - 1,
         producer_id: 9,
         producer_epoch: 2,
         base_sequence: 40,
-        records: (0..records).map(record).collect(),
+        ..testing::batch_of(1_000, (0..records).map(record).collect())
     };
     batch.encode_to_bytes(RecordEncodeLimits::default()).unwrap().to_vec()
 }

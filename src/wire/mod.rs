@@ -18,6 +18,8 @@ pub mod record;
 pub mod records;
 pub mod scan;
 pub mod stranger;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod validate;
 
 pub use batch::{BatchError, BatchHeader, BatchIter};

@@ -134,35 +134,17 @@ fn put_varint(value: i64, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use kafka_wire_records::{Compression, Record, RecordBatch, RecordEncodeLimits, TimestampType};
+    use kafka_wire_records::RecordEncodeLimits;
 
     use super::*;
+    use crate::wire::testing;
 
     fn batch(keys: &[Option<&'static str>]) -> Vec<u8> {
-        let records = keys.iter().enumerate().map(|(i, key)| Record {
-            attributes: 0,
-            offset_delta: i as i32,
-            timestamp_delta: i as i64 * 1_000_000,
-            key: key.map(|k| bytes::Bytes::from_static(k.as_bytes())),
-            value: Some(vec![b'v'; 300].into()),
-            headers: Vec::new(),
-        });
-        let batch = RecordBatch {
-            base_offset: 0,
-            last_offset_delta: keys.len() as i32 - 1,
-            partition_leader_epoch: -1,
-            compression: Compression::None,
-            timestamp_type: TimestampType::CreateTime,
-            is_transactional: false,
-            is_control: false,
-            has_delete_horizon: false,
-            base_timestamp: 0,
-            max_timestamp: keys.len() as i64 * 1_000_000,
-            producer_id: -1,
-            producer_epoch: -1,
-            base_sequence: -1,
-            records: records.collect(),
+        let record = |(i, key): (usize, &Option<&'static str>)| {
+            let key = key.map(|key| bytes::Bytes::from_static(key.as_bytes()));
+            testing::record(i as i32, i as i64 * 1_000_000, key, Some(vec![b'v'; 300].into()))
         };
+        let batch = testing::batch_of(0, keys.iter().enumerate().map(record).collect());
         batch.encode_to_bytes(RecordEncodeLimits::default()).unwrap().to_vec()
     }
 

@@ -8,7 +8,7 @@ use kafka_wire_records::{
 use super::*;
 use crate::model::topic_config::TimestampType as TopicTime;
 use crate::wire::batch::{self, HEADER_SIZE};
-use crate::wire::record;
+use crate::wire::{record, testing};
 
 const NOW: i64 = 1_700_000_000_000;
 const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
@@ -16,28 +16,21 @@ const FULL: Effort = Effort::Full { memory: 8 << 20 };
 
 fn batch_of(codec: Codec, values: &[&str]) -> RecordBatch {
     let record = |(i, value): (usize, &&str)| Record {
-        attributes: 0,
-        timestamp_delta: [5, 0, -3][i % 3],
-        offset_delta: i as i32,
-        key: Some(Bytes::from(format!("key{i}"))),
-        value: Some(Bytes::copy_from_slice(value.as_bytes())),
         headers: vec![RecordHeader { key: StrBytes::from("h"), value: (i % 2 == 0).then(|| "v".into()) }],
+        ..testing::record(
+            i as i32,
+            [5, 0, -3][i % 3],
+            Some(Bytes::from(format!("key{i}"))),
+            Some(Bytes::copy_from_slice(value.as_bytes())),
+        )
     };
     RecordBatch {
-        base_offset: 0,
-        last_offset_delta: values.len() as i32 - 1,
-        partition_leader_epoch: -1,
         compression: codec,
-        timestamp_type: TimestampType::CreateTime,
-        is_transactional: false,
-        is_control: false,
-        has_delete_horizon: false,
-        base_timestamp: NOW,
         max_timestamp: NOW + 5,
         producer_id: 7,
         producer_epoch: 1,
         base_sequence: 40,
-        records: values.iter().enumerate().map(record).collect(),
+        ..testing::batch_of(NOW, values.iter().enumerate().map(record).collect())
     }
 }
 
