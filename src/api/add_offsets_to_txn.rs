@@ -7,8 +7,9 @@ use super::common::build;
 use super::find_coordinator::ensure_topic;
 use super::groups::name;
 use super::{Cx, transactions};
-use crate::coordinator::txn::{Producer, Version, ask};
+use crate::coordinator::txn::{Version, ask};
 use crate::metadata::internal::CONSUMER_OFFSETS;
+use crate::model::Producer;
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
@@ -34,7 +35,7 @@ async fn add(cx: &Cx, request: &AddOffsetsToTxnRequest) -> Result<(), ErrorCode>
     let coordinator = cx.shard.coordinator_of(CONSUMER_OFFSETS, &request.group_id);
     let partition = coordinator.ok_or(ErrorCode::CoordinatorNotAvailable)?;
     let id = name(&request.transactional_id);
-    let producer = Producer { id: request.producer_id, epoch: request.producer_epoch };
+    let producer = Producer::new(request.producer_id, request.producer_epoch);
     let partitions = vec![(CONSUMER_OFFSETS.into(), partition.id.index)];
     let asked = ask::add(id.clone(), producer, partitions, Version::V0, false);
     let added = cx.shard.transaction(&id, asked).await.map_err(transactions::unavailable)?;

@@ -12,8 +12,9 @@ use super::authorize::Rights;
 use super::common::build;
 use super::groups::name;
 use super::{Cx, transactions};
-use crate::coordinator::txn::{Partition, Producer, Version, ask};
+use crate::coordinator::txn::{Partition, Version, ask};
 use crate::metadata::internal::is_internal;
+use crate::model::Producer;
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
@@ -102,7 +103,7 @@ async fn ask(
         let name = name(&topic.name);
         topic.partitions.iter().map(|index| (name.clone(), *index)).collect()
     };
-    let producer = Producer { id: transaction.producer_id, epoch: transaction.producer_epoch };
+    let producer = Producer::new(transaction.producer_id, transaction.producer_epoch);
     let partitions = transaction.topics.iter().flat_map(of).collect();
     let asked = ask::add(id.clone(), producer, partitions, version, transaction.verify_only);
     let added = cx.shard.transaction(&id, asked).await.map_err(transactions::unavailable)?;

@@ -368,7 +368,9 @@ async fn inhabited(dir: &std::path::Path) -> Rc<Shard> {
         topics: vec![group::CommitTopic { name: "t".into(), id: topic, partitions: vec![partition] }],
     };
     shard.group("g", group::ask::commit(offsets)).await.unwrap().unwrap();
-    let granted = shard.transaction("x", txn::ask::init("x".into(), 60_000, None, Some(7))).await;
+    let granted = shard
+        .transaction("x", txn::ask::init("x".into(), 60_000, None, Some(crate::model::ProducerId(7))))
+        .await;
     let producer = granted.unwrap().unwrap().unwrap();
     let add = txn::ask::add("x".into(), producer, vec![("t".into(), 0)], txn::Version::V2, false);
     shard.transaction("x", add).await.unwrap().unwrap();

@@ -47,8 +47,8 @@ fn fill(state: &mut TransactionState, description: Description) {
     state.transaction_state = StrBytes::from(description.state);
     state.transaction_timeout_ms = description.timeout_ms;
     state.transaction_start_time_ms = description.started_ms;
-    state.producer_id = description.producer.id;
-    state.producer_epoch = description.producer.epoch;
+    state.producer_id = description.producer.id.0;
+    state.producer_epoch = description.producer.epoch.0;
     // They come sorted by topic.
     for (topic, index) in description.partitions {
         match state.topics.last_mut() {

@@ -6,7 +6,8 @@ use super::authorize::Rights;
 use super::common::build;
 use super::groups::name;
 use super::{Cx, transactions};
-use crate::coordinator::txn::{Producer, Version, ask};
+use crate::coordinator::txn::{Version, ask};
+use crate::model::Producer;
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
@@ -20,7 +21,7 @@ pub async fn handle(cx: &Cx, request: EndTxnRequest) -> EndTxnResponse {
         (r.producer_id, r.producer_epoch) = (-1, -1);
         match ended {
             Ok(producer) if cx.version >= V2_FROM => {
-                (r.producer_id, r.producer_epoch) = (producer.id, producer.epoch);
+                (r.producer_id, r.producer_epoch) = (producer.id.0, producer.epoch.0);
             }
             Ok(_) => {}
             Err(error) => {
@@ -38,7 +39,7 @@ async fn end(cx: &Cx, request: &EndTxnRequest) -> Result<Producer, ErrorCode> {
     cx.authorize(Operation::Write, Resource::TransactionalId(&request.transactional_id))?;
     let id = name(&request.transactional_id);
     let version = if cx.version >= V2_FROM { Version::V2 } else { Version::V0 };
-    let producer = Producer { id: request.producer_id, epoch: request.producer_epoch };
+    let producer = Producer::new(request.producer_id, request.producer_epoch);
     let commit = request.committed;
     let granted = transactions::ask(cx, &id, |fresh| ask::end(id.clone(), producer, commit, version, fresh));
     granted.await?.map_err(|error| transactions::code_before(error, cx.version, FENCED_FROM))

@@ -10,7 +10,8 @@ use super::common::{build, code, whole_error};
 use super::groups::name;
 use super::{Cx, transactions};
 use crate::controller::{ControlReply, ControlRequest, ProducerIdBlock};
-use crate::coordinator::txn::{Name, Producer, ask};
+use crate::coordinator::txn::{Name, ask};
+use crate::model::{Producer, ProducerEpoch, ProducerId};
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
@@ -28,7 +29,7 @@ pub async fn handle(cx: &Cx, request: InitProducerIdRequest) -> InitProducerIdRe
     let producer = match (refusal, &request.transactional_id) {
         (Some(error), _) => Err(error),
         (None, Some(id)) => claim(cx, &name(id), &request).await,
-        (None, None) => next_id(cx).await.map(|id| Producer { id, epoch: 0 }),
+        (None, None) => next_id(cx).await.map(|id| Producer { id, epoch: ProducerEpoch::ZERO }),
     };
     if let Err(error) = &producer {
         cx.count(*error);
@@ -38,8 +39,8 @@ pub async fn handle(cx: &Cx, request: InitProducerIdRequest) -> InitProducerIdRe
 
 /// Takes a transactional id over; who had it before is fenced.
 async fn claim(cx: &Cx, id: &Name, request: &InitProducerIdRequest) -> Result<Producer, ErrorCode> {
-    let expected = Producer { id: request.producer_id, epoch: request.producer_epoch };
-    let expected = (cx.version >= EXPECTED_FROM && expected != Producer::NONE).then_some(expected);
+    let says = cx.version >= EXPECTED_FROM && request.producer_id != -1;
+    let expected = says.then(|| Producer::new(request.producer_id, request.producer_epoch));
     let timeout_ms = request.transaction_timeout_ms;
     let granted = transactions::ask(cx, id, |fresh| ask::init(id.clone(), timeout_ms, expected, fresh));
     granted.await?.map_err(|error| transactions::code_before(error, cx.version, FENCED_FROM))
@@ -66,7 +67,7 @@ fn refusal(request: &InitProducerIdRequest) -> Option<ErrorCode> {
     }
 }
 
-pub(super) async fn next_id(cx: &Cx) -> Result<i64, ErrorCode> {
+pub(super) async fn next_id(cx: &Cx) -> Result<ProducerId, ErrorCode> {
     if let Some(id) = take() {
         return Ok(id);
     }
@@ -81,27 +82,27 @@ pub(super) async fn next_id(cx: &Cx) -> Result<i64, ErrorCode> {
             if rest.len > LEFT.get().len {
                 LEFT.set(rest);
             }
-            Ok(block.first)
+            Ok(ProducerId(block.first))
         }
         ControlReply::ProducerIds(Err(error)) => Err(code(&error)),
         other => Err(code(&whole_error(other))),
     }
 }
 
-fn take() -> Option<i64> {
+fn take() -> Option<ProducerId> {
     let left = LEFT.get();
     if left.len == 0 {
         return None;
     }
     LEFT.set(ProducerIdBlock { first: left.first + 1, len: left.len - 1 });
-    Some(left.first)
+    Some(ProducerId(left.first))
 }
 
 fn answer(producer: Result<Producer, ErrorCode>) -> InitProducerIdResponse {
     build(|r: &mut InitProducerIdResponse| match producer {
         Ok(Producer { id, epoch }) => {
-            r.producer_id = id;
-            r.producer_epoch = epoch;
+            r.producer_id = id.0;
+            r.producer_epoch = epoch.0;
         }
         Err(error) => {
             r.error_code = error.code();
@@ -136,13 +137,13 @@ mod tests {
     #[test]
     fn a_block_is_used_up_once() {
         LEFT.set(ProducerIdBlock { first: 5, len: 2 });
-        assert_eq!((take(), take(), take()), (Some(5), Some(6), None));
+        assert_eq!((take(), take(), take()), (Some(ProducerId(5)), Some(ProducerId(6)), None));
     }
 
     #[test]
     fn every_version_answers() {
         for version in 0..=5 {
-            assert_eq!(round_trip(&answer(Ok(Producer { id: 9, epoch: 2 })), version).producer_epoch, 2);
+            assert_eq!(round_trip(&answer(Ok(Producer::new(9, 2))), version).producer_epoch, 2);
             let refused = round_trip(&answer(Err(ErrorCode::InvalidRequest)), version);
             assert_eq!((refused.error_code, refused.producer_id, refused.producer_epoch), (42, -1, -1));
         }

@@ -10,6 +10,7 @@ use super::common::build;
 use super::groups::wire;
 use super::{Cx, transactions};
 use crate::coordinator::txn::{ListFilter, State};
+use crate::model::ProducerId;
 use crate::model::pattern::Pattern;
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
@@ -33,7 +34,7 @@ pub async fn handle(cx: &Cx, request: ListTransactionsRequest) -> ListTransactio
         }
     };
     let filter = ListFilter {
-        producer_ids: request.producer_id_filters,
+        producer_ids: request.producer_id_filters.into_iter().map(ProducerId).collect(),
         states: states.iter().map(|name| name.as_str().to_owned()).collect(),
         longer_than_ms: if cx.version >= DURATION_FROM { request.duration_filter } else { -1 },
         pattern,
@@ -46,7 +47,7 @@ pub async fn handle(cx: &Cx, request: ListTransactionsRequest) -> ListTransactio
                 let one = |listed: crate::coordinator::txn::Listed| {
                     build(|s: &mut TransactionState| {
                         s.transactional_id = wire(&listed.id);
-                        s.producer_id = listed.producer_id;
+                        s.producer_id = listed.producer_id.0;
                         s.transaction_state = StrBytes::from(listed.state);
                     })
                 };

@@ -5,7 +5,8 @@ use super::Cx;
 use super::init_producer_id::next_id;
 use crate::coordinator::Ask;
 use crate::coordinator::txn::ask::Granted;
-use crate::coordinator::txn::{Name, Producer, Transactions, TxnError};
+use crate::coordinator::txn::{Name, Transactions, TxnError};
+use crate::model::{Producer, ProducerId};
 use crate::shard::coordinator::Unavailable;
 use crate::shard::transactional::NotInTransaction;
 use crate::wire::ErrorCode;
@@ -58,7 +59,7 @@ pub fn not_in(why: NotInTransaction, implicit: bool, knows_abortable: bool) -> E
 pub async fn ask(
     cx: &Cx,
     id: &Name,
-    ask: impl Fn(Option<i64>) -> Ask<Transactions, Granted>,
+    ask: impl Fn(Option<ProducerId>) -> Ask<Transactions, Granted>,
 ) -> Result<Result<Producer, TxnError>, ErrorCode> {
     let granted = cx.shard.transaction(id, ask(None)).await.map_err(unavailable)?;
     if let Some(granted) = granted {

@@ -13,9 +13,9 @@ use super::groups::{code, name};
 use super::produce::append_error;
 use super::{Cx, transactions};
 use crate::coordinator::group::{Commit, CommitPartition, CommitTopic, GroupError, Member};
-use crate::coordinator::txn::Producer;
 use crate::metadata::internal::CONSUMER_OFFSETS;
 use crate::metadata::{Image, Topic};
+use crate::model::Producer;
 use crate::security::{Operation, Resource};
 use crate::shard::message::{CommitInTxn, ProduceError, Transactional};
 use crate::wire::ErrorCode;
@@ -95,7 +95,7 @@ async fn commit(
     let commit = CommitInTxn {
         partition,
         transaction: Transactional { id: name(&request.transactional_id), implicit },
-        producer: Producer { id: request.producer_id, epoch: request.producer_epoch },
+        producer: Producer::new(request.producer_id, request.producer_epoch),
         commit: Commit { from, retention_ms: -1, says_not_found: false, topics },
     };
     match cx.shard.commit_in(commit).await {

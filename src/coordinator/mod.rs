@@ -20,6 +20,8 @@ pub mod txn;
 
 use bytes::Bytes;
 
+use crate::model::Producer;
+
 pub use timers::{Deadline, Fired, TimerHeap};
 
 /// Milliseconds: of the wall clock in records, of the shard's monotonic clock in deadlines.
@@ -35,19 +37,12 @@ pub struct Record {
     pub value: Option<Bytes>,
 }
 
-/// What marks a batch as a producer's: its id and epoch; such a batch is transactional.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProducerStamp {
-    pub id: i64,
-    pub epoch: i16,
-}
-
 /// One record as it lies in the log, when a machine is loaded.
 #[derive(Clone, Debug)]
 pub struct Replayed {
     pub offset: i64,
     /// The transactional producer that wrote it, if one did.
-    pub producer: Option<ProducerStamp>,
+    pub producer: Option<Producer>,
     /// A control record ends a transaction and is no data of the machine's.
     pub is_control: bool,
     pub key: Option<Bytes>,
@@ -88,7 +83,7 @@ pub struct Effects<M: Machine> {
     pub max_batch: usize,
     pub records: Vec<Record>,
     /// Makes the records' batch a transactional one.
-    pub producer: Option<ProducerStamp>,
+    pub producer: Option<Producer>,
     pub replies: Vec<Answer<M::Reply>>,
     pub commands: Vec<M::Command>,
     pub timers: Vec<(Ms, M::Timer)>,

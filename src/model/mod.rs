@@ -18,6 +18,8 @@ pub mod utc;
 pub use ids::{BrokerId, PartitionId, TopicId, shard_of};
 pub use listener::Listener;
 pub use live::Live;
-pub use quantities::{BrokerEpoch, LeaderEpoch, MonoMs, Offset, PartitionEpoch};
+pub use quantities::{
+    BrokerEpoch, LeaderEpoch, MonoMs, Offset, PartitionEpoch, Producer, ProducerEpoch, ProducerId,
+};
 pub use settings::BrokerSettings;
 pub use topic_config::TopicConfig;

@@ -40,8 +40,25 @@ quantity! {
     PartitionEpoch(i32);
     /// Counts the lives of a broker: the number of its registration, which a restart replaces.
     BrokerEpoch(i64);
+    /// What a producer is given by the cluster: no other ever has it.
+    ProducerId(i64);
+    /// Counts the lives of a producer under one id: whoever has a lower one is fenced.
+    ProducerEpoch(i16);
     /// Milliseconds of a clock that only goes forward; where it begins means nothing.
     MonoMs(i64);
+}
+
+/// A producer in one of its lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Producer {
+    pub id: ProducerId,
+    pub epoch: ProducerEpoch,
+}
+
+impl Producer {
+    pub fn new(id: i64, epoch: i16) -> Self {
+        Self { id: ProducerId(id), epoch: ProducerEpoch(epoch) }
+    }
 }
 
 impl MonoMs {

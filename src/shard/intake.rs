@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::model::PartitionId;
+use crate::model::{PartitionId, ProducerId};
 use crate::rt::Turnstiles;
 use crate::wire::ProducedBatch;
 use crate::wire::validate::{Effort, Rules, Sound, Unsound};
@@ -16,7 +16,7 @@ pub(super) struct Intake {
     /// Batches that wait for the codec thread.
     pub(super) codec: Turnstiles<()>,
     /// Transactional producers of which a request waits for its coordinator's word.
-    pub(super) producers: Turnstiles<i64>,
+    pub(super) producers: Turnstiles<ProducerId>,
     /// Memory of what is looked into at once.
     scratch: RefCell<Vec<u8>>,
 }

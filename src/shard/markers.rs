@@ -16,8 +16,8 @@ use super::produce::Waiter;
 use super::route::{Located, Where};
 use super::transactional::{self, Asking, NO_SEQUENCE, NotInTransaction, Patience};
 use crate::coordinator::group::{self, Groups};
-use crate::coordinator::{Ask, Machine, ProducerStamp, txn};
-use crate::model::PartitionId;
+use crate::coordinator::{Ask, Machine, txn};
+use crate::model::{PartitionId, ProducerId};
 use crate::partition::{Acks, AppendError, EndOfTxn};
 use crate::rt;
 use crate::shard::message::ProduceError;
@@ -99,7 +99,7 @@ impl Shard {
         })?;
         if self.replica(partition).is_some_and(|replica| &*replica.topic == Groups::TOPIC) {
             self.step_after(Shard::groups, partition, appended.end, |machine, _| {
-                machine.end_transaction(end.producer_id, end.marker.commit);
+                machine.end_transaction(ProducerId(end.producer_id), end.marker.commit);
             });
         }
         Ok(appended)
@@ -119,8 +119,8 @@ impl Shard {
     pub(super) async fn commit_in_local(self: &Rc<Self>, commit: CommitInTxn) -> CommitInTxnResult {
         let CommitInTxn { partition: Located { id: partition, .. }, transaction, producer, commit } = commit;
         let replica = self.replica(partition).ok_or(ProduceError::UnknownPartition)?;
-        replica.check_producer(producer.id, producer.epoch)?;
-        if !replica.is_open(producer.id, producer.epoch) {
+        replica.check_producer(producer.id.0, producer.epoch.0)?;
+        if !replica.is_open(producer.id.0, producer.epoch.0) {
             let patience = Patience::begin();
             let (asking, answers) = loop {
                 let asking = Asking::begin(&replica, producer, NO_SEQUENCE)?;
@@ -131,11 +131,10 @@ impl Shard {
                 }
             };
             answers.into_iter().collect::<Result<(), _>>().map_err(NotInTransaction::from)?;
-            replica.check_producer(producer.id, producer.epoch)?;
+            replica.check_producer(producer.id.0, producer.epoch.0)?;
             asking.check()?;
         }
-        let stamp = ProducerStamp { id: producer.id, epoch: producer.epoch };
-        let ask = group::ask::commit_in(commit, stamp);
+        let ask = group::ask::commit_in(commit, producer);
         let reply = self.coordinate(Shard::groups, partition, ask.request).await;
         Ok(reply.and_then(|reply| (ask.answer)(reply).ok_or(Unavailable::Failed)))
     }
@@ -158,8 +157,8 @@ impl Shard {
     async fn write_markers(self: &Rc<Self>, coordinator: PartitionId, command: &txn::Command) -> bool {
         let coordinator_epoch = self.replica(coordinator).map_or(0, |replica| replica.leader_epoch());
         let end = EndOfTxn {
-            producer_id: command.producer.id,
-            producer_epoch: command.producer.epoch,
+            producer_id: command.producer.id.0,
+            producer_epoch: command.producer.epoch.0,
             marker: EndMarker { commit: command.commit, coordinator_epoch },
             version: command.version.level(),
         };

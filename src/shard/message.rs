@@ -14,7 +14,7 @@ use super::transactional::NotInTransaction;
 use crate::controller::{ControlReply, ControlRequest};
 use crate::coordinator::{group, txn};
 use crate::metadata::{Delta, Image};
-use crate::model::PartitionId;
+use crate::model::{PartitionId, Producer};
 use crate::partition::producer::ProducerView;
 use crate::partition::{
     Acks, AppendError, Appended, EndOfTxn, FoundOffset, Guard, Position, ReadError, ReadOutcome,
@@ -65,7 +65,7 @@ pub struct CommitInTxn {
     /// Of the group's coordinator.
     pub partition: Located,
     pub transaction: Transactional,
-    pub producer: txn::Producer,
+    pub producer: Producer,
     pub commit: group::Commit,
 }
 

@@ -124,7 +124,7 @@ fn a_coordinator_is_where_its_partition_is_led() {
         let commit = CommitInTxn {
             partition: shard.coordinator_of(group::Groups::TOPIC, &elsewhere).unwrap(),
             transaction: Transactional { id: "tx".into(), implicit: true },
-            producer: txn::Producer { id: 1, epoch: 0 },
+            producer: crate::model::Producer::new(1, 0),
             commit: group::Commit {
                 from: group::Member {
                     group: elsewhere.as_str().into(),

@@ -15,6 +15,7 @@ use super::deadline::Due;
 use super::message::{ProduceEntry, ProduceResult, Transactional};
 use super::produce::timed_out;
 use crate::coordinator::txn;
+use crate::model::{Producer, ProducerId};
 use crate::partition::{Acks, AppendError, Guard, Replica};
 use crate::rt;
 use crate::wire::batch::BatchHeader;
@@ -58,31 +59,31 @@ impl Patience {
 /// A guard that ends with whoever asked.
 pub(super) struct Asking {
     replica: Rc<Replica>,
-    producer: txn::Producer,
+    producer: Producer,
     guard: Guard,
 }
 
 impl Asking {
     pub(super) fn begin(
         replica: &Rc<Replica>,
-        producer: txn::Producer,
+        producer: Producer,
         sequence: i32,
     ) -> Result<Self, NotInTransaction> {
-        let guard = replica.begin_verification(producer.id, producer.epoch, sequence);
+        let guard = replica.begin_verification(producer.id.0, producer.epoch.0, sequence);
         let guard = guard.ok_or(NotInTransaction::TooMany)?;
         Ok(Self { replica: replica.clone(), producer, guard })
     }
 
     /// What was asked about is still as it was.
     pub(super) fn check(&self) -> Result<(), AppendError> {
-        let producer = (self.producer.id, self.producer.epoch);
+        let producer = (self.producer.id.0, self.producer.epoch.0);
         self.replica.check_guard(producer, NO_SEQUENCE, Some(self.guard))
     }
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        self.replica.end_verification(self.producer.id, self.guard);
+        self.replica.end_verification(self.producer.id.0, self.guard);
     }
 }
 
@@ -95,8 +96,8 @@ impl Shard {
         acks: Acks,
         due: Due,
     ) -> impl Future<Output = Vec<ProduceResult>> + use<> {
-        let producers: Vec<i64> =
-            entries.iter().filter_map(|entry| transactional(entry).map(|h| h.producer_id)).collect();
+        let producer = |entry| transactional(entry).map(|header| ProducerId(header.producer_id));
+        let producers: Vec<ProducerId> = entries.iter().filter_map(producer).collect();
         let several = producers.iter().any(|id| *id != producers[0]);
         let held = producers.first().copied().filter(|id| {
             !several
@@ -167,10 +168,11 @@ impl Shard {
         let mut asked =
             Asked { granted: Vec::new(), refused: vec![None; entries.len()], _guards: Vec::new() };
         let mut questions: Vec<(usize, txn::Partition)> = Vec::new();
-        let mut producer = txn::Producer::NONE;
+        let mut asks_for = None;
         for (at, entry) in entries.iter_mut().enumerate() {
             let Some((replica, header)) = self.asks(transaction, entry) else { continue };
-            producer = txn::Producer { id: header.producer_id, epoch: header.producer_epoch };
+            let producer = Producer::new(header.producer_id, header.producer_epoch);
+            asks_for = Some(producer);
             match Asking::begin(&replica, producer, header.base_sequence) {
                 Ok(asking) => {
                     entry.guard = Some(asking.guard);
@@ -180,7 +182,7 @@ impl Shard {
                 Err(why) => asked.refused[at] = Some(why),
             }
         }
-        if !questions.is_empty() {
+        if let Some(producer) = asks_for.filter(|_| !questions.is_empty()) {
             let partitions = questions.iter().map(|(_, partition)| partition.clone()).collect();
             let answer = self.enlist(transaction, producer, partitions).await;
             for (nth, (at, _)) in questions.iter().enumerate() {
@@ -197,7 +199,7 @@ impl Shard {
     pub async fn enlist(
         self: &Rc<Self>,
         transaction: &Transactional,
-        producer: txn::Producer,
+        producer: Producer,
         partitions: Vec<txn::Partition>,
     ) -> Result<Vec<Result<(), txn::TxnError>>, NotInTransaction> {
         let (id, verify) = (transaction.id.clone(), !transaction.implicit);

@@ -5,7 +5,8 @@ use super::types::{
     Commit, Committed, Description, Fetch, FetchedTopic, GroupError, Join, Joined, Leaving, Member, Name,
     Reply, Request, Sync, Synced,
 };
-use crate::coordinator::{ProducerStamp, asks};
+use crate::coordinator::asks;
+use crate::model::Producer;
 
 asks! { Groups:
     join(request: Join) = Request::Join(request), Reply::Join(joined) => joined => Joined;
@@ -16,7 +17,7 @@ asks! { Groups:
         Reply::Leave(results) => results => Vec<Result<(), GroupError>>;
     commit(offsets: Commit) = Request::Commit(offsets), Reply::Commit(results) => results => Committed;
     /// Offsets that count once the producer's transaction commits.
-    commit_in(offsets: Commit, producer: ProducerStamp) = Request::CommitInTxn(offsets, producer),
+    commit_in(offsets: Commit, producer: Producer) = Request::CommitInTxn(offsets, producer),
         Reply::Commit(results) => results => Committed;
     fetch(offsets: Fetch) = Request::Fetch(offsets), Reply::Fetch(topics) => topics => Vec<FetchedTopic>;
     delete_offsets(group: Name, topics: Vec<(Name, Vec<i32>)>) = Request::DeleteOffsets { group, topics },

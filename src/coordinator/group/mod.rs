@@ -31,8 +31,9 @@ use std::collections::BTreeMap;
 
 use self::state::{Group, Phase};
 pub use self::types::*;
-use super::{Effects, Machine, ProducerStamp, Replayed, Token};
+use super::{Effects, Machine, Replayed, Token};
 use crate::model::settings::GroupSettings;
+use crate::model::{Producer, ProducerId};
 
 /// The groups of one partition.
 pub struct Groups {
@@ -80,7 +81,7 @@ impl Groups {
     }
 
     /// Ends a transaction on this partition: its offsets count from now on, or never did.
-    pub fn end_transaction(&mut self, producer: i64, committed: bool) {
+    pub fn end_transaction(&mut self, producer: ProducerId, committed: bool) {
         for group in self.groups.values_mut() {
             group.offsets.end_transaction(producer, committed);
         }
@@ -158,13 +159,7 @@ impl Groups {
         results
     }
 
-    fn commit(
-        &mut self,
-        token: Token,
-        commit: &Commit,
-        producer: Option<ProducerStamp>,
-        fx: &mut Effects<Self>,
-    ) {
+    fn commit(&mut self, token: Token, commit: &Commit, producer: Option<Producer>, fx: &mut Effects<Self>) {
         let from = &commit.from;
         if !self.groups.contains_key(&from.group) && from.generation >= 0 {
             let why = if commit.says_not_found && producer.is_none() {

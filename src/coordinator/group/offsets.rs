@@ -11,8 +11,8 @@ use super::types::{
     Commit, CommitPartition, Fetch, FetchedOffset, FetchedTopic, GroupError, Member, Name, Reply,
 };
 use super::{Cx, Groups};
-use crate::coordinator::{Effects, Ms, ProducerStamp, Record, Token};
-use crate::model::TopicId;
+use crate::coordinator::{Effects, Ms, Record, Token};
+use crate::model::{Producer, ProducerId, TopicId};
 
 type ByPartition = BTreeMap<i32, StoredOffset>;
 type ByTopic = BTreeMap<Name, ByPartition>;
@@ -21,7 +21,7 @@ type ByTopic = BTreeMap<Name, ByPartition>;
 pub struct Offsets {
     committed: ByTopic,
     /// Of open transactions, by producer id.
-    pending: BTreeMap<i64, ByTopic>,
+    pending: BTreeMap<ProducerId, ByTopic>,
 }
 
 impl Offsets {
@@ -43,13 +43,19 @@ impl Offsets {
     }
 
     /// An offset that counts once the producer's transaction commits.
-    pub fn commit_pending(&mut self, producer: i64, topic: &Name, partition: i32, offset: StoredOffset) {
+    pub fn commit_pending(
+        &mut self,
+        producer: ProducerId,
+        topic: &Name,
+        partition: i32,
+        offset: StoredOffset,
+    ) {
         let topics = self.pending.entry(producer).or_default();
         topics.entry(topic.clone()).or_default().insert(partition, offset);
     }
 
     /// Ends a producer's transaction.
-    pub fn end_transaction(&mut self, producer: i64, committed: bool) {
+    pub fn end_transaction(&mut self, producer: ProducerId, committed: bool) {
         let Some(topics) = self.pending.remove(&producer) else { return };
         if !committed {
             return;
@@ -73,7 +79,7 @@ impl Offsets {
         });
     }
 
-    pub fn producers(&self) -> impl Iterator<Item = i64> + '_ {
+    pub fn producers(&self) -> impl Iterator<Item = ProducerId> + '_ {
         self.pending.keys().copied()
     }
 
@@ -129,13 +135,7 @@ fn utf16_len(text: &str) -> usize {
 }
 
 /// Takes a commit; of a producer's transaction, if there is one.
-pub fn commit(
-    group: &mut Group,
-    token: Token,
-    commit: &Commit,
-    producer: Option<ProducerStamp>,
-    cx: &mut Cx<'_>,
-) {
+pub fn commit(group: &mut Group, token: Token, commit: &Commit, producer: Option<Producer>, cx: &mut Cx<'_>) {
     if let Err(why) = check_commit(group, &commit.from, producer.is_some()) {
         return cx.fx.reply_settled(token, Reply::Commit(Err(why)));
     }

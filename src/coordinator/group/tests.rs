@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::testing::{Bench, GROUP, subscription};
 use super::*;
-use crate::model::TopicId;
+use crate::model::{ProducerId, TopicId};
 
 fn bench() -> Bench {
     Bench::new(GroupSettings::default())
@@ -400,16 +400,16 @@ fn a_transactions_offsets_count_when_it_commits() {
     let mut offsets = offsets::Offsets::default();
     let t: Name = "t".into();
     offsets.commit(&t, 0, pending(1, 10));
-    offsets.commit_pending(5, &t, 0, pending(2, 11));
+    offsets.commit_pending(ProducerId(5), &t, 0, pending(2, 11));
     assert!(offsets.is_pending("t", 0) && offsets.get("t", 0).unwrap().offset == 1);
-    offsets.end_transaction(5, true);
+    offsets.end_transaction(ProducerId(5), true);
     assert!(!offsets.is_pending("t", 0) && offsets.get("t", 0).unwrap().offset == 2);
-    offsets.commit_pending(5, &t, 0, pending(3, 12));
+    offsets.commit_pending(ProducerId(5), &t, 0, pending(3, 12));
     offsets.commit(&t, 0, pending(4, 13));
-    offsets.end_transaction(5, true);
+    offsets.end_transaction(ProducerId(5), true);
     assert_eq!(offsets.get("t", 0).unwrap().offset, 4, "it was overtaken");
-    offsets.commit_pending(5, &t, 0, pending(9, 14));
-    offsets.end_transaction(5, false);
+    offsets.commit_pending(ProducerId(5), &t, 0, pending(9, 14));
+    offsets.end_transaction(ProducerId(5), false);
     assert_eq!(offsets.get("t", 0).unwrap().offset, 4);
 }
 

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::coordinator::ProducerStamp;
-use crate::model::TopicId;
+use crate::model::{Producer, TopicId};
 
 /// A name that is stored: of a group, a member, a protocol, a topic.
 pub type Name = Arc<str>;
@@ -57,7 +56,7 @@ pub enum Request {
     },
     Commit(Commit),
     /// Offsets that count once the producer's transaction commits.
-    CommitInTxn(Commit, ProducerStamp),
+    CommitInTxn(Commit, Producer),
     Fetch(Fetch),
     DeleteOffsets {
         group: Name,

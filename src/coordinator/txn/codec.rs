@@ -10,7 +10,8 @@
 use bytes::Bytes;
 
 use super::state::{State, Transaction};
-use super::types::{Name, Producer, Version};
+use super::types::{Name, Version};
+use crate::model::{Producer, ProducerId};
 
 const KEY_VERSION: i16 = 0;
 const VALUE_VERSION: i16 = 1;
@@ -42,8 +43,8 @@ pub fn decode_key(mut key: &[u8]) -> Option<Name> {
 pub fn encode_value(txn: &Transaction) -> Bytes {
     let mut out = Vec::with_capacity(64 + txn.partitions.len() * 16);
     out.extend(VALUE_VERSION.to_be_bytes());
-    out.extend(txn.producer.id.to_be_bytes());
-    out.extend(txn.producer.epoch.to_be_bytes());
+    out.extend(txn.producer.id.0.to_be_bytes());
+    out.extend(txn.producer.epoch.0.to_be_bytes());
     out.extend(txn.timeout_ms.to_be_bytes());
     out.push(txn.state as u8);
     if txn.state == State::Empty {
@@ -53,9 +54,8 @@ pub fn encode_value(txn: &Transaction) -> Bytes {
     }
     out.extend(txn.updated_ms.to_be_bytes());
     out.extend(txn.started_ms.to_be_bytes());
-    let previous =
-        Some((PREVIOUS_ID, txn.previous_id.to_be_bytes().to_vec())).filter(|_| txn.previous_id != -1);
-    let next = Some((NEXT_ID, txn.next_id.to_be_bytes().to_vec())).filter(|_| txn.next_id != -1);
+    let previous = txn.previous_id.map(|id| (PREVIOUS_ID, id.0.to_be_bytes().to_vec()));
+    let next = txn.next_id.map(|id| (NEXT_ID, id.0.to_be_bytes().to_vec()));
     let level = i16::from(txn.version.level());
     let version = Some((CLIENT_VERSION, level.to_be_bytes().to_vec())).filter(|_| level != 0);
     let tags: Vec<_> = [previous, next, version].into_iter().flatten().collect();
@@ -99,8 +99,8 @@ pub fn decode_value(mut value: &[u8]) -> Option<Transaction> {
     let epoch = i16::from_be_bytes(take(input)?);
     let timeout_ms = i32::from_be_bytes(take(input)?);
     let [state] = take(input)?;
-    let mut txn = Transaction::new(id, timeout_ms);
-    txn.producer = Producer { id, epoch };
+    let mut txn = Transaction::new(ProducerId(id), timeout_ms);
+    txn.producer = Producer::new(id, epoch);
     txn.state = State::from_id(state)?;
     let topics = array_len(input, flexible)?.unwrap_or(0);
     for _ in 0..topics {
@@ -120,8 +120,10 @@ pub fn decode_value(mut value: &[u8]) -> Option<Transaction> {
     if flexible {
         tags(input, |tag, bytes| {
             match tag {
-                PREVIOUS_ID => txn.previous_id = i64::from_be_bytes(bytes.try_into().ok()?),
-                NEXT_ID => txn.next_id = i64::from_be_bytes(bytes.try_into().ok()?),
+                PREVIOUS_ID => {
+                    txn.previous_id = ProducerId::from_wire(i64::from_be_bytes(bytes.try_into().ok()?))
+                }
+                NEXT_ID => txn.next_id = ProducerId::from_wire(i64::from_be_bytes(bytes.try_into().ok()?)),
                 CLIENT_VERSION => {
                     let level = i16::from_be_bytes(bytes.try_into().ok()?);
                     txn.version = if level >= 2 { Version::V2 } else { Version::V0 };
@@ -192,23 +194,25 @@ fn tags(input: &mut &[u8], mut each: impl FnMut(u32, &[u8]) -> Option<()>) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ProducerEpoch;
 
     fn transaction() -> Transaction {
-        let mut txn = Transaction::new(4711, 60_000);
-        txn.producer.epoch = 3;
+        let mut txn = Transaction::new(ProducerId(4711), 60_000);
+        txn.producer.epoch = ProducerEpoch(3);
         txn.state = State::PrepareCommit;
         txn.partitions = [("a".into(), 0), ("a".into(), 7), ("b".into(), 1)].into_iter().collect();
         (txn.updated_ms, txn.started_ms) = (1_700_000_000_100, 1_700_000_000_000);
-        (txn.previous_id, txn.next_id, txn.version) = (4711, 9000, Version::V2);
+        (txn.previous_id, txn.next_id) = (Some(ProducerId(4711)), Some(ProducerId(9000)));
+        txn.version = Version::V2;
         txn
     }
 
     #[test]
     fn records_return_and_cut_ones_are_refused() {
         assert_eq!(decode_key(&encode_key("tx-ü")).as_deref(), Some("tx-ü"));
-        for txn in [transaction(), Transaction::new(1, 5), {
+        for txn in [transaction(), Transaction::new(ProducerId(1), 5), {
             let mut plain = transaction();
-            (plain.previous_id, plain.next_id, plain.version) = (-1, -1, Version::V0);
+            (plain.previous_id, plain.next_id, plain.version) = (None, None, Version::V0);
             plain
         }] {
             let bytes = encode_value(&txn);
@@ -260,7 +264,7 @@ mod tests {
         bytes.extend(11_i64.to_be_bytes());
         bytes.extend(10_i64.to_be_bytes());
         let txn = decode_value(&bytes).unwrap();
-        assert_eq!((txn.producer, txn.state), (Producer { id: 7, epoch: 2 }, State::Ongoing));
+        assert_eq!((txn.producer, txn.state), (Producer::new(7, 2), State::Ongoing));
         assert_eq!(txn.partitions.iter().collect::<Vec<_>>(), [&("t".into(), 5)]);
         assert_eq!((txn.updated_ms, txn.started_ms, txn.version), (11, 10, Version::V0));
     }

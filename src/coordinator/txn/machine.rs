@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::codec;
-use super::state::{State, Step, Transaction};
+use super::state::{NO_EPOCH, State, Step, Transaction};
 use super::types::{
-    Command, Description, ListFilter, Listed, Name, Partition, Producer, Reply, Request, TxnError, Version,
+    Command, Description, ListFilter, Listed, Name, Partition, Reply, Request, TxnError, Version,
 };
 use crate::coordinator::{Deadline, Effects, Fired, Machine, Ms, Record, Replayed, Token};
 use crate::model::settings::TransactionSettings;
+use crate::model::{Producer, ProducerId};
 
 type Fx = Effects<Transactions>;
 
@@ -75,7 +76,7 @@ impl Transactions {
         id: &Name,
         timeout_ms: i32,
         expected: Option<Producer>,
-        fresh: Option<i64>,
+        fresh: Option<ProducerId>,
         fx: &mut Fx,
     ) -> Reply {
         if timeout_ms <= 0 || timeout_ms > self.settings.max_timeout_ms {
@@ -97,7 +98,7 @@ impl Transactions {
             Ok((_, txn)) => Reply::Producer(Ok(txn.producer)),
             Err(e) => {
                 // An id that could not be stored is not known.
-                if self.ids.get(id).is_some_and(|entry| entry.txn.producer.epoch == -1) {
+                if self.ids.get(id).is_some_and(|entry| entry.txn.producer.epoch == NO_EPOCH) {
                     self.ids.remove(id);
                 }
                 Reply::Producer(Err(e))
@@ -127,7 +128,7 @@ impl Transactions {
         id: &Name,
         producer: Producer,
         how: (bool, Version),
-        fresh: Option<i64>,
+        fresh: Option<ProducerId>,
         fx: &mut Fx,
     ) -> Reply {
         let (commit, version) = how;

@@ -26,5 +26,5 @@ mod types;
 pub use machine::{Timer, Transactions};
 pub use state::State;
 pub use types::{
-    Command, Description, ListFilter, Listed, Name, Partition, Producer, Reply, Request, TxnError, Version,
+    Command, Description, ListFilter, Listed, Name, Partition, Reply, Request, TxnError, Version,
 };

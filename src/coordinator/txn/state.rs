@@ -10,10 +10,13 @@
 
 use std::collections::BTreeSet;
 
-use super::types::{Partition, Producer, TxnError, Version};
+use super::types::{Partition, TxnError, Version};
+use crate::model::{Producer, ProducerEpoch, ProducerId};
 
 /// An id with this epoch is used up; the one after it is for the coordinator's own fencing.
-const LAST_EPOCH: i16 = i16::MAX - 1;
+const LAST_EPOCH: ProducerEpoch = ProducerEpoch(i16::MAX - 1);
+/// Of a producer that nobody has been told of yet.
+pub(super) const NO_EPOCH: ProducerEpoch = ProducerEpoch(-1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -61,12 +64,12 @@ impl State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
     pub producer: Producer,
-    /// The producer id before this one, for retries across a change of ids; -1 for none.
-    pub previous_id: i64,
-    /// The producer id that replaces a used-up one once the markers are written; -1 for none.
-    pub next_id: i64,
-    /// The epoch before the client's last request for a new one, -1 if another client asked. Not stored.
-    pub last_epoch: i16,
+    /// The producer id before this one, for retries across a change of ids.
+    pub previous_id: Option<ProducerId>,
+    /// The producer id that replaces a used-up one once the markers are written.
+    pub next_id: Option<ProducerId>,
+    /// The epoch before the client's last request for a new one, unless another client asked. Not stored.
+    pub last_epoch: Option<ProducerEpoch>,
     pub timeout_ms: i32,
     pub state: State,
     pub partitions: BTreeSet<Partition>,
@@ -87,13 +90,23 @@ pub enum Step {
     NeedsProducerId,
 }
 
+/// A producer that begins with an id that nobody had.
+fn first(id: ProducerId) -> Producer {
+    Producer { id, epoch: ProducerEpoch::ZERO }
+}
+
+/// The epoch that fences this one.
+fn after(epoch: ProducerEpoch) -> ProducerEpoch {
+    ProducerEpoch(epoch.0.saturating_add(1))
+}
+
 impl Transaction {
-    pub fn new(producer_id: i64, timeout_ms: i32) -> Self {
+    pub fn new(id: ProducerId, timeout_ms: i32) -> Self {
         Self {
-            producer: Producer { id: producer_id, epoch: -1 },
-            previous_id: -1,
-            next_id: -1,
-            last_epoch: -1,
+            producer: Producer { id, epoch: NO_EPOCH },
+            previous_id: None,
+            next_id: None,
+            last_epoch: None,
             timeout_ms,
             state: State::Empty,
             partitions: BTreeSet::new(),
@@ -112,12 +125,14 @@ impl Transaction {
         &mut self,
         timeout_ms: i32,
         expected: Option<Producer>,
-        fresh: Option<i64>,
+        fresh: Option<ProducerId>,
     ) -> Result<Step, TxnError> {
         self.check_settled()?;
         let epoch = self.producer.epoch;
         let known = expected.is_none_or(|e| {
-            epoch == -1 || e.id == self.producer.id || (e.id == self.previous_id && e.epoch >= LAST_EPOCH)
+            epoch == NO_EPOCH
+                || e.id == self.producer.id
+                || (Some(e.id) == self.previous_id && e.epoch >= LAST_EPOCH)
         });
         if !known {
             return Err(TxnError::Fenced);
@@ -130,19 +145,19 @@ impl Transaction {
         let (producer, last_epoch) = match expected {
             _ if self.is_used_up() && expected.is_none_or(|e| e.epoch == epoch) => {
                 let Some(fresh) = fresh else { return Ok(Step::NeedsProducerId) };
-                (Producer { id: fresh, epoch: 0 }, if expected.is_some() { epoch } else { -1 })
+                (first(fresh), expected.map(|_| epoch))
             }
-            None => (Producer { id, epoch: epoch + 1 }, -1),
-            Some(e) if e.epoch == self.last_epoch && epoch != -1 && e.epoch != epoch => {
+            None => (Producer { id, epoch: after(epoch) }, None),
+            Some(e) if Some(e.epoch) == self.last_epoch && epoch != NO_EPOCH && e.epoch != epoch => {
                 // The answer to the first try was lost.
                 (self.producer, self.last_epoch)
             }
-            Some(e) if (epoch == -1 || e.epoch == epoch) && !self.is_used_up() => {
-                (Producer { id, epoch: epoch + 1 }, epoch)
+            Some(e) if (epoch == NO_EPOCH || e.epoch == epoch) && !self.is_used_up() => {
+                (Producer { id, epoch: after(epoch) }, Some(epoch))
             }
             Some(_) => return Err(TxnError::Fenced),
         };
-        self.previous_id = id;
+        self.previous_id = Some(id);
         self.producer = producer;
         self.last_epoch = last_epoch;
         self.timeout_ms = timeout_ms;
@@ -155,8 +170,8 @@ impl Transaction {
 
     /// Ends the transaction without its producer, whose epoch becomes stale.
     pub fn fence(&mut self) {
-        self.producer.epoch = self.producer.epoch.saturating_add(1);
-        self.last_epoch = -1;
+        self.producer.epoch = after(self.producer.epoch);
+        self.last_epoch = None;
         self.state = State::PrepareAbort;
         self.version = Version::V2;
     }
@@ -219,7 +234,7 @@ impl Transaction {
         producer: Producer,
         commit: bool,
         version: Version,
-        fresh: Option<i64>,
+        fresh: Option<ProducerId>,
         wall: i64,
     ) -> Result<Step, TxnError> {
         match version {
@@ -253,14 +268,16 @@ impl Transaction {
         &mut self,
         producer: Producer,
         commit: bool,
-        fresh: Option<i64>,
+        fresh: Option<ProducerId>,
         wall: i64,
     ) -> Result<Step, TxnError> {
         self.check_settled()?;
         let epoch = self.producer.epoch;
-        let over_ids = producer.id == self.previous_id && producer.epoch == LAST_EPOCH && epoch == 0;
+        let over_ids = Some(producer.id) == self.previous_id
+            && producer.epoch == LAST_EPOCH
+            && epoch == ProducerEpoch::ZERO;
         let is_v2 = self.version == Version::V2;
-        let retry = is_v2 && (over_ids || i32::from(producer.epoch) + 1 == i32::from(epoch));
+        let retry = is_v2 && (over_ids || i32::from(producer.epoch.0) + 1 == i32::from(epoch.0));
         if producer.id != self.producer.id && !(is_v2 && over_ids) {
             return Err(TxnError::WrongProducer);
         }
@@ -284,13 +301,13 @@ impl Transaction {
         }
     }
 
-    fn prepare(&mut self, commit: bool, fresh: Option<i64>) -> Result<Step, TxnError> {
+    fn prepare(&mut self, commit: bool, fresh: Option<ProducerId>) -> Result<Step, TxnError> {
         if self.is_used_up() {
             let Some(fresh) = fresh else { return Ok(Step::NeedsProducerId) };
-            self.next_id = fresh;
+            self.next_id = Some(fresh);
         }
-        self.last_epoch = self.producer.epoch;
-        self.producer.epoch = self.producer.epoch.saturating_add(1);
+        self.last_epoch = Some(self.producer.epoch);
+        self.producer.epoch = after(self.producer.epoch);
         self.state = if commit { State::PrepareCommit } else { State::PrepareAbort };
         self.version = Version::V2;
         Ok(Step::Ending)
@@ -298,7 +315,7 @@ impl Transaction {
 
     /// What the client is once the markers are written.
     pub fn after_end(&self) -> Producer {
-        if self.next_id != -1 { Producer { id: self.next_id, epoch: 0 } } else { self.producer }
+        self.next_id.map_or(self.producer, first)
     }
 
     /// The markers are written.
@@ -308,9 +325,9 @@ impl Transaction {
         if self.version == Version::V2 {
             let Producer { id, epoch } = self.producer;
             self.producer = self.after_end();
-            (self.previous_id, self.last_epoch) = (id, epoch);
+            (self.previous_id, self.last_epoch) = (Some(id), Some(epoch));
         }
-        self.next_id = -1;
+        self.next_id = None;
         self.partitions.clear();
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::*;
 use crate::coordinator::{Effects, Machine, Replayed, TimerHeap};
 use crate::model::settings::TransactionSettings;
+use crate::model::{Producer, ProducerEpoch, ProducerId};
 
 const ROOM: usize = 1 << 20;
 
@@ -19,7 +20,7 @@ fn name(text: &str) -> Name {
 }
 
 fn init(expected: Option<Producer>, fresh: Option<i64>) -> Request {
-    Request::Init { id: name("tx"), timeout_ms: 1000, expected, fresh }
+    Request::Init { id: name("tx"), timeout_ms: 1000, expected, fresh: fresh.map(ProducerId) }
 }
 
 fn add(producer: Producer, index: i32, version: Version) -> Request {
@@ -47,17 +48,15 @@ fn refused(e: TxnError) -> Reply {
 fn a_transaction_of_version_two_gets_its_own_epoch() {
     let mut machine = Transactions::new(TransactionSettings::default());
     let first = begin(&mut machine);
-    assert_eq!(first, Producer { id: 7, epoch: 0 });
+    assert_eq!(first, Producer::new(7, 0));
     step(&mut machine, 1, add(first, 0, Version::V2));
     let (reply, fx) = step(&mut machine, 2, end(first, true, Version::V2));
-    let second = Producer { id: 7, epoch: 1 };
+    let second = Producer::new(7, 1);
     assert_eq!(reply, Reply::Producer(Ok(second)));
     let command = &fx.commands[0];
     assert_eq!((command.producer, command.commit, command.partitions.len()), (second, true, 1));
     // Until the markers are written everybody waits: also who aborts, in its new epoch, before it has sent anything.
-    for (from, commit) in
-        [(first, true), (first, false), (second, false), (Producer { id: 8, epoch: 0 }, true)]
-    {
+    for (from, commit) in [(first, true), (first, false), (second, false), (Producer::new(8, 0), true)] {
         assert_eq!(step(&mut machine, 3, end(from, commit, Version::V2)).0, refused(TxnError::Concurrent));
         assert_eq!(step(&mut machine, 3, init(Some(from), None)).0, refused(TxnError::Concurrent));
     }
@@ -70,9 +69,9 @@ fn a_transaction_of_version_two_gets_its_own_epoch() {
     assert_eq!(step(&mut machine, 7, add(second, 0, Version::V2)).0, Reply::Added(Ok(vec![Ok(())])));
     // An abort of nothing moves the epoch, too.
     step(&mut machine, 8, end(second, false, Version::V2));
-    step(&mut machine, 9, Request::Marked { id: name("tx"), producer: Producer { id: 7, epoch: 2 } });
-    let (reply, fx) = step(&mut machine, 10, end(Producer { id: 7, epoch: 2 }, false, Version::V2));
-    assert_eq!(reply, Reply::Producer(Ok(Producer { id: 7, epoch: 3 })));
+    step(&mut machine, 9, Request::Marked { id: name("tx"), producer: Producer::new(7, 2) });
+    let (reply, fx) = step(&mut machine, 10, end(Producer::new(7, 2), false, Version::V2));
+    assert_eq!(reply, Reply::Producer(Ok(Producer::new(7, 3))));
     assert!(fx.commands[0].partitions.is_empty());
 }
 
@@ -108,22 +107,22 @@ fn who_comes_later_fences_who_came_before() {
     step(&mut machine, 1, add(old, 0, Version::V2));
     let (reply, fx) = step(&mut machine, 2, init(None, None));
     assert_eq!(reply, refused(TxnError::Concurrent));
-    let fence = Producer { id: 7, epoch: 1 };
+    let fence = Producer::new(7, 1);
     assert_eq!((fx.commands[0].producer, fx.commands[0].commit), (fence, false));
     assert_eq!(step(&mut machine, 3, init(None, None)).0, refused(TxnError::Concurrent));
     step(&mut machine, 4, Request::Marked { id: name("tx"), producer: fence });
-    let new = Producer { id: 7, epoch: 2 };
+    let new = Producer::new(7, 2);
     assert_eq!(step(&mut machine, 5, init(None, None)).0, Reply::Producer(Ok(new)));
     assert_eq!(step(&mut machine, 6, add(old, 0, Version::V2)).0, Reply::Added(Err(TxnError::Fenced)));
     assert_eq!(step(&mut machine, 6, end(old, true, Version::V0)).0, refused(TxnError::Fenced));
     assert_eq!(step(&mut machine, 6, init(Some(old), None)).0, refused(TxnError::Fenced));
-    let stranger = Producer { id: 8, epoch: 0 };
+    let stranger = Producer::new(8, 0);
     assert_eq!(
         step(&mut machine, 6, add(stranger, 0, Version::V2)).0,
         Reply::Added(Err(TxnError::WrongProducer))
     );
     // Who is current may ask for a new epoch, twice if the answer was lost.
-    let bumped = Reply::Producer(Ok(Producer { id: 7, epoch: 3 }));
+    let bumped = Reply::Producer(Ok(Producer::new(7, 3)));
     assert_eq!(step(&mut machine, 7, init(Some(new), None)).0, bumped);
     assert_eq!(step(&mut machine, 7, init(Some(new), None)).0, bumped);
     for timeout_ms in [0, -1, i32::MAX] {
@@ -136,7 +135,7 @@ fn who_comes_later_fences_who_came_before() {
 fn epochs_run_out_and_a_new_id_follows() {
     let mut machine = Transactions::new(TransactionSettings::default());
     let mut producer = begin(&mut machine);
-    while producer.epoch < i16::MAX - 1 {
+    while producer.epoch.0 < i16::MAX - 1 {
         match step(&mut machine, 0, init(Some(producer), None)).0 {
             Reply::Producer(Ok(next)) => producer = next,
             other => panic!("{other:?}"),
@@ -145,10 +144,10 @@ fn epochs_run_out_and_a_new_id_follows() {
     step(&mut machine, 1, add(producer, 0, Version::V2));
     assert_eq!(step(&mut machine, 2, end(producer, true, Version::V2)).0, Reply::NeedsProducerId);
     let with = |fresh| Request::End { id: name("tx"), producer, commit: true, version: Version::V2, fresh };
-    let (reply, fx) = step(&mut machine, 2, with(Some(99)));
-    let next = Producer { id: 99, epoch: 0 };
+    let (reply, fx) = step(&mut machine, 2, with(Some(ProducerId(99))));
+    let next = Producer::new(99, 0);
     assert_eq!(reply, Reply::Producer(Ok(next)));
-    let marker = Producer { id: 7, epoch: i16::MAX };
+    let marker = Producer::new(7, i16::MAX);
     assert_eq!(fx.commands[0].producer, marker, "the markers are the old id's");
     step(&mut machine, 3, Request::Marked { id: name("tx"), producer: marker });
     assert_eq!(step(&mut machine, 4, with(None)).0, Reply::Producer(Ok(next)), "a retry");
@@ -170,7 +169,7 @@ fn what_is_not_used_is_forgotten_and_what_is_open_is_not() {
         assert_eq!(machine.len(), left);
     }
     step(&mut machine, 2100, end(producer, true, Version::V2));
-    step(&mut machine, 2100, Request::Marked { id: name("tx"), producer: Producer { id: 7, epoch: 1 } });
+    step(&mut machine, 2100, Request::Marked { id: name("tx"), producer: Producer::new(7, 1) });
     let mut fx = Effects::new(2600, 1_002_600, 0, ROOM);
     machine.fire(Timer::Expire(None), &mut fx);
     assert!(machine.is_empty() && fx.records[0].value.is_none());
@@ -229,7 +228,7 @@ type Token = u64;
 
 #[derive(Default)]
 struct OpenOrEnded {
-    epoch: i16,
+    epoch: ProducerEpoch,
     /// Numbers of the transactions written to since the last marker.
     open: Vec<u64>,
     markers: usize,
@@ -248,13 +247,13 @@ struct World {
     settling: Vec<Settling>,
     /// Markers on their way: the command and the partitions that are still to get them.
     marking: Vec<(Command, Vec<usize>)>,
-    partitions: Vec<HashMap<i64, OpenOrEnded>>,
+    partitions: Vec<HashMap<ProducerId, OpenOrEnded>>,
     clients: Vec<Client>,
     now: i64,
     next_id: i64,
     next_token: Token,
     next_txn: u64,
-    given: HashSet<(i64, i16)>,
+    given: HashSet<(ProducerId, ProducerEpoch)>,
     /// Number → how it ended on each partition.
     ended: BTreeMap<u64, HashMap<usize, bool>>,
     /// Number → what its client was told, and where it wrote.
@@ -342,11 +341,11 @@ impl World {
         }
     }
 
-    fn ask(&mut self, at: usize, asked: Asked, fresh: Option<i64>) {
+    fn ask(&mut self, at: usize, asked: Asked, fresh: Option<ProducerId>) {
         let client = &mut self.clients[at];
         let id = name(["left", "right"][client.id]);
         let version = if client.v2 { Version::V2 } else { Version::V0 };
-        let producer = client.producer.unwrap_or(Producer::NONE);
+        let producer = client.producer.unwrap_or(Producer::new(-1, -1));
         let request = match &asked {
             Asked::Init => Request::Init { id, timeout_ms: 500, expected: client.producer, fresh },
             Asked::Add { partition, .. } => {
@@ -370,7 +369,7 @@ impl World {
         match (reply, asked) {
             (Reply::NeedsProducerId, asked) => {
                 self.next_id += 1;
-                let fresh = Some(self.next_id);
+                let fresh = Some(ProducerId(self.next_id));
                 self.ask(at, asked, fresh);
             }
             (Reply::Producer(Ok(producer)), Asked::Init) => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::pattern::Pattern;
+use crate::model::{Producer, ProducerId};
 
 /// A transactional id, or a topic's name.
 pub type Name = Arc<str>;
@@ -45,16 +46,6 @@ impl Version {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Producer {
-    pub id: i64,
-    pub epoch: i16,
-}
-
-impl Producer {
-    pub const NONE: Self = Self { id: -1, epoch: -1 };
-}
-
 pub type Partition = (Name, i32);
 
 #[derive(Clone, Debug)]
@@ -65,7 +56,7 @@ pub enum Request {
         /// What the client was, if it only wants a new epoch.
         expected: Option<Producer>,
         /// A producer id that nobody has, where the machine said that it needs one.
-        fresh: Option<i64>,
+        fresh: Option<ProducerId>,
     },
     /// Takes partitions into the transaction; `verify` only asks whether they are in it.
     Add {
@@ -80,7 +71,7 @@ pub enum Request {
         producer: Producer,
         commit: bool,
         version: Version,
-        fresh: Option<i64>,
+        fresh: Option<ProducerId>,
     },
     /// Every partition has the marker that a [`Command`] asked for.
     Marked {
@@ -125,7 +116,7 @@ pub struct Command {
 #[derive(Clone, Debug, Default)]
 pub struct ListFilter {
     /// Empty for all.
-    pub producer_ids: Vec<i64>,
+    pub producer_ids: Vec<ProducerId>,
     /// State names; empty for all.
     pub states: Vec<String>,
     /// Only transactions that run for longer; negative for all.
@@ -137,6 +128,6 @@ pub struct ListFilter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     pub id: Name,
-    pub producer_id: i64,
+    pub producer_id: ProducerId,
     pub state: &'static str,
 }

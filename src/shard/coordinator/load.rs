@@ -7,10 +7,10 @@ use bytes::Bytes;
 
 use super::settle::Watch;
 use super::{Driver, Get, REST, Slot};
-use crate::coordinator::{Effects, Machine, ProducerStamp, Replayed};
+use crate::coordinator::{Effects, Machine, Replayed};
 use crate::log::LogError;
 use crate::log::journal::may_pass;
-use crate::model::{LeaderEpoch, Offset, PartitionId};
+use crate::model::{LeaderEpoch, Offset, PartitionId, Producer};
 use crate::partition::{Replica, Waiting};
 use crate::rt::{self, Budget, Notify};
 use crate::shard::Shard;
@@ -153,7 +153,7 @@ fn replay_batch<M: Machine>(
     let stored =
         records::read_batch(batch).map_err(|e| LoadError::Batch(header.base_offset, e.to_string()))?;
     let marked = header.is_transactional() || header.is_control();
-    let producer = marked.then_some(ProducerStamp { id: header.producer_id, epoch: header.producer_epoch });
+    let producer = marked.then_some(Producer::new(header.producer_id, header.producer_epoch));
     let mut count = 0;
     for record in stored.into_iter().filter(|record| record.offset >= from) {
         let replayed = Replayed {

@@ -222,9 +222,9 @@ impl Shard {
                 driver.timers_changed.notify_all();
             }
         }
-        let mark = fx.producer.map_or_else(BatchMark::default, |stamp| BatchMark {
-            producer_id: stamp.id,
-            producer_epoch: stamp.epoch,
+        let mark = fx.producer.map_or_else(BatchMark::default, |producer| BatchMark {
+            producer_id: producer.id.0,
+            producer_epoch: producer.epoch.0,
             base_sequence: -1,
             transactional: true,
             control: false,
