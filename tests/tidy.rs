@@ -88,17 +88,18 @@ const NOT_SERVING: &[&str] = &[
 const ON_HELPERS: &[(&str, &[&str])] = &[
     ("src/log/checkpoint/files.rs", &["ends_at", "look", "replace", "write"]),
     ("src/log/compact/manifest.rs", &["carry_out", "stands"]),
-    ("src/log/compact/replace.rs", &["settle"]),
+    ("src/log/compact/settle.rs", &["settle"]),
     ("src/log/discard.rs", &["cut_piece"]),
     ("src/log/journal/commit.rs", &["set_file_aside"]),
     ("src/log/segment/owner.rs", &["foreign", "make_directory", "owner"]),
+    ("src/log/segment/mod.rs", &["cut_to_size"]),
     (
-        "src/log/segment/retire.rs",
+        "src/log/segment/dead.rs",
         &["forget_dead_of_before", "is_empty", "rename_dead", "rename_directory", "unlink_dead"],
     ),
     ("src/log/snapshots.rs", &["unlink_others"]),
     ("src/log/store/space.rs", &["drop_ballast"]),
-    ("src/log/truncate.rs", &["carry_out", "cut_file"]),
+    ("src/log/truncate.rs", &["carry_out"]),
 ];
 /// Functions that do it on a serving shard all the same, and why.
 const QUICK: &[(&str, &str, &str)] = &[

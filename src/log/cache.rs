@@ -15,9 +15,9 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::{Rc, Weak};
 
-use crate::log::checkpoint::DamagedRange;
 use crate::log::lru::Lru;
-use crate::log::segment::{Segment, Window};
+use crate::log::segment::damaged::DamagedRange;
+use crate::log::segment::window::Window;
 use crate::rt::{Budget, File, Notify};
 
 /// What a batch costs beside its bytes: its place in the queue and its share of a reference-counted buffer.
@@ -40,6 +40,11 @@ pub trait Evict {
     fn evict_below(&self, offset: i64) -> usize;
 }
 
+/// Something that can read its index again.
+pub trait Indexed {
+    fn drop_index(&self);
+}
+
 struct Evictable {
     holder: Weak<dyn Evict>,
     below: i64,
@@ -60,7 +65,7 @@ pub struct BatchCache {
     reading: Budget,
     work: Budget,
     windows: RefCell<Lru<WindowKey, Rc<Window>>>,
-    indexes: RefCell<Lru<u64, Weak<Segment>>>,
+    indexes: RefCell<Lru<u64, Weak<dyn Indexed>>>,
     disk_reads: Cell<u64>,
     out_of_files: Cell<u64>,
     damage: RefCell<Vec<(Rc<Path>, DamagedRange)>>,
@@ -298,8 +303,9 @@ impl BatchCache {
     }
 
     /// Marks a sealed segment's index as used, so that it is evicted after the others.
-    pub(in crate::log) fn keep_index(&self, segment: &Rc<Segment>, bytes: usize) {
-        self.indexes.borrow_mut().insert(segment.uid(), Rc::downgrade(segment), bytes);
+    pub(in crate::log) fn keep_index<T: Indexed + 'static>(&self, uid: u64, segment: &Rc<T>, bytes: usize) {
+        let segment: Weak<T> = Rc::downgrade(segment);
+        self.indexes.borrow_mut().insert(uid, segment, bytes);
         self.shrink_indexes();
     }
 

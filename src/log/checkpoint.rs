@@ -33,8 +33,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::journal::Known;
-use super::partition_log::PartitionCheckpoint;
-use super::snapshots::Snapshot;
+use super::listed::PartitionCheckpoint;
+pub use super::segment::damaged::DamagedRange;
 use super::{LogError, Lsn};
 use crate::model::PartitionId;
 
@@ -101,6 +101,14 @@ pub struct PartitionState {
     pub snapshots: Vec<Snapshot>,
 }
 
+/// Producers' state that is in a file of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// It accounts for the batches below.
+    pub offset: i64,
+    pub crc: u32,
+}
+
 impl PartitionState {
     /// A partition that has nothing yet.
     pub fn empty(id: PartitionId, topic: String) -> Self {
@@ -108,19 +116,6 @@ impl PartitionState {
         let (producers, repair, damaged, snapshots) = (None, None, Vec::new(), Vec::new());
         Self { id, topic, log, end_offset: 0, high_watermark: 0, producers, repair, damaged, snapshots }
     }
-}
-
-/// Records at rest that cannot be read back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct DamagedRange {
-    /// The segment's base offset.
-    pub segment: i64,
-    /// Where in the segment's file.
-    pub position: u32,
-    pub length: u32,
-    /// The offsets that are there: `from..until`.
-    pub from: i64,
-    pub until: i64,
 }
 
 impl Checkpoint {

@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::journal::may_pass;
 use crate::model::PartitionId;
 
 /// The journal stopped for ever at its first failed write: which file, and why.
@@ -49,4 +48,21 @@ impl LogError {
     pub fn corrupt(path: impl AsRef<Path>, offset: u64, what: impl Into<String>) -> Self {
         Self::Corrupt { path: path.as_ref().to_owned(), offset, what: what.into() }
     }
+}
+
+/// Whether the disk is only full, or files have run out: what may pass without anybody looking at the disk.
+pub fn may_pass(error: &io::Error) -> bool {
+    is_full(error) || is_out_of_files(error)
+}
+
+/// The disk, or what this user may have of it, is full.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// No descriptor is left, for this process or for all.
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }

@@ -7,7 +7,7 @@ use super::LogError;
 use super::belongs::{Holdings, split_name};
 use super::checkpoint::Checkpoint;
 use super::journal::{inspect, survivors};
-use super::relayout::journals_dir;
+use super::layout::journals_dir;
 use super::segment::owner::{Owner, owner};
 use super::store::topics_dir;
 use crate::model::TopicId;

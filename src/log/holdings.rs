@@ -13,7 +13,7 @@ use super::LogError;
 use super::belongs::{Holdings, Journal, split_name};
 use super::checkpoint::{Checkpoint, PartitionState};
 use super::journal::is_journal_file;
-use super::relayout::journals_dir;
+use super::layout::journals_dir;
 use super::segment::parse_log_name;
 use super::store::{partition_dir, topics_dir};
 use crate::rt;

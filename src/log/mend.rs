@@ -21,8 +21,8 @@ use super::belongs::Objection;
 use super::checkpoint::{Checkpoint, PartitionState};
 use super::holdings::{holdings, seen};
 use super::journal::{inspect, is_journal_file, survivors};
-use super::relayout::finish_interrupted;
-use super::segment::is_log_name;
+use super::layout::finish_interrupted;
+use super::segment::names::is_log_name;
 use super::segment::owner::{Owner, foreign, make_directory, owner};
 use super::set_aside::{end_of, set_aside};
 use super::store::{

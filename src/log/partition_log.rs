@@ -23,10 +23,11 @@ use bytes::Bytes;
 use crate::log::cache::{BatchCache, Evict};
 use crate::log::changed::Changed;
 use crate::log::compact;
+use crate::log::listed::PartitionCheckpoint;
+use crate::log::segment::active::Active;
 use crate::log::segment::epochs::EpochList;
 use crate::log::segment::reader::Wanted;
 use crate::log::segment::tail::Tail;
-use crate::log::segment::writer::Active;
 use crate::log::segment::{Limits, Segment, recover};
 use crate::log::turn::Turns;
 use crate::log::{LogError, Lsn};
@@ -35,7 +36,6 @@ use crate::model::PartitionId;
 use crate::model::topic_config::TopicConfig;
 use crate::rt;
 use crate::wire::batch::BatchHeader;
-pub use recover::PartitionCheckpoint;
 use recover::Recovered;
 
 /// One read returns at most so many bytes from disk, whatever was asked for (a single larger batch aside).

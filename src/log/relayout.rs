@@ -8,11 +8,12 @@
 //! A crash at any step leaves either the old layout, whole, or a rename to finish at the next start.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::checkpoint::{Checkpoint, PartitionState};
 use super::holdings::seen;
-use super::store::{LogSettings, RecoveredPartition, SET_ASIDE, ShardLog, Topics, journal_dir, sweep};
+use super::layout::{Paths, sync};
+use super::store::{LogSettings, RecoveredPartition, ShardLog, Topics, journal_dir, sweep};
 use super::{LogError, Lsn};
 use crate::model::shard_of;
 use crate::rt;
@@ -78,21 +79,6 @@ async fn settle(
     store.close(|id| states.get(&id).cloned()).await
 }
 
-/// Where the journals are, also after a change of layout that did not get to its end.
-pub fn journals_dir(data_dir: &Path) -> PathBuf {
-    let paths = Paths::of(data_dir);
-    match rt::fs::exists(&paths.current) || !rt::fs::exists(&paths.old) {
-        true => paths.current,
-        false if rt::fs::exists(&paths.new) => paths.new,
-        false => paths.old,
-    }
-}
-
-/// Finishes a change of layout that did not get to its end.
-pub fn finish_interrupted(data_dir: &Path) -> Result<(), LogError> {
-    Paths::of(data_dir).finish_interrupted()
-}
-
 /// The number of shards that the journals were made by.
 fn old_shards(journal: &Path) -> Result<Option<usize>, LogError> {
     let names = rt::fs::read_dir_names(journal).map_err(|e| LogError::io(journal, e))?;
@@ -123,56 +109,4 @@ async fn write_new(paths: &Paths, states: Vec<PartitionState>, like: Checkpoint)
     // The new journals are there for certain before the old ones go.
     sync(&paths.new)?;
     sync(&paths.data)
-}
-
-struct Paths {
-    data: PathBuf,
-    current: PathBuf,
-    new: PathBuf,
-    old: PathBuf,
-}
-
-impl Paths {
-    fn of(data_dir: &Path) -> Self {
-        let at = |name| data_dir.join(name);
-        Self {
-            data: data_dir.to_owned(),
-            current: at("journal"),
-            new: at("journal.new"),
-            old: at("journal.old"),
-        }
-    }
-
-    fn finish_interrupted(&self) -> Result<(), LogError> {
-        if !rt::fs::exists(&self.current) && rt::fs::exists(&self.old) {
-            // Without new journals the old ones are all there is.
-            let whole = if rt::fs::exists(&self.new) { &self.new } else { &self.old };
-            self.rename(whole, &self.current)?;
-        }
-        if rt::fs::exists(&self.current) && rt::fs::exists(&self.old) {
-            rt::fs::remove_dir_all(&self.old).map_err(|e| LogError::io(&self.old, e))?;
-        }
-        Ok(())
-    }
-
-    fn switch(&self, keep_old: bool) -> Result<(), LogError> {
-        self.rename(&self.current, &self.old)?;
-        self.rename(&self.new, &self.current)?;
-        if keep_old {
-            // Journals with damage are kept for whoever repairs.
-            let aside = self.data.join(SET_ASIDE);
-            rt::fs::create_dir_all(&aside).map_err(|e| LogError::io(&aside, e))?;
-            return self.rename(&self.old, &aside.join(format!("journal-{}", rt::unix_ms())));
-        }
-        rt::fs::remove_dir_all(&self.old).map_err(|e| LogError::io(&self.old, e))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), LogError> {
-        rt::fs::rename(from, to).map_err(|e| LogError::io(from, e))?;
-        sync(&self.data)
-    }
-}
-
-fn sync(dir: &Path) -> Result<(), LogError> {
-    rt::fs::sync_dir(dir).map_err(|e| LogError::io(dir, e))
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::LogError;
 use super::belongs::split_name;
-use super::segment::is_log_name;
+use super::segment::names::is_log_name;
 use super::store::SET_ASIDE;
 use crate::model::{PartitionId, TopicId};
 use crate::rt;

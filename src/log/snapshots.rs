@@ -12,12 +12,11 @@ use std::cell::RefCell;
 use std::io;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use crate::rt;
 use crate::wire::batch::{BatchHeader, BatchIter};
 use crate::wire::control::{self, EndMarker};
 
+pub use super::checkpoint::Snapshot;
 use super::segment::with_files;
 use super::{LogError, Lsn, PartitionLog};
 
@@ -31,14 +30,6 @@ const KEPT: usize = 4;
 const OFFSETS_BETWEEN: i64 = 1 << 16;
 /// Read at a time for the headers behind a snapshot.
 const READ_BYTES: usize = 1 << 20;
-
-/// One that is in its file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// It accounts for the batches below.
-    pub offset: i64,
-    pub crc: u32,
-}
 
 /// Oldest first.
 #[derive(Default)]

@@ -11,7 +11,7 @@ use super::checkpoint::{self, Checkpoint, DamagedRange, Looked, PartitionState, 
 use super::history::{Histories, by_partition};
 use super::holdings::holdings;
 use super::journal::{EntryKind, Known, inspect, survivors};
-use super::relayout::journals_dir;
+use super::layout::journals_dir;
 use super::segment::offline::check_segment;
 use super::segment::owner::foreign;
 use super::segment::{LOG, file_name, parse_log_name};

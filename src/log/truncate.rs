@@ -19,12 +19,12 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::rt;
-use crate::rt::fs::{BlockingFile, unlink};
+use crate::rt::fs::unlink;
 use crate::wire::batch::BatchIter;
 
 use super::compact::manifest::SWAP;
+use super::error::may_pass;
 use super::history::Cut;
-use super::journal::may_pass;
 use super::segment::extents::ExtentIndex;
 use super::segment::{EXTENTS, LOG, Segment, SegmentMeta, file_name, parse_dead, with_files};
 use super::snapshots::snapshot_name;
@@ -270,7 +270,7 @@ impl Job {
         }
         if let Some((base, size)) = self.part {
             unlink(file_name(dir, base, EXTENTS))?;
-            cut_file(&file_name(dir, base, LOG), size)?;
+            rt::fs::cut(file_name(dir, base, LOG), size.into())?;
         }
         self.snapshots.iter().try_for_each(|offset| unlink(dir.join(snapshot_name(*offset))))?;
         if let Some(to) = self.resets_to {
@@ -279,19 +279,6 @@ impl Job {
             names.iter().filter(dead).try_for_each(|name| unlink(dir.join(name)))?;
         }
         rt::fs::sync_dir(dir)
-    }
-}
-
-/// Cuts a file that is longer than `size`, durably; it may be gone.
-pub(in crate::log) fn cut_file(path: &Path, size: u32) -> io::Result<()> {
-    match rt::fs::len(path) {
-        Ok(len) if len > u64::from(size) => {
-            let file = BlockingFile::open(path)?;
-            file.set_len(u64::from(size))?;
-            file.sync()
-        }
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
     }
 }
 

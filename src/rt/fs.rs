@@ -185,6 +185,19 @@ pub fn allocate(path: impl AsRef<Path>, len: u64) -> io::Result<()> {
     noted(Op::Allocate, fallocate(file.as_fd(), len))
 }
 
+/// Cuts a file that is longer than `size`, durably; it may be gone.
+pub fn cut(path: impl AsRef<Path>, size: u64) -> io::Result<()> {
+    match len(&path) {
+        Ok(len) if len > size => {
+            let file = BlockingFile::open(path.as_ref())?;
+            file.set_len(size)?;
+            file.sync()
+        }
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 /// Writes behind the end of a file, which is at `at`. Durable when it returns; after an error there may be some of it.
 pub fn append(path: impl AsRef<Path>, at: u64, content: &[u8]) -> io::Result<()> {
     let file = BlockingFile::open(path.as_ref())?;

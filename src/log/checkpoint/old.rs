@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{DamagedRange, Lsn, Origin, PartitionId};
-use crate::log::partition_log::PartitionCheckpoint as Log;
+use crate::log::listed::PartitionCheckpoint as Log;
 use crate::log::segment::SegmentMeta;
 use crate::log::segment::epochs::EpochList;
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::log::journal::is_out_of_files;
+use crate::log::error::is_out_of_files;
 use crate::log::segment::extents::{Extent, ExtentIndex};
 use crate::log::segment::{Segment, SegmentMeta, file_name};
 use crate::log::{LogError, PartitionLog};

@@ -8,7 +8,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::log::LogError;
-use crate::log::segment::{EXTENTS, LOG, SegmentMeta, file_name};
+use crate::log::segment::SegmentMeta;
+use crate::log::segment::names::{EXTENTS, LOG, file_name};
 use crate::rt;
 use crate::rt::fs::unlink;
 

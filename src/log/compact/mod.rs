@@ -26,6 +26,7 @@ pub mod pass;
 pub mod plan;
 mod point;
 pub mod replace;
+pub mod settle;
 #[cfg(test)]
 mod tests;
 pub mod transactions;
@@ -113,8 +114,8 @@ pub struct State {
 
 impl State {
     /// After a start that found these groups replaced past the checkpoint.
-    pub fn recovered(settled: replace::Settled) -> Self {
-        let replace::Settled { swaps, replaced, .. } = settled;
+    pub fn recovered(settled: settle::Settled) -> Self {
+        let settle::Settled { swaps, replaced, .. } = settled;
         Self { swaps: RefCell::new(swaps), replaced: RefCell::new(replaced), ..Self::default() }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::log::journal::is_out_of_files;
+use crate::log::error::is_out_of_files;
 use crate::log::segment::{Segment, SegmentMeta};
 use crate::log::{LogError, PartitionLog};
 use crate::rt;

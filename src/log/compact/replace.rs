@@ -16,11 +16,11 @@
 //!
 //! Readers that are in an old segment go on in it: its file stays open and its index loaded until the last has left.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::log::cache::Evict;
-use crate::log::journal::may_pass;
+use crate::log::error::may_pass;
 use crate::log::segment::extents::ExtentIndex;
 use crate::log::segment::{Segment, SegmentMeta, file_name, with_files};
 use crate::log::{LogError, PartitionLog};
@@ -28,72 +28,13 @@ use crate::rt;
 use crate::rt::fs::unlink;
 
 use super::Swap;
-use super::manifest::{Applied, CLEANED, Manifest, PARTIAL, SWAP};
+use super::manifest::{Manifest, PARTIAL, SWAP};
 
 /// A replacement that is committed, or may be, and not in place yet.
 pub(super) struct Halfway {
     manifest: Manifest,
     old: Vec<Rc<Segment>>,
     index: Option<ExtentIndex>,
-}
-
-fn manifests(names: &[String]) -> impl Iterator<Item = &String> {
-    names.iter().filter(|name| name.ends_with(".swap"))
-}
-
-/// What a start found of replacements.
-#[derive(Debug, Default)]
-pub struct Settled {
-    /// The groups whose manifests are needed until the next checkpoint.
-    pub swaps: Vec<Swap>,
-    /// The base offsets of segments that the checkpoint lists and that are not the log's any more.
-    pub replaced: Vec<i64>,
-    /// Where groups began of which nothing stayed.
-    pub emptied: Vec<i64>,
-}
-
-/// At a start: finishes what an earlier run began. Without a checkpoint (`None`) the files alone are put in order;
-/// else its segments, its start offset and where its segments end are given.
-pub fn settle(
-    dir: &Path,
-    names: &[String],
-    mut listed: Option<(&mut Vec<SegmentMeta>, i64, i64)>,
-) -> Result<Settled, LogError> {
-    let io = |e| LogError::io(dir, e);
-    let mut settled = Settled::default();
-    for name in manifests(names) {
-        let path = dir.join(name);
-        let bytes = rt::fs::read_all(&path).map_err(|e| LogError::io(&path, e))?;
-        let manifest = Manifest::decode(&path, &bytes)?;
-        if !manifest.stands(dir) {
-            log::warn!("{}: withdrawn, the segments that it names stay", path.display());
-            unlink(&path).map_err(io)?;
-            continue;
-        }
-        if let Some((segments, start_offset, end_offset)) = &mut listed {
-            match manifest.apply(segments, *start_offset, *end_offset) {
-                Applied::Now => settled.replaced.extend(manifest.old.iter().map(|old| old.base_offset)),
-                Applied::Before => {}
-                Applied::Misfit => {
-                    return Err(LogError::corrupt(path, 0, "it names segments that no checkpoint lists"));
-                }
-            }
-        }
-        manifest.carry_out(dir).map_err(io)?;
-        settled.emptied.extend(manifest.new.is_none().then_some(manifest.base()));
-        match listed {
-            Some(_) => settled.swaps.push(Swap { base: manifest.base(), end: manifest.end() }),
-            None => unlink(&path).map_err(io)?,
-        }
-    }
-    for name in names {
-        let path = dir.join(name);
-        let extension = path.extension().and_then(|e| e.to_str());
-        if extension == Some(CLEANED) || extension == Some(PARTIAL) {
-            unlink(&path).map_err(io)?;
-        }
-    }
-    Ok(settled)
 }
 
 impl PartitionLog {

@@ -22,6 +22,7 @@ use super::files::{self, Discard, Files, Slot};
 use super::gather::{Commit, Gather};
 use super::promises::Promises;
 use super::stats::JournalStats;
+use crate::log::error::{is_full, is_out_of_files, may_pass};
 
 /// How long to wait before trying a commit again on a full disk.
 const SPACE_RETRY: Duration = Duration::from_millis(500);
@@ -297,21 +298,4 @@ fn set_file_aside(path: &Path, set_aside: Option<PathBuf>) -> io::Result<()> {
     let shard = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     rt::fs::rename(path, to.join(format!("journal-{shard}-{}-{name}", rt::unix_ms())))
-}
-
-/// Whether the disk is only full, or files have run out: what may pass without anybody looking at the disk.
-pub fn may_pass(error: &io::Error) -> bool {
-    is_full(error) || is_out_of_files(error)
-}
-
-/// The disk, or what this user may have of it, is full.
-pub fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-/// No descriptor is left, for this process or for all.
-pub fn is_out_of_files(error: &io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use crate::rt::{self, AlignedBuf, BLOCK, File};
 
-use super::commit::{Inner, is_full, may_pass};
+use super::commit::Inner;
 use super::files::{Files, Slot};
+use crate::log::error::{is_full, may_pass};
 
 /// Zeros written at once. Commits wait behind them at the disk, so they are few; the buffer stays.
 const ZERO_CHUNK: u64 = 256 << 10;

@@ -46,8 +46,8 @@ use crate::rt::{self, Notify, Task};
 
 use super::{JournalFailed, LogError, Lsn};
 
+pub use super::error::{is_full, is_out_of_files, may_pass};
 use commit::Inner;
-pub use commit::{is_full, is_out_of_files, may_pass};
 pub use files::is_journal_file;
 pub use format::EntryKind;
 pub use inspect::{Inspected, inspect, survivors};

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::log::{LogError, Lsn};
 use crate::rt::{self, BLOCK};
 
-use super::commit::{Inner, is_full};
+use super::commit::Inner;
 use super::files::{self, Files, Slot};
 use super::format::{self, BadHeader, EntryKind, FileHeader};
 use super::gather::{Gather, GatherLimits};
@@ -19,6 +19,7 @@ use super::replayed::{Damage, Entry, Held, ReplayedFile};
 use super::scan::{self, Item, Source};
 use super::turns::ReplayTurn;
 use super::{Journal, JournalSettings};
+use crate::log::error::is_full;
 
 /// What the checkpoint knows about the journal. All zero for a new one.
 #[derive(Clone, Copy, Default, Debug)]

@@ -15,9 +15,14 @@
 //! no batch is returned from a file whose extent does not match its checksum; a sealed segment is deleted by
 //! retention or with its topic, never because it is damaged.
 
+pub mod active;
+pub mod damaged;
+pub(in crate::log) mod dead;
 pub mod epochs;
 pub mod extents;
 pub mod index;
+mod meta;
+pub(in crate::log) mod names;
 pub mod offline;
 pub mod owner;
 pub mod reader;
@@ -35,6 +40,7 @@ mod testing;
 mod tests;
 pub mod timestamps;
 mod trust;
+pub mod window;
 pub mod windows;
 pub mod writer;
 
@@ -43,116 +49,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::log::LogError;
-use crate::log::cache::BatchCache;
-use crate::log::journal::is_out_of_files;
-use crate::log::truncate::cut_file;
-use crate::model::topic_config::TopicConfig;
+use crate::log::cache::{BatchCache, Indexed};
+use crate::log::error::is_out_of_files;
 use crate::rt::{self, File, Notify, OpenOptions};
 
-pub(in crate::log) use retire::parse_dead;
-pub use retire::{Retired, is_removed_directory, removed_directory};
-pub use windows::Window;
+pub(in crate::log) use dead::parse_dead;
+pub use dead::{is_removed_directory, removed_directory};
+pub use meta::{Limits, SegmentMeta};
+pub(in crate::log) use names::{EXTENTS, LOG, file_name, parse_log_name};
+pub use retire::Retired;
+pub use window::Window;
 
 use extents::{Extent, ExtentIndex};
-
-pub(in crate::log) const LOG: &str = "log";
-pub(in crate::log) const EXTENTS: &str = "extents";
-/// Ends the names of files and directories that wait to be unlinked.
-pub const DELETED: &str = "deleted";
-
-/// What a log knows of a segment without opening its file. Kept in the checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SegmentMeta {
-    pub base_offset: i64,
-    /// One past the last offset in it.
-    pub next_offset: i64,
-    /// Bytes of batches: the valid length of the file.
-    pub size: u32,
-    /// The first batch's largest timestamp; −1 if none.
-    pub first_timestamp: i64,
-    /// The largest timestamp, −1 if none, and the base offset of the first batch that has it.
-    pub max_timestamp: i64,
-    pub max_timestamp_offset: i64,
-    pub created_ms: i64,
-    pub written_ms: i64,
-    /// How full Kafka's indexes of the segment would be. Not kept: after a start, only what came since counts.
-    #[serde(skip)]
-    pub indexed: roll::Indexed,
-}
-
-impl SegmentMeta {
-    pub fn new(base_offset: i64, now_ms: i64) -> Self {
-        Self {
-            base_offset,
-            next_offset: base_offset,
-            size: 0,
-            first_timestamp: -1,
-            max_timestamp: -1,
-            max_timestamp_offset: base_offset,
-            created_ms: now_ms,
-            written_ms: now_ms,
-            indexed: roll::Indexed::default(),
-        }
-    }
-
-    /// Takes in the batch that follows.
-    pub fn push(&mut self, base_offset: i64, next_offset: i64, max_timestamp: i64, bytes: usize) {
-        if self.size == 0 {
-            self.first_timestamp = max_timestamp;
-        }
-        if max_timestamp > self.max_timestamp {
-            self.max_timestamp = max_timestamp;
-            self.max_timestamp_offset = base_offset;
-        }
-        self.size += bytes as u32;
-        self.next_offset = next_offset;
-    }
-}
-
-/// The topic settings that segments follow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    pub segment_bytes: u32,
-    pub segment_ms: i64,
-    pub segment_jitter_ms: i64,
-    pub segment_index_bytes: u64,
-    pub index_interval_bytes: u32,
-    /// Negative for no limit.
-    pub retention_ms: i64,
-    pub retention_bytes: i64,
-    /// Whether time and size delete segments (`cleanup.policy` has `delete`).
-    pub delete: bool,
-    pub file_delete_delay_ms: i64,
-}
-
-impl From<&TopicConfig> for Limits {
-    fn from(config: &TopicConfig) -> Self {
-        Self {
-            segment_bytes: config.segment_bytes.min(i32::MAX as u64) as u32,
-            // A segment that stays active cannot be compacted in time.
-            segment_ms: match config.cleanup_policy.compact {
-                true => config.segment_ms.min(config.max_compaction_lag_ms.max(1)),
-                false => config.segment_ms,
-            },
-            segment_jitter_ms: config.segment_jitter_ms,
-            segment_index_bytes: config.segment_index_bytes,
-            index_interval_bytes: config.index_interval_bytes,
-            retention_ms: config.retention_ms,
-            retention_bytes: config.retention_bytes,
-            delete: config.cleanup_policy.delete,
-            file_delete_delay_ms: config.file_delete_delay_ms,
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self::from(&TopicConfig::default())
-    }
-}
 
 /// One segment. The log, readers and pending loads share it; a reader may outlive the segment's deletion.
 pub struct Segment {
@@ -232,7 +141,7 @@ impl Segment {
     /// Cuts what the file has past the segment's end, if it is there.
     fn cut_to_size(&self) -> Result<(), LogError> {
         let path = self.path();
-        cut_file(&path, self.meta().size).map_err(|e| LogError::io(path, e))
+        rt::fs::cut(&path, self.meta().size.into()).map_err(|e| LogError::io(path, e))
     }
 
     /// Whether its file is not the log's any more, or not as it was.
@@ -310,9 +219,11 @@ impl Segment {
     fn is_held(&self) -> bool {
         self.held.borrow().is_some()
     }
+}
 
+impl Indexed for Segment {
     /// Frees the index of a sealed segment; it is read again when needed.
-    pub fn drop_index(&self) {
+    fn drop_index(&self) {
         if self.sealed.get() && !self.is_held() {
             *self.index.borrow_mut() = None;
         }
@@ -323,10 +234,6 @@ impl Drop for Segment {
     fn drop(&mut self) {
         self.cache.forget_segment(self.uid);
     }
-}
-
-pub(in crate::log) fn file_name(dir: &Path, base_offset: i64, extension: &str) -> PathBuf {
-    dir.join(format!("{base_offset:020}.{extension}"))
 }
 
 /// Does a blocking job that opens files. While there is no descriptor for them, those of segments that nobody reads at
@@ -341,16 +248,6 @@ pub(in crate::log) async fn with_files<T: Send + 'static>(
             return done;
         }
     }
-}
-
-pub(in crate::log) fn is_log_name(name: &str) -> bool {
-    parse_log_name(name).is_some()
-}
-
-/// The base offset in a segment file's name.
-pub(in crate::log) fn parse_log_name(name: &str) -> Option<i64> {
-    let digits = name.strip_suffix(".log")?;
-    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
 #[cfg(test)]

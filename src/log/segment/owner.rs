@@ -11,7 +11,7 @@ use crate::model::{PartitionId, TopicId};
 use crate::rt;
 use crate::rt::fs::BlockingFile;
 
-use super::is_log_name;
+use super::names::is_log_name;
 
 const SUFFIX: &str = ".topic";
 

@@ -14,7 +14,8 @@ use crate::wire::batch::BatchHeader;
 
 use super::Segment;
 use super::extents::{Extent, ExtentIndex};
-use super::windows::{Ahead, Plan, Window};
+use super::window::Window;
+use super::windows::{Ahead, Plan};
 
 /// Which batches to return: from the one holding `offset` on, below `limit`, at most `max_bytes` of them, but the
 /// first one anyway with `at_least_one`.

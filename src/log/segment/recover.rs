@@ -9,83 +9,24 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
-
+use crate::log::LogError;
 use crate::log::cache::BatchCache;
-use crate::log::compact::replace::{self, Settled};
-use crate::log::{LogError, PartitionLog};
-use crate::model::PartitionId;
-use crate::model::topic_config::TopicConfig;
+use crate::log::compact::settle::{Settled, settle};
+use crate::log::listed::PartitionCheckpoint;
 use crate::rt::{self, AlignedBuf, BLOCK, File, OpenOptions};
 
+use super::active::Active;
+use super::dead::{self, dead_below, unlink_dead};
 use super::epochs::EpochList;
-use super::extents::Extent;
 use super::extents::ExtentIndex;
-use super::retire::{self, dead_below, unlink_dead};
+use super::names::{EXTENTS, LOG, file_name, parse_log_name};
 use super::scan::{SCAN_BYTES, Scanned, Scanner, Step};
-use super::writer::Active;
-use super::{EXTENTS, LOG, Segment, SegmentMeta, file_name, parse_log_name};
+use super::{Segment, SegmentMeta};
 
 /// Ends the names of files that no checkpoint accounts for.
 const ASIDE: &str = "aside";
 /// What follows the last valid batch of a log without checkpoint is copied aside up to this size.
 const MAX_ASIDE_BYTES: usize = 64 << 20;
-
-/// What has to be known of a partition to open it again without reading its files.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartitionCheckpoint {
-    /// Everything below is in segment files, synced; everything from here on is in the journal.
-    pub segment_durable_offset: i64,
-    pub start_offset: i64,
-    pub epochs: EpochList,
-    /// Oldest first. With `active`, the last one's size is the valid position in the active segment.
-    pub segments: Vec<SegmentMeta>,
-    pub active: bool,
-    /// Checksums of the end of the active segment, as far as its sidecar may lack them.
-    pub extents: Vec<Extent>,
-    /// The log was closed in order: files are exactly as described here, and there are no others.
-    pub clean: bool,
-    /// The journal has a reset of the log: what says that segments were deleted may be of before.
-    #[serde(skip)]
-    pub was_reset: bool,
-}
-
-impl PartitionLog {
-    /// What is synced, as the next start needs to know it.
-    pub fn checkpoint(&self) -> PartitionCheckpoint {
-        let state = self.state.borrow();
-        let durable = self.segment_durable_offset();
-        let active = state.active.as_ref();
-        let sealed = state.segments.len() - usize::from(active.is_some());
-        let mut segments: Vec<SegmentMeta> = state.segments.iter().take(sealed).map(|s| s.meta()).collect();
-        let last = active.map(|a| a.durable()).filter(|meta| meta.size > 0);
-        segments.extend(last);
-        let extents = active.filter(|_| last.is_some()).map(|a| a.durable_extents().to_vec());
-        PartitionCheckpoint {
-            segment_durable_offset: durable,
-            start_offset: self.start_offset(),
-            epochs: state.epochs.clone(),
-            segments,
-            active: last.is_some(),
-            extents: extents.unwrap_or_default(),
-            clean: state.clean && durable == self.end_offset() && self.compaction.is_settled(),
-            was_reset: false,
-        }
-    }
-
-    /// Opens a log of which nothing is known: also returns the batches that producers' state is made of.
-    pub fn open_unknown(
-        dir: PathBuf,
-        id: PartitionId,
-        config: &TopicConfig,
-        cache: &Rc<BatchCache>,
-    ) -> Result<(Rc<Self>, Vec<Scanned>), LogError> {
-        let dir: Rc<Path> = dir.into();
-        let mut found = scan_all(&dir, cache)?;
-        let batches = std::mem::take(&mut found.batches);
-        Ok((Self::found(dir, id, config, found, cache), batches))
-    }
-}
 
 pub struct Recovered {
     pub segments: VecDeque<Rc<Segment>>,
@@ -95,7 +36,7 @@ pub struct Recovered {
     pub end_offset: i64,
     pub clean: bool,
     /// Producers' batches, where all were read.
-    batches: Vec<Scanned>,
+    pub(in crate::log) batches: Vec<Scanned>,
     /// What was replaced past the checkpoint.
     pub settled: Settled,
 }
@@ -154,10 +95,10 @@ fn tidy(dir: &Path, mut checkpoint: PartitionCheckpoint) -> Result<(PartitionChe
     let list = || rt::fs::read_dir_names(dir).map_err(|e| LogError::io(dir, e));
     let (start, end) = (checkpoint.start_offset, checkpoint.segment_durable_offset);
     let listed = (&mut checkpoint.segments, start, end);
-    let settled = replace::settle(dir, &list()?, Some(listed))?;
+    let settled = settle(dir, &list()?, Some(listed))?;
     let mut names = list()?;
     if checkpoint.was_reset {
-        retire::forget_dead_of_before(dir, &mut names, &checkpoint.segments)?;
+        dead::forget_dead_of_before(dir, &mut names, &checkpoint.segments)?;
     }
     let dead_below = dead_below(&names);
     if let Some(bound) = dead_below {
@@ -280,9 +221,9 @@ fn cut_active(found: &mut Recovered) -> Result<(), LogError> {
 }
 
 /// Reads every segment in the directory.
-fn scan_all(dir: &Rc<Path>, cache: &Rc<BatchCache>) -> Result<Recovered, LogError> {
+pub(in crate::log) fn scan_all(dir: &Rc<Path>, cache: &Rc<BatchCache>) -> Result<Recovered, LogError> {
     let names = rt::fs::read_dir_names(&**dir).map_err(|e| LogError::io(&**dir, e))?;
-    replace::settle(dir, &names, None)?;
+    settle(dir, &names, None)?;
     let names = rt::fs::read_dir_names(&**dir).map_err(|e| LogError::io(&**dir, e))?;
     unlink_dead(dir, &names).map_err(|e| LogError::io(&**dir, e))?;
     let mut sizes = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! Which segments may go: a plan over segment metadata, no I/O.
 
-use super::{Limits, SegmentMeta};
+use super::meta::{Limits, SegmentMeta};
 
 /// A log at one moment.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! When the active segment is full: Kafka's rules, decided per batch.
 
+use super::meta::{Limits, SegmentMeta};
 use super::tail::TailBatch;
-use super::{Limits, SegmentMeta};
 
 /// The batch that would come next.
 #[derive(Clone, Copy, Debug)]
@@ -20,55 +20,6 @@ impl NextBatch {
         segment.written_ms = self.written_ms;
         let newest = segment.max_timestamp;
         segment.indexed.push(self.bytes, newest, limits.index_interval_bytes);
-    }
-}
-
-/// What Kafka's two sparse indexes of a segment would hold. Weir has another index; these are counted because a full one
-/// ends a segment (`segment.index.bytes`).
-#[derive(Clone, Copy, Debug)]
-pub struct Indexed {
-    offsets: u32,
-    times: u32,
-    last_time: i64,
-    /// Bytes since the last entry.
-    since: u64,
-}
-
-/// It says nothing of what a segment holds: descriptions that differ in it alone are of the same segment.
-impl PartialEq for Indexed {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Indexed {}
-
-impl Default for Indexed {
-    fn default() -> Self {
-        Self { offsets: 0, times: 0, last_time: -1, since: 0 }
-    }
-}
-
-impl Indexed {
-    const OFFSET_ENTRY: u64 = 8;
-    const TIME_ENTRY: u64 = 12;
-
-    fn push(&mut self, bytes: usize, newest_ms: i64, interval: u32) {
-        if self.since > u64::from(interval) {
-            self.since = 0;
-            self.offsets += 1;
-            if newest_ms > self.last_time {
-                self.last_time = newest_ms;
-                self.times += 1;
-            }
-        }
-        self.since += bytes as u64;
-    }
-
-    /// The last place in the index of times is kept for the moment the segment ends.
-    fn is_full(&self, most_bytes: u64) -> bool {
-        u64::from(self.offsets) >= most_bytes / Self::OFFSET_ENTRY
-            || u64::from(self.times) + 1 >= most_bytes / Self::TIME_ENTRY
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::wire::batch::{self, BatchHeader};
 use crate::wire::control::{self, EndMarker};
 
-use super::SegmentMeta;
 use super::extents::ExtentIndex;
+use super::meta::SegmentMeta;
 
 /// Smallest read while scanning; a batch that is larger is read whole.
 pub const SCAN_BYTES: usize = 1 << 20;

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::log::LogError;
-use crate::log::journal::is_full;
+use crate::log::error::is_full;
 use crate::log::partition_log::PartitionLog;
 
 impl PartitionLog {

@@ -5,7 +5,6 @@
 //! leaves its window to the next one, and the buffer to the kernel until the read is done. Its memory is taken before
 //! it begins, from the cache's budget for reads; readers wait for that in turn, and load ahead only what has room.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -13,61 +12,18 @@ use bytes::Bytes;
 
 use crate::log::LogError;
 use crate::log::cache::WindowKey;
-use crate::rt::{self, Charge, Notify};
+use crate::rt::{self, Charge};
 
 use super::Segment;
 use super::extents::{Extent, ExtentIndex};
+use super::window::{Failure, State, Window};
 
 /// The extents that start in the same so many bytes of the file are one window.
 pub const WINDOW_BYTES: u32 = 256 << 10;
 /// The largest single read, unless one window is larger.
 const READ_BYTES: usize = 1 << 20;
 
-/// A stretch of a segment in memory, or on its way there.
-pub struct Window {
-    state: RefCell<State>,
-    ready: Notify,
-}
-
-enum State {
-    Loading,
-    Ready { bytes: Bytes, start: u32, bad: Vec<u32> },
-    Failed(Failure),
-}
-
-#[derive(Clone)]
-enum Failure {
-    Io(std::io::ErrorKind, String),
-    Removed,
-    Missing,
-}
-
 impl Window {
-    fn loading() -> Rc<Self> {
-        Rc::new(Self { state: RefCell::new(State::Loading), ready: Notify::new() })
-    }
-
-    pub async fn loaded(&self) {
-        while matches!(*self.state.borrow(), State::Loading) {
-            self.ready.notified().await;
-        }
-    }
-
-    fn set(&self, state: State) {
-        *self.state.borrow_mut() = state;
-        self.ready.notify_all();
-    }
-
-    /// What lies between two positions in the file.
-    pub(super) fn slice(&self, from: u32, to: u32) -> Option<Bytes> {
-        match &*self.state.borrow() {
-            State::Ready { bytes, start, .. } => {
-                Some(bytes.slice((from - start) as usize..(to - start) as usize))
-            }
-            _ => None,
-        }
-    }
-
     /// The bytes of one extent, if they are what was written.
     pub(super) fn extent(&self, extent: &Extent, segment: &Segment) -> Result<Bytes, LogError> {
         match &*self.state.borrow() {

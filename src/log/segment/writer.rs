@@ -11,15 +11,15 @@
 //! A failed write changes nothing and can be tried again. A failed sync cannot, but for want of room: what the disk holds
 //! is unknown from then on, so the log takes no more writes, its tail stays in the journal, and every flush says why.
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::log::journal::is_out_of_files;
+use crate::log::error::is_out_of_files;
 use crate::log::partition_log::PartitionLog;
 use crate::log::{LogError, Lsn};
 use crate::rt::{self, AlignedBuf, BLOCK};
 
-use super::extents::{Extent, ExtentIndex};
+use super::active::Active;
+use super::extents::ExtentIndex;
 use super::owner::make_directory;
 use super::roll::{NextBatch, lay_out, must_roll, next_batch};
 use super::tail::TailBatch;
@@ -33,65 +33,6 @@ const CHUNK_BYTES: usize = (1 << 20) - 2 * BLOCK;
 const SMALL_BATCH_BYTES: usize = 16 << 10;
 /// Ends the batches of an active segment: base offset −1, batch length `i32::MAX`.
 const PAD: [u8; 12] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff];
-
-/// The end of a log's last segment while it is being written.
-pub struct Active {
-    pub segment: Rc<Segment>,
-    /// What was synced.
-    durable: Cell<SegmentMeta>,
-    /// Checksums of the end of that, which the sidecar may lack.
-    extents: RefCell<Rc<[Extent]>>,
-    /// The bytes behind the last whole block; `None` until they were read back.
-    last_block: RefCell<Option<Vec<u8>>>,
-    /// The file is new: its directory has to be synced too.
-    created: Cell<bool>,
-}
-
-impl Active {
-    /// The active segment of a log just opened: all of it is synced.
-    pub fn reopened(segment: Rc<Segment>) -> Rc<Self> {
-        let durable = Cell::new(segment.meta());
-        let extents = RefCell::new(segment.unsaved_extents());
-        Rc::new(Self { segment, durable, extents, last_block: RefCell::new(None), created: Cell::new(false) })
-    }
-
-    fn new(segment: Rc<Segment>) -> Rc<Self> {
-        let durable = Cell::new(segment.meta());
-        Rc::new(Self {
-            segment,
-            durable,
-            extents: RefCell::new(Rc::new([])),
-            last_block: RefCell::new(Some(Vec::new())),
-            created: Cell::new(true),
-        })
-    }
-
-    pub fn durable(&self) -> SegmentMeta {
-        self.durable.get()
-    }
-
-    pub fn durable_extents(&self) -> Rc<[Extent]> {
-        self.extents.borrow().clone()
-    }
-
-    async fn last_block(&self) -> Result<Vec<u8>, LogError> {
-        if let Some(bytes) = self.last_block.borrow_mut().take() {
-            return Ok(bytes);
-        }
-        let size = self.segment.meta().size as usize;
-        let (start, len) = (size / BLOCK * BLOCK, size % BLOCK);
-        if len == 0 {
-            return Ok(Vec::new());
-        }
-        let path = self.segment.path();
-        let file = self.segment.file(false)?;
-        let bytes = file.read(start as u64, len).await.map_err(|e| LogError::io(&path, e))?;
-        if bytes.len() < len {
-            return Err(LogError::corrupt(path, start as u64, "the file is shorter than it was"));
-        }
-        Ok(bytes.to_vec())
-    }
-}
 
 /// A chunk ready to be written: the partial block, then batches.
 struct Chunk {

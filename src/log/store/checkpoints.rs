@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::log::changed::List;
 use crate::log::checkpoint::{Change, Checkpoint, PartitionState};
+use crate::log::error::{is_out_of_files, may_pass};
 use crate::log::holdings::note_seen;
-use crate::log::journal::{is_out_of_files, may_pass};
 use crate::log::{LogError, PartitionLog};
 use crate::model::PartitionId;
 use crate::rt;

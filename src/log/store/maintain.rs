@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::log::journal::{is_full, is_out_of_files};
+use crate::log::error::{is_full, is_out_of_files};
 use crate::log::{LogError, Lsn, PartitionLog};
 use crate::model::PartitionId;
 use crate::rt::{self, AlignedBuf};

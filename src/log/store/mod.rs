@@ -47,7 +47,7 @@ use bytes::Bytes;
 use super::changed::List;
 use super::checkpoint::{DamagedRange, Files, FilesStats, Origin, PartitionState};
 use super::journal::Journal;
-use super::partition_log::PartitionCheckpoint;
+use super::listed::PartitionCheckpoint;
 use super::{BatchCache, JournalFailed, LogError, Lsn, PartitionLog};
 use crate::model::topic_config::TopicConfig;
 use crate::model::{PartitionId, TopicId};
@@ -84,7 +84,7 @@ pub trait Topics {
     }
 }
 
-pub(in crate::log) const SET_ASIDE: &str = "set-aside";
+pub(in crate::log) use super::layout::SET_ASIDE;
 
 pub fn journal_dir(data_dir: &Path, shard: usize) -> PathBuf {
     data_dir.join("journal").join(shard.to_string())

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{ShardLog, topics_dir};
 use crate::log::discard;
-use crate::log::journal::{is_full, may_pass};
+use crate::log::error::{is_full, may_pass};
 use crate::log::segment::is_removed_directory;
 use crate::model::PartitionId;
 use crate::rt;

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::log::LogError;
 use crate::log::belongs::split_name;
 use crate::log::checkpoint::Checkpoint;
-use crate::log::relayout::journals_dir;
+use crate::log::layout::journals_dir;
 use crate::log::segment::owner::{Owner, owner};
 use crate::log::segment::removed_directory;
 use crate::model::{PartitionId, TopicId};
