@@ -12,6 +12,7 @@
 mod answer;
 mod door;
 mod house;
+mod left;
 mod lifecycle;
 mod links;
 mod local;
@@ -22,7 +23,7 @@ mod socket;
 mod standing;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 
 use crate::controller::{
-    ControlError, ControlErrorKind, ControlReply, ControlRequest, Controller, Place, Settled, Step, occupied,
+    ControlError, ControlErrorKind, ControlReply, ControlRequest, Controller, Settled, Step,
 };
 use crate::metadata::{Image, new_id};
 use crate::model::{BrokerId, BrokerSettings, Listener, MonoMs};
@@ -44,6 +45,7 @@ use crate::shard::message::{self, Asked, End, Leads, Measure, Metadata, Port, Re
 use crate::shard::metrics::MetricsSnapshot;
 
 use answer::Answer;
+use left::Left;
 use links::Links;
 use standing::Standing;
 
@@ -75,8 +77,7 @@ pub(crate) struct Control<Q> {
     links: Links,
     standing: Standing,
     started: Instant,
-    /// The directory of partitions.
-    home: PathBuf,
+    left: Left,
     quorum: Q,
     controller: RefCell<Controller<Answer>>,
     queue: RefCell<VecDeque<(Answer, ControlRequest)>>,
@@ -115,7 +116,7 @@ impl<Q: Quorum + 'static> Control<Q> {
             links: Links::default(),
             standing: Standing::new(shards),
             started: Instant::now(),
-            home: PathBuf::from(&settings.log_dir),
+            left: Left::new(PathBuf::from(&settings.log_dir)),
             quorum,
             controller: RefCell::new(controller),
             queue: RefCell::default(),
@@ -224,7 +225,7 @@ impl<Q: Quorum + 'static> Control<Q> {
                 self.parked.borrow_mut().push((to, request));
                 continue;
             }
-            let occupied = self.occupied(places).await;
+            let occupied = self.left.occupied(places).await;
             self.quorum.ready().await;
             let Some(epoch) = self.quorum.leads() else {
                 self.elsewhere(to, request);
@@ -255,15 +256,6 @@ impl<Q: Quorum + 'static> Control<Q> {
             || self.controller.borrow().deleting().any(|deleting| deleting == name)
     }
 
-    /// Looks on a thread that may wait for the disk.
-    async fn occupied(&self, places: Vec<Place>) -> BTreeSet<Place> {
-        if places.is_empty() {
-            return BTreeSet::new();
-        }
-        let home = self.home.clone();
-        tokio::task::spawn_blocking(move || occupied(&home, places)).await.unwrap_or_default()
-    }
-
     /// Takes what the quorum says of proposals.
     async fn follow(self: Rc<Self>) {
         loop {
@@ -274,6 +266,7 @@ impl<Q: Quorum + 'static> Control<Q> {
                     self.publish(settled);
                 }
                 Event::Snapshot { image } => {
+                    self.left.forget();
                     let settled = self.controller.borrow_mut().on_snapshot(image);
                     self.publish(settled);
                 }
@@ -323,6 +316,7 @@ impl<Q: Quorum + 'static> Control<Q> {
         self.leaving
             .borrow_mut()
             .extend(delta.deleted.values().map(|topic| (topic.name.to_string(), version)));
+        self.left.add(delta.deleted.values().map(|topic| topic.name.to_string()));
         let shown = !delta.is_empty();
         let delta = Arc::new(delta);
         let told = if self.telling.get() { self.shards } else { 0 };

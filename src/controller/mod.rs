@@ -17,6 +17,7 @@ pub mod request;
 mod rules;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use brokers::{
@@ -30,9 +31,11 @@ pub use request::{
 };
 pub use rules::Rules;
 
+use crate::metadata::names::check_topic_name;
 use crate::metadata::quorum::Commit;
 use crate::metadata::records::Record;
 use crate::metadata::{Delta, Image};
+use crate::model::limits::MAX_PARTITIONS_PER_REQUEST;
 use crate::model::{BrokerSettings, MonoMs, TopicId};
 use decide::{Decision, Outcome};
 
@@ -90,37 +93,33 @@ impl<To> Controller<To> {
         &self.committed
     }
 
-    /// The places of the partitions that a request would make.
+    /// The places of the partitions that a request would make, and of some that it asks for in vain.
     pub fn places(&self, request: &ControlRequest) -> Vec<Place> {
-        let makes_some = match request {
-            ControlRequest::CreateTopics { validate_only, .. }
-            | ControlRequest::CreatePartitions { validate_only, .. } => !validate_only,
-            _ => false,
-        };
-        if !makes_some {
-            return Vec::new();
-        }
-        let mut next = 0u64;
-        let mut any_id = || {
-            next += 1;
-            let mut id = [0xff; 16];
-            id[..8].copy_from_slice(&next.to_le_bytes());
-            TopicId(id)
-        };
-        let Decision { records, .. } =
-            decide::decide(&self.proposed, &self.settings, request, &mut any_id, &|_, _| false);
-        let mut named: Option<(TopicId, String)> = None;
         let mut places = Vec::new();
-        for record in records {
-            match record {
-                Record::Topic { id, name } => named = Some((id, name)),
-                Record::Partition { topic, index, .. } => {
-                    let new = named.as_ref().filter(|(id, _)| *id == topic).map(|(_, name)| name.clone());
-                    let name = new.or_else(|| Some(self.proposed.topic_by_id(topic)?.name.to_string()));
-                    places.extend(name.map(|name| (name, index)));
+        let mut add = |name: &str, indexes: Range<i32>| {
+            let most = MAX_PARTITIONS_PER_REQUEST.saturating_sub(places.len());
+            places.extend(indexes.take(most).map(|index| (name.to_owned(), index)));
+        };
+        match request {
+            ControlRequest::CreateTopics { topics, validate_only: false } => {
+                let is_new =
+                    |name: &str| check_topic_name(name).is_ok() && self.proposed.topic(name).is_none();
+                for topic in topics.iter().filter(|topic| is_new(&topic.name)) {
+                    let count = match topic.partitions {
+                        _ if !topic.assignments.is_empty() => topic.assignments.len() as i32,
+                        -1 => self.settings.num_partitions,
+                        count => count,
+                    };
+                    add(&topic.name, 0..count);
                 }
-                _ => {}
             }
+            ControlRequest::CreatePartitions { topics, validate_only: false } => {
+                for wanted in topics {
+                    let Some(topic) = self.proposed.topic(&wanted.topic) else { continue };
+                    add(&topic.name, topic.partitions.len() as i32..wanted.total);
+                }
+            }
+            _ => {}
         }
         places
     }
