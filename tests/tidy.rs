@@ -73,6 +73,7 @@ const NOT_SERVING: &[&str] = &[
     "src/log/journal/inspect.rs",
     "src/log/journal/recovery.rs",
     "src/log/journal/sizing.rs",
+    "src/log/layout.rs",
     "src/log/mend.rs",
     "src/log/relayout.rs",
     "src/log/segment/offline.rs",
