@@ -33,11 +33,33 @@ pub async fn submit(core: Core, queue: Receiver<(u64, Change)>, round: Rc<Cell<u
     }
 }
 
+/// Raft draws how long a voter waits once in its life: two that stand at the same moment would go on doing so. After each try this
+/// one waits for a time of its own.
+struct Pause {
+    tried: i32,
+    until: Option<Instant>,
+}
+
+impl Pause {
+    fn after(&mut self, core: &Core, stands_in: Option<i32>, most: Duration) {
+        if let Some(epoch) = stands_in.filter(|epoch| *epoch != self.tried) {
+            self.tried = epoch;
+            let wait = (crate::rt::random() % most.as_millis().max(1)) as u64;
+            self.until = Some(Instant::now() + Duration::from_millis(wait));
+            core.runtime_config().elect(false);
+        } else if self.until.is_some_and(|until| until <= Instant::now()) {
+            self.until = None;
+            core.runtime_config().elect(true);
+        }
+    }
+}
+
 /// Follows what Raft says of itself: who leads, whether it has ended, whether its log is to be written anew.
 pub async fn watch(core: Core, state: Rc<RefCell<State>>, timers: Timers, me: Voter, tell: Sender<Told>) {
     let mut metrics = core.metrics();
     let mut ticks = tokio::time::interval(timers.heartbeat / 2);
     let (mut leader, mut said, mut rewritten) = (Leadership::default(), Instant::now(), None::<Instant>);
+    let mut pause = Pause { tried: 0, until: None };
     loop {
         tokio::select! {
             changed = metrics.changed() => match changed {
@@ -46,7 +68,7 @@ pub async fn watch(core: Core, state: Rc<RefCell<State>>, timers: Timers, me: Vo
             },
             _ = ticks.tick() => {}
         }
-        let (seen, ended) = {
+        let (seen, stands, ended) = {
             let metrics = metrics.borrow_and_update();
             let config = metrics.membership_config.membership();
             let answered =
@@ -61,8 +83,10 @@ pub async fn watch(core: Core, state: Rc<RefCell<State>>, timers: Timers, me: Vo
                 end: metrics.last_log_index.map_or(0, |index| index + 1),
                 answered,
             };
-            (seen, metrics.running_state.clone().err())
+            let stands = (metrics.state == ServerState::Candidate).then_some(seen.epoch);
+            (seen, stands, metrics.running_state.clone().err())
         };
+        pause.after(&core, stands, timers.election.1);
         let now = leader.judge(&seen, timers.election.0);
         if now != leader {
             leader = now;
