@@ -1,5 +1,4 @@
-//! AlterPartitionReassignments (KIP-455): with one broker the only possible assignment is the one there is, so that
-//! asking for it changes nothing, any other is refused, and there is never a reassignment to cancel.
+//! AlterPartitionReassignments (KIP-455): moves partitions to other brokers, or back while they are on their way.
 
 use kafka_wire::alter_partition_reassignments_response::{
     ReassignablePartitionResponse, ReassignableTopicResponse,
@@ -7,8 +6,8 @@ use kafka_wire::alter_partition_reassignments_response::{
 use kafka_wire::{AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse};
 
 use super::Cx;
-use super::common::build;
-use crate::metadata::Image;
+use super::common::{build, code, message, whole_error};
+use crate::controller::{ControlReply, ControlRequest, Reassignment};
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
@@ -21,26 +20,49 @@ pub async fn handle(
     if let Err(error) = cx.admit(Operation::Alter, Resource::Cluster) {
         return build(|r: &mut AlterPartitionReassignmentsResponse| r.error_code = error.code());
     }
-    let response = answer(&cx.shard.image(), &request, cx.version);
+    let reply = cx.shard.control(asked(&request)).await;
+    let response = answer(&request, reply, cx.version);
     let results = response.responses.iter().flat_map(|t| &t.partitions);
     results.for_each(|p| cx.count(ErrorCode::from_code(p.error_code)));
     response
 }
 
+fn asked(request: &AlterPartitionReassignmentsRequest) -> ControlRequest {
+    let partitions = request.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|partition| Reassignment {
+            topic: topic.name.to_string(),
+            index: partition.partition_index,
+            replicas: partition.replicas.clone(),
+        })
+    });
+    let factor_may_change = request.allow_replication_factor_change;
+    ControlRequest::Reassign { partitions: partitions.collect(), factor_may_change }
+}
+
 fn answer(
-    image: &Image,
     request: &AlterPartitionReassignmentsRequest,
+    reply: ControlReply,
     version: i16,
 ) -> AlterPartitionReassignmentsResponse {
+    let results = match reply {
+        ControlReply::Reassign(results) => results,
+        other => {
+            let error = whole_error(other);
+            return build(|r: &mut AlterPartitionReassignmentsResponse| {
+                r.error_code = code(&error).code();
+                r.error_message = message(&error);
+            });
+        }
+    };
+    let mut results = results.into_iter();
     let topics = request.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|partition| {
             build(|p: &mut ReassignablePartitionResponse| {
                 p.partition_index = partition.partition_index;
-                let wanted = partition.replicas.as_deref();
                 p.error_message = None;
-                if let Err((code, why)) = check(image, &topic.name, partition.partition_index, wanted) {
-                    p.error_code = code.code();
-                    p.error_message = Some(why.into());
+                if let Some(Err(error)) = results.next() {
+                    p.error_code = code(&error).code();
+                    p.error_message = message(&error);
                 }
             })
         });
@@ -58,42 +80,6 @@ fn answer(
     })
 }
 
-fn check(image: &Image, topic: &str, index: i32, wanted: Option<&[i32]>) -> Result<(), (ErrorCode, String)> {
-    let refuse = |code, why: String| Err((code, why));
-    let Some(known) = image.topic(topic) else {
-        let why = format!("Unable to find a topic named {topic}.");
-        return refuse(ErrorCode::UnknownTopicOrPartition, why);
-    };
-    if known.partition(index).is_none() {
-        let why = format!("Unable to find partition {topic}:{index}.");
-        return refuse(ErrorCode::UnknownTopicOrPartition, why);
-    }
-    let Some(wanted) = wanted else {
-        let why = "No partition reassignment is in progress.".to_owned();
-        return refuse(ErrorCode::NoReassignmentInProgress, why);
-    };
-    let invalid = |what: String| {
-        refuse(
-            ErrorCode::InvalidReplicaAssignment,
-            format!("The manual partition assignment includes {what}"),
-        )
-    };
-    if wanted.is_empty() {
-        return invalid("an empty replica list.".into());
-    }
-    let mut sorted = wanted.to_vec();
-    sorted.sort_unstable();
-    for (place, id) in sorted.iter().enumerate() {
-        if image.broker(*id).is_none() {
-            return invalid(format!("broker {id}, but no such broker is registered."));
-        }
-        if place > 0 && sorted[place - 1] == *id {
-            return invalid(format!("the broker {id} more than once."));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use kafka_wire::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
@@ -103,7 +89,7 @@ mod tests {
 
     #[test]
     fn only_what_is_there_can_be_asked_for() {
-        let controller = controller(&[("a", 1)]);
+        let mut controller = controller(&[("a", 1)]);
         let cases: [(&str, i32, Option<Vec<i32>>, i16); 7] = [
             ("a", 0, Some(vec![1]), 0),
             ("a", 0, None, 85),
@@ -125,7 +111,8 @@ mod tests {
                 });
                 let mut request = AlterPartitionReassignmentsRequest::default();
                 request.topics = vec![topic];
-                let reply = round_trip(&answer(&controller.image(), &request, version), version);
+                let reply = controller.handle(&asked(&request));
+                let reply = round_trip(&answer(&request, reply, version), version);
                 assert_eq!(reply.responses[0].partitions[0].error_code, *code, "{replicas:?}");
             }
         }

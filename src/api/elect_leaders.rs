@@ -1,13 +1,18 @@
-//! ElectLeaders (KIP-460): with one broker every partition has the only leader it can have.
+//! ElectLeaders (KIP-460): leadership goes to the preferred replicas, or, where nobody leads, to any that lives.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kafka_wire::elect_leaders_request::TopicPartitions;
 use kafka_wire::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use kafka_wire::{ElectLeadersRequest, ElectLeadersResponse};
 use kafka_wire_core::StrBytes;
 
 use super::Cx;
 use super::authorize::Rights;
-use super::common::build;
-use crate::metadata::Image;
+use super::common::{build, code, message, whole_error};
+use crate::controller::{ControlError, ControlReply, ControlRequest};
+use crate::metadata::{Image, Topic};
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
@@ -18,62 +23,101 @@ const TYPES_FROM: i16 = 1;
 
 pub async fn handle(cx: &Cx, request: ElectLeadersRequest) -> ElectLeadersResponse {
     let response = match cx.authorize(Operation::Alter, Resource::Cluster) {
-        Ok(()) => answer(&cx.shard.image(), &request, cx.version),
-        Err(error) => build(|r: &mut ElectLeadersResponse| {
-            r.error_code = if cx.version >= TYPES_FROM { error.code() } else { 0 };
-            r.replica_election_results = each(&request, |_, _| (error, None));
-        }),
+        Ok(()) => match unknown_type(&request, cx.version) {
+            Some(refused) => refused,
+            None => {
+                let reply = cx.shard.control(asked(&request, cx.version)).await;
+                answer(&cx.shard.image(), &request, reply, cx.version)
+            }
+        },
+        Err(error) => refused(&request, error, None, cx.version),
     };
     let results = response.replica_election_results.iter().flat_map(|t| &t.partition_result);
     results.for_each(|p| cx.count(ErrorCode::from_code(p.error_code)));
     response
 }
 
-fn answer(image: &Image, request: &ElectLeadersRequest, version: i16) -> ElectLeadersResponse {
-    if version >= TYPES_FROM && !matches!(request.election_type, PREFERRED | UNCLEAN) {
-        let why = format!("Unknown election type {}", request.election_type);
-        return build(|r: &mut ElectLeadersResponse| {
-            r.error_code = ErrorCode::InvalidRequest.code();
-            r.replica_election_results =
-                each(request, |_, _| (ErrorCode::InvalidRequest, Some(why.as_str().into())));
-        });
+fn unknown_type(request: &ElectLeadersRequest, version: i16) -> Option<ElectLeadersResponse> {
+    if version < TYPES_FROM || matches!(request.election_type, PREFERRED | UNCLEAN) {
+        return None;
     }
-    let results = match &request.topic_partitions {
-        Some(_) => each(request, |topic, index| elect(image, topic, index)),
-        // Asked for everything, those that need no election are not told.
-        None => image.topics().map(|t| result(t.wire_name(), Vec::new())).collect(),
-    };
-    build(|r: &mut ElectLeadersResponse| r.replica_election_results = results)
+    let why = format!("Unknown election type {}", request.election_type);
+    Some(refused(request, ErrorCode::InvalidRequest, Some(why.into()), version))
 }
 
-fn elect(image: &Image, topic: &str, index: i32) -> (ErrorCode, Option<StrBytes>) {
-    let why = match image.topic(topic) {
-        None => format!("No such topic as {topic}"),
-        Some(known) if known.partition(index).is_none() => format!("No such partition as {topic}-{index}"),
-        Some(_) => {
-            let why = "Leader election not needed for topic partition.";
-            return (ErrorCode::ElectionNotNeeded, Some(why.into()));
+/// One error for the whole request.
+fn refused(
+    request: &ElectLeadersRequest,
+    error: ErrorCode,
+    why: Option<StrBytes>,
+    version: i16,
+) -> ElectLeadersResponse {
+    let one = |index: &i32| partition(*index, error, why.clone());
+    let topics = request.topic_partitions.iter().flatten();
+    build(|r: &mut ElectLeadersResponse| {
+        r.error_code = if version >= TYPES_FROM { error.code() } else { 0 };
+        let each = topics.map(|t| result(t.topic.clone(), t.partitions.iter().map(one).collect()));
+        r.replica_election_results = each.collect();
+    })
+}
+
+fn asked(request: &ElectLeadersRequest, version: i16) -> ControlRequest {
+    let partitions = request.topic_partitions.as_ref().map(|topics| {
+        let all = topics.iter().flat_map(|t| t.partitions.iter().map(|index| (t.topic.to_string(), *index)));
+        all.collect()
+    });
+    let unclean = version >= TYPES_FROM && request.election_type == UNCLEAN;
+    ControlRequest::ElectLeaders { partitions, unclean }
+}
+
+fn answer(
+    image: &Image,
+    request: &ElectLeadersRequest,
+    reply: ControlReply,
+    version: i16,
+) -> ElectLeadersResponse {
+    let results = match reply {
+        ControlReply::ElectLeaders(results) => results,
+        other => {
+            let error = whole_error(other);
+            return refused(request, code(&error), message(&error), version);
         }
     };
-    (ErrorCode::UnknownTopicOrPartition, Some(why.into()))
+    let each = match &request.topic_partitions {
+        Some(topics) => {
+            let mut results = results.into_iter();
+            let of = |t: &TopicPartitions| {
+                let some = results.by_ref().take(t.partitions.len());
+                result(t.topic.clone(), some.map(|(_, index, elected)| told(index, elected)).collect())
+            };
+            topics.iter().map(of).collect()
+        }
+        // Asked for everything, those that need no election are not told; their topics are.
+        None => {
+            let mut by_topic: BTreeMap<String, Vec<PartitionResult>> = BTreeMap::new();
+            for (topic, index, elected) in results {
+                by_topic.entry(topic).or_default().push(told(index, elected));
+            }
+            let of = |t: &Arc<Topic>| result(t.wire_name(), by_topic.remove(&*t.name).unwrap_or_default());
+            image.topics().map(of).collect()
+        }
+    };
+    build(|r: &mut ElectLeadersResponse| r.replica_election_results = each)
 }
 
-fn each(
-    request: &ElectLeadersRequest,
-    elect: impl Fn(&str, i32) -> (ErrorCode, Option<StrBytes>),
-) -> Vec<ReplicaElectionResult> {
-    let topics = request.topic_partitions.iter().flatten().map(|topic| {
-        let partitions = topic.partitions.iter().map(|index| {
-            let (code, why) = elect(&topic.topic, *index);
-            build(|p: &mut PartitionResult| {
-                p.partition_id = *index;
-                p.error_code = code.code();
-                p.error_message = why;
-            })
-        });
-        result(topic.topic.clone(), partitions.collect())
-    });
-    topics.collect()
+fn told(index: i32, elected: Result<(), ControlError>) -> PartitionResult {
+    match elected {
+        Ok(()) => partition(index, ErrorCode::None, None),
+        Err(error) => partition(index, code(&error), message(&error)),
+    }
+}
+
+fn partition(index: i32, code: ErrorCode, why: Option<StrBytes>) -> PartitionResult {
+    build(|p: &mut PartitionResult| {
+        p.partition_id = index;
+        p.error_code = code.code();
+        p.error_message = why;
+    })
 }
 
 fn result(topic: StrBytes, partitions: Vec<PartitionResult>) -> ReplicaElectionResult {
@@ -85,14 +129,12 @@ fn result(topic: StrBytes, partitions: Vec<PartitionResult>) -> ReplicaElectionR
 
 #[cfg(test)]
 mod tests {
-    use kafka_wire::elect_leaders_request::TopicPartitions;
-
     use super::super::common::testing::{controller, round_trip};
     use super::*;
 
     #[test]
     fn no_election_is_needed() {
-        let controller = controller(&[("a", 1)]);
+        let mut controller = controller(&[("a", 1)]);
         let image = controller.image();
         for version in 0..=2 {
             let mut request = ElectLeadersRequest::default();
@@ -103,8 +145,12 @@ mod tests {
                 })
             };
             request.topic_partitions = Some(vec![ask("a", &[0, 1]), ask("b", &[0])]);
-            let codes = |request: &ElectLeadersRequest| -> Vec<i16> {
-                let reply = round_trip(&answer(&image, request, version), version);
+            let mut codes = |request: &ElectLeadersRequest| -> Vec<i16> {
+                let response = unknown_type(request, version).unwrap_or_else(|| {
+                    let reply = controller.handle(&asked(request, version));
+                    answer(&image, request, reply, version)
+                });
+                let reply = round_trip(&response, version);
                 let results = reply.replica_election_results.iter().flat_map(|t| &t.partition_result);
                 results.map(|p| p.error_code).collect()
             };

@@ -1,11 +1,10 @@
-//! UnregisterBroker (KIP-631): takes a broker that is gone out of the cluster. The one broker that there is serves the
-//! very request, so it stays.
+//! UnregisterBroker (KIP-631): takes a broker that is gone out of the cluster. One that lives stays.
 
 use kafka_wire::{UnregisterBrokerRequest, UnregisterBrokerResponse};
 
 use super::Cx;
-use super::common::build;
-use crate::metadata::Image;
+use super::common::{build, code, message, whole_error};
+use crate::controller::{ControlReply, ControlRequest};
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
@@ -13,21 +12,19 @@ pub async fn handle(cx: &Cx, request: UnregisterBrokerRequest) -> UnregisterBrok
     if let Err(error) = cx.admit(Operation::Alter, Resource::Cluster) {
         return build(|r: &mut UnregisterBrokerResponse| r.error_code = error.code());
     }
-    let response = answer(&cx.shard.image(), request.broker_id);
+    let response = answer(cx.shard.control(ControlRequest::Unregister { id: request.broker_id }).await);
     cx.count(ErrorCode::from_code(response.error_code));
     response
 }
 
-fn answer(image: &Image, id: i32) -> UnregisterBrokerResponse {
-    let (code, why) = match image.broker(id) {
-        None => (ErrorCode::BrokerIdNotRegistered, format!("Broker ID {id} is not currently registered")),
-        Some(_) => {
-            (ErrorCode::InvalidRequest, format!("Broker {id} is the only broker and serves this request"))
-        }
-    };
+fn answer(reply: ControlReply) -> UnregisterBrokerResponse {
     build(|r: &mut UnregisterBrokerResponse| {
-        r.error_code = code.code();
-        r.error_message = Some(why.into());
+        r.error_message = None;
+        if !matches!(reply, ControlReply::Unregistered) {
+            let error = whole_error(reply);
+            r.error_code = code(&error).code();
+            r.error_message = message(&error);
+        }
     })
 }
 
@@ -38,9 +35,12 @@ mod tests {
 
     #[test]
     fn the_only_broker_stays() {
-        let controller = controller(&[]);
+        let mut controller = controller(&[]);
         for (id, code) in [(1, 42), (2, 102)] {
-            assert_eq!(round_trip(&answer(&controller.image(), id), 0).error_code, code);
+            assert_eq!(
+                round_trip(&answer(controller.handle(&ControlRequest::Unregister { id })), 0).error_code,
+                code
+            );
         }
     }
 }

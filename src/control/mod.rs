@@ -103,7 +103,7 @@ impl<Q: Quorum + 'static> Control<Q> {
         settings: &BrokerSettings,
     ) -> Self {
         let mut controller = Controller::new(image.clone(), settings.clone());
-        quorum.leads().into_iter().for_each(|epoch| controller.lead(epoch));
+        quorum.leads().into_iter().for_each(|epoch| controller.lead(epoch, MonoMs::ZERO));
         let (version, shards) = (image.version, connections.open().count());
         Self {
             me,
@@ -271,10 +271,12 @@ impl<Q: Quorum + 'static> Control<Q> {
                     self.publish(settled);
                 }
                 Event::Leader { epoch, mine, .. } => {
-                    self.lose(&self.not_controller());
+                    let answers = self.controller.borrow_mut().resign(&self.not_controller());
+                    self.answer(answers);
                     if mine {
-                        self.controller.borrow_mut().lead(epoch);
+                        self.controller.borrow_mut().lead(epoch, self.now());
                     }
+                    self.unpark();
                 }
                 Event::Lost { why } => {
                     log::error!("metadata changes refused: {why}");

@@ -101,6 +101,8 @@ pub enum IsrRefusal {
     InvalidRequest,
     /// Of the brokers one is fenced, about to stop, or in another life.
     IneligibleReplica,
+    /// The leader has not heard yet by what rules it commits: it asks again.
+    NotAttempted,
     /// Accepted, and it ended a move after which another leads.
     NewLeaderElected,
 }
@@ -138,7 +140,7 @@ impl Registration {
 /// What its last life appended and had not on disk is lost: it leaves every ISR that has others to lead, and where it is the
 /// only one in sync it is elected again, so that no epoch has batches of two lives.
 pub fn register(image: &Image, offset: u64, registration: Registration) -> Vec<Record> {
-    let id = registration.id.expect("its own");
+    let id = registration.id.unwrap_or(1);
     let mut records = vec![
         Record::BrokerRegistered {
             id,
@@ -182,6 +184,8 @@ fn returned(image: &Image, partition: &Partition, at: PartitionId, broker: Broke
         elr: None,
         adding: None,
         removing: None,
+        last_known: None,
+        recovering: None,
     })
 }
 

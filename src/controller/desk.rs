@@ -41,7 +41,7 @@ impl Desk {
 
     fn with(image: Image, store: Option<Store>, settings: &BrokerSettings) -> Self {
         let mut controller = Controller::new(Arc::new(image), settings.clone());
-        controller.lead(store.as_ref().map_or(1, Store::epoch));
+        controller.lead(store.as_ref().map_or(1, Store::epoch), MonoMs::ZERO);
         Self { controller, store, home: PathBuf::from(&settings.log_dir) }
     }
 

@@ -8,13 +8,17 @@
 //! Invariants: what was decided is decided on everything proposed before it; no answer is given, and no image handed out, that
 //! rests on what is not committed.
 
+mod brackets;
 pub mod brokers;
 mod decide;
 mod desk;
+mod index;
 mod internal;
+mod lifecycle;
 pub mod rebuild;
 pub mod request;
 mod rules;
+mod sessions;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -34,17 +38,31 @@ pub use rules::Rules;
 use crate::metadata::names::check_topic_name;
 use crate::metadata::quorum::Commit;
 use crate::metadata::records::Record;
-use crate::metadata::{Delta, Image};
+use crate::metadata::{ApplyError, Delta, Image, MIN_INSYNC, Partition};
 use crate::model::limits::MAX_PARTITIONS_PER_REQUEST;
-use crate::model::{BrokerSettings, MonoMs, TopicId};
+use crate::model::{BrokerSettings, LeaderEpoch, MonoMs, PartitionEpoch, TopicId};
 use decide::{Decision, Outcome};
+use index::Index;
+use sessions::Sessions;
+
+/// Records of one change; larger ones are spread over several.
+const MAX_RECORDS: usize = 10_000;
 
 /// The controller, whoever the answers go to.
 pub struct Controller<To> {
     settings: BrokerSettings,
+    rules: Rules,
     committed: Arc<Image>,
     /// With everything that was proposed.
     proposed: Arc<Image>,
+    /// Of what is proposed; `None` while this node is not the controller.
+    index: Option<Index>,
+    sessions: Sessions,
+    /// When leaders and replicas were looked over.
+    balanced: MonoMs,
+    /// The last offset at which it changed how many have to be in sync, or at which this node became the controller. A leader
+    /// that has not applied it may commit what it must not with the ISR that it asks for.
+    terms_since: u64,
     pending: VecDeque<Pending<To>>,
     /// The quorum's leader's, which this controller leads by.
     epoch: i32,
@@ -78,14 +96,45 @@ pub struct Settled<To> {
 pub type Place = (String, i32);
 
 impl<To> Controller<To> {
+    /// As one who follows what others commit, until it leads.
     pub fn new(image: Arc<Image>, settings: BrokerSettings) -> Self {
-        Self { settings, proposed: image.clone(), committed: image, pending: VecDeque::new(), epoch: 0 }
+        Self::with_rules(image, settings, Rules::default())
     }
 
-    /// This controller leads in a new epoch: what it proposes from now on is of that.
-    pub fn lead(&mut self, epoch: i32) {
+    pub fn with_rules(image: Arc<Image>, settings: BrokerSettings, rules: Rules) -> Self {
+        Self {
+            settings,
+            sessions: Sessions::new(rules.session_ms),
+            rules,
+            proposed: image.clone(),
+            committed: image,
+            index: None,
+            balanced: MonoMs::ZERO,
+            terms_since: 0,
+            pending: VecDeque::new(),
+            epoch: 0,
+        }
+    }
+
+    /// This node is the controller in a new epoch, of which all that it proposes from now on is; what others committed is in its
+    /// image. Every broker gets a full session.
+    pub fn lead(&mut self, epoch: i32, now: MonoMs) {
         assert!(self.pending.is_empty(), "what was proposed in another epoch is lost");
         self.epoch = epoch;
+        self.index = Some(Index::of(&self.proposed, now));
+        self.sessions = Sessions::new(self.rules.session_ms);
+        self.balanced = now;
+        self.terms_since = self.proposed.version;
+        for broker in self.proposed.brokers().filter(|broker| !broker.fenced) {
+            self.sessions.begin(broker.id, broker.epoch, now);
+        }
+    }
+
+    /// This node is not the controller any more: everybody who waits hears why, and so does who asks from now on.
+    pub fn resign(&mut self, why: &ControlError) -> Vec<(To, ControlReply)> {
+        self.index = None;
+        self.sessions = Sessions::new(self.rules.session_ms);
+        self.on_lost(why)
     }
 
     /// As of the last commit.
@@ -138,44 +187,86 @@ impl<To> Controller<To> {
         new_id: &mut dyn FnMut() -> TopicId,
         occupied: &BTreeSet<Place>,
     ) -> Step<To> {
-        let _ = now;
+        if self.index.is_none() {
+            let why = ControlError::new(ControlErrorKind::NotController, "This node is not the controller.");
+            return Step { propose: Vec::new(), answers: vec![(to, ControlReply::Failed(why))] };
+        }
         let taken =
             |topic: &str, index| !occupied.is_empty() && occupied.contains(&(topic.to_owned(), index));
-        let Decision { records, outcome, validate_only } =
-            decide::decide(&self.proposed, &self.settings, request, new_id, &taken);
-        if records.is_empty() {
-            return self.hold(to, reply(&self.proposed, outcome));
-        }
-        match self.proposed.with(&records) {
-            Err(error) => {
-                let error = ControlError::new(ControlErrorKind::InvalidRequest, error.to_string());
-                self.hold(to, ControlReply::Failed(error))
+        let decision = match lifecycle::is_of_brokers(request) {
+            true => self.of_brokers(request, now),
+            false => {
+                let how = (&self.settings, &self.rules);
+                decide::decide(&self.proposed, how, request, new_id, &taken)
             }
-            Ok((image, _)) if validate_only => self.hold(to, reply(&image, outcome)),
-            Ok((image, delta)) => {
-                let image = Arc::new(image);
-                let answers = vec![(to, reply(&image, outcome))];
-                self.proposed = image.clone();
-                self.pending.push_back(Pending { epoch: self.epoch, image, delta, answers });
-                Step { propose: vec![records], answers: Vec::new() }
-            }
-        }
+        };
+        self.carry(Some(to), decision, now)
     }
 
     /// Does what time asks for: to be called about every half second, after what has arrived was handled.
     pub fn tick(&mut self, now: MonoMs) -> Step<To> {
-        let _ = now;
-        Step { propose: Vec::new(), answers: Vec::new() }
+        match self.index {
+            Some(_) => {
+                let decision = self.look_over(now);
+                self.carry(None, decision, now)
+            }
+            None => Step { propose: Vec::new(), answers: Vec::new() },
+        }
+    }
+
+    /// Proposes what was decided; the answer waits for it.
+    fn carry(&mut self, to: Option<To>, decision: Decision, now: MonoMs) -> Step<To> {
+        let Decision { records, outcome, validate_only } = decision;
+        if records.is_empty() {
+            let reply = reply(&self.proposed, outcome);
+            return self.hold(to.map(|to| (to, reply)));
+        }
+        let from = self.proposed.clone();
+        let failed = |error: ApplyError| {
+            let error = ControlError::new(ControlErrorKind::InvalidRequest, error.to_string());
+            ControlReply::Failed(error)
+        };
+        if validate_only {
+            let reply = from.with(&records).map_or_else(failed, |(image, _)| reply(&image, outcome));
+            return self.hold(to.map(|to| (to, reply)));
+        }
+        let mut image = from;
+        let mut changes = Vec::new();
+        let parts = brackets::split(records, MAX_RECORDS, image.is_bracketed());
+        for records in &parts {
+            match image.with(records) {
+                Ok((next, delta)) => {
+                    image = Arc::new(next);
+                    if records.iter().any(changes_terms) {
+                        self.terms_since = image.version;
+                    }
+                    let epoch = self.epoch;
+                    changes.push(Pending { epoch, image: image.clone(), delta, answers: Vec::new() });
+                }
+                Err(error) => return self.hold(to.map(|to| (to, failed(error)))),
+            }
+        }
+        for change in &changes {
+            if let Some(index) = &mut self.index {
+                index.follow(&self.proposed, &change.image, &change.delta, now);
+            }
+            self.proposed = change.image.clone();
+        }
+        if let Some(last) = changes.last_mut() {
+            last.answers.extend(to.map(|to| (to, reply(&image, outcome))));
+        }
+        self.pending.extend(changes);
+        Step { propose: parts, answers: Vec::new() }
     }
 
     /// What an answer says may rest on what is proposed: it is given once that is committed.
-    fn hold(&mut self, to: To, reply: ControlReply) -> Step<To> {
+    fn hold(&mut self, answer: Option<(To, ControlReply)>) -> Step<To> {
         let answers = match self.pending.back_mut() {
             Some(last) => {
-                last.answers.push((to, reply));
+                last.answers.extend(answer);
                 Vec::new()
             }
-            None => vec![(to, reply)],
+            None => answer.into_iter().collect(),
         };
         Step { propose: Vec::new(), answers }
     }
@@ -207,8 +298,8 @@ impl<To> Controller<To> {
             }
         }
         self.committed = settled.image.clone();
-        if self.pending.is_empty() {
-            self.proposed = self.committed.clone();
+        if self.pending.is_empty() && self.proposed.version != self.committed.version {
+            self.start_over();
         }
         settled
     }
@@ -216,13 +307,22 @@ impl<To> Controller<To> {
     /// The committed metadata is this, without what led to it. Nothing is proposed.
     pub fn on_snapshot(&mut self, image: Arc<Image>) -> Settled<To> {
         let delta = Delta::replacing(&self.committed, &image);
-        (self.committed, self.proposed) = (image.clone(), image.clone());
+        self.committed = image.clone();
+        self.start_over();
         Settled { image, delta, answers: Vec::new() }
+    }
+
+    /// Decides on what is committed from now on, and on nothing that was proposed.
+    fn start_over(&mut self) {
+        self.proposed = self.committed.clone();
+        if self.index.is_some() {
+            self.index = Some(Index::of(&self.proposed, self.balanced));
+        }
     }
 
     /// Nothing of what is proposed will be committed: decisions start from what is, and everybody who waits hears why.
     pub fn on_lost(&mut self, why: &ControlError) -> Vec<(To, ControlReply)> {
-        self.proposed = self.committed.clone();
+        self.start_over();
         let answers = self.pending.drain(..).flat_map(|pending| pending.answers);
         answers.map(|(to, _)| (to, ControlReply::Failed(why.clone()))).collect()
     }
@@ -239,9 +339,37 @@ fn reply(image: &Image, outcome: Outcome) -> ControlReply {
         Outcome::Configs(results) => ControlReply::AlterConfigs(results),
         Outcome::Quotas(results) => ControlReply::AlterQuotas(results),
         Outcome::ProducerIds(result) => ControlReply::ProducerIds(result),
+        Outcome::Registered(id, epoch) => ControlReply::Registered { id, epoch },
+        Outcome::Heard(heard) => ControlReply::Heard(heard),
+        Outcome::Gone | Outcome::Nothing => ControlReply::Gone,
+        Outcome::Altered(results) => {
+            let state = |id| image.partition(id).map_or(Err(IsrRefusal::UnknownPartition), |p| Ok(state(p)));
+            ControlReply::AlteredPartitions(results.into_iter().map(|r| r.and_then(state)).collect())
+        }
+        Outcome::Unregistered => ControlReply::Unregistered,
+        Outcome::Elected(results) => ControlReply::ElectLeaders(results),
+        Outcome::Reassigned(results) => ControlReply::Reassign(results),
+        Outcome::Reassignments(moving) => ControlReply::Reassignments(moving),
         Outcome::Refused(error) => ControlReply::Failed(error),
     }
 }
 
+/// Whether it may change how many have to be in sync for something to be committed.
+fn changes_terms(record: &Record) -> bool {
+    matches!(record, Record::Config { name, .. } if name == MIN_INSYNC)
+}
+
+fn state(partition: &Partition) -> PartitionState {
+    PartitionState {
+        leader: partition.leader,
+        leader_epoch: LeaderEpoch(partition.leader_epoch),
+        partition_epoch: PartitionEpoch(partition.partition_epoch),
+        isr: partition.isr().collect(),
+        recovering: partition.recovering,
+    }
+}
+
+#[cfg(test)]
+mod random_tests;
 #[cfg(test)]
 mod tests;

@@ -331,7 +331,7 @@ const EPOCH: i32 = 4;
 fn pure() -> Controller<u32> {
     let image = Desk::in_memory(&BrokerSettings::default()).image();
     let mut controller = Controller::new(image, BrokerSettings::default());
-    controller.lead(EPOCH);
+    controller.lead(EPOCH, MonoMs::ZERO);
     controller
 }
 
@@ -423,7 +423,7 @@ fn what_others_commit_is_followed_and_never_taken_for_ones_own() {
     assert!(settled.answers.is_empty());
     assert_eq!((settled.image.version, settled.delta.partitions.len()), (before + 2, 2));
     // Leading again, it decides on what the other did.
-    controller.lead(EPOCH + 2);
+    controller.lead(EPOCH + 2, MonoMs::ZERO);
     let again = handle(&mut controller, 2, creation("a"));
     assert!(again.propose.is_empty(), "its name is taken");
     assert_eq!(handle(&mut controller, 3, creation("b")).propose.len(), 1);

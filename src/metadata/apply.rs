@@ -1,5 +1,4 @@
-//! Records applied to an image, and the records that an image is made of. Pure: every node that applies the same records has
-//! the same image.
+//! Records applied to an image. Pure: every node that applies the same records has the same image.
 
 use std::sync::{Arc, LazyLock};
 
@@ -9,7 +8,7 @@ use super::delta::Delta;
 use super::errors::ApplyError;
 use super::image::{Broker, Image, Overrides, Topic};
 use super::partition::{Change, Partition, Parts};
-use super::records::{Owner, Record};
+use super::records::{Bracket, Owner, Record};
 use crate::model::{BrokerEpoch, PartitionId, TopicId};
 
 /// Stands where a topic is while that is edited.
@@ -26,7 +25,7 @@ impl Image {
     /// Applies one commit in place.
     pub(crate) fn apply(&mut self, records: &[Record]) -> Result<Delta, ApplyError> {
         let mut delta = Delta::default();
-        records.iter().try_for_each(|record| self.apply_one(record, &mut delta))?;
+        records.iter().try_for_each(|record| self.take(record, &mut delta))?;
         self.version += 1;
         Ok(delta)
     }
@@ -34,7 +33,29 @@ impl Image {
     /// Applies records that are part of a commit.
     pub(super) fn apply_all(&mut self, records: impl IntoIterator<Item = Record>) -> Result<(), ApplyError> {
         let mut unheard = Delta::default();
-        records.into_iter().try_for_each(|record| self.apply_one(&record, &mut unheard))
+        records.into_iter().try_for_each(|record| self.take(&record, &mut unheard))
+    }
+
+    /// Applies a record, or keeps it for the end of the large change that it is part of.
+    fn take(&mut self, record: &Record, delta: &mut Delta) -> Result<(), ApplyError> {
+        let Record::Large { part } = record else {
+            return match &mut self.bracketed {
+                Some(open) => {
+                    Arc::make_mut(open).push(record.clone());
+                    Ok(())
+                }
+                None => self.apply_one(record, delta),
+            };
+        };
+        match (part, self.bracketed.take()) {
+            (Bracket::Begin, None) => self.bracketed = Some(Arc::default()),
+            (Bracket::End, Some(all)) => {
+                all.iter().try_for_each(|record| self.apply_one(record, delta))?;
+            }
+            (Bracket::Abort, Some(_)) => {}
+            _ => return Err(ApplyError::Bracket),
+        }
+        Ok(())
     }
 
     fn apply_one(&mut self, record: &Record, delta: &mut Delta) -> Result<(), ApplyError> {
@@ -63,6 +84,16 @@ impl Image {
                 delta.quotas = true;
             }
             Record::ProducerIds { next } => self.next_producer_id = self.next_producer_id.max(*next),
+            Record::TopicRf { topic, auto } => self.change(*topic, |topic| {
+                topic.factor_auto = *auto;
+                Ok(())
+            })?,
+            Record::ClearElr { topic: Some(id), led } => self.clear_elr(*id, *led, delta)?,
+            Record::ClearElr { topic: None, led } => {
+                let all: Vec<TopicId> = self.by_id.keys().copied().collect();
+                all.into_iter().try_for_each(|id| self.clear_elr(id, *led, delta))?;
+            }
+            Record::Large { .. } => return Err(ApplyError::Bracket),
         }
         Ok(())
     }
@@ -145,6 +176,8 @@ impl Image {
             elr,
             adding,
             removing,
+            last_known,
+            recovering,
         } = record
         else {
             unreachable!("only new partitions are given here");
@@ -158,6 +191,8 @@ impl Image {
             elr,
             adding,
             removing,
+            last_known: *last_known,
+            recovering: *recovering,
         };
         let partition = Partition::new(*topic, &parts)?;
         let id = PartitionId { topic: *topic, index: *index };
@@ -174,26 +209,36 @@ impl Image {
     }
 
     fn change_partition(&mut self, record: &Record, delta: &mut Delta) -> Result<(), ApplyError> {
-        let Record::PartitionChanged { topic, index, leader, replicas, isr, elr, adding, removing } = record
-        else {
+        let Some((id, change)) = Change::of(record) else {
             unreachable!("only changes of partitions are given here");
         };
-        let id = PartitionId { topic: *topic, index: *index };
-        let change = Change {
-            leader: *leader,
-            replicas: replicas.as_deref(),
-            isr: isr.as_deref(),
-            elr: elr.as_deref(),
-            adding: adding.as_deref(),
-            removing: removing.as_deref(),
-        };
-        let partition = self.partition(id).ok_or(ApplyError::NoPartition(id))?.changed(*topic, &change)?;
-        self.change(*topic, |topic| {
+        self.set_partition(id, &change, delta)
+    }
+
+    fn set_partition(
+        &mut self,
+        id: PartitionId,
+        change: &Change<'_>,
+        delta: &mut Delta,
+    ) -> Result<(), ApplyError> {
+        let partition = self.partition(id).ok_or(ApplyError::NoPartition(id))?.changed(id.topic, change)?;
+        self.change(id.topic, |topic| {
             topic.partitions.set(id.index as usize, partition);
             Ok(())
         })?;
         delta.partitions.insert(id);
         Ok(())
+    }
+
+    fn clear_elr(&mut self, topic: TopicId, led: bool, delta: &mut Delta) -> Result<(), ApplyError> {
+        let all = self.topic_by_id(topic).ok_or(ApplyError::NoTopic(topic))?;
+        let concerned = |(partition, _): &(&Partition, PartitionId)| {
+            partition.elr().next().is_some() && (!led || partition.leader.is_some())
+        };
+        let some = all.partitions.iter().zip(all.partition_ids()).filter(concerned);
+        let some: Vec<PartitionId> = some.map(|(_, id)| id).collect();
+        let none = Change { elr: Some(&[]), ..Change::default() };
+        some.into_iter().try_for_each(|id| self.set_partition(id, &none, delta))
     }
 
     fn set_config(
@@ -252,35 +297,6 @@ impl Image {
         *by_id = topic;
         edited
     }
-
-    /// The fewest records that make this image out of an empty one.
-    pub(crate) fn snapshot(&self) -> Vec<Record> {
-        let mut records = vec![
-            Record::Cluster { id: self.cluster_id.to_string() },
-            Record::ProducerIds { next: self.next_producer_id },
-        ];
-        let level =
-            |(name, level): (&String, &i16)| Record::FeatureLevel { name: name.clone(), level: *level };
-        records.extend(self.features.iter().map(level));
-        self.brokers().for_each(|broker| records.extend(registration(broker)));
-        for (owner, overrides) in self.overrides.iter() {
-            records.extend(configs(owner, overrides));
-        }
-        for (entity, limits) in self.quotas.iter() {
-            records.extend(limits.iter().map(|(key, value)| Record::Quota {
-                entity: entity.clone(),
-                key: key.clone(),
-                value: Some(value.to_bits()),
-            }));
-        }
-        for topic in self.by_name.values() {
-            records.push(Record::Topic { id: topic.id, name: topic.name.to_string() });
-            records.extend((0..).zip(topic.partitions.iter()).map(|(index, p)| whole(topic.id, index, p)));
-            records.extend(configs(&Owner::Topic(topic.id), &topic.overrides));
-        }
-        records.push(Record::DeletedTopics { ids: self.deleted.oldest_first() });
-        records
-    }
 }
 
 fn new_topic(id: TopicId, name: &str) -> Topic {
@@ -289,51 +305,7 @@ fn new_topic(id: TopicId, name: &str) -> Topic {
         id,
         partitions: Default::default(),
         overrides: Arc::default(),
+        factor_auto: false,
         wire_name: StrBytes::from(name),
-    }
-}
-
-fn registration(broker: &Broker) -> [Record; 2] {
-    let registered = Record::BrokerRegistered {
-        id: broker.id,
-        incarnation: broker.incarnation,
-        epoch: broker.epoch.0 as u64,
-        directory: broker.directory,
-        endpoints: broker.endpoints.clone(),
-        rack: broker.rack.clone(),
-        shards: broker.shards,
-        features: broker.features.clone(),
-        build: broker.build.clone(),
-    };
-    let changed = Record::BrokerChanged {
-        id: broker.id,
-        epoch: broker.epoch.0 as u64,
-        fenced: Some(broker.fenced),
-        draining: Some(broker.draining),
-        shutting_down: Some(broker.shutting_down),
-    };
-    [registered, changed]
-}
-
-fn configs(owner: &Owner, overrides: &Overrides) -> impl Iterator<Item = Record> {
-    overrides.iter().map(|(name, value)| Record::Config {
-        owner: owner.clone(),
-        name: name.clone(),
-        value: Some(value.clone()),
-    })
-}
-
-fn whole(topic: TopicId, index: i32, partition: &Partition) -> Record {
-    Record::Partition {
-        topic,
-        index,
-        leader: partition.leader,
-        leader_epoch: partition.leader_epoch,
-        partition_epoch: partition.partition_epoch,
-        replicas: partition.replicas().to_vec(),
-        isr: partition.isr().collect(),
-        elr: partition.elr().collect(),
-        adding: partition.adding().collect(),
-        removing: partition.removing().collect(),
     }
 }

@@ -29,6 +29,8 @@ pub enum ApplyError {
     NoBroker(BrokerId),
     #[error("broker {0} has no endpoint")]
     NoEndpoint(BrokerId),
+    #[error("a large change ends that was not begun, or begins in another one")]
+    Bracket,
 }
 
 #[derive(Debug, thiserror::Error)]

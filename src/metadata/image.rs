@@ -15,7 +15,7 @@ use kafka_wire_core::StrBytes;
 use super::deleted::Deleted;
 use super::internal;
 use super::partition::{Partition, Partitions};
-use super::records::{Endpoint, FeatureRange, Owner};
+use super::records::{Endpoint, FeatureRange, Owner, Record};
 use crate::model::map::Map;
 use crate::model::{BrokerEpoch, BrokerId, PartitionId, TopicId};
 use crate::security::quota::Table;
@@ -67,6 +67,8 @@ pub struct Topic {
     pub partitions: Partitions,
     /// What was set on this topic.
     pub overrides: Arc<Overrides>,
+    /// It gets more replicas when there are more brokers.
+    pub factor_auto: bool,
     pub(super) wire_name: StrBytes,
 }
 
@@ -107,6 +109,8 @@ pub struct Image {
     pub(super) by_id: Map<TopicId, Arc<Topic>>,
     pub(super) partitions: usize,
     pub(super) deleted: Deleted,
+    /// The records so far of a large change that is not at its end.
+    pub(super) bracketed: Option<Arc<Vec<Record>>>,
 }
 
 impl Image {
@@ -124,7 +128,13 @@ impl Image {
             by_id: Map::default(),
             partitions: 0,
             deleted: Deleted::default(),
+            bracketed: None,
         }
+    }
+
+    /// Whether a large change was begun that is not at its end.
+    pub fn is_bracketed(&self) -> bool {
+        self.bracketed.is_some()
     }
 
     pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {

@@ -1,5 +1,5 @@
 use super::super::errors::ApplyError;
-use super::super::records::Record;
+use super::super::records::{Bracket, Record};
 use super::*;
 
 const A: TopicId = TopicId([1; 16]);
@@ -94,6 +94,8 @@ fn a_snapshot_makes_the_same_image() {
         elr: Some(vec![1]),
         adding: Some(vec![3]),
         removing: None,
+        last_known: Some(Some(1)),
+        recovering: Some(true),
     };
     let image = with(&start(), &[topic(1, "a", 2), topic(2, "b", 1), topic(3, "c", 1)].concat());
     let registered = super::super::records::tests::samples().into_iter();
@@ -109,6 +111,9 @@ fn a_snapshot_makes_the_same_image() {
             config(Owner::Group("g".into()), "x", None),
             Record::ProducerIds { next: 3000 },
             Record::TopicDeleted { id: id(3) },
+            Record::TopicRf { topic: A, auto: true },
+            Record::Large { part: Bracket::Begin },
+            Record::elected(A, 0, 1),
         ],
     );
     let copy = with(&Image::empty(), &image.snapshot());
@@ -117,6 +122,8 @@ fn a_snapshot_makes_the_same_image() {
     let partition = copy.partition(PartitionId { topic: A, index: 1 }).unwrap();
     assert_eq!(Some(partition), image.partition(PartitionId { topic: A, index: 1 }));
     assert_eq!((partition.leader, partition.leader_epoch, partition.partition_epoch), (Some(2), 1, 1));
+    assert_eq!((partition.last_known(), partition.recovering), (Some(1), true));
+    assert!(copy.topic_by_id(A).unwrap().factor_auto && copy.is_bracketed());
     assert_eq!(copy.brokers().next(), image.brokers().next());
     assert!(copy.was_deleted(id(3)) && copy.overrides.len() == 1);
     assert_eq!(copy.partition_count(), image.partition_count());
@@ -141,4 +148,45 @@ fn an_override_that_is_the_last_takes_its_owner_along() {
     let image = with(&start(), &[config(Owner::Broker(1), "a", Some("b"))]);
     assert_eq!(image.broker_override(1, "a"), Some((Owner::Broker(1), "b")));
     assert!(with(&image, &[config(Owner::Broker(1), "a", None)]).overrides.is_empty());
+}
+
+#[test]
+fn a_large_change_is_there_at_its_end_or_never() {
+    let large = |part| Record::Large { part };
+    let image = with(&start(), &topic(1, "a", 1));
+    let epoch = |image: &Image| image.topic_by_id(A).unwrap().partitions[0].leader_epoch;
+    let (open, delta) = image.with(&[large(Bracket::Begin), Record::elected(A, 0, 1)]).unwrap();
+    assert!(delta.is_empty() && open.is_bracketed() && epoch(&open) == 0);
+    let more = with(&open, &[Record::elected(A, 0, 1)]);
+    assert_eq!((epoch(&more), more.version), (0, image.version + 2));
+    let (done, delta) = more.with(&[Record::elected(A, 0, 1), large(Bracket::End)]).unwrap();
+    assert_eq!((epoch(&done), delta.partitions.len(), done.is_bracketed()), (3, 1, false));
+    let after = [large(Bracket::Abort), Record::elected(A, 0, 1)];
+    assert_eq!(epoch(&with(&more, &after)), 1, "only what came after it");
+    for wrong in [Bracket::End, Bracket::Abort] {
+        assert!(image.with(&[large(wrong)]).is_err());
+    }
+    assert!(open.with(&[large(Bracket::Begin)]).is_err());
+}
+
+#[test]
+fn eligible_leaders_are_forgotten_where_something_may_have_been_committed_since() {
+    let shrunk = |index, leader: Option<BrokerId>| Record::PartitionChanged {
+        topic: A,
+        index,
+        leader: Some(leader),
+        replicas: Some(vec![1, 2]),
+        isr: Some(leader.into_iter().collect()),
+        elr: Some(vec![2]),
+        adding: None,
+        removing: None,
+        last_known: None,
+        recovering: None,
+    };
+    let image = with(&start(), &[topic(1, "a", 2), vec![shrunk(0, Some(1)), shrunk(1, None)]].concat());
+    let elr = |image: &Image| [0, 1].map(|at| image.topic_by_id(A).unwrap().partitions[at].elr().count());
+    for (topic, led, left) in [(Some(A), true, [0, 1]), (None, true, [0, 1]), (None, false, [0, 0])] {
+        let (cleared, delta) = image.with(&[Record::ClearElr { topic, led }]).unwrap();
+        assert_eq!((elr(&cleared), delta.partitions.len()), (left, 2 - left[1]));
+    }
 }

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::errors::ApplyError;
-use crate::model::{BrokerId, TopicId};
+use super::records::Record;
+use crate::model::{BrokerId, PartitionId, TopicId};
 
 /// Replicas that a partition may have: sets of them are bits.
 pub const MAX_REPLICAS: usize = 32;
@@ -53,7 +54,14 @@ pub struct Partition {
     elr: u32,
     adding: u32,
     removing: u32,
+    /// The place of the replica that led last.
+    last_known: u8,
+    /// Its leader was elected out of sync and has not looked yet what became of its log.
+    pub recovering: bool,
 }
+
+/// The place of no replica.
+const NOBODY: u8 = u8::MAX;
 
 /// What a record says of a partition in full.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +74,8 @@ pub struct Parts<'a> {
     pub elr: &'a [BrokerId],
     pub adding: &'a [BrokerId],
     pub removing: &'a [BrokerId],
+    pub last_known: Option<BrokerId>,
+    pub recovering: bool,
 }
 
 /// What one record changes of a partition; `None` leaves as it is.
@@ -78,6 +88,40 @@ pub struct Change<'a> {
     pub elr: Option<&'a [BrokerId]>,
     pub adding: Option<&'a [BrokerId]>,
     pub removing: Option<&'a [BrokerId]>,
+    pub last_known: Option<Option<BrokerId>>,
+    pub recovering: Option<bool>,
+}
+
+impl<'a> Change<'a> {
+    /// What a record changes, if it is of a partition.
+    pub fn of(record: &'a Record) -> Option<(PartitionId, Self)> {
+        let Record::PartitionChanged {
+            topic,
+            index,
+            leader,
+            replicas,
+            isr,
+            elr,
+            adding,
+            removing,
+            last_known,
+            recovering,
+        } = record
+        else {
+            return None;
+        };
+        let change = Self {
+            leader: *leader,
+            replicas: replicas.as_deref(),
+            isr: isr.as_deref(),
+            elr: elr.as_deref(),
+            adding: adding.as_deref(),
+            removing: removing.as_deref(),
+            last_known: *last_known,
+            recovering: *recovering,
+        };
+        Some((PartitionId { topic: *topic, index: *index }, change))
+    }
 }
 
 impl Partition {
@@ -99,6 +143,8 @@ impl Partition {
             elr: set(parts.elr)?,
             adding: set(parts.adding)?,
             removing: set(parts.removing)?,
+            last_known: parts.last_known.map_or(Ok(NOBODY), |id| place(topic, &replicas, id))?,
+            recovering: parts.recovering,
             replicas,
         };
         match partition.leader {
@@ -115,17 +161,22 @@ impl Partition {
             [self.isr, self.elr, self.adding, self.removing].map(|set| self.members(set).collect::<Vec<_>>());
         let [isr, elr, adding, removing] = &sets;
         let elected = i32::from(change.leader.is_some());
+        let replicas = change.replicas.unwrap_or(self.replicas());
+        // One that holds the partition no more will not lead it again.
+        let still = self.last_known().filter(|id| replicas.contains(id));
         Self::new(
             topic,
             &Parts {
                 leader: change.leader.unwrap_or(self.leader),
                 leader_epoch: self.leader_epoch.saturating_add(elected),
                 partition_epoch: self.partition_epoch.saturating_add(1),
-                replicas: change.replicas.unwrap_or(self.replicas()),
+                replicas,
                 isr: change.isr.unwrap_or(isr),
                 elr: change.elr.unwrap_or(elr),
                 adding: change.adding.unwrap_or(adding),
                 removing: change.removing.unwrap_or(removing),
+                last_known: change.last_known.unwrap_or(still),
+                recovering: change.recovering.unwrap_or(self.recovering),
             },
         )
     }
@@ -159,16 +210,38 @@ impl Partition {
         self.members(self.removing)
     }
 
+    /// Who led last, where nobody may lead.
+    pub fn last_known(&self) -> Option<BrokerId> {
+        self.replicas().get(usize::from(self.last_known)).copied()
+    }
+
+    /// Whether it is being moved to other brokers.
+    pub fn is_moving(&self) -> bool {
+        self.adding | self.removing != 0
+    }
+
+    /// How many are in the ISR.
+    pub fn isr_len(&self) -> usize {
+        self.isr.count_ones() as usize
+    }
+
+    /// Whether a broker is in sync, or may lead all the same.
+    pub fn counts(&self, broker: BrokerId) -> bool {
+        self.members(self.isr | self.elr).any(|id| id == broker)
+    }
+
     fn members(&self, set: u32) -> impl Iterator<Item = BrokerId> + '_ {
         self.replicas().iter().enumerate().filter(move |(at, _)| set >> at & 1 == 1).map(|(_, id)| *id)
     }
 }
 
+fn place(topic: TopicId, replicas: &Replicas, id: BrokerId) -> Result<u8, ApplyError> {
+    let at = replicas.ids().iter().position(|replica| *replica == id);
+    at.map(|at| at as u8).ok_or(ApplyError::NotAReplica { topic, broker: id })
+}
+
 fn bits(topic: TopicId, replicas: &Replicas, ids: &[BrokerId]) -> Result<u32, ApplyError> {
-    ids.iter().try_fold(0, |set, id| match replicas.ids().iter().position(|replica| replica == id) {
-        Some(at) => Ok(set | 1 << at),
-        None => Err(ApplyError::NotAReplica { topic, broker: *id }),
-    })
+    ids.iter().try_fold(0, |set, id| Ok(set | 1 << place(topic, replicas, *id)?))
 }
 
 impl fmt::Debug for Partition {
@@ -183,6 +256,8 @@ impl fmt::Debug for Partition {
             .field("elr", &set(self.elr))
             .field("adding", &set(self.adding))
             .field("removing", &set(self.removing))
+            .field("last_known", &self.last_known())
+            .field("recovering", &self.recovering)
             .finish()
     }
 }

@@ -30,6 +30,30 @@ pub struct FeatureRange {
 }
 fields!(FeatureRange { name, min, max });
 
+/// Where one change that is spread over commits begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bracket {
+    Begin,
+    End,
+    /// The rest will not come: whoever wrote the beginning has lost its office.
+    Abort,
+}
+
+impl Field for Bracket {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(*self as u8);
+    }
+
+    fn take(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        match from.bytes(1)?[0] {
+            0 => Ok(Self::Begin),
+            1 => Ok(Self::End),
+            2 => Ok(Self::Abort),
+            _ => Err(Malformed),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     #[error("a record is malformed")]
@@ -139,7 +163,7 @@ records! {
             name: String,
         }
         /// A new partition, of the index after its topic's last, in full.
-        Partition = 7, 0 {
+        Partition = 7, 1 {
             topic: TopicId,
             index: i32,
             leader: Option<BrokerId>,
@@ -151,9 +175,13 @@ records! {
             elr: Vec<BrokerId>,
             adding: Vec<BrokerId>,
             removing: Vec<BrokerId>,
+            /// Who led last, where nobody may lead.
+            [1] last_known: Option<BrokerId>,
+            /// Its leader was elected out of sync and has not looked yet what became of its log.
+            [1] recovering: bool,
         }
         /// What is `None` stays as it is. Raises the partition's epoch, and with a leader, also the same one, the leader's.
-        PartitionChanged = 8, 0 {
+        PartitionChanged = 8, 1 {
             topic: TopicId,
             index: i32,
             leader: Option<Option<BrokerId>>,
@@ -162,6 +190,8 @@ records! {
             elr: Option<Vec<BrokerId>>,
             adding: Option<Vec<BrokerId>>,
             removing: Option<Vec<BrokerId>>,
+            [1] last_known: Option<Option<BrokerId>>,
+            [1] recovering: Option<bool>,
         }
         TopicDeleted = 9, 0 {
             id: TopicId,
@@ -187,6 +217,23 @@ records! {
         ProducerIds = 13, 0 {
             next: i64,
         }
+        /// Whether a topic has as many replicas as the cluster has by default, also when there are more brokers later.
+        TopicRf = 14, 0 {
+            topic: TopicId,
+            auto: bool,
+        }
+        /// What eligible leaders outside of the ISR rested on has changed: there are none any more.
+        ClearElr = 15, 0 {
+            /// `None` for all topics.
+            topic: Option<TopicId>,
+            /// Only where the partition has a leader. Where it has none nothing was committed since, and they stay eligible.
+            led: bool,
+        }
+        /// A change of many records is applied at its end, whatever number of commits it takes: what is between the begin and
+        /// the end is applied at the end, or never.
+        Large = 16, 0 {
+            part: Bracket,
+        }
     }
 }
 
@@ -204,6 +251,8 @@ impl Record {
             elr: Vec::new(),
             adding: Vec::new(),
             removing: Vec::new(),
+            last_known: None,
+            recovering: false,
         }
     }
 
@@ -218,6 +267,8 @@ impl Record {
             elr: None,
             adding: None,
             removing: None,
+            last_known: None,
+            recovering: None,
         }
     }
 

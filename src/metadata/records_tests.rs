@@ -40,6 +40,8 @@ pub fn samples() -> Vec<Record> {
             elr: vec![3],
             adding: vec![3],
             removing: vec![2],
+            last_known: Some(1),
+            recovering: true,
         },
         Record::PartitionChanged {
             topic: id,
@@ -50,12 +52,17 @@ pub fn samples() -> Vec<Record> {
             elr: Some(vec![1]),
             adding: Some(vec![]),
             removing: None,
+            last_known: Some(None),
+            recovering: Some(false),
         },
         Record::TopicDeleted { id },
         Record::DeletedTopics { ids: vec![TopicId([9; 16])] },
         Record::Config { owner: Owner::Topic(id), name: "retention.ms".into(), value: Some("5".into()) },
         Record::Quota { entity, key: "k".into(), value: Some(1.5f64.to_bits()) },
         Record::ProducerIds { next: 1000 },
+        Record::TopicRf { topic: id, auto: true },
+        Record::ClearElr { topic: Some(id), led: true },
+        Record::Large { part: Bracket::Abort },
     ]
 }
 

@@ -37,7 +37,7 @@ pub fn kind(code: i16) -> Kind {
     }
 }
 
-const REFUSALS: [(IsrRefusal, ErrorCode); 8] = [
+const REFUSALS: [(IsrRefusal, ErrorCode); 9] = [
     (IsrRefusal::NotController, ErrorCode::NotController),
     (IsrRefusal::UnknownTopicId, ErrorCode::UnknownTopicId),
     (IsrRefusal::UnknownPartition, ErrorCode::UnknownTopicOrPartition),
@@ -45,6 +45,7 @@ const REFUSALS: [(IsrRefusal, ErrorCode); 8] = [
     (IsrRefusal::InvalidUpdateVersion, ErrorCode::InvalidUpdateVersion),
     (IsrRefusal::InvalidRequest, ErrorCode::InvalidRequest),
     (IsrRefusal::IneligibleReplica, ErrorCode::IneligibleReplica),
+    (IsrRefusal::NotAttempted, ErrorCode::OperationNotAttempted),
     (IsrRefusal::NewLeaderElected, ErrorCode::NewLeaderElected),
 ];
 

@@ -171,6 +171,7 @@ fn every_refusal_has_a_code_of_its_own() {
         IsrRefusal::InvalidUpdateVersion,
         IsrRefusal::InvalidRequest,
         IsrRefusal::IneligibleReplica,
+        IsrRefusal::NotAttempted,
         IsrRefusal::NewLeaderElected,
     ];
     for refusal in all {

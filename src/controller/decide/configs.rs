@@ -1,12 +1,14 @@
 //! Changing the configuration of topics and brokers.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::brokers;
 use crate::controller::request::{
     ConfigChange, ConfigOp, ConfigResource, ControlError, ControlErrorKind as Kind,
 };
-use crate::metadata::image::{Image, Overrides};
+use crate::metadata::MIN_INSYNC;
+use crate::metadata::image::{Image, Overrides, Topic};
 use crate::metadata::records::{Owner, Record};
 use crate::model::BrokerSettings;
 use crate::model::broker_config::{broker_config, static_value};
@@ -14,7 +16,7 @@ use crate::model::config_def::{ConfigDef, ConfigType, list_items, shorten};
 use crate::model::resource_configs::{
     CLIENT_METRICS_CONFIGS, GROUP_CONFIGS, Refusal, check_client_metrics, check_group, find as find_config,
 };
-use crate::model::topic_config::{check_together, topic_config, validate};
+use crate::model::topic_config::{WRITE_CACHING, check_together, topic_config, validate};
 
 /// Groups and subscriptions that may have a configuration.
 const MAX_OWNERS: usize = 10_000;
@@ -96,6 +98,7 @@ where
         let next = next(&target, &now, wanted)?;
         target.check(&now, &next)?;
         records.extend(difference(&target.owner, &now, &next));
+        records.extend(uncertain(image, &target.owner, &now, &next));
         Ok(())
     });
     let results = results.collect();
@@ -263,6 +266,27 @@ fn apply(target: &Target<'_>, next: &mut Overrides, change: &ConfigChange) -> Re
     }
     next.insert(name, list.join(","));
     Ok(())
+}
+
+/// Who was eligible to lead by the configuration that was, and may not be by the one that is.
+fn uncertain(image: &Image, owner: &Owner, now: &Overrides, next: &Overrides) -> Option<Record> {
+    let topic = match owner {
+        Owner::Topic(id) => Some(*id),
+        Owner::EveryBroker => None,
+        _ => return None,
+    };
+    let differs = |name: &str| now.get(name) != next.get(name);
+    // Without a leader nothing was committed since, but what does not wait for the disk may be lost all the same.
+    let cached = topic.is_some() && differs(WRITE_CACHING);
+    if !cached && !differs(MIN_INSYNC) {
+        return None;
+    }
+    let any = |topic: &Arc<Topic>| topic.partitions.iter().any(|partition| partition.elr().next().is_some());
+    let concerned = match topic {
+        Some(id) => image.topic_by_id(id).is_some_and(any),
+        None => image.topics().any(any),
+    };
+    concerned.then_some(Record::ClearElr { topic, led: !cached })
 }
 
 fn difference(owner: &Owner, now: &Overrides, next: &Overrides) -> Vec<Record> {

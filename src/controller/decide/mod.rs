@@ -3,23 +3,42 @@
 //! Each item of a request succeeds or fails by itself; what succeeds is committed together.
 
 mod brokers;
+mod change;
 mod configs;
+pub mod elections;
+pub mod factor;
+pub mod isr;
+pub mod membership;
 mod placement;
 mod quotas;
+pub mod reassign;
 mod topics;
+pub mod view;
 
 use std::sync::Arc;
 
-use super::request::{ControlError, ControlErrorKind, ControlRequest, ProducerIdBlock};
+use super::brokers::{Heard, IsrRefusal};
+use super::request::{ControlError, ControlErrorKind, ControlRequest, Elected, Moving, ProducerIdBlock};
+use super::rules::Rules;
 use crate::metadata::records::Record;
 use crate::metadata::{Image, Topic};
-use crate::model::{BrokerEpoch, BrokerId, BrokerSettings, TopicId};
+use crate::model::{BrokerEpoch, BrokerId, BrokerSettings, PartitionId, TopicId};
 
 /// What to commit, and what to answer once it is.
 pub struct Decision {
     pub records: Vec<Record>,
     pub outcome: Outcome,
     pub validate_only: bool,
+}
+
+impl Decision {
+    pub fn new(records: Vec<Record>, outcome: Outcome) -> Self {
+        Self { records, outcome, validate_only: false }
+    }
+
+    pub fn failed(error: ControlError) -> Self {
+        Self::new(Vec::new(), Outcome::Refused(error))
+    }
 }
 
 /// A reply before the new image exists.
@@ -30,7 +49,17 @@ pub enum Outcome {
     Configs(Vec<Result<(), ControlError>>),
     Quotas(Vec<Result<(), ControlError>>),
     ProducerIds(Result<ProducerIdBlock, ControlError>),
+    Registered(BrokerId, BrokerEpoch),
+    Heard(Heard),
+    Gone,
+    Altered(Vec<Result<PartitionId, IsrRefusal>>),
+    Unregistered,
+    Elected(Vec<Elected>),
+    Reassigned(Vec<Result<(), ControlError>>),
+    Reassignments(Vec<Moving>),
     Refused(ControlError),
+    /// Nobody asked.
+    Nothing,
 }
 
 pub type NewId<'a> = dyn FnMut() -> TopicId + 'a;
@@ -38,21 +67,22 @@ pub type NewId<'a> = dyn FnMut() -> TopicId + 'a;
 /// Whether the place of a partition, by its topic's name, has files already.
 pub type Occupied<'a> = dyn Fn(&str, i32) -> bool + 'a;
 
+/// Decides what is asked of topics, configurations and the like; what concerns brokers and replicas is not for here.
 pub fn decide(
     image: &Image,
-    settings: &BrokerSettings,
+    (settings, rules): (&BrokerSettings, &Rules),
     request: &ControlRequest,
     new_id: &mut NewId<'_>,
     occupied: &Occupied<'_>,
 ) -> Decision {
     match request {
         ControlRequest::CreateTopics { topics, validate_only } => {
-            let (records, results) = topics::create(image, settings, topics, new_id, occupied);
+            let (records, results) = topics::create(image, (settings, rules), topics, new_id, occupied);
             Decision { records, outcome: Outcome::Created(results), validate_only: *validate_only }
         }
         ControlRequest::DeleteTopics { topics } => {
             let (records, results) = topics::delete(image, settings, topics);
-            Decision { records, outcome: Outcome::Deleted(results), validate_only: false }
+            Decision::new(records, Outcome::Deleted(results))
         }
         ControlRequest::CreatePartitions { topics, validate_only } => {
             let (records, results) = topics::grow(image, topics, occupied);
@@ -72,12 +102,9 @@ pub fn decide(
         }
         ControlRequest::ProducerIds { broker, epoch } => {
             let (records, result) = producer_ids(image, *broker, *epoch);
-            Decision { records, outcome: Outcome::ProducerIds(result), validate_only: false }
+            Decision::new(records, Outcome::ProducerIds(result))
         }
-        _ => {
-            let error = ControlError::new(ControlErrorKind::InvalidRequest, "not decided yet");
-            Decision { records: Vec::new(), outcome: Outcome::Refused(error), validate_only: false }
-        }
+        _ => unreachable!("of brokers and replicas"),
     }
 }
 
@@ -104,7 +131,7 @@ fn producer_ids(
 }
 
 /// Whether a broker speaks that is registered, in its last life.
-fn check_epoch(image: &Image, id: BrokerId, epoch: BrokerEpoch) -> Result<(), ControlError> {
+pub fn check_epoch(image: &Image, id: BrokerId, epoch: BrokerEpoch) -> Result<(), ControlError> {
     match image.broker(id) {
         Some(broker) if broker.epoch == epoch => Ok(()),
         Some(broker) => {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::placement::{check_replicas, factor, new_partition, place};
+use super::placement::{check_live, check_replicas, factor, new_partition, place};
 use super::{NewId, Occupied};
 use crate::controller::request::{ControlError, ControlErrorKind as Kind, NewPartitions, NewTopic, TopicRef};
+use crate::controller::rules::Rules;
 use crate::metadata::image::{Image, Topic};
 use crate::metadata::internal::CLUSTER_METADATA;
 use crate::metadata::names::{check_topic_name, collision_key};
@@ -22,7 +23,7 @@ fn refuse<T>(kind: Kind, message: impl Into<String>) -> Result<T, ControlError> 
 
 pub fn create(
     image: &Image,
-    settings: &BrokerSettings,
+    (settings, rules): (&BrokerSettings, &Rules),
     topics: &[NewTopic],
     new_id: &mut NewId<'_>,
     occupied: &Occupied<'_>,
@@ -39,7 +40,7 @@ pub fn create(
         } else {
             check_name(image, &collisions, &topic.name)
                 .and_then(|()| check_configs(topic))
-                .and_then(|()| placement(image, settings, topic, id, budget))
+                .and_then(|()| placement(image, (settings, rules), topic, id, budget))
                 .and_then(|replicas| free(&topic.name, 0, replicas, occupied))
         };
         let replicas = match checked {
@@ -58,6 +59,8 @@ pub fn create(
             name: name.clone(),
             value: value.clone(),
         }));
+        let auto = topic.replication_factor == -1 && topic.assignments.is_empty();
+        records.extend(auto.then_some(Record::TopicRf { topic: id, auto }));
         results.push(Ok(id));
     }
     (records, results)
@@ -128,7 +131,7 @@ fn check_configs(topic: &NewTopic) -> Result<(), ControlError> {
 /// The replicas of each partition of a new topic.
 fn placement(
     image: &Image,
-    settings: &BrokerSettings,
+    (settings, rules): (&BrokerSettings, &Rules),
     topic: &NewTopic,
     id: TopicId,
     budget: usize,
@@ -136,7 +139,7 @@ fn placement(
     if !topic.assignments.is_empty() {
         return assigned(image, topic, budget);
     }
-    let factor = factor(image, topic)?;
+    let factor = factor(image, topic, rules.default_replication_factor)?;
     let count = match topic.partitions {
         -1 => settings.num_partitions,
         count if count <= 0 => {
@@ -173,8 +176,10 @@ fn assigned(image: &Image, topic: &NewTopic, budget: usize) -> Result<Replicas, 
     }
     within_budget(topic.assignments.len(), budget)?;
     let mut by_index = BTreeMap::new();
+    let factor = topic.assignments.first().map_or(0, |(_, replicas)| replicas.len());
     for (index, replicas) in &topic.assignments {
         check_replicas(image, replicas)?;
+        check_factor(replicas, factor)?;
         if by_index.insert(*index, replicas.clone()).is_some() {
             let why = format!("Found multiple manual partition assignments for partition {index}");
             return refuse(Kind::InvalidReplicaAssignment, why);
@@ -184,7 +189,21 @@ fn assigned(image: &Image, topic: &NewTopic, budget: usize) -> Result<Replicas, 
         let why = "partitions should be a consecutive 0-based integer sequence";
         return refuse(Kind::InvalidReplicaAssignment, why);
     }
-    Ok(by_index.into_values().collect())
+    let all: Replicas = by_index.into_values().collect();
+    check_live(image, 0, &all)?;
+    Ok(all)
+}
+
+fn check_factor(replicas: &[BrokerId], factor: usize) -> Result<(), ControlError> {
+    if replicas.len() == factor {
+        return Ok(());
+    }
+    let why = format!(
+        "The manual partition assignment includes a partition with {} replica(s), but this is not consistent with \
+         previous partitions, which have {factor} replica(s).",
+        replicas.len()
+    );
+    refuse(Kind::InvalidReplicaAssignment, why)
 }
 
 pub fn delete(
@@ -278,10 +297,13 @@ fn added(
     }
     let more = (wanted.total - have) as usize;
     within_budget(more, budget)?;
+    let factor = topic
+        .partitions
+        .first()
+        .map_or(1, |partition| partition.replicas().len() - partition.adding().count());
     let Some(assignments) = &wanted.assignments else {
-        let factor = topic.partitions.first().map_or(1, |partition| partition.replicas().len());
         let placed = place(image, topic.id, factor, have as usize, more);
-        return if placed.len() == more && placed.iter().all(|ids| check_replicas(image, ids).is_ok()) {
+        return if placed.len() == more && placed.iter().all(|ids| ids.len() == factor) {
             Ok(placed)
         } else {
             refuse(
@@ -301,6 +323,10 @@ fn added(
             ),
         );
     }
-    assignments.iter().try_for_each(|replicas| check_replicas(image, replicas))?;
+    for replicas in assignments {
+        check_replicas(image, replicas)?;
+        check_factor(replicas, factor)?;
+    }
+    check_live(image, have as usize, assignments)?;
     Ok(assignments.clone())
 }
