@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::metadata::features;
 use crate::metadata::records::{Endpoint, FeatureRange, Record};
-use crate::metadata::{Broker, Image, Partition};
+use crate::metadata::{Broker, Image, Partition, min_insync};
 use crate::model::listener::{Listener, SecurityProtocol};
 use crate::model::{BrokerEpoch, BrokerId, BrokerSettings, LeaderEpoch, PartitionEpoch, PartitionId};
 
@@ -163,28 +163,35 @@ pub fn register(image: &Image, offset: u64, registration: Registration) -> Vec<R
 }
 
 fn returned(image: &Image, partition: &Partition, at: PartitionId, broker: BrokerId) -> Option<Record> {
+    let topic = image.topic_by_id(at.topic)?;
+    let min_isr = min_insync(image, &topic.overrides, partition.replicas().len());
     let in_sync: Vec<BrokerId> = partition.isr().collect();
-    if !in_sync.contains(&broker) {
-        return None;
-    }
-    let others: Vec<BrokerId> = in_sync.into_iter().filter(|id| *id != broker).collect();
-    let is_there = |id: &&BrokerId| image.broker(**id).is_some_and(|broker: &Broker| !broker.fenced);
-    let leader = match partition.leader {
-        _ if others.is_empty() => return Some(Record::elected(at.topic, at.index, broker)),
-        Some(leader) if leader != broker => None,
+    let others: Vec<BrokerId> = in_sync.iter().copied().filter(|id| *id != broker).collect();
+    let mut elr: Vec<BrokerId> = partition.elr().filter(|id| *id != broker).collect();
+    let is_there = |id: &&BrokerId| image.broker(**id).is_some_and(|broker| !broker.fenced);
+    let (leader, isr) = match partition.leader {
+        _ if !partition.counts(broker) => return None,
+        None if in_sync.is_empty() => (Some(Some(broker)), vec![broker]),
+        _ if !in_sync.contains(&broker) => return None,
+        _ if others.is_empty() => (Some(Some(broker)), vec![broker]),
+        Some(leader) if leader != broker => (None, others),
         // With nobody there it is led again when one of the others comes.
-        _ => Some(others.iter().find(is_there).copied()),
+        _ => (Some(others.iter().find(is_there).copied()), others),
     };
+    if !isr.contains(&broker) {
+        elr.push(broker);
+    }
+    elr.retain(|_| isr.len() < min_isr);
     Some(Record::PartitionChanged {
         topic: at.topic,
         index: at.index,
         leader,
         replicas: None,
-        isr: Some(others),
-        elr: None,
+        isr: Some(isr),
+        elr: Some(elr),
         adding: None,
         removing: None,
-        last_known: None,
+        last_known: leader.flatten().map(|_| None),
         recovering: None,
     })
 }
@@ -229,5 +236,20 @@ mod tests {
         assert_eq!(all[1], (Some(2), 0, vec![2]), "it has no part in it");
         assert_eq!(all[2], (Some(2), 1, vec![2]), "the other one leads");
         assert_eq!(all[3], (Some(2), 0, vec![2]), "no election for a mere shrink");
+        // Fenced while it alone was in sync, it is eligible, and leads again when it comes.
+        let fenced = |leader, isr, elr| Record::PartitionChanged {
+            topic: TOPIC,
+            index: 0,
+            leader,
+            replicas: None,
+            isr,
+            elr,
+            adding: None,
+            removing: None,
+            last_known: None,
+            recovering: None,
+        };
+        let (image, _) = image.with(&[fenced(Some(None), Some(vec![]), Some(vec![1]))]).unwrap();
+        assert_eq!(partition(&come(&image, 1, 3), 0), (Some(1), 3, vec![1]));
     }
 }

@@ -139,6 +139,10 @@ impl<To> Controller<To> {
         let caught_up = beat.applied >= beat.epoch.0 as u64;
         let heard = |fenced, may_stop| Outcome::Heard(Heard { caught_up, fenced, may_stop });
         let view = self.view();
+        // Nobody takes over from the only broker there is, so that it neither needs to hand over nor is helped by being fenced.
+        if image.brokers().len() == 1 && !broker.fenced {
+            return Ok(Decision::new(Vec::new(), heard(false, beat.wants_shutdown)));
+        }
         if broker.fenced {
             return Ok(match () {
                 () if beat.wants_shutdown => Decision::new(Vec::new(), heard(true, true)),
@@ -257,7 +261,8 @@ impl<To> Controller<To> {
         let silent = |broker: &&Broker| !broker.fenced && !self.sessions.is_live(broker.id, now);
         let silent: BTreeSet<BrokerId> =
             self.proposed.brokers().filter(silent).map(|broker| broker.id).collect();
-        if !silent.is_empty() {
+        // The only broker there is runs this very code.
+        if !silent.is_empty() && self.proposed.brokers().len() > 1 {
             let records = membership::fence(&self.view(), &silent);
             return Decision::new(records, Outcome::Nothing);
         }
