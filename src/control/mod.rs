@@ -271,8 +271,7 @@ impl<Q: Quorum + 'static> Control<Q> {
                     self.publish(settled);
                 }
                 Event::Leader { epoch, mine, .. } => {
-                    let answers = self.controller.borrow_mut().resign(&self.not_controller());
-                    self.answer(answers);
+                    self.answer(self.controller.borrow_mut().resign(&self.not_controller()));
                     if mine {
                         self.controller.borrow_mut().lead(epoch, self.now());
                     }

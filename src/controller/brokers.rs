@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::metadata::features;
 use crate::metadata::records::{Endpoint, FeatureRange, Record};
-use crate::metadata::{Broker, Image, Partition, min_insync};
+use crate::metadata::{Image, Partition, min_insync};
 use crate::model::listener::{Listener, SecurityProtocol};
 use crate::model::{BrokerEpoch, BrokerId, BrokerSettings, LeaderEpoch, PartitionEpoch, PartitionId};
 
