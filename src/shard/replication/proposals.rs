@@ -101,7 +101,7 @@ fn verdict(answer: Result<PartitionState, IsrRefusal>, proposal: &Proposal) -> V
             Verdict::Committed(state.partition_epoch, state.isr)
         }
         Ok(_) => Verdict::Outdated,
-        Err(IsrRefusal::IneligibleReplica) => Verdict::Refused,
+        Err(IsrRefusal::IneligibleReplica | IsrRefusal::NotAttempted) => Verdict::Refused,
         // Another controller may know.
         Err(IsrRefusal::NotController) => Verdict::Unknown,
         Err(
