@@ -271,11 +271,8 @@ impl<Q: Quorum + 'static> Control<Q> {
                     self.publish(settled);
                 }
                 Event::Leader { epoch, mine, .. } => {
-                    self.answer(self.controller.borrow_mut().resign(&self.not_controller()));
-                    if mine {
-                        self.controller.borrow_mut().lead(epoch, self.now());
-                    }
-                    self.unpark();
+                    self.lose(&self.not_controller());
+                    self.controller.borrow_mut().turn(mine.then_some(epoch), self.now());
                 }
                 Event::Lost { why } => {
                     log::error!("metadata changes refused: {why}");

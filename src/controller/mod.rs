@@ -130,11 +130,11 @@ impl<To> Controller<To> {
         }
     }
 
-    /// This node is not the controller any more: everybody who waits hears why, and so does who asks from now on.
-    pub fn resign(&mut self, why: &ControlError) -> Vec<(To, ControlReply)> {
+    /// Another epoch begins, in which this node is the controller, or is not. Nothing is proposed any more.
+    pub fn turn(&mut self, leads: Option<i32>, now: MonoMs) {
         self.index = None;
         self.sessions = Sessions::new(self.rules.session_ms);
-        self.on_lost(why)
+        leads.into_iter().for_each(|epoch| self.lead(epoch, now));
     }
 
     /// As of the last commit.
