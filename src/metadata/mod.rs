@@ -37,6 +37,6 @@ pub use delta::{Delta, LocalDelta};
 pub use errors::{ApplyError, MetadataError};
 pub use image::{Broker, Image, Overrides, Topic};
 pub use insync::{MIN_INSYNC, auto_min_insync, cluster_config, min_insync};
-pub use partition::{Change, MAX_REPLICAS, Partition, Partitions, Parts};
+pub use partition::{Change, MAX_REPLICAS, Partition, Partitions, Parts as PartitionParts};
 pub use resolve::Resolver;
 pub use store::{Parts, Recovered, Store, new_id};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::metadata::Parts;
+use crate::metadata::PartitionParts as Parts;
 use crate::model::TopicId;
 
 const ID: PartitionId = PartitionId { topic: TopicId([1; 16]), index: 0 };
