@@ -1,7 +1,7 @@
 //! One broker from its prepared machine to its last checkpoint: shards on their threads, the control thread (this one)
 //! with metadata, HTTP and signals.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,16 +9,18 @@ use std::time::{Duration, Instant};
 
 use tokio::task::LocalSet;
 
-use super::directory::{cannot_recover, log_error, open_metadata};
+use super::directory::{belongs, cannot_recover, log_error};
 use super::disk;
 use super::logger;
+use super::membership::{Member, settle};
 use super::needs::{Limits, Needs, Share};
 use super::preflight::{Prepared, StartError};
 use super::serving::{cores, run_until_stopped};
 use super::signals::{Reload, Signals};
 use crate::admin::Door;
 use crate::config::Config;
-use crate::control::{Control, Local, Me, Quorum};
+use crate::control::{Control, Courier, Links, Me, Node};
+use crate::controller::Registration;
 use crate::log::journal::sizing::Sizing;
 use crate::log::{self as storage, LogSettings};
 use crate::metadata::{Image, Resolver};
@@ -33,6 +35,9 @@ use crate::shard::connections::Connections;
 use crate::shard::message::End;
 use crate::shard::serve::Start;
 use crate::shard::topics::View;
+
+/// How long a broker that has come waits to hear that it may lead.
+const UNFENCED: Duration = Duration::from_secs(10);
 
 /// What a shard's thread needs besides its start: the sockets are the first shard's.
 struct Launch {
@@ -160,11 +165,11 @@ async fn serve(
 ) -> Result<Vec<rt::Shard<Result<(), String>>>, StartError> {
     let Ground { config, .. } = *ground;
     let address = sockets.kafka.local_addr().unwrap_or(config.listen);
+    let cluster_address = ground.named("getsockname", sockets.cluster.local_addr())?;
     let admin_address = sockets.admin.as_ref().and_then(|l| l.local_addr().ok());
-    let settings = Arc::new(broker_settings(ground, address, &sockets.cluster)?);
-    let store = open_metadata(&config.data_dir, &settings, config.shards)?;
-    let image = Arc::new(store.image().clone());
-    let strays = relayout(config, &settings, &image).map_err(|refused| ground.refused(refused))??;
+    let mut settings = broker_settings(ground, address, &sockets.cluster)?;
+    let member = settle(config, &mut settings).await?;
+    let settings = Arc::new(settings);
 
     let (token, tokens) = flume::bounded(1);
     let mut bells: Vec<Bell> = crew.doorbells.iter().cloned().map(Bell::Shard).collect();
@@ -172,20 +177,54 @@ async fn serve(
     let mut ends = mesh::build(&bells);
     let control_end = ends.pop().expect("an end for each bell");
     let connections = Connections::new(config.shards);
-    let quorum = ground.named("clone", Local::start(store))?;
-    let me = me(&image, &settings, quorum.status().me.directory);
-    let control = Rc::new(Control::new(control_end, me, connections.clone(), quorum, image, &settings));
+    let Member { store, registration, epoch } = member;
+    let (alone, image) = (store.is_alone(), Arc::new(store.image().clone()));
+    let (me, links) = (me(&settings, &registration), Rc::new(Links::default()));
+    let courier = Rc::new(Courier { links: links.clone(), hello: me.hello() });
+    let quorum = ground.named("clone", Node::start(store, config.data_dir.join("meta"), courier).await)?;
+    let control = Control::new(control_end, me, connections.clone(), links, quorum, image, &settings);
+    let control = Rc::new(control);
     control.clone().start(tokens);
     let cluster = sockets.cluster.set_nonblocking(true).and_then(|()| sockets.cluster.try_into());
     tokio::task::spawn_local(control.clone().accept(ground.named("epoll_ctl", cluster)?));
 
+    let epoch = match epoch {
+        Some(epoch) => epoch,
+        None => control.register(registration).await.map_err(|why| not_taken(&why))?,
+    };
+    control.follow_to(epoch).await;
+    if !alone {
+        tokio::task::spawn_local(control.clone().live());
+        belongs(&config.data_dir, &settings, Some(&control.image()))?;
+    }
+    let strays = relayout(ground, &settings, control.image()).await?;
     let launches =
         Launches { config, settings: &settings, image: control.begin_to_tell(), connections, strays };
     launches.send(ends, crew.work, sockets.kafka).await?;
     control.serve();
-    tokio::task::spawn_local(control.clone().live());
+    if alone {
+        // It leads already, by its own word.
+        tokio::task::spawn_local(control.clone().live());
+    } else if !control.unfenced(UNFENCED).await {
+        log::warn!("the controller does not say yet that this broker may lead");
+    }
     let signals = ground.named("sigaction", Signals::heed())?;
     let door = ground.named("epoll_ctl", sockets.admin.map(Door::new).transpose())?;
+    announce(ground, &settings, [address, cluster_address], admin_address, began);
+    run_until_stopped(&control, config.shards, door, signals, reload, config.shutdown_timeout).await;
+    control.stop().await;
+    Ok(crew.threads)
+}
+
+/// Says where it serves.
+fn announce(
+    ground: &Ground<'_>,
+    settings: &BrokerSettings,
+    [kafka, cluster]: [SocketAddr; 2],
+    admin: Option<SocketAddr>,
+    began: Instant,
+) {
+    let config = ground.config;
     if settings.connections_possible < config.max_connections {
         log::info!(
             "max_connections is {}, not {}: there are {} descriptors (ulimit -n), and journals, segments and health keep \
@@ -195,16 +234,14 @@ async fn serve(
             ground.limits.descriptors,
         );
     }
-    let http = admin_address.map_or("off".to_owned(), |a| a.to_string());
+    let http = admin.map_or("off".to_owned(), |a| a.to_string());
     logger::say(&format!(
-        "weir {} serves Kafka on {address}, HTTP on {http}; data in {}, {} shards, recovered in {} ms\n",
+        "weir {} serves Kafka on {kafka}, brokers on {cluster}, HTTP on {http}; data in {}, {} shards, recovered in {} ms\n",
         env!("CARGO_PKG_VERSION"),
         config.data_dir.display(),
         config.shards,
         began.elapsed().as_millis(),
     ));
-    run_until_stopped(&control, config.shards, door, signals, reload, config.shutdown_timeout).await;
-    Ok(crew.threads)
 }
 
 /// What every shard starts from.
@@ -290,38 +327,54 @@ async fn run_shard(launch: Launch) -> Result<(), String> {
 }
 
 /// Moves partitions to their new owners if the number of shards has changed since the last start; clears away what
-/// deleted topics have left. How many directories belong to no topic.
-fn relayout(
-    config: &Config,
-    settings: &BrokerSettings,
-    image: &Arc<Image>,
-) -> Result<Result<usize, StartError>, Refused> {
-    let (data_dir, shards, image) = (config.data_dir.clone(), config.shards, image.clone());
-    let (log_settings, resolver) = (LogSettings::of(settings, 1), Resolver::new(settings));
-    let moved = rt::try_block_on(async move {
-        let topics = View { image: &image, resolver: &resolver };
-        let relayout = || storage::relayout(&data_dir, shards, &topics, &log_settings, recovered_snapshot);
-        match relayout().await {
-            Err(e) if disk::wants_room(&e) && disk::drop_ballasts(&data_dir) => relayout().await?,
-            moved => moved?,
-        };
-        storage::sweep(&data_dir, &topics).map(|strays| strays.len())
-    });
-    Ok(moved?.map_err(|e| log_error(&e)))
+/// deleted topics have left. How many directories belong to no topic. On a thread that may wait for the disk.
+async fn relayout(
+    ground: &Ground<'_>,
+    settings: &Arc<BrokerSettings>,
+    image: Arc<Image>,
+) -> Result<usize, StartError> {
+    let (data_dir, shards) = (ground.config.data_dir.clone(), ground.config.shards);
+    let settings = settings.clone();
+    let work = move || {
+        let (log_settings, resolver) = (LogSettings::of(&settings, 1), Resolver::new(&settings));
+        rt::try_block_on(async move {
+            let topics = View { image: &image, resolver: &resolver };
+            let relayout =
+                || storage::relayout(&data_dir, shards, &topics, &log_settings, recovered_snapshot);
+            match relayout().await {
+                Err(e) if disk::wants_room(&e) && disk::drop_ballasts(&data_dir) => relayout().await?,
+                moved => moved?,
+            };
+            storage::sweep(&data_dir, &topics).map(|strays| strays.len())
+        })
+    };
+    let moved = tokio::task::spawn_blocking(work).await;
+    let moved = moved.map_err(|e| cannot_recover(&e, "the log", None))?;
+    moved.map_err(|refused| ground.refused(refused))?.map_err(|e| log_error(&e))
 }
 
-/// Who this process is: as it has registered.
-fn me(image: &Image, settings: &BrokerSettings, directory: [u8; 16]) -> Me {
-    let registered = image.broker(settings.broker_id).expect("it has registered");
-    let listener = settings.cluster_listener.clone().expect("it is bound");
-    let cluster = image.cluster_id.to_string();
-    Me { id: registered.id, cluster, incarnation: registered.incarnation, directory, listener }
+fn not_taken(why: &str) -> StartError {
+    StartError::new(
+        format!("the cluster does not take this broker: {why}"),
+        "Nothing was changed in the cluster.",
+    )
+}
+
+/// Who this process is.
+fn me(settings: &BrokerSettings, registration: &Registration) -> Me {
+    Me {
+        id: settings.broker_id,
+        cluster: registration.cluster.clone(),
+        incarnation: registration.incarnation,
+        directory: registration.directory,
+        listener: settings.cluster_listener.clone().expect("it is bound"),
+    }
 }
 
 /// With the directories as tools are told them, and what this machine grants.
 fn broker_settings(
     ground: &Ground<'_>,
-    bound: std::net::SocketAddr,
+    bound: SocketAddr,
     cluster: &TcpListener,
 ) -> Result<BrokerSettings, StartError> {
     let Ground { config, share, journals, .. } = *ground;

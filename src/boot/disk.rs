@@ -49,7 +49,10 @@ pub fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
 }
 
 /// Tries again once the ballast of every journal was given up, where there was no room. A start needs none otherwise.
-pub fn with_ballast<T, E: Error + 'static>(data_dir: &Path, step: impl Fn() -> Result<T, E>) -> Result<T, E> {
+pub fn with_ballast<T, E: Error + 'static>(
+    data_dir: &Path,
+    mut step: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
     match step() {
         Err(e) if wants_room(&e) && drop_ballasts(data_dir) => step(),
         done => done,

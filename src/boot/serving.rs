@@ -7,14 +7,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::signals::{self, Asked, Reload, Signals};
 use crate::admin::{self, Door, Health, Phase};
-use crate::control::{Control, Local};
+use crate::control::Control;
 use crate::shard::message::Stop;
 use crate::shard::metrics::MetricsSnapshot;
 
 /// Serves HTTP until SIGTERM or SIGINT, then stops the shards. A second signal ends the process at once, as does
 /// a stop that takes longer than `limit`.
 pub(super) async fn run_until_stopped(
-    control: &Rc<Control<Local>>,
+    control: &Rc<Control>,
     shards: usize,
     http: Option<Door>,
     mut signals: Signals,
@@ -55,7 +55,7 @@ pub(super) async fn run_until_stopped(
 }
 
 /// HTTP handlers must be `Send`, and what they ask lives on this thread: they ask by message.
-fn serve_http(control: Rc<Control<Local>>, shards: usize, health: Health, door: Door) {
+fn serve_http(control: Rc<Control>, shards: usize, health: Health, door: Door) {
     let (questions, mut asked) = mpsc::channel::<oneshot::Sender<Vec<MetricsSnapshot>>>(16);
     tokio::task::spawn_local(async move {
         while let Some(answer) = asked.recv().await {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::table::Setting;
 use super::topic_defaults;
 use super::values::{parse_address, parse_bool, parse_duration, parse_size};
-use super::{Config, ConfigError, Machine, Problem, Sources};
+use super::{Config, ConfigError, HostPort, Machine, Problem, Sources};
 use crate::model::config_def::parse_address_counts;
 use crate::model::settings::{GroupSettings, TransactionSettings};
 use crate::model::topic_config;
@@ -63,6 +63,10 @@ impl Builder<'_> {
             "none" => Some(None),
             _ => (!t.is_empty() && t.len() <= 256).then(|| Some(t.to_owned())),
         })
+    }
+
+    fn join(&mut self) -> Option<HostPort> {
+        self.read("join", |t| if t == "none" { Some(None) } else { t.parse().ok().map(Some) })
     }
 
     fn address_counts(&mut self, name: &str) -> Vec<(IpAddr, usize)> {
@@ -209,15 +213,13 @@ pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, C
         data_dir: b.read("data_dir", |t| (!t.is_empty()).then(|| t.into())),
         listen: b.read("listen", parse_address),
         cluster_listen: b.auto("cluster_listen", parse_address),
-        advertised: b.read("advertised", |t| match t {
-            "auto" => Some(None),
-            _ => t.parse().ok().map(Some),
-        }),
+        advertised: b.auto("advertised", |t| t.parse().ok()),
         admin: b.read("admin", |t| match t {
             "off" => Some(None),
             _ => parse_address(t).map(Some),
         }),
-        broker_id: b.number("broker_id", 0..=i32::MAX as u64) as i32,
+        broker_id: b.auto("broker_id", |t| t.parse().ok().filter(|id: &i32| *id >= 0)),
+        join: b.join(),
         shards: b.read("shards", |t| match t {
             "auto" => Some(machine.shards()),
             _ => t.parse().ok().filter(|n| (1..=256).contains(n)),

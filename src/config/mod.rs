@@ -51,7 +51,10 @@ pub struct Config {
     pub advertised: Option<HostPort>,
     /// `None` when switched off.
     pub admin: Option<SocketAddr>,
-    pub broker_id: i32,
+    /// `None` where nobody has said: the first broker of a cluster is 1, others are given theirs.
+    pub broker_id: Option<i32>,
+    /// Any broker of the cluster to join, by the address that clients use.
+    pub join: Option<HostPort>,
     pub shards: usize,
     /// Flushed batches kept for readers, all shards.
     pub cache_memory: u64,

@@ -38,7 +38,7 @@ impl Config {
             port: advertised.port,
         };
         BrokerSettings {
-            broker_id: self.broker_id,
+            broker_id: self.broker_id.unwrap_or(1),
             advertised_host: advertised.host,
             advertised_port: advertised.port,
             rack: self.rack.clone(),

@@ -5,17 +5,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
 
 use super::door::House;
 use super::socket;
-use super::{Control, Quorum};
+use super::{Control, courier};
 use crate::api::brokers;
 use crate::controller::{ControlReply, ControlRequest};
-use crate::model::{BrokerEpoch, BrokerId};
+use crate::metadata::Broker;
+use crate::metadata::quorum::Voter;
+use crate::model::BrokerId;
 use crate::peer::hello::{Answer, NOBODY};
-use crate::peer::{Hello, Lane, Limits, LinkError, Refusal, Welcome};
+use crate::peer::{Hello, Lane, Limits, LinkError, Refusal, Welcome, keys};
 use crate::rt::net::Socket;
 use crate::shard::context::Handoff;
 use crate::shard::message;
@@ -24,7 +26,7 @@ use crate::wire::frame::RequestHeader;
 /// How long a broker whose connection has ended is looked for.
 const PROBE: Duration = Duration::from_millis(500);
 
-impl<Q: Quorum + 'static> House for Control<Q> {
+impl House for Control {
     fn judge(&self, hello: &Hello) -> Answer {
         let image = self.image();
         let refuse = |refusal, why: String| Err((refusal, why));
@@ -84,7 +86,17 @@ impl<Q: Quorum + 'static> House for Control<Q> {
         }
     }
 
-    async fn serve(self: Rc<Self>, caller: Rc<Hello>, header: RequestHeader, body: Bytes) -> Option<Bytes> {
+    async fn serve(
+        self: Rc<Self>,
+        caller: Rc<Hello>,
+        header: RequestHeader,
+        mut body: Bytes,
+    ) -> Option<Bytes> {
+        if header.api_key == keys::QUORUM {
+            let from = Voter { node: caller.broker, directory: caller.directory };
+            let what = body.try_get_u8().ok()?;
+            return Some(courier::encode(self.quorum.receive(from, what, body).await));
+        }
         let request = brokers::decode(&header, body)?;
         if !speaks_for_itself(&caller, &request) {
             log::warn!("broker {} speaks for another one: {request:?}", caller.broker);
@@ -98,9 +110,10 @@ impl<Q: Quorum + 'static> House for Control<Q> {
     }
 
     async fn left(self: Rc<Self>, hello: Rc<Hello>) {
-        let epoch = BrokerEpoch(hello.epoch);
-        let same = |broker: &crate::metadata::Broker| broker.epoch == epoch && !broker.fenced;
-        if !self.leadership().mine || !self.image().broker(hello.broker).is_some_and(same) {
+        let image = self.image();
+        let same = |broker: &&Broker| broker.incarnation == hello.incarnation && !broker.fenced;
+        let Some(epoch) = image.broker(hello.broker).filter(same).map(|broker| broker.epoch) else { return };
+        if !self.leadership().mine {
             return;
         }
         let Some(whom) = self.whom(hello.broker) else { return };

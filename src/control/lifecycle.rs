@@ -3,18 +3,22 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::{Control, Quorum};
-use crate::controller::{ControlErrorKind, ControlReply, ControlRequest, Heartbeat};
+use super::quorum::Quorum;
+use super::{Control, voters};
+use crate::controller::{ControlErrorKind as Kind, ControlReply, ControlRequest, Heartbeat, Registration};
+use crate::model::BrokerEpoch;
 use crate::shard::message::Ping;
 
 /// How often a broker says that it lives.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// After how long a silence it is fenced.
 const SESSION: Duration = Duration::from_secs(6);
+/// How often members are looked after.
+const LOOK: Duration = Duration::from_millis(50);
 /// How often the controller does what time asks for.
 const TICK: Duration = Duration::from_millis(500);
 
-impl<Q: Quorum + 'static> Control<Q> {
+impl Control {
     /// Says that this broker lives, until the process ends. Its registration is committed.
     pub(crate) async fn live(self: Rc<Self>) {
         let mut next = tokio::time::Instant::now();
@@ -84,9 +88,20 @@ impl<Q: Quorum + 'static> Control<Q> {
                 standing.may_stop.set(heard.may_stop);
                 standing.changed.notify_waiters();
             }
-            ControlReply::Failed(error) if error.kind == ControlErrorKind::NotController => {}
+            ControlReply::Failed(error) if error.kind == Kind::NotController => {}
             other => log::warn!("this broker said that it lives, and was answered: {other:?}"),
         }
+    }
+
+    /// Returns when this broker is unfenced, or after `limit`; whether it is.
+    pub(crate) async fn unfenced(&self, limit: Duration) -> bool {
+        self.standing.hurry.notify_one();
+        let wait = async {
+            while self.standing.fenced.get() {
+                self.standing.changed.notified().await;
+            }
+        };
+        tokio::time::timeout(limit, wait).await.is_ok()
     }
 
     /// Asks to have what this broker leads led by others, and returns when it may stop, or after `limit`.
@@ -119,5 +134,70 @@ impl<Q: Quorum + 'static> Control<Q> {
                 self.take(epoch, step);
             }
         }
+    }
+
+    /// Has every registered broker be a member of the quorum, and as many vote as there should, while this one leads.
+    pub(super) async fn keep_members(self: Rc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if self.quorum.leads().is_none() {
+                continue;
+            }
+            let Some(change) = voters::next_change(&self.quorum.status(), &self.image()) else { continue };
+            let said = format!("{change:?}");
+            match self.quorum.change(change).await {
+                Ok(()) => log::debug!("members of the quorum: {said}"),
+                Err(why) => log::debug!("members of the quorum, not yet: {said}: {why}"),
+            }
+        }
+    }
+
+    /// Registers this life of a broker that is a member of the cluster: its epoch. Returns once the controller has taken it, or
+    /// says why it never will.
+    pub(crate) async fn register(&self, registration: Registration) -> Result<BrokerEpoch, String> {
+        let request = ControlRequest::Register(Box::new(registration));
+        let began = Instant::now();
+        loop {
+            match self.ask_controller(request.clone(), SESSION).await {
+                ControlReply::Registered { epoch, .. } => return Ok(epoch),
+                ControlReply::Failed(error) => match error.kind {
+                    Kind::NotController | Kind::Unavailable => {
+                        log::warn!("waiting to register, for {} s: {error}", began.elapsed().as_secs());
+                    }
+                    // The last life of this broker may be taken to live until its session is over.
+                    Kind::DuplicateRegistration if began.elapsed() < 2 * SESSION => {
+                        tokio::time::sleep(INTERVAL / 4).await;
+                    }
+                    _ => return Err(error.message),
+                },
+                other => return Err(format!("the controller answered something else: {other:?}")),
+            }
+        }
+    }
+
+    /// Returns once the metadata here has the registration of this life.
+    pub(crate) async fn follow_to(&self, epoch: BrokerEpoch) {
+        let mut said = Instant::now();
+        loop {
+            let image = self.image();
+            let here = image.broker(self.me.id).is_some_and(|me| me.incarnation == self.me.incarnation);
+            if here && i64::try_from(image.version).is_ok_and(|version| version >= epoch.0) {
+                return;
+            }
+            if said.elapsed() > SESSION {
+                said = Instant::now();
+                log::warn!(
+                    "waiting for the cluster's metadata up to offset {}, and there is it up to {}",
+                    epoch.0,
+                    image.version
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Ends the quorum here: what was proposed is written.
+    pub(crate) async fn stop(&self) {
+        self.quorum.stop().await;
     }
 }

@@ -16,7 +16,7 @@ const CONNECT: Duration = Duration::from_secs(1);
 
 /// Connections of the control lane, one a broker, opened when they are wanted.
 #[derive(Default)]
-pub(super) struct Links(RefCell<BTreeMap<BrokerId, Rc<Mutex<Option<Link>>>>>);
+pub(crate) struct Links(RefCell<BTreeMap<BrokerId, Rc<Mutex<Option<Link>>>>>);
 
 impl Links {
     /// The connection to a broker; whoever comes while it is opened waits for it.

@@ -21,13 +21,13 @@ struct Proposed {
 }
 
 pub struct Local {
-    proposals: Option<Sender<Proposed>>,
+    proposals: RefCell<Option<Sender<Proposed>>>,
     /// What the thread has done.
     done: Receiver<Event>,
     round: Cell<u64>,
     next_offset: Cell<u64>,
     status: RefCell<Status>,
-    thread: Option<JoinHandle<()>>,
+    thread: RefCell<Option<JoinHandle<Store>>>,
 }
 
 impl Local {
@@ -52,13 +52,24 @@ impl Local {
         let thread =
             std::thread::Builder::new().name("metadata".into()).spawn(move || run(store, &queue, &tell))?;
         Ok(Self {
-            proposals: Some(proposals),
+            proposals: RefCell::new(Some(proposals)),
             done,
             round: Cell::new(0),
             next_offset: Cell::new(status.committed + 1),
             status: RefCell::new(status),
-            thread: Some(thread),
+            thread: RefCell::new(Some(thread)),
         })
+    }
+
+    /// Whether all that was proposed is committed, or lost, and was told.
+    pub fn is_settled(&self) -> bool {
+        self.next_offset.get() == self.status.borrow().committed + 1
+    }
+
+    /// Takes no more proposals: the thread ends with the store once those before are committed.
+    pub fn close(&self) -> Option<JoinHandle<Store>> {
+        drop(self.proposals.take());
+        self.thread.take()
     }
 
     fn hear(&self, event: &Event) {
@@ -83,7 +94,8 @@ impl Quorum for Local {
         if epoch != self.status.borrow().epoch {
             return Err(NotLeading);
         }
-        let proposals = self.proposals.as_ref().ok_or(NotLeading)?;
+        let proposals = self.proposals.borrow();
+        let proposals = proposals.as_ref().ok_or(NotLeading)?;
         proposals.send(Proposed { round: self.round.get(), records }).map_err(|_| NotLeading)?;
         Ok(self.next_offset.replace(self.next_offset.get() + 1))
     }
@@ -112,14 +124,13 @@ impl Quorum for Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        drop(self.proposals.take());
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+        if self.close().is_some_and(|thread| thread.join().is_err()) {
             log::error!("the thread that commits metadata panicked");
         }
     }
 }
 
-fn run(mut store: Store, queue: &Receiver<Proposed>, tell: &Sender<Event>) {
+fn run(mut store: Store, queue: &Receiver<Proposed>, tell: &Sender<Event>) -> Store {
     let mut round = 0;
     while let Ok(first) = queue.recv() {
         let group = std::iter::once(first).chain(queue.try_iter().take(MAX_GROUP - 1));
@@ -137,9 +148,10 @@ fn run(mut store: Store, queue: &Receiver<Proposed>, tell: &Sender<Event>) {
         let heard = tell.send(event);
         store.trim();
         if heard.is_err() {
-            return;
+            break;
         }
     }
+    store
 }
 
 #[cfg(test)]

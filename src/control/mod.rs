@@ -10,17 +10,22 @@
 //! - The files of a deleted topic go afterwards. Meanwhile a new topic of its name waits here, and nobody else does.
 
 mod answer;
+mod courier;
 mod door;
 mod house;
+pub(crate) mod join;
 mod left;
 mod lifecycle;
 mod links;
 mod local;
+mod node;
 mod peers;
 pub mod quorum;
 pub mod raft;
 mod socket;
 mod standing;
+mod tell;
+mod voters;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -34,25 +39,29 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 
 use crate::controller::{
-    ControlError, ControlErrorKind, ControlReply, ControlRequest, Controller, Settled, Step,
+    ControlError, ControlErrorKind, ControlReply, ControlRequest, Controller, Step,
 };
 use crate::metadata::{Image, new_id};
 use crate::model::{BrokerId, BrokerSettings, Listener, MonoMs};
+use crate::peer::hello::NOBODY;
+use crate::peer::{Hello, Lane};
 use crate::rt::mesh::{Call, To};
 use crate::shard::connections::Connections;
 use crate::shard::leadership::Leadership;
-use crate::shard::message::{self, Asked, End, Leads, Measure, Metadata, Port, Removals, Reply, Request};
+use crate::shard::message::{self, Asked, End, Measure, Port, Reply, Request};
 use crate::shard::metrics::MetricsSnapshot;
 
 use answer::Answer;
 use left::Left;
-use links::Links;
+use quorum::{Event, Quorum};
 use standing::Standing;
 
-pub(crate) use local::Local;
-pub(crate) use quorum::{Event, Quorum};
+pub(crate) use courier::Courier;
+pub(crate) use links::Links;
+pub(crate) use node::Node;
 
 /// Who this process is among the brokers.
+#[derive(Clone)]
 pub(crate) struct Me {
     pub id: BrokerId,
     pub cluster: String,
@@ -64,7 +73,23 @@ pub(crate) struct Me {
     pub listener: Arc<Listener>,
 }
 
-pub(crate) struct Control<Q> {
+impl Me {
+    /// As it introduces itself before it knows of a life of its own.
+    pub(crate) fn hello(&self) -> Hello {
+        Hello {
+            cluster: self.cluster.clone(),
+            to: NOBODY,
+            broker: self.id,
+            epoch: -1,
+            incarnation: self.incarnation,
+            directory: self.directory,
+            lane: Lane::Control,
+            shard: 0,
+        }
+    }
+}
+
+pub(crate) struct Control {
     me: Me,
     port: Rc<Port>,
     shards: usize,
@@ -74,11 +99,11 @@ pub(crate) struct Control<Q> {
     leads: Cell<Option<Leadership>>,
     /// Its shards serve.
     serving: Cell<bool>,
-    links: Links,
+    links: Rc<Links>,
     standing: Standing,
     started: Instant,
     left: Left,
-    quorum: Q,
+    quorum: Node<Courier>,
     controller: RefCell<Controller<Answer>>,
     queue: RefCell<VecDeque<(Answer, ControlRequest)>>,
     queued: Notify,
@@ -92,13 +117,14 @@ pub(crate) struct Control<Q> {
     parked: RefCell<Vec<(Answer, ControlRequest)>>,
 }
 
-impl<Q: Quorum + 'static> Control<Q> {
+impl Control {
     /// The image is that of the quorum's last commit.
     pub(crate) fn new(
         end: End,
         me: Me,
         connections: Connections,
-        quorum: Q,
+        links: Rc<Links>,
+        quorum: Node<Courier>,
         image: Arc<Image>,
         settings: &BrokerSettings,
     ) -> Self {
@@ -113,7 +139,7 @@ impl<Q: Quorum + 'static> Control<Q> {
             telling: Cell::new(false),
             leads: Cell::new(None),
             serving: Cell::new(false),
-            links: Links::default(),
+            links,
             standing: Standing::new(shards),
             started: Instant::now(),
             left: Left::new(PathBuf::from(&settings.log_dir)),
@@ -138,6 +164,7 @@ impl<Q: Quorum + 'static> Control<Q> {
         });
         tokio::task::spawn_local(self.clone().decide());
         tokio::task::spawn_local(self.clone().tick());
+        tokio::task::spawn_local(self.clone().keep_members());
         tokio::task::spawn_local(self.follow());
     }
 
@@ -169,15 +196,6 @@ impl<Q: Quorum + 'static> Control<Q> {
         self.enqueue(Answer::Here(answer), request);
         let lost = |_| ControlReply::Failed(self.not_controller());
         answered.await.unwrap_or_else(lost)
-    }
-
-    /// The metadata that shards are to start from: every change from now on is told them.
-    pub(crate) fn begin_to_tell(&self) -> Arc<Image> {
-        let image = self.image();
-        self.telling.set(true);
-        self.tell_leadership();
-        self.applied_to(image.version);
-        image
     }
 
     /// Its shards serve from now on.
@@ -283,14 +301,6 @@ impl<Q: Quorum + 'static> Control<Q> {
         }
     }
 
-    /// Tells the shards who the controller is, if that is news.
-    fn tell_leadership(&self) {
-        let leadership = self.leadership();
-        if self.telling.get() && self.leads.replace(Some(leadership)) != Some(leadership) {
-            (0..self.shards).for_each(|shard| drop(self.port.call(shard, Leads(leadership))));
-        }
-    }
-
     fn not_controller(&self) -> ControlError {
         let message = match self.quorum.status().leader {
             Some(leader) => format!("the controller is broker {}", leader.node),
@@ -304,63 +314,6 @@ impl<Q: Quorum + 'static> Control<Q> {
         let answers = self.controller.borrow_mut().on_lost(error);
         self.answer(answers);
         self.unpark();
-    }
-
-    /// Tells every shard of a commit, and answers once they have applied it.
-    fn publish(self: &Rc<Self>, settled: Settled<Answer>) {
-        let Settled { image, delta, answers } = settled;
-        let version = image.version;
-        let deletes = !delta.deleted.is_empty();
-        self.leaving
-            .borrow_mut()
-            .extend(delta.deleted.values().map(|topic| (topic.name.to_string(), version)));
-        self.left.add(delta.deleted.values().map(|topic| topic.name.to_string()));
-        let shown = !delta.is_empty();
-        let delta = Arc::new(delta);
-        let told = if self.telling.get() { self.shards } else { 0 };
-        let calls: Vec<_> =
-            (0..told).map(|shard| self.port.call(shard, Metadata(image.clone(), delta.clone()))).collect();
-        let (now, later) = if shown { (Vec::new(), answers) } else { (answers, Vec::new()) };
-        self.answer(now);
-        let control = self.clone();
-        tokio::task::spawn_local(async move {
-            for call in calls {
-                call.await;
-            }
-            // What they are not told they start from.
-            if told > 0 {
-                control.applied_to(version);
-            }
-            control.answer(later);
-            if deletes {
-                control.broadcast(|| Removals).await;
-                control.leaving.borrow_mut().retain(|_, of| *of > version);
-                control.unpark();
-            }
-        });
-    }
-
-    /// Every shard has applied the metadata up to an offset.
-    fn applied_to(&self, offset: u64) {
-        let applied = self.applied.get().max(offset);
-        self.applied.set(applied);
-        let mut waiting = self.appliers.borrow_mut();
-        for (_, to) in waiting.extract_if(.., |(offset, _)| *offset <= applied) {
-            self.port.reply(to, ());
-        }
-        self.applied_more.notify_waiters();
-    }
-
-    /// Returns once every shard has applied the metadata up to an offset.
-    async fn applied_here(&self, offset: u64) {
-        loop {
-            let mut more = std::pin::pin!(self.applied_more.notified());
-            more.as_mut().enable();
-            if self.applied.get() >= offset {
-                return;
-            }
-            more.await;
-        }
     }
 
     /// Looks again at what waited for a name.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::Control;
 use super::answer::Answer;
-use super::{Control, Quorum};
 use crate::api::brokers;
 use crate::controller::{ControlErrorKind, ControlReply, ControlRequest};
 use crate::model::BrokerId;
@@ -17,21 +17,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long to wait before the next try.
 const REST: Duration = Duration::from_millis(50);
 
-impl<Q: Quorum + 'static> Control<Q> {
+impl Control {
     /// How this broker introduces itself.
     pub(super) fn hello(&self, to: BrokerId, lane: Lane) -> Hello {
         let image = self.image();
         let known = image.broker(self.me.id).filter(|broker| broker.incarnation == self.me.incarnation);
-        Hello {
-            cluster: self.me.cluster.clone(),
-            to,
-            broker: self.me.id,
-            epoch: known.map_or(-1, |broker| broker.epoch.0),
-            incarnation: self.me.incarnation,
-            directory: self.me.directory,
-            lane,
-            shard: 0,
-        }
+        let epoch = known.map_or(-1, |broker| broker.epoch.0);
+        Hello { to, epoch, lane, ..self.me.hello() }
     }
 
     /// Where a broker's cluster listener is.
@@ -57,14 +49,25 @@ impl<Q: Quorum + 'static> Control<Q> {
                     ControlReply::Failed(error) if error.kind == ControlErrorKind::NotController => {}
                     reply => return reply,
                 }
-            } else if let Some(controller) = leadership.controller.filter(|id| *id != self.me.id) {
-                match self.ask_there(controller, request, until).await {
+            }
+            for broker in self.perhaps_controller(leadership.controller) {
+                match self.ask_there(broker, request, until).await {
                     Ok(Some(reply)) => return reply,
                     Ok(None) => {}
-                    Err(why) => log::debug!("broker {controller} was not asked: {why}"),
+                    Err(why) => log::debug!("broker {broker} was not asked: {why}"),
                 }
             }
             sleep(REST).await;
+        }
+    }
+
+    /// Who is asked. A broker that has come back at other addresses is not reached by the controller, and hears of none: it asks
+    /// everybody.
+    fn perhaps_controller(&self, known: Option<BrokerId>) -> Vec<BrokerId> {
+        match known {
+            Some(id) if id == self.me.id => Vec::new(),
+            Some(id) => vec![id],
+            None => self.image().brokers().map(|broker| broker.id).filter(|id| *id != self.me.id).collect(),
         }
     }
 

@@ -8,6 +8,7 @@ mod admin;
 mod answers;
 mod cli;
 mod clients;
+mod cluster;
 mod compaction;
 mod configs;
 mod crash;

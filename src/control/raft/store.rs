@@ -21,7 +21,7 @@ use openraft::{AnyError, EntryPayload, ErrorSubject, ErrorVerb, RaftLogReader, S
 use super::disk::Disk;
 use super::types::{LogId, RaftEntry, StorageError, Types, Vote, applied_of, epoch, log_id, of_entry, place};
 use crate::metadata::quorum::{self, Voter};
-use crate::metadata::{Committed, Parts};
+use crate::metadata::{Committed, StoreParts};
 
 /// Records in one message to a follower, unless one entry has more.
 const MOST_RECORDS: usize = 2000;
@@ -39,8 +39,8 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(parts: Parts, dir: PathBuf) -> io::Result<Self> {
-        let Parts { log, state, committed, before, entries, .. } = parts;
+    pub fn new(parts: StoreParts, dir: PathBuf) -> io::Result<Self> {
+        let StoreParts { log, state, committed, before, entries, .. } = parts;
         let quorum::Vote { epoch, voted } = state.vote();
         // Whether a majority granted it is not stored: a leader that comes back has to be elected anew.
         let mut vote = Vote::default();
