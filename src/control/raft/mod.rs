@@ -44,7 +44,7 @@ use store::{LogStore, State};
 use types::{Change, Core};
 use watch::{is_only_voter, submit, watch};
 
-pub use members::VoterChange;
+pub use members::{ChangeError, VoterChange};
 pub use network::{Carrier, CarryError};
 pub use timers::Timers;
 
