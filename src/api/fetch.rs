@@ -1,5 +1,6 @@
 //! Fetch: sessions, long polls, and a response whose payload is the batches themselves, uncopied.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -17,6 +18,7 @@ use crate::security::quota::Kind;
 use crate::security::{Operation, Resource};
 use crate::shard::FetchLimits;
 use crate::shard::message::FetchEntry;
+use crate::shard::replication::{self, Session};
 use crate::shard::sessions::{Plan, SessionError, SessionPartition, SessionRequest, Told};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::fetch::{FetchBroker, FetchPartitionReply, FetchReply, FetchTopicReply, LEADERS_FROM};
@@ -37,7 +39,26 @@ pub fn start(cx: Cx, body: BytesMut) -> Pending {
     })
 }
 
+/// A broker follows what this shard leads.
+async fn follow(cx: &Cx, session: &Rc<Session>, request: &FetchRequest) -> Outcome {
+    if cx.version != replication::VERSION {
+        return refuse_all(cx, request, ErrorCode::UnsupportedVersion);
+    }
+    if !cx.may(Operation::ClusterAction, Resource::Cluster) {
+        return refuse_all(cx, request, ErrorCode::ClusterAuthorizationFailed);
+    }
+    let (reply, memory) = session.serve(request).await;
+    let slices = crate::wire::fetch::encode(reply, cx.version, cx.correlation_id);
+    match memory {
+        Some(memory) => Outcome::Fetched(slices, memory),
+        None => Outcome::Respond(slices),
+    }
+}
+
 async fn handle(cx: &Cx, request: FetchRequest) -> Outcome {
+    if let Some(session) = cx.connection.followed(|| cx.shard.ground()) {
+        return follow(cx, session, &request).await;
+    }
     if !(0..=READ_COMMITTED).contains(&request.isolation_level) {
         return refuse_all(cx, &request, ErrorCode::UnknownServerError);
     }

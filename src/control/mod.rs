@@ -38,9 +38,7 @@ use flume::Receiver;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 
-use crate::controller::{
-    ControlError, ControlErrorKind, ControlReply, ControlRequest, Controller, Step,
-};
+use crate::controller::{ControlError, ControlErrorKind, ControlReply, ControlRequest, Controller, Step};
 use crate::metadata::{Image, new_id};
 use crate::model::{BrokerId, BrokerSettings, Listener, MonoMs};
 use crate::peer::hello::NOBODY;

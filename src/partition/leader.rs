@@ -89,14 +89,8 @@ impl Leader {
         terms: Terms,
         (end, now): (Offset, MonoMs),
     ) -> Self {
-        let peers = peers.into_iter().filter(|peer| peer.id != me.id).map(|state| Peer {
-            state,
-            sent: None,
-            durable: None,
-            caught_up: isr.contains(&state.id).then_some(now),
-            reported: None,
-            lost: false,
-        });
+        let others = peers.into_iter().filter(|peer| peer.id != me.id);
+        let peers = others.map(|state| Peer::new(state, isr.contains(&state.id).then_some(now)));
         Self {
             me,
             epoch,
@@ -187,7 +181,14 @@ impl Leader {
         for peer in self.peers.iter_mut().filter(|peer| peer.durable.is_some_and(|durable| durable >= end)) {
             peer.caught_up = peer.caught_up.max(Some(at));
         }
-        self.shrink(offsets, |peer, end| peer.lost || !peer.is_caught_up(end, now, most))
+        let shrunk = self.shrink(offsets, |peer, end| peer.lost || !peer.is_caught_up(end, now, most));
+        shrunk.or_else(|| self.invite(offsets))
+    }
+
+    /// R5: lets in who is far enough, by what he said last: for when something else changed than that.
+    pub fn invite(&mut self, offsets: &Offsets) -> Option<Proposal> {
+        let ids: Vec<BrokerId> = self.peers.iter().map(|peer| peer.state.id).collect();
+        ids.into_iter().find_map(|id| self.expand(id, offsets))
     }
 
     /// The metadata says something else of a broker.
@@ -202,6 +203,18 @@ impl Leader {
             self.me = state;
         }
         Effects { advanced: self.advance(offsets, now), ..Effects::default() }
+    }
+
+    /// The metadata has other replicas of the partition, in the same leader epoch: of those that come nothing is known yet.
+    /// [`Self::on_isr`] has to follow.
+    pub fn on_replicas(&mut self, peers: impl IntoIterator<Item = PeerState>) {
+        let others: Vec<PeerState> = peers.into_iter().filter(|peer| peer.id != self.me.id).collect();
+        self.peers.retain(|known| others.iter().any(|peer| peer.id == known.state.id));
+        for state in others {
+            if !self.peers.iter().any(|known| known.state.id == state.id) {
+                self.peers.push(Peer::new(state, None));
+            }
+        }
     }
 
     /// The metadata has another ISR, in the same leader epoch. What was proposed is over, one way or the other.
@@ -236,6 +249,9 @@ impl Leader {
                     self.partition_epoch = epoch;
                     self.commit_isr(&isr);
                 }
+                // Others may have come as far meanwhile.
+                let advanced = self.advance(offsets, now);
+                return Effects { advanced, propose: self.invite(offsets), ..Effects::default() };
             }
             Verdict::Refused => {}
             // It may have been taken: both count until the metadata says which.
@@ -256,7 +272,13 @@ impl Leader {
         }
     }
 
-    pub(super) fn is_in_maximal_isr(&self, id: BrokerId) -> bool {
+    /// Whether a proposal is under way.
+    pub fn is_proposing(&self) -> bool {
+        self.proposed.is_some()
+    }
+
+    /// Whether the high watermark waits for a replica because it is, or may be, in the ISR.
+    pub fn is_in_maximal_isr(&self, id: BrokerId) -> bool {
         let proposed = self.proposed.iter().flat_map(|proposal| &proposal.isr);
         self.committed.contains(&id) || proposed.into_iter().any(|(member, _)| *member == id)
     }

@@ -139,9 +139,17 @@ impl Replica {
         })
     }
 
-    /// The metadata says something else of a broker that may have a replica.
-    pub fn on_peer(&self, state: PeerState, now: MonoMs) {
-        self.lead(now, |leader, offsets| leader.on_peer(state, offsets, now));
+    /// The metadata says something else of a broker that may have a replica. Returns an ISR for the controller.
+    pub fn on_peer(&self, state: PeerState, now: MonoMs) -> Option<Proposal> {
+        self.lead(now, |leader, offsets| {
+            let fx = leader.on_peer(state, offsets, now);
+            Effects { propose: leader.invite(offsets), ..fx }
+        })
+    }
+
+    /// The ISR or the replicas are others now: an ISR for the controller, if more can be let in.
+    pub fn invite(&self, now: MonoMs) -> Option<Proposal> {
+        self.lead(now, |leader, offsets| Effects { propose: leader.invite(offsets), ..Effects::default() })
     }
 
     fn lead(

@@ -58,6 +58,11 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// One of which nothing is known but that it had everything at a time, if it did.
+    pub(super) fn new(state: PeerState, caught_up: Option<MonoMs>) -> Self {
+        Self { state, sent: None, durable: None, caught_up, reported: None, lost: false }
+    }
+
     /// Returns whether it lost something just now.
     pub(super) fn note(&mut self, report: &Report, end: Offset, now: MonoMs) -> bool {
         let durable = report.durable.min(report.offset);

@@ -30,6 +30,8 @@ pub struct Replica {
     pub(super) log: Rc<PartitionLog>,
     pub(super) host: Rc<Host>,
     pub(super) config: RefCell<Arc<TopicConfig>>,
+    /// Until the metadata says, what the configuration does.
+    min_insync: Cell<Option<usize>>,
     pub(super) assignment: RefCell<Assignment>,
     pub(super) part: RefCell<Part>,
     /// Its log is being cut: it takes nothing, and leads only afterwards.
@@ -86,6 +88,7 @@ impl Replica {
             log,
             host: host.clone(),
             config: RefCell::new(config),
+            min_insync: Cell::new(None),
             assignment: RefCell::default(),
             part: RefCell::new(Part::Offline),
             cutting: Cell::new(false),
@@ -136,6 +139,10 @@ impl Replica {
     pub fn set_config(&self, config: Arc<TopicConfig>) {
         self.log.set_config(&config);
         *self.config.borrow_mut() = config;
+        self.renew_terms();
+    }
+
+    fn renew_terms(&self) {
         let terms = self.terms();
         if let Part::Leader(leader) = &mut *self.part.borrow_mut() {
             leader.set_terms(terms);
@@ -144,8 +151,16 @@ impl Replica {
     }
 
     fn terms(&self) -> Terms {
-        let min_insync = self.config.borrow().min_insync_replicas.max(1) as usize;
+        let own = || self.config.borrow().min_insync_replicas.max(1) as usize;
+        let min_insync = self.min_insync.get().unwrap_or_else(own);
         Terms { min_insync, lag_max_ms: self.host.lag_max_ms }
+    }
+
+    /// How many replicas have to be in sync for anything to be committed, as the whole cluster has it.
+    pub fn set_min_insync(&self, least: usize) {
+        if self.min_insync.replace(Some(least)) != Some(least) {
+            self.renew_terms();
+        }
     }
 
     /// Takes what the metadata says of the partition. What is older than what was taken already is ignored. Returns
@@ -178,6 +193,7 @@ impl Replica {
         let role = if role == Role::Leader && self.cutting.get() { Role::Follower } else { role };
         match (role, &mut *part) {
             (Role::Leader, Part::Leader(leader)) if !new_term => {
+                leader.on_replicas(assignment.replicas.iter().map(|id| self.host.peer(*id)));
                 leader.on_isr((partition_epoch, &assignment.isr), &mut offsets, now);
             }
             (Role::Leader, part) => {

@@ -9,7 +9,7 @@ use crate::coordinator::Machine;
 use crate::coordinator::group::Groups;
 use crate::coordinator::txn::Transactions;
 use crate::log::RecoveredPartition;
-use crate::metadata::{Broker, Delta, Image, LocalDelta, Partition, Topic};
+use crate::metadata::{Broker, Delta, Image, LocalDelta, Partition, Topic, min_insync};
 use crate::model::{LeaderEpoch, PartitionEpoch, PartitionId, TopicId};
 use crate::partition::peer::PeerState;
 use crate::partition::{Assignment, Replica};
@@ -24,6 +24,7 @@ impl Shard {
             return log::warn!("{}-{} is another broker's; its files stay", topic.name, recovered.id.index);
         }
         let replica = self.partitions.adopt(recovered, &topic.name, self.topic_config(topic));
+        agree(&replica, &image, topic);
         replica.assign(self.store(), assignment(partition), self.now());
     }
 
@@ -49,7 +50,8 @@ impl Shard {
     /// Leaders hear of the brokers that came, went or changed.
     fn follow_brokers(&self, image: &Image, delta: &Delta) {
         for id in &delta.brokers {
-            self.partitions.follow_broker(*id, image.broker(*id).map(peer), self.now());
+            let proposals = self.partitions.follow_broker(*id, image.broker(*id).map(peer), self.now());
+            proposals.into_iter().for_each(|(id, proposal)| self.replication.proposals.push(id, proposal));
         }
     }
 
@@ -79,7 +81,11 @@ impl Shard {
             let config = self.topic_config(topic);
             self.partitions.create(id, &topic.name, config)
         });
+        agree(&replica, image, topic);
         replica.assign(self.store(), assignment(partition), self.now());
+        if let Some(proposal) = replica.invite(self.now()) {
+            self.replication.proposals.push(id, proposal);
+        }
     }
 
     fn reconfigure(&self, image: &Image, local: &LocalDelta) {
@@ -104,6 +110,7 @@ impl Shard {
         if !Arc::ptr_eq(&now, &config) && *now != *config {
             replica.set_config(config);
         }
+        agree(replica, &self.image(), topic);
     }
 
     fn follow_coordinators(self: &Rc<Self>, image: &Arc<Image>, local: &LocalDelta) {
@@ -129,6 +136,13 @@ impl Shard {
 /// What the image says of a broker, in the replica's words.
 fn peer(broker: &Broker) -> PeerState {
     PeerState { id: broker.id, epoch: broker.epoch, eligible: !broker.fenced && !broker.shutting_down }
+}
+
+/// Gives a replica what all of a partition's replicas have to agree on.
+fn agree(replica: &Replica, image: &Image, topic: &Topic) {
+    if let Some(partition) = topic.partition(replica.id.index) {
+        replica.set_min_insync(min_insync(image, &topic.overrides, partition.replicas().len()));
+    }
 }
 
 /// What the image says of a partition, in the replica's words.

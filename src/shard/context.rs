@@ -1,14 +1,16 @@
 //! A connection as its requests see it, and what goes with it from one shard to another.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::affinity::Affinity;
-use crate::model::BrokerId;
+use super::replication::{Ground, Session};
 use crate::model::listener::Listener;
-use crate::peer::Hello;
+use crate::model::{BrokerEpoch, BrokerId};
+use crate::peer::{Hello, Lane};
 use crate::rt::net::Socket;
 use crate::security::Principal;
 
@@ -60,6 +62,8 @@ pub struct ConnectionContext {
     pub affinity: Affinity,
     /// The broker at the other end; a client has none.
     pub broker: Option<Arc<Hello>>,
+    /// What that broker's shard follows here, if it does.
+    followed: OnceCell<Rc<Session>>,
     principal: Principal,
     software: RefCell<Option<Software>>,
 }
@@ -73,7 +77,10 @@ impl ConnectionContext {
             // It came to the shard that it wanted.
             affinity.stay();
         }
-        (socket, Self { peer, local, listener, affinity, broker, principal, software })
+        (
+            socket,
+            Self { peer, local, listener, affinity, broker, followed: OnceCell::new(), principal, software },
+        )
     }
 
     /// The connection of a client to another broker, which hands one of its requests on by this one.
@@ -92,6 +99,7 @@ impl ConnectionContext {
             listener: known.unwrap_or_else(unknown),
             affinity: Affinity::default(),
             broker: None,
+            followed: OnceCell::new(),
             principal,
             software: RefCell::default(),
         }
@@ -100,6 +108,13 @@ impl ConnectionContext {
     /// Whether it is of this broker.
     pub fn is_of(&self, broker: BrokerId) -> bool {
         self.broker.as_ref().is_some_and(|hello| hello.broker == broker)
+    }
+
+    /// The session of a broker that follows what this shard leads, on a connection for that.
+    pub fn followed(&self, ground: impl FnOnce() -> Rc<dyn Ground>) -> Option<&Rc<Session>> {
+        let hello = self.broker.as_ref().filter(|hello| matches!(hello.lane, Lane::Live | Lane::CatchUp))?;
+        let from = (hello.broker, BrokerEpoch(hello.epoch));
+        Some(self.followed.get_or_init(|| Session::new(from, ground())))
     }
 
     /// The way on: only affinity, which is to the shard that is left, stays behind.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::log::{LogError, OwnerState, RecoveredPartition, ShardLog};
 use crate::model::{BrokerId, MonoMs, Offset, PartitionId, TopicConfig};
+use crate::partition::leader::Proposal;
 use crate::partition::peer::PeerState;
 use crate::partition::{AppendError, Appended, Host, Replica, Waits, recovered_producers};
 use crate::rt::{self, Listen, Notify};
@@ -147,10 +148,17 @@ impl Partitions {
     }
 
     /// The metadata has this of a broker: leaders hear of it.
-    pub(super) fn follow_broker(&self, id: BrokerId, state: Option<PeerState>, now: MonoMs) {
+    /// Returns ISRs for the controller.
+    pub(super) fn follow_broker(
+        &self,
+        id: BrokerId,
+        state: Option<PeerState>,
+        now: MonoMs,
+    ) -> Vec<(PartitionId, Proposal)> {
         self.host.set_peer(id, state);
         let state = self.host.peer(id);
-        self.replicas.borrow().values().for_each(|replica| replica.on_peer(state, now));
+        let replicas = self.replicas.borrow();
+        replicas.iter().filter_map(|(id, replica)| Some((*id, replica.on_peer(state, now)?))).collect()
     }
 
     pub(super) fn peer(&self, id: BrokerId) -> PeerState {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Dial, Followed, Ground, Later, Propose};
+use super::{Dial, Followed, Ground, Later, Propose, dial};
 use crate::controller::{ControlReply, ControlRequest};
 use crate::coordinator::Machine;
 use crate::coordinator::group::Groups;
@@ -75,7 +75,7 @@ impl Shard {
     }
 
     /// From now on what other brokers lead is fetched from them. Once.
-    pub fn follow_others(self: &Rc<Self>, dial: Rc<dyn Dial>) {
+    fn follow_others(self: &Rc<Self>, dial: Rc<dyn Dial>) {
         let followed = self.replication.followed.get_or_init(|| Followed::new(self.ground(), dial));
         let image = self.image();
         let shards = |broker: BrokerId| Some(image.broker(broker)?.shards as usize);
@@ -111,6 +111,7 @@ impl Shard {
         let shard = self.clone();
         rt::spawn(self.replication.proposals.clone().run(ground, move || shard.image().version, propose));
         rt::spawn(self.clone().look_who_lags());
+        self.follow_others(Rc::new(dial::OfShard(self.clone())));
     }
 
     /// R5, every half of `replica.lag.time.max.ms`.

@@ -4,6 +4,7 @@
 //! `partition::follower`; here it is carried out over connections, and what many partitions have to say goes together.
 
 mod codec;
+mod dial;
 mod driver;
 mod fetcher;
 mod ground;
@@ -30,7 +31,7 @@ use crate::rt;
 /// What a shard keeps for replication.
 #[derive(Default)]
 pub struct Replication {
-    proposals: Rc<Proposals>,
+    pub(in crate::shard) proposals: Rc<Proposals>,
     /// Once other brokers can be reached.
     followed: OnceCell<Followed>,
 }

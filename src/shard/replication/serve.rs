@@ -28,7 +28,7 @@ use crate::wire::fetch::{FetchPartitionReply, FetchReply, FetchTopicReply};
 /// Partitions of one answer.
 const MOST_ANSWERED: usize = 10_000;
 /// Bytes of one answer, whatever was asked for.
-const MOST_BYTES: usize = 16 << 20;
+pub(super) const MOST_BYTES: usize = 16 << 20;
 const LEAST_BYTES: usize = 64 << 10;
 /// The longest that a request is parked.
 const MOST_WAIT_MS: i32 = 30_000;

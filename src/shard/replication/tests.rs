@@ -249,7 +249,7 @@ impl World {
         for broker in brokers {
             for (id, state) in &*self.lives.borrow() {
                 broker.host.set_peer(*id, Some(*state));
-                broker.replicas.values().for_each(|replica| replica.on_peer(*state, broker.now()));
+                broker.replicas.values().for_each(|replica| drop(replica.on_peer(*state, broker.now())));
             }
             for (id, assignment) in &*self.partitions.borrow() {
                 let replica = &broker.replicas[id];
