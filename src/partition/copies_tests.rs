@@ -175,6 +175,10 @@ impl World {
     }
 
     /// The controller takes what rests on the newest metadata.
+    fn is_outdated(&self, proposal: &Proposal) -> bool {
+        proposal.partition_epoch != self.newest().assignment.partition_epoch
+    }
+
     fn decide(&mut self, at: usize, proposal: &Proposal) {
         let Metadata { assignment, lives } = self.newest();
         let current = proposal.leader_epoch == assignment.leader_epoch
@@ -355,8 +359,14 @@ impl World {
             }
             38 => self.crash(at).await,
             _ => {
-                let tick = self.nodes[at].replica.on_tick(self.now);
-                assert_eq!(tick, None, "nobody lags for so long");
+                if let Some(proposal) = self.nodes[at].replica.on_tick(self.now) {
+                    let isr = self.newest().assignment.isr.len();
+                    assert!(
+                        proposal.isr.len() > isr || self.is_outdated(&proposal),
+                        "nobody lags for so long"
+                    );
+                    self.decide(at, &proposal);
+                }
             }
         }
         self.check().await;

@@ -298,7 +298,7 @@ fn r9_what_an_earlier_leader_committed_is_known_from_the_epochs_start_on() {
 fn r5_a_replica_that_is_added_in_an_epoch_joins_and_one_that_is_removed_is_heard_no_more() {
     let (mut leader, mut offsets) = leader(&[1, 2], TERMS);
     leader.on_replicas([1, 3, 4].map(peer));
-    leader.on_isr((PartitionEpoch(9), &[1]), &mut offsets, MonoMs(1));
+    leader.on_isr((PartitionEpoch(99), &[1]), &mut offsets, MonoMs(1));
     let (heard, fx) = leader.on_fetch(&report(2, 100, 100), &LOG, &mut offsets, MonoMs(2));
     assert_eq!((heard, fx), (Heard::Ignored, Effects::default()));
     let fx = fetch(&mut leader, &mut offsets, 4, 100, 2);
@@ -310,13 +310,15 @@ fn r5_who_was_far_enough_before_he_could_join_is_let_in_without_another_fetch() 
     let (mut leader, mut offsets) = leader(&[1], TERMS);
     for id in [2, 3] {
         leader.on_peer(PeerState { eligible: false, ..peer(id) }, &mut offsets, MonoMs(0));
-        assert_eq!(members(fetch(&mut leader, &mut offsets, id, 100, 1).propose), []);
+        assert_eq!(fetch(&mut leader, &mut offsets, id, 100, 1).propose, None);
     }
     assert_eq!(leader.invite(&offsets), None);
-    [2, 3].map(|id| leader.on_peer(peer(id), &mut offsets, MonoMs(2)));
+    for id in [2, 3] {
+        leader.on_peer(peer(id), &mut offsets, MonoMs(2));
+    }
     let first = leader.invite(&offsets).unwrap();
     assert_eq!(members(Some(first.clone())), [1, 2]);
-    let taken = Verdict::Committed(PartitionEpoch(8), vec![1, 2]);
+    let taken = Verdict::Committed(PartitionEpoch(99), vec![1, 2]);
     let fx = leader.on_answer(first.number, taken, &mut offsets, MonoMs(3));
     assert_eq!(members(fx.propose), [1, 2, 3], "who had to wait for the answer");
 }
