@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::followed::Follows;
-use super::leader::{Effects, Proposal, Verdict};
+use super::leader::{Effects, Proposal, Terms, Verdict};
 use super::peer::{Epochs, Heard, PeerState, Report};
 use super::replica::Part;
 use super::{ReadError, Replica};
@@ -166,6 +166,27 @@ impl Replica {
         self.offsets.set(offsets);
         self.settle(fx.advanced, enough);
         fx.propose
+    }
+
+    pub(super) fn renew_terms(&self) {
+        let terms = self.terms();
+        if let Part::Leader(leader) = &mut *self.part.borrow_mut() {
+            leader.set_terms(terms);
+        }
+        self.advance();
+    }
+
+    pub(super) fn terms(&self) -> Terms {
+        let own = || self.config.borrow().min_insync_replicas.max(1) as usize;
+        let min_insync = self.min_insync.get().unwrap_or_else(own);
+        Terms { min_insync, lag_max_ms: self.host.lag_max_ms }
+    }
+
+    /// How many replicas have to be in sync for anything to be committed, as the whole cluster has it.
+    pub fn set_min_insync(&self, least: usize) {
+        if self.min_insync.replace(Some(least)) != Some(least) {
+            self.renew_terms();
+        }
     }
 
     pub fn has_followers(&self) -> bool {

@@ -14,7 +14,7 @@ use super::assignment::{Assignment, Role};
 use super::followed::Followed;
 use super::follower::Follower;
 use super::host::Host;
-use super::leader::{Leader, Terms};
+use super::leader::Leader;
 use super::offsets::Offsets;
 use super::producer::{ProducerView, Producers};
 use super::verification::Verifications;
@@ -31,7 +31,7 @@ pub struct Replica {
     pub(super) host: Rc<Host>,
     pub(super) config: RefCell<Arc<TopicConfig>>,
     /// Until the metadata says, what the configuration does.
-    min_insync: Cell<Option<usize>>,
+    pub(super) min_insync: Cell<Option<usize>>,
     pub(super) assignment: RefCell<Assignment>,
     pub(super) part: RefCell<Part>,
     /// Its log is being cut: it takes nothing, and leads only afterwards.
@@ -140,27 +140,6 @@ impl Replica {
         self.log.set_config(&config);
         *self.config.borrow_mut() = config;
         self.renew_terms();
-    }
-
-    fn renew_terms(&self) {
-        let terms = self.terms();
-        if let Part::Leader(leader) = &mut *self.part.borrow_mut() {
-            leader.set_terms(terms);
-        }
-        self.advance();
-    }
-
-    fn terms(&self) -> Terms {
-        let own = || self.config.borrow().min_insync_replicas.max(1) as usize;
-        let min_insync = self.min_insync.get().unwrap_or_else(own);
-        Terms { min_insync, lag_max_ms: self.host.lag_max_ms }
-    }
-
-    /// How many replicas have to be in sync for anything to be committed, as the whole cluster has it.
-    pub fn set_min_insync(&self, least: usize) {
-        if self.min_insync.replace(Some(least)) != Some(least) {
-            self.renew_terms();
-        }
     }
 
     /// Takes what the metadata says of the partition. What is older than what was taken already is ignored. Returns
