@@ -10,6 +10,9 @@
 //!   `control/local.rs` and `shard/assign.rs`.
 //! - What decides takes an event and the time and gives back effects: [`coordinator::Machine`], [`controller`],
 //!   `partition/leader.rs` and `partition/follower.rs`. Everything else carries that out.
+//! - What a follower copies passes `shard/replication/fetcher.rs`, the leader's `shard/replication/serve.rs`, and
+//!   `partition/following.rs`; changes of the ISR go by `shard/replication/proposals.rs` to the controller, and come back as
+//!   metadata.
 //! - Boundaries, behind which anything may be rearranged: [`rt`] (nobody else knows the kernel), [`log::ShardLog`] (nobody
 //!   else knows files), [`metadata::Image`] with [`metadata::Delta`] (nobody else knows records), [`partition::Replica`]
 //!   (nobody else moves offsets), and the mesh's calls in [`shard::message`] (shards share nothing else).
@@ -118,6 +121,9 @@
 //! - **What compaction replaces, it replaces at once** ([`log::compact::replace`]): a start finds the old segments or the new one.
 //! - **A log is cut by the journal first** ([`log::history`]): truncations and resets are entries, which void what is before
 //!   them past their offset; files follow once the entry is on disk, and nothing is written behind a cut before they did.
+//!
+//! - **Metadata is agreed on, or one broker's.** Behind [`control`]'s port is the broker's own disk, or Raft among brokers on
+//!   the same files: the first that joins turns the one into the other while it runs.
 //!
 //! # Absences
 //!
