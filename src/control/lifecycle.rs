@@ -21,9 +21,9 @@ const TICK: Duration = Duration::from_millis(500);
 impl Control {
     /// Says that this broker lives, until the process ends. Its registration is committed.
     pub(crate) async fn live(self: Rc<Self>) {
+        tokio::task::spawn_local(self.clone().keep_pinging());
         let mut next = tokio::time::Instant::now();
         loop {
-            self.ping_shards();
             if self.shards_turn() {
                 self.heartbeat().await;
             }
@@ -34,6 +34,16 @@ impl Control {
                 () = tokio::time::sleep_until(next) => {}
                 () = self.standing.hurry.notified() => {}
             }
+        }
+    }
+
+    /// However long the controller takes to answer.
+    async fn keep_pinging(self: Rc<Self>) {
+        let mut interval = tokio::time::interval(INTERVAL);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            self.ping_shards();
         }
     }
 

@@ -198,6 +198,7 @@ impl Control {
 
     /// Its shards serve from now on.
     pub(crate) fn serve(&self) {
+        self.standing.turned.borrow_mut().fill(Instant::now());
         self.serving.set(true);
     }
 

@@ -94,6 +94,7 @@ fn a_broker_comes_back_as_who_it_was() {
                 options.args.clear();
             }
         });
+        eventually("it knows the controller", LONG, || create(all[nth].kafka, &format!("after-{nth}")) == 0);
         for broker in &all {
             eventually("it is back", LONG, || brokers(broker.kafka) == before);
         }

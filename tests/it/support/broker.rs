@@ -46,6 +46,8 @@ struct Home {
     dir: TempDir,
     data: PathBuf,
     starts: u32,
+    /// Where other brokers reach it, in all of its lives: most of a cluster that moves at once does not find itself again.
+    cluster: SocketAddr,
     /// Of brokers whose tests name none, where `WEIR_TEST_CGROUP_MIB` asks for one.
     group: Option<MemoryGroup>,
 }
@@ -60,7 +62,7 @@ impl Home {
     }
 
     fn spawn(&self, kafka: SocketAddr, admin: SocketAddr, options: &Options) -> Child {
-        let mut command = serve(&self.data(), kafka, admin, options.shards);
+        let mut command = serve_at(&self.data(), kafka, admin, self.cluster, options.shards);
         command.args(&options.args);
         command.stdout(Stdio::null()).stderr(std::fs::File::create(self.log()).expect("a log file"));
         let group = self.group.as_ref().map(MemoryGroup::processes);
@@ -81,7 +83,7 @@ impl Broker {
         let data = options.data.clone().unwrap_or_else(|| dir.path().join("data"));
         let mib = std::env::var("WEIR_TEST_CGROUP_MIB").ok().map(|mib| mib.parse().expect("a number of MiB"));
         let group = mib.filter(|_| options.cgroup.is_none()).and_then(MemoryGroup::new);
-        Broker::launch(Home { dir, data, starts: 0, group }, options)
+        Broker::launch(Home { dir, data, starts: 0, cluster: free_port(), group }, options)
     }
 
     fn launch(mut home: Home, options: Options) -> Broker {
@@ -89,6 +91,7 @@ impl Broker {
         // A port that was free a moment ago may be taken by the time the broker binds it: try again then.
         for attempt in 0.. {
             let (kafka, admin) = (free_port(), free_port());
+            home.cluster = free_port();
             let mut child = home.spawn(kafka, admin, &options);
             if wait_ready(&mut child, admin) {
                 return Broker { child, home, kafka, admin, options };
@@ -203,11 +206,21 @@ fn tail(text: &str, lines: usize) -> String {
 
 /// `weir serve` on the given directory and addresses, not started yet.
 pub fn serve(data: &Path, kafka: SocketAddr, admin: SocketAddr, shards: usize) -> Command {
+    // The port after the clients' is likely to be another test's.
+    serve_at(data, kafka, admin, SocketAddr::from(([127, 0, 0, 1], 0)), shards)
+}
+
+fn serve_at(
+    data: &Path,
+    kafka: SocketAddr,
+    admin: SocketAddr,
+    cluster: SocketAddr,
+    shards: usize,
+) -> Command {
     let mut command = weir();
     command.args(["serve", "--data-dir"]).arg(data);
     command.args(["--listen", &kafka.to_string(), "--admin", &admin.to_string()]);
-    // The port after the clients' is likely to be another test's.
-    command.args(["--cluster-listen", "127.0.0.1:0"]);
+    command.args(["--cluster-listen", &cluster.to_string()]);
     command.args(["--shards", &shards.to_string()]);
     command
 }
