@@ -36,6 +36,8 @@ pub struct Node {
     pub controller: Controller<Asker>,
     /// The epoch in which it thinks that it leads the quorum.
     pub leads: Option<i32>,
+    /// What it proposed since it leads and has not heard of.
+    pub proposed: usize,
     /// Whom it takes for the controller.
     pub hint: Option<usize>,
     /// How many commits it has applied.
@@ -84,6 +86,7 @@ impl Node {
             controller: Controller::new(image.clone(), settings.clone()),
             settings,
             leads: None,
+            proposed: 0,
             hint: None,
             heard: 0,
             behind: VecDeque::new(),

@@ -45,11 +45,13 @@ impl Quorum {
         voters * 2 > self.voters
     }
 
-    /// A node proposes what it decided in the epoch that it believes to lead in.
-    pub fn propose(&mut self, node: usize, epoch: i32, records: Vec<Record>) {
+    /// A node proposes what it decided in the epoch that it believes to lead in, as the entry in this place. In another it
+    /// has no effect: it was decided on something else than what is before it.
+    pub fn propose(&mut self, node: usize, epoch: i32, place: usize, records: Vec<Record>) {
         if self.leader == Some((node, epoch)) {
-            let offset = self.before + (self.commits.len() + self.pending.len()) as u64 + 1;
-            self.pending.push_back(Commit { offset, epoch, records });
+            let at = self.commits.len() + self.pending.len();
+            let records = if at == place { records } else { Vec::new() };
+            self.pending.push_back(Commit { offset: self.before + at as u64 + 1, epoch, records });
         }
     }
 

@@ -27,7 +27,9 @@ impl World {
 
     pub fn quorum_propose(&mut self, node: usize, epoch: i32, records: Vec<Change>) {
         let idle = !self.quorum.has_pending();
-        self.quorum.propose(node, epoch, records);
+        let place = self.nodes[node].heard + self.nodes[node].proposed;
+        self.nodes[node].proposed += 1;
+        self.quorum.propose(node, epoch, place, records);
         if idle && self.quorum.has_pending() {
             let wait = self.random.within(1..=6);
             self.after(wait, Event::QuorumCommit(epoch));
@@ -82,7 +84,7 @@ impl World {
                 let node = &mut self.nodes[leader];
                 let now = MonoMs(self.now);
                 node.controller.lead(epoch, now);
-                node.leads = Some(epoch);
+                (node.leads, node.proposed) = (Some(epoch), 0);
             }
             return;
         }
@@ -140,6 +142,7 @@ impl World {
             self.depose(node);
         }
         self.nodes[node].heard = upto;
+        self.nodes[node].proposed = self.nodes[node].proposed.saturating_sub(upto - from);
         let settled = self.nodes[node].controller.on_committed(&commits);
         self.settle(node, settled);
     }
