@@ -71,6 +71,7 @@ pub struct Controller<To> {
 /// A change that was proposed and is not committed.
 struct Pending<To> {
     epoch: i32,
+    records: Vec<Record>,
     /// With the change; its version is the offset.
     image: Arc<Image>,
     delta: Delta,
@@ -241,7 +242,8 @@ impl<To> Controller<To> {
                         self.terms_since = image.version;
                     }
                     let epoch = self.epoch;
-                    changes.push(Pending { epoch, image: image.clone(), delta, answers: Vec::new() });
+                    let (records, image) = (records.clone(), image.clone());
+                    changes.push(Pending { epoch, records, image, delta, answers: Vec::new() });
                 }
                 Err(error) => return self.hold(to.map(|to| (to, failed(error)))),
             }
@@ -278,9 +280,12 @@ impl<To> Controller<To> {
     pub fn on_committed(&mut self, commits: &[Commit]) -> Settled<To> {
         let mut settled =
             Settled { image: self.committed.clone(), delta: Delta::default(), answers: Vec::new() };
+        let mut void = false;
         for commit in commits {
+            // One that led in this epoch before, and was heard of by nobody for a while, may hear of what it proposed then.
             let own = |pending: &mut Pending<To>| {
                 (pending.epoch, pending.image.version) == (commit.epoch, commit.offset)
+                    && pending.records == commit.records
             };
             match self.pending.pop_front_if(own) {
                 Some(pending) => {
@@ -289,6 +294,9 @@ impl<To> Controller<To> {
                     settled.answers.extend(pending.answers);
                 }
                 None => {
+                    // What was proposed for this place, and all that was decided on it, is void.
+                    void |= !self.pending.is_empty();
+                    settled.answers.extend(self.give_up());
                     let (mut image, delta) =
                         settled.image.with(&commit.records).expect("it was applied to this image before");
                     image.version = commit.offset;
@@ -298,10 +306,18 @@ impl<To> Controller<To> {
             }
         }
         self.committed = settled.image.clone();
-        if self.pending.is_empty() && self.proposed.version != self.committed.version {
+        if void || self.pending.is_empty() && self.proposed.version != self.committed.version {
             self.start_over();
         }
         settled
+    }
+
+    /// Another change was committed in the place of what was proposed.
+    fn give_up(&mut self) -> Vec<(To, ControlReply)> {
+        let why = "another change was committed first: whether to ask again is for who asked";
+        let why = ControlError::new(ControlErrorKind::NotController, why);
+        let answers = self.pending.drain(..).flat_map(|pending| pending.answers);
+        answers.map(|(to, _)| (to, ControlReply::Failed(why.clone()))).collect()
     }
 
     /// The committed metadata is this, without what led to it. Nothing is proposed.

@@ -344,8 +344,14 @@ fn creation(name: &str) -> ControlRequest {
 }
 
 /// Commits of what this controller proposed.
-fn own(offsets: std::ops::RangeInclusive<u64>) -> Vec<Commit> {
-    offsets.map(|offset| Commit { offset, epoch: EPOCH, records: Vec::new() }).collect()
+fn own(controller: &Controller<u32>, offsets: std::ops::RangeInclusive<u64>) -> Vec<Commit> {
+    let pending = controller.pending.iter().filter(|pending| offsets.contains(&pending.image.version));
+    let commit = |pending: &Pending<u32>| Commit {
+        offset: pending.image.version,
+        epoch: pending.epoch,
+        records: pending.records.clone(),
+    };
+    pending.map(commit).collect()
 }
 
 fn told(answers: &[(u32, ControlReply)]) -> Vec<u32> {
@@ -364,14 +370,16 @@ fn nothing_is_answered_or_seen_before_it_is_committed() {
     assert!(again.propose.is_empty() && again.answers.is_empty(), "that it exists may be undone");
     let other = handle(&mut controller, 3, creation("b"));
     assert!(other.propose.len() == 1);
-    let settled = controller.on_committed(&own(before + 1..=before + 1));
+    let commits = own(&controller, before + 1..=before + 1);
+    let settled = controller.on_committed(&commits);
     assert_eq!(told(&settled.answers), [1, 2]);
     assert!(
         matches!(&settled.answers[1].1, ControlReply::CreateTopics(r) if r[0].as_ref().unwrap_err().kind == Kind::TopicExists)
     );
     assert!(settled.image.topic("a").is_some() && settled.image.topic("b").is_none());
     assert_eq!((settled.image.version, settled.delta.partitions.len()), (before + 1, 2));
-    assert_eq!(told(&controller.on_committed(&own(before + 2..=before + 2)).answers), [3]);
+    let commits = own(&controller, before + 2..=before + 2);
+    assert_eq!(told(&controller.on_committed(&commits).answers), [3]);
     let now = handle(&mut controller, 4, creation("a"));
     assert_eq!(told(&now.answers), [4], "nothing is open: it is told at once");
 }
@@ -386,7 +394,8 @@ fn a_group_is_one_image_and_one_delta() {
     let gone = ControlRequest::DeleteTopics { topics: vec![TopicRef::Name("b".into())] };
     handle(&mut controller, 4, gone);
     assert_eq!(controller.deleting().collect::<Vec<_>>(), ["b"]);
-    let settled = controller.on_committed(&own(before + 1..=before + 4));
+    let commits = own(&controller, before + 1..=before + 4);
+    let settled = controller.on_committed(&commits);
     assert_eq!(told(&settled.answers), [1, 2, 3, 4]);
     let local = settled.delta.local(1, &settled.image);
     assert_eq!((local.leaders.len(), local.deleted.len()), (4, 1));
@@ -427,8 +436,8 @@ fn what_others_commit_is_followed_and_never_taken_for_ones_own() {
     let again = handle(&mut controller, 2, creation("a"));
     assert!(again.propose.is_empty(), "its name is taken");
     assert_eq!(handle(&mut controller, 3, creation("b")).propose.len(), 1);
-    let settled =
-        controller.on_committed(&[Commit { offset: before + 3, epoch: EPOCH + 2, records: Vec::new() }]);
+    let commits = own(&controller, before + 3..=before + 3);
+    let settled = controller.on_committed(&commits);
     assert_eq!(told(&settled.answers), [3]);
     assert!(settled.image.topic("b").is_some() && settled.image.version == before + 3);
 }
@@ -439,7 +448,8 @@ fn a_snapshot_names_what_is_gone() {
     let without = controller.image().clone();
     let before = without.version;
     handle(&mut controller, 1, creation("a"));
-    controller.on_committed(&own(before + 1..=before + 1));
+    let commits = own(&controller, before + 1..=before + 1);
+    controller.on_committed(&commits);
     let settled = controller.on_snapshot(without);
     assert!(settled.delta.deleted.values().any(|topic| &*topic.name == "a"));
     assert!(controller.image().topic("a").is_none());
@@ -461,4 +471,23 @@ fn places_are_those_of_new_partitions() {
     let all = BTreeSet::from([place("b", 1)]);
     let step = controller.handle(2, &creation("b"), MonoMs::ZERO, &mut crate::metadata::new_id, &all);
     assert!(step.propose.is_empty());
+}
+
+#[test]
+fn what_was_proposed_in_an_earlier_turn_of_the_same_epoch_is_not_taken_for_what_is_proposed_now() {
+    let mut controller = pure();
+    let (epoch, offset) = (controller.epoch, controller.image().version + 1);
+    let earlier = handle(&mut controller, 1, creation("a")).propose.remove(0);
+    controller.on_lost(&ControlError::new(Kind::NotController, "no majority hears this node"));
+    let now = handle(&mut controller, 2, creation("b"));
+    assert_eq!(now.propose.len(), 1);
+    // The earlier one had reached the others all the same.
+    let settled = controller.on_committed(&[Commit { offset, epoch, records: earlier }]);
+    assert!(controller.image().topic("a").is_some() && controller.image().topic("b").is_none());
+    assert_eq!(told(&settled.answers), [2]);
+    assert!(matches!(settled.answers[0].1, ControlReply::Failed(_)));
+    let again = handle(&mut controller, 3, creation("b")).propose.remove(0);
+    let settled = controller.on_committed(&[Commit { offset: offset + 1, epoch, records: again }]);
+    assert!(controller.image().topic("a").is_some() && controller.image().topic("b").is_some());
+    assert_eq!(told(&settled.answers), [3]);
 }
