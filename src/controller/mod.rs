@@ -295,8 +295,12 @@ impl<To> Controller<To> {
                 }
                 None => {
                     // What was proposed for this place, and all that was decided on it, is void.
-                    void |= !self.pending.is_empty();
-                    settled.answers.extend(self.give_up());
+                    if !self.pending.is_empty() {
+                        void = true;
+                        let why = "another change was committed first: whether to ask again is for who asked";
+                        let why = ControlError::new(ControlErrorKind::NotController, why);
+                        settled.answers.extend(self.give_up(&why));
+                    }
                     let (mut image, delta) =
                         settled.image.with(&commit.records).expect("it was applied to this image before");
                     image.version = commit.offset;
@@ -312,10 +316,8 @@ impl<To> Controller<To> {
         settled
     }
 
-    /// Another change was committed in the place of what was proposed.
-    fn give_up(&mut self) -> Vec<(To, ControlReply)> {
-        let why = "another change was committed first: whether to ask again is for who asked";
-        let why = ControlError::new(ControlErrorKind::NotController, why);
+    /// What is proposed is void: everybody who waits for it hears why.
+    fn give_up(&mut self, why: &ControlError) -> Vec<(To, ControlReply)> {
         let answers = self.pending.drain(..).flat_map(|pending| pending.answers);
         answers.map(|(to, _)| (to, ControlReply::Failed(why.clone()))).collect()
     }
@@ -339,8 +341,7 @@ impl<To> Controller<To> {
     /// Nothing of what is proposed will be committed: decisions start from what is, and everybody who waits hears why.
     pub fn on_lost(&mut self, why: &ControlError) -> Vec<(To, ControlReply)> {
         self.start_over();
-        let answers = self.pending.drain(..).flat_map(|pending| pending.answers);
-        answers.map(|(to, _)| (to, ControlReply::Failed(why.clone()))).collect()
+        self.give_up(why)
     }
 }
 
