@@ -117,8 +117,8 @@
 //!   what cannot is an error that names file, place and offsets, and a durable mark; the rest is served. Who gives data up
 //!   is an operator, with `weir log repair` ([`log::Mending`]), never a start.
 //! - **Data directories of earlier formats open.** One of each is in `tests/fixtures`.
-//! - **Clients' records never take the last of the disk** ([`log::store::space`]): what makes room can always be written.
-//! - **What compaction replaces, it replaces at once** ([`log::compact::replace`]): a start finds the old segments or the new one.
+//! - **Clients' records never take the last of the disk** ([`log::DiskFull`]): what makes room can always be written.
+//! - **What compaction replaces, it replaces at once** (`log/compact/replace.rs`): a start finds the old segments or the new one.
 //! - **A log is cut by the journal first** ([`log::history`]): truncations and resets are entries, which void what is before
 //!   them past their offset; files follow once the entry is on disk, and nothing is written behind a cut before they did.
 //!

@@ -7,11 +7,11 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::preflight::StartError;
 use crate::config::Config;
-use crate::log::journal::is_full;
 use crate::log::journal::sizing::{Chosen, NoPlace, Sizing, Volume};
-use crate::log::store::space::drop_ballast;
+use crate::log::{drop_ballast, is_full};
+
+use super::preflight::StartError;
 
 /// What helps against an error of the disk, where the error itself says what is wrong.
 pub fn remedy(error: &io::Error) -> Option<&'static str> {

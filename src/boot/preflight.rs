@@ -16,13 +16,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::disk;
-use super::needs::{Limits, Needs, Share};
-use super::rehearsal;
 use crate::config::Config;
-use crate::log::journal::is_full;
+use crate::log::is_full;
 use crate::log::journal::sizing::Sizing;
 use crate::rt;
+
+use super::needs::{Limits, Needs, Share};
+use super::{disk, rehearsal};
 
 /// The layout that this build writes, and the newest that it reads.
 const FORMAT: u32 = 1;

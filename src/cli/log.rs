@@ -6,19 +6,18 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::dump;
-use super::failure::Failure;
-use super::output::{print, print_json};
-use super::recover::{self, RecoverArgs};
 use crate::boot::preflight::DataLock;
-use crate::log::mend::Mended;
-use crate::log::survey::{Finding, Survey, survey};
-use crate::log::{LogSettings, Mending, Topics};
+use crate::log::{Finding, LogSettings, Mended, Mending, Survey, Topics, survey};
 use crate::metadata::{Image, Resolver, Store};
 use crate::model::{BrokerSettings, PartitionId};
 use crate::partition::recovered_snapshot;
 use crate::rt;
 use crate::shard::topics::View;
+
+use super::dump;
+use super::failure::Failure;
+use super::output::{print, print_json};
+use super::recover::{self, RecoverArgs};
 
 #[derive(Subcommand, Debug)]
 pub enum LogCommand {

@@ -5,19 +5,18 @@ use std::path::Path;
 use clap::Args;
 use serde_json::json;
 
-use super::failure::Failure;
-use super::log::{Where, done_text, take_lock};
-use super::output::{print, print_json};
 use crate::controller::rebuild::{Plan, plan};
-use crate::log::evidence::evidence;
-use crate::log::mend::Mended;
-use crate::log::{Holdings, LogError, LogSettings, Mending, holdings};
+use crate::log::{Holdings, LogError, LogSettings, Mended, Mending, evidence, holdings};
 use crate::metadata::{Image, MetadataError, Resolver, Store, new_id};
 use crate::model::{BrokerId, BrokerSettings, PartitionId};
 use crate::partition::producer::Producers;
 use crate::partition::recovered_snapshot;
 use crate::rt;
 use crate::shard::topics::View;
+
+use super::failure::Failure;
+use super::log::{Where, done_text, take_lock};
+use super::output::{print, print_json};
 
 /// Producer ids that may have been given out and left no trace.
 const PRODUCER_ID_MARGIN: i64 = 1_000_000;

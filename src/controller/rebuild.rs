@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::log::evidence::FoundTopic;
+use crate::log::FoundTopic;
 use crate::metadata::records::{Owner, Record};
 use crate::metadata::{ApplyError, Image};
 use crate::model::{BrokerId, TopicId};

@@ -4,52 +4,48 @@
 //! - An append is in the journal before it is in a segment, and in a segment before its journal file is reused.
 //! - `checkpoint floor ≤ oldest un-segmented lsn ≤ durable lsn ≤ last appended lsn`.
 //! - Everything is owned by one shard; nothing here is `Send`, knows Kafka's error codes, or opens a socket.
+//!
+//! The rooms, each built on those above it:
+//! ```text
+//! lsn error    words
+//! files        names, owners and the end of files            memory     one shard's budget: cache, open files, windows
+//! segment      one file of batches at rest, its index        formats    checkpoint, placement, cut: bytes on disk
+//! journal      durability of appends, one fsync for many     directory  whether a data directory's parts belong together
+//! direct       batches that go to their segment first        partition  one partition's log: tail and segments
+//! compact      each key's last record stays                  shard_log  all partitions of a shard, open to close
+//! offline      tools without a broker
+//! ```
 
-pub mod belongs;
-pub mod cache;
-mod changed;
-pub mod checkpoint;
 pub mod compact;
-mod discard;
-mod epochs;
-pub mod error;
-pub mod evidence;
-pub mod history;
-pub mod holdings;
+mod direct;
+mod directory;
+mod error;
+mod files;
+mod formats;
 pub mod journal;
-mod layout;
-mod listed;
-mod lru;
-pub mod lsn;
-pub mod mend;
-mod objection;
-pub mod partition_log;
-pub mod placement;
-mod promised;
-pub mod relayout;
-mod reopen;
-pub mod segment;
-pub mod set_aside;
-pub mod snapshots;
-pub mod store;
-pub mod survey;
-mod truncate;
-mod turn;
+mod lsn;
+mod memory;
+mod offline;
+mod partition;
+mod segment;
+mod shard_log;
 
-pub use belongs::{Holdings, Objection};
-pub use cache::BatchCache;
-pub use checkpoint::Origin;
-pub use error::{JournalFailed, LogError};
-pub use holdings::holdings;
+pub use directory::{Holdings, Objection, Topics, holdings};
+pub use error::{JournalFailed, LogError, is_full, may_pass};
+pub use files::layout::topics_dir;
+pub use formats::PartitionCheckpoint;
+pub use formats::checkpoint::{self, Origin};
 pub use journal::Journal;
-pub use listed::PartitionCheckpoint;
 pub use lsn::Lsn;
-pub use mend::Mending;
-pub use partition_log::PartitionLog;
-pub use relayout::relayout;
-pub use snapshots::Producers;
-pub use store::space::DiskFull;
-pub use store::{
-    LogSettings, OwnerState, RecoveredPartition, ReplicaAppendError, ScrubStats, ShardLog, Topics, Truncated,
-    sweep, topics_dir,
+pub use memory::BatchCache;
+pub use offline::evidence::{FoundTopic, evidence};
+pub use offline::mend::{Mended, Mending};
+pub use offline::relayout::relayout;
+pub use offline::survey::{Finding, Survey, survey};
+pub use partition::PartitionLog;
+pub use partition::snapshots::Producers;
+pub use segment::SegmentMeta;
+pub use shard_log::space::{DiskFull, drop_ballast};
+pub use shard_log::{
+    LogSettings, OwnerState, RecoveredPartition, ReplicaAppendError, ScrubStats, ShardLog, Truncated, sweep,
 };

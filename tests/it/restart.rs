@@ -9,8 +9,8 @@ use std::fs::{File, create_dir_all};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use weir::log::SegmentMeta;
 use weir::log::checkpoint::{Checkpoint, file_paths};
-use weir::log::segment::SegmentMeta;
 
 use crate::support::batch::{batch, bytes_of, encoded, now_ms};
 use crate::support::broker::needs_own_broker;

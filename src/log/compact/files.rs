@@ -6,8 +6,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::log::error::is_out_of_files;
+use crate::log::files::names::file_name;
 use crate::log::segment::extents::{Extent, ExtentIndex};
-use crate::log::segment::{Segment, SegmentMeta, file_name};
+use crate::log::segment::{Segment, SegmentMeta};
 use crate::log::{LogError, PartitionLog};
 use crate::rt::{self, AlignedBuf, BLOCK, File, OpenOptions};
 use crate::wire::batch::{self, BatchIter};

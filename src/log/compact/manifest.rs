@@ -8,14 +8,13 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::log::LogError;
+use crate::log::files::names::{EXTENTS, LOG, file_name};
+use crate::log::formats::{Framed, Unsound, read_body, write_body};
 use crate::log::segment::SegmentMeta;
-use crate::log::segment::names::{EXTENTS, LOG, file_name};
 use crate::rt;
 use crate::rt::fs::unlink;
 
-const MAGIC: &[u8; 8] = b"WEIRSWAP";
-const VERSION: u32 = 1;
-const FRAME: usize = 16;
+const FRAMED: Framed = Framed { magic: b"WEIRSWAP", version: 1 };
 pub const CLEANED: &str = "cleaned";
 pub(in crate::log) const SWAP: &str = "swap";
 /// What `write_atomic` leaves of a manifest when it is interrupted.
@@ -45,30 +44,19 @@ impl Manifest {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let body =
-            bincode::serde::encode_to_vec(self, bincode::config::standard()).expect("memory is writable");
-        let mut out = Vec::with_capacity(FRAME + body.len());
-        out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
-        out.extend_from_slice(&body);
-        out
+        FRAMED.encode(&write_body(self))
     }
 
     pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<Self, LogError> {
         let corrupt = || LogError::corrupt(path, 0, "not a sound manifest of replaced segments");
-        let (frame, body) = bytes.split_first_chunk::<FRAME>().ok_or_else(corrupt)?;
-        let word = |at: usize| u32::from_le_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
-        if &frame[..8] != MAGIC || crc32fast::hash(body) != word(12) {
-            return Err(corrupt());
-        }
-        if word(8) != VERSION {
-            return Err(LogError::Newer { path: path.to_owned(), version: word(8) });
-        }
-        match bincode::serde::decode_from_slice::<Self, _>(body, bincode::config::standard()) {
-            Ok((manifest, used)) if used == body.len() && !manifest.old.is_empty() => Ok(manifest),
-            _ => Err(corrupt()),
-        }
+        let body = match FRAMED.decode(bytes) {
+            Ok((body, _)) => body,
+            Err(Unsound::Damaged) => return Err(corrupt()),
+            Err(Unsound::Version(version)) => {
+                return Err(LogError::Newer { path: path.to_owned(), version });
+            }
+        };
+        read_body(body).ok().filter(|manifest: &Self| !manifest.old.is_empty()).ok_or_else(corrupt)
     }
 
     /// Step 3, any number of times.

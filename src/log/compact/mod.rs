@@ -19,17 +19,17 @@
 //! is built on it; memory is the map, one slice and one batch. Nothing here knows topics or producers' requests.
 
 mod files;
-pub mod filter;
+mod filter;
 pub(in crate::log) mod manifest;
-pub mod offsets;
-pub mod pass;
-pub mod plan;
+mod offsets;
+mod pass;
+mod plan;
 mod point;
-pub mod replace;
-pub mod settle;
+mod replace;
+pub(in crate::log) mod settle;
 #[cfg(test)]
 mod tests;
-pub mod transactions;
+mod transactions;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

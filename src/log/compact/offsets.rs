@@ -46,18 +46,6 @@ impl OffsetMap {
         self.latest = self.latest.max(latest);
     }
 
-    pub fn len(&self) -> usize {
-        self.used
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.used == 0
-    }
-
-    pub fn memory(&self) -> usize {
-        self.slots.capacity() * size_of::<Slot>()
-    }
-
     fn hash(&self, key: &[u8]) -> (u64, u64) {
         (self.keys.0.hash_one(key), self.keys.1.hash_one(key))
     }
@@ -126,10 +114,10 @@ mod tests {
         for offset in 0..300_000 {
             assert!(map.put(&key(offset % 100_000), offset));
         }
-        assert_eq!(map.len(), 100_000);
+        assert_eq!(map.used, 100_000);
         assert!((0..100_000).all(|i| map.get(&key(i)) == Some(200_000 + i)));
         assert_eq!(map.get(b"another"), None);
-        assert!(map.memory() <= 16 << 20);
+        assert!((map.slots.capacity() * size_of::<Slot>()) <= 16 << 20);
     }
 
     #[test]
@@ -141,7 +129,11 @@ mod tests {
                 fitted += 1;
             }
             let bound = bytes.max(FIRST_SLOTS * size_of::<Slot>());
-            assert!(map.memory() <= bound, "{} of {bound}", map.memory());
+            assert!(
+                (map.slots.capacity() * size_of::<Slot>()) <= bound,
+                "{} of {bound}",
+                (map.slots.capacity() * size_of::<Slot>())
+            );
             assert!(fitted as usize >= bound / 48, "{fitted} keys in {bound} bytes");
             assert!(map.put(&0_i64.to_le_bytes(), 1 << 40), "a known key needs no room");
             assert_eq!(map.get(&0_i64.to_le_bytes()), Some(1 << 40));

@@ -19,10 +19,11 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use crate::log::cache::Evict;
 use crate::log::error::may_pass;
+use crate::log::files::names::file_name;
+use crate::log::memory::Evict;
 use crate::log::segment::extents::ExtentIndex;
-use crate::log::segment::{Segment, SegmentMeta, file_name, with_files};
+use crate::log::segment::{Segment, SegmentMeta, with_files};
 use crate::log::{LogError, PartitionLog};
 use crate::rt;
 use crate::rt::fs::unlink;

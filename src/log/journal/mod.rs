@@ -41,13 +41,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use commit::Inner;
+
+use crate::log::{JournalFailed, LogError, Lsn};
 use crate::model::{BrokerSettings, PartitionId};
 use crate::rt::{self, Notify, Task};
 
-use super::{JournalFailed, LogError, Lsn};
-
-pub use super::error::{is_full, is_out_of_files, may_pass};
-use commit::Inner;
+pub use crate::log::error::{is_full, is_out_of_files, may_pass};
 pub use files::is_journal_file;
 pub use format::EntryKind;
 pub use inspect::{Inspected, inspect, survivors};

@@ -150,36 +150,36 @@ impl Segment {
     }
 
     /// Takes the checkpoint's word for the segment's end.
-    pub(super) fn vouch(&self, extents: Rc<[Extent]>) {
+    pub fn vouch(&self, extents: Rc<[Extent]>) {
         *self.vouched.borrow_mut() = extents;
     }
 
     /// What the sidecar lacks of the index, and the end of the last extent that it has.
-    pub(super) fn unsaved_extents(&self) -> Rc<[Extent]> {
+    pub fn unsaved_extents(&self) -> Rc<[Extent]> {
         match &*self.index.borrow() {
             Some(index) => index.beyond(self.sidecar.borrow().covered).into(),
             None => self.vouched.borrow().clone(),
         }
     }
 
-    pub(in crate::log) fn put_index(&self, index: ExtentIndex) {
+    pub fn put_index(&self, index: ExtentIndex) {
         *self.index.borrow_mut() = Some(Rc::new(index));
     }
 
     /// Changes the loaded index of the active segment.
-    pub(super) fn with_index(&self, change: impl FnOnce(&mut ExtentIndex)) {
+    pub fn with_index(&self, change: impl FnOnce(&mut ExtentIndex)) {
         if let Some(index) = self.index.borrow_mut().as_mut() {
             change(Rc::make_mut(index));
         }
     }
 
     /// Whether so much was written since the sidecar was that it should be written again.
-    pub(super) fn sidecar_is_behind(&self) -> bool {
+    pub fn sidecar_is_behind(&self) -> bool {
         self.meta.get().size - self.sidecar.borrow().covered >= SIDECAR_BYTES
     }
 
     /// Writes what the sidecar lacks of the loaded index. A failure is only logged: the index can be made again.
-    pub(in crate::log) async fn save_sidecar(&self) {
+    pub async fn save_sidecar(&self) {
         if (self.meta.get().size < SIDECAR_BYTES && !self.sealed.get()) || self.is_held() {
             return;
         }
@@ -218,7 +218,7 @@ fn final_blocks(index: &ExtentIndex) -> usize {
 }
 
 /// Metadata from which a scan can go on behind a partial index: the next offset is not known, only its lower bound.
-pub(super) fn partial_meta(meta: SegmentMeta, index: &ExtentIndex) -> SegmentMeta {
+pub fn partial_meta(meta: SegmentMeta, index: &ExtentIndex) -> SegmentMeta {
     let mut partial = SegmentMeta::new(meta.base_offset, meta.created_ms);
     partial.size = index.end();
     if let Some(last) = index.extents().last() {

@@ -125,7 +125,7 @@ impl Indexed {
     const OFFSET_ENTRY: u64 = 8;
     const TIME_ENTRY: u64 = 12;
 
-    pub(super) fn push(&mut self, bytes: usize, newest_ms: i64, interval: u32) {
+    pub fn push(&mut self, bytes: usize, newest_ms: i64, interval: u32) {
         if self.since > u64::from(interval) {
             self.since = 0;
             self.offsets += 1;
@@ -138,7 +138,7 @@ impl Indexed {
     }
 
     /// The last place in the index of times is kept for the moment the segment ends.
-    pub(super) fn is_full(&self, most_bytes: u64) -> bool {
+    pub fn is_full(&self, most_bytes: u64) -> bool {
         u64::from(self.offsets) >= most_bytes / Self::OFFSET_ENTRY
             || u64::from(self.times) + 1 >= most_bytes / Self::TIME_ENTRY
     }

@@ -15,53 +15,33 @@
 //! no batch is returned from a file whose extent does not match its checksum; a sealed segment is deleted by
 //! retention or with its topic, never because it is damaged.
 
-pub mod active;
-pub mod damaged;
-pub(in crate::log) mod dead;
+mod cut;
 pub mod epochs;
 pub mod extents;
 pub mod index;
-mod meta;
-pub(in crate::log) mod names;
-pub mod offline;
-pub mod owner;
+pub mod meta;
 pub mod reader;
-pub mod recover;
-mod repair;
-pub mod retention;
-mod retire;
-pub mod roll;
 pub mod scan;
-mod scrub;
-pub mod tail;
+pub mod scrub;
 #[cfg(test)]
-mod testing;
-#[cfg(test)]
-mod tests;
+pub mod testing;
 pub mod timestamps;
-mod trust;
-pub mod window;
-pub mod windows;
-pub mod writer;
+mod windows;
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use extents::{Extent, ExtentIndex};
+
 use crate::log::LogError;
-use crate::log::cache::{BatchCache, Indexed};
 use crate::log::error::is_out_of_files;
+use crate::log::files::names::{EXTENTS, LOG, file_name};
+use crate::log::memory::{BatchCache, Indexed};
 use crate::rt::{self, File, Notify, OpenOptions};
 
-pub(in crate::log) use dead::parse_dead;
-pub use dead::{is_removed_directory, removed_directory};
 pub use meta::{Limits, SegmentMeta};
-pub(in crate::log) use names::{EXTENTS, LOG, file_name, parse_log_name};
-pub use retire::Retired;
-pub use window::Window;
-
-use extents::{Extent, ExtentIndex};
 
 /// One segment. The log, readers and pending loads share it; a reader may outlive the segment's deletion.
 pub struct Segment {
@@ -119,6 +99,10 @@ impl Segment {
         self.meta.get().base_offset
     }
 
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub fn path(&self) -> PathBuf {
         file_name(&self.dir, self.base_offset(), LOG)
     }
@@ -131,29 +115,52 @@ impl Segment {
         self.deleted.get()
     }
 
+    /// Whether its file is on its way out: who comes to read it is told that it is gone.
+    pub fn set_deleted(&self, deleted: bool) {
+        self.deleted.set(deleted);
+    }
+
+    /// What the file has by now, written by whoever owns the log's end.
+    pub fn set_meta(&self, meta: SegmentMeta) {
+        self.meta.set(meta);
+    }
+
+    /// Ends writing to it: its file is opened for reading only, and its index may be evicted.
+    pub fn set_sealed(&self) {
+        self.sealed.set(true);
+        self.cache.close_file(self.uid);
+    }
+
+    /// Takes another file in its place, of which no index is known.
+    pub fn refile(&self, meta: SegmentMeta) {
+        self.cache.forget_segment(self.uid);
+        self.cache.close_file(self.uid);
+        self.meta.set(meta);
+        *self.index.borrow_mut() = None;
+        *self.sidecar.borrow_mut() = Default::default();
+        self.vouch(Rc::new([]));
+    }
+
     /// The log was cut: nothing new is read of it; if it is gone as a whole, nothing at all.
-    pub(in crate::log) fn end_of_life(&self, gone: bool) {
+    pub fn end_of_life(&self, gone: bool) {
         self.supersede();
         self.deleted.set(gone);
         self.cache.close_file(self.uid);
     }
 
     /// Cuts what the file has past the segment's end, if it is there.
-    fn cut_to_size(&self) -> Result<(), LogError> {
+    pub fn cut_to_size(&self) -> Result<(), LogError> {
         let path = self.path();
         rt::fs::cut(&path, self.meta().size.into()).map_err(|e| LogError::io(path, e))
     }
 
     /// Whether its file is not the log's any more, or not as it was.
-    pub(in crate::log) fn is_history(&self) -> bool {
+    pub fn is_history(&self) -> bool {
         self.deleted.get() || self.superseded.get()
     }
 
-    pub(in crate::log) fn relative_of(&self, offset: i64) -> u32 {
-        self.relative(offset)
-    }
-
-    fn relative(&self, offset: i64) -> u32 {
+    /// The offset counted from the segment's first; bounded by what an extent can say.
+    pub fn relative(&self, offset: i64) -> u32 {
         u32::try_from(offset - self.base_offset()).unwrap_or(if offset < self.base_offset() {
             0
         } else {
@@ -162,7 +169,7 @@ impl Segment {
     }
 
     /// The segment's file, open for reading; for writing too while it is active. `create` says that it may be new.
-    pub(in crate::log) fn file(&self, create: bool) -> Result<File, LogError> {
+    pub fn file(&self, create: bool) -> Result<File, LogError> {
         if let Some(file) = &*self.held.borrow() {
             return Ok(file.clone());
         }
@@ -194,24 +201,24 @@ impl Segment {
     }
 
     /// Keeps the file open for who reads it, before its name goes.
-    pub(in crate::log) fn hold(&self) -> Result<(), LogError> {
+    pub fn hold(&self) -> Result<(), LogError> {
         let file = self.file(false)?;
         *self.held.borrow_mut() = Some(file);
         Ok(())
     }
 
     /// As [`hold`](Self::hold), with the index: nothing is read by name any more.
-    pub(in crate::log) async fn freeze(self: &Rc<Self>) -> Result<(), LogError> {
+    pub async fn freeze(self: &Rc<Self>) -> Result<(), LogError> {
         self.hold()?;
         self.index().await.map(drop)
     }
 
-    pub(in crate::log) fn thaw(&self) {
+    pub fn thaw(&self) {
         *self.held.borrow_mut() = None;
     }
 
     /// Its place is another's from now on. What was found damaged of it no longer matters.
-    pub(in crate::log) fn supersede(&self) {
+    pub fn supersede(&self) {
         self.superseded.set(true);
         self.cache.forget_damage(&self.dir, self.base_offset());
     }
@@ -238,7 +245,7 @@ impl Drop for Segment {
 
 /// Does a blocking job that opens files. While there is no descriptor for them, those of segments that nobody reads at
 /// the moment are given up.
-pub(in crate::log) async fn with_files<T: Send + 'static>(
+pub async fn with_files<T: Send + 'static>(
     cache: &BatchCache,
     job: impl Fn() -> io::Result<T> + Clone + Send + 'static,
 ) -> io::Result<T> {
@@ -246,25 +253,6 @@ pub(in crate::log) async fn with_files<T: Send + 'static>(
         let done = rt::blocking(job.clone()).await;
         if !done.as_ref().is_err_and(is_out_of_files) || !cache.close_some_files() {
             return done;
-        }
-    }
-}
-
-#[cfg(test)]
-mod name_tests {
-    use super::*;
-
-    #[test]
-    fn names() {
-        assert_eq!(file_name(Path::new("/t"), 42, LOG), Path::new("/t/00000000000000000042.log"));
-        assert_eq!(parse_log_name("00000000000000000042.log"), Some(42));
-        for other in [
-            "42.log",
-            "00000000000000000042.log.deleted",
-            "+0000000000000000042.log",
-            "99999999999999999999.log",
-        ] {
-            assert_eq!(parse_log_name(other), None, "{other}");
         }
     }
 }

@@ -10,11 +10,11 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::log::LogError;
+use crate::log::memory::window::Window;
 use crate::wire::batch::BatchHeader;
 
 use super::Segment;
 use super::extents::{Extent, ExtentIndex};
-use super::window::Window;
 use super::windows::{Ahead, Plan};
 
 /// Which batches to return: from the one holding `offset` on, below `limit`, at most `max_bytes` of them, but the
@@ -83,7 +83,7 @@ impl Segment {
         Ok(pick.found)
     }
 
-    pub(super) fn absolute(&self, extent: &Extent) -> i64 {
+    pub fn absolute(&self, extent: &Extent) -> i64 {
         self.base_offset() + i64::from(extent.relative_offset)
     }
 
@@ -105,7 +105,7 @@ impl Segment {
     }
 
     /// Where the extent behind the one that has `offset` begins, or the segment ends.
-    pub(in crate::log) fn next_extent_offset(&self, offset: i64) -> i64 {
+    pub fn next_extent_offset(&self, offset: i64) -> i64 {
         let end = self.meta().next_offset;
         let index = self.index.borrow();
         let Some(index) = index.as_ref() else { return end };

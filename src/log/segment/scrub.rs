@@ -2,23 +2,14 @@
 
 use std::rc::Rc;
 
-use crate::log::checkpoint::DamagedRange;
-use crate::log::{LogError, PartitionLog};
+use crate::log::LogError;
+use crate::log::memory::damage::DamagedRange;
 
 use super::extents::Extent;
 use super::{Segment, SegmentMeta};
 
 /// Read with one operation, unless a single extent is larger.
 const SCRUB_BYTES: u32 = 256 << 10;
-
-impl PartitionLog {
-    /// The segments that are never written again, oldest first.
-    pub(in crate::log) fn sealed_segments(&self) -> Vec<Rc<Segment>> {
-        let state = self.state.borrow();
-        let sealed = state.segments.len() - usize::from(state.active.is_some());
-        state.segments.iter().take(sealed).cloned().collect()
-    }
-}
 
 /// What one step found.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,7 +66,7 @@ impl Segment {
 }
 
 /// What cannot be read where an extent cannot: up to the next extent, or the segment's end.
-pub(super) fn damaged_range(meta: &SegmentMeta, extent: &Extent, next: Option<&Extent>) -> DamagedRange {
+pub fn damaged_range(meta: &SegmentMeta, extent: &Extent, next: Option<&Extent>) -> DamagedRange {
     let offset = |e: &Extent| meta.base_offset + i64::from(e.relative_offset);
     DamagedRange {
         segment: meta.base_offset,

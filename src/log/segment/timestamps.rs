@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::log::{BatchCache, LogError, PartitionLog};
+use crate::log::{BatchCache, LogError};
 use crate::rt;
 use crate::wire::batch::{BatchHeader, HEADER_SIZE};
 use crate::wire::{codec, record};
@@ -106,57 +106,6 @@ impl Segment {
             }
             from = number + 1;
         }
-    }
-}
-
-impl PartitionLog {
-    /// The first record whose timestamp is not below `timestamp`: its offset, its timestamp, its leader epoch.
-    pub async fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<(i64, i64, i32)>, LogError> {
-        let found = self.find_timestamp(self.start_offset(), timestamp).await?;
-        Ok(found.map(|f| (f.offset, f.timestamp, f.leader_epoch)))
-    }
-
-    /// The first record with the largest timestamp in the log.
-    pub async fn max_timestamp(&self) -> Result<Option<(i64, i64, i32)>, LogError> {
-        let (mut best, mut from) = (-1, self.start_offset());
-        for segment in &self.state.borrow().segments {
-            let meta = segment.meta();
-            if meta.max_timestamp > best {
-                (best, from) = (meta.max_timestamp, meta.max_timestamp_offset);
-            }
-        }
-        let written = self.state.borrow().segments.back().map_or(0, |s| s.meta().next_offset);
-        if let Some(newest) = self.tail.borrow().pinned_max_timestamp().filter(|newest| *newest > best) {
-            (best, from) = (newest, written);
-        }
-        if best < 0 {
-            return Ok(None);
-        }
-        let found = self.find_timestamp(from.max(self.start_offset()), best).await?;
-        Ok(found.map(|f| (f.offset, f.timestamp, f.leader_epoch)))
-    }
-
-    async fn find_timestamp(&self, mut from: i64, target: i64) -> Result<Option<TimestampOffset>, LogError> {
-        while from < self.end_offset() {
-            if let Some(segment) = self.segment_at(from) {
-                let meta = segment.meta();
-                if meta.max_timestamp >= target {
-                    match segment.find_timestamp(from, target).await {
-                        Ok(None) | Err(LogError::Removed) => {}
-                        done => return done,
-                    }
-                }
-                from = meta.next_offset;
-                continue;
-            }
-            let Some((next, batch)) = self.tail.borrow().find_timestamp(from, target) else { break };
-            let found = find_in_batch(batch, from, target, &self.cache).await;
-            if found.is_some() {
-                return Ok(found);
-            }
-            from = next;
-        }
-        Ok(None)
     }
 }
 

@@ -11,12 +11,12 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::log::LogError;
-use crate::log::cache::WindowKey;
+use crate::log::memory::WindowKey;
+use crate::log::memory::window::{Failure, State, Window};
 use crate::rt::{self, Charge};
 
 use super::Segment;
 use super::extents::{Extent, ExtentIndex};
-use super::window::{Failure, State, Window};
 
 /// The extents that start in the same so many bytes of the file are one window.
 pub const WINDOW_BYTES: u32 = 256 << 10;

@@ -5,17 +5,17 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::settle::Watch;
-use super::{Driver, Get, REST, Slot};
 use crate::coordinator::{Effects, Machine, Replayed};
-use crate::log::LogError;
-use crate::log::journal::may_pass;
+use crate::log::{LogError, may_pass};
 use crate::model::{LeaderEpoch, Offset, PartitionId, Producer};
 use crate::partition::{Replica, Waiting};
 use crate::rt::{self, Budget, Notify};
 use crate::shard::Shard;
 use crate::wire::batch::{BatchHeader, BatchIter};
 use crate::wire::records;
+
+use super::settle::Watch;
+use super::{Driver, Get, REST, Slot};
 
 /// How much of a log is read at a time: at least, and where there is the memory for it.
 const LEAST_BYTES: usize = 256 << 10;

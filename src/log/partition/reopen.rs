@@ -1,0 +1,50 @@
+//! What of a log its next start has to know, and a start that knows nothing.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::log::formats::PartitionCheckpoint;
+use crate::log::segment::SegmentMeta;
+use crate::log::segment::scan::Scanned;
+use crate::log::{BatchCache, LogError, PartitionLog};
+use crate::model::PartitionId;
+use crate::model::topic_config::TopicConfig;
+
+use super::recover::scan_all;
+
+impl PartitionLog {
+    /// What is synced, as the next start needs to know it.
+    pub fn checkpoint(&self) -> PartitionCheckpoint {
+        let state = self.state.borrow();
+        let durable = self.segment_durable_offset();
+        let active = state.active.as_ref();
+        let sealed = state.segments.len() - usize::from(active.is_some());
+        let mut segments: Vec<SegmentMeta> = state.segments.iter().take(sealed).map(|s| s.meta()).collect();
+        let last = active.map(|a| a.durable()).filter(|meta| meta.size > 0);
+        segments.extend(last);
+        let extents = active.filter(|_| last.is_some()).map(|a| a.durable_extents().to_vec());
+        PartitionCheckpoint {
+            segment_durable_offset: durable,
+            start_offset: self.start_offset(),
+            epochs: state.epochs.clone(),
+            segments,
+            active: last.is_some(),
+            extents: extents.unwrap_or_default(),
+            clean: state.clean && durable == self.end_offset() && self.compaction.is_settled(),
+            was_reset: false,
+        }
+    }
+
+    /// Opens a log of which nothing is known: also returns the batches that producers' state is made of.
+    pub fn open_unknown(
+        dir: PathBuf,
+        id: PartitionId,
+        config: &TopicConfig,
+        cache: &Rc<BatchCache>,
+    ) -> Result<(Rc<Self>, Vec<Scanned>), LogError> {
+        let dir: Rc<Path> = dir.into();
+        let mut found = scan_all(&dir, cache)?;
+        let batches = std::mem::take(&mut found.batches);
+        Ok((Self::found(dir, id, config, found, cache), batches))
+    }
+}
