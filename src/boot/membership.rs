@@ -90,7 +90,7 @@ fn begin_or_return(
 /// Each start is a life of its own, which the metadata knows before anything is served.
 fn register_alone(store: &mut Store, registration: &Registration) -> Result<BrokerEpoch, MetadataError> {
     let offset = store.image().version + 1;
-    let records = register(store.image(), offset, registration.clone());
+    let records = register(store.image(), offset, registration);
     store.commit(vec![records])?;
     store.trim();
     Ok(BrokerEpoch(offset as i64))

@@ -75,7 +75,7 @@ mod tests {
         (1..=brokers).fold(Image::empty(), |image, id| {
             let settings = BrokerSettings { broker_id: id, ..BrokerSettings::default() };
             let registration = Registration::of(&settings, 1, [id as u8; 16], [id as u8; 16]);
-            image.with(&register(&image, image.version + 1, registration)).unwrap().0
+            image.with(&register(&image, image.version + 1, &registration)).unwrap().0
         })
     }
 

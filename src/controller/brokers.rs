@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use crate::metadata::features;
-use crate::metadata::records::{Endpoint, FeatureRange, Record};
-use crate::metadata::{Image, Partition, min_insync};
+use crate::metadata::records::{Endpoint, FeatureRange};
 use crate::model::listener::{Listener, SecurityProtocol};
 use crate::model::{BrokerEpoch, BrokerId, BrokerSettings, LeaderEpoch, PartitionEpoch, PartitionId};
 
@@ -131,125 +130,5 @@ impl Registration {
             stopped_in: None,
             needs_repair: Vec::new(),
         }
-    }
-}
-
-/// The records of the broker of this process, which comes in a new life and is the controller of its cluster, to be committed
-/// at `offset`, all at once.
-///
-/// What its last life appended and had not on disk is lost: it leaves every ISR that has others to lead, and where it is the
-/// only one in sync it is elected again, so that no epoch has batches of two lives.
-pub fn register(image: &Image, offset: u64, registration: Registration) -> Vec<Record> {
-    let id = registration.id.unwrap_or(1);
-    let mut records = vec![
-        Record::BrokerRegistered {
-            id,
-            incarnation: registration.incarnation,
-            epoch: offset,
-            directory: registration.directory,
-            endpoints: registration.endpoints,
-            rack: registration.rack,
-            shards: registration.shards,
-            features: registration.features,
-            build: registration.build,
-        },
-        Record::BrokerChanged { id, epoch: offset, fenced: Some(false), draining: None, shutting_down: None },
-    ];
-    for topic in image.topics() {
-        let parts = topic.partitions.iter().zip(topic.partition_ids());
-        records.extend(parts.filter_map(|(partition, at)| returned(image, partition, at, id)));
-    }
-    records
-}
-
-fn returned(image: &Image, partition: &Partition, at: PartitionId, broker: BrokerId) -> Option<Record> {
-    let topic = image.topic_by_id(at.topic)?;
-    let min_isr = min_insync(image, &topic.overrides, partition.replicas().len());
-    let in_sync: Vec<BrokerId> = partition.isr().collect();
-    let others: Vec<BrokerId> = in_sync.iter().copied().filter(|id| *id != broker).collect();
-    let mut elr: Vec<BrokerId> = partition.elr().filter(|id| *id != broker).collect();
-    let is_there = |id: &&BrokerId| image.broker(**id).is_some_and(|broker| !broker.fenced);
-    let (leader, isr) = match partition.leader {
-        _ if !partition.counts(broker) => return None,
-        None if in_sync.is_empty() => (Some(Some(broker)), vec![broker]),
-        _ if !in_sync.contains(&broker) => return None,
-        _ if others.is_empty() => (Some(Some(broker)), vec![broker]),
-        Some(leader) if leader != broker => (None, others),
-        // With nobody there it is led again when one of the others comes.
-        _ => (Some(others.iter().find(is_there).copied()), others),
-    };
-    if !isr.contains(&broker) {
-        elr.push(broker);
-    }
-    elr.retain(|_| isr.len() < min_isr);
-    Some(Record::PartitionChanged {
-        topic: at.topic,
-        index: at.index,
-        leader,
-        replicas: None,
-        isr: Some(isr),
-        elr: Some(elr),
-        adding: None,
-        removing: None,
-        last_known: leader.flatten().map(|_| None),
-        recovering: None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::TopicId;
-
-    const TOPIC: TopicId = TopicId([1; 16]);
-
-    fn come(image: &Image, id: BrokerId, incarnation: u8) -> Image {
-        let settings = BrokerSettings { broker_id: id, ..BrokerSettings::default() };
-        let registration = Registration::of(&settings, 2, [9; 16], [incarnation; 16]);
-        image.with(&register(image, image.version + 1, registration)).unwrap().0
-    }
-
-    fn partition(image: &Image, index: i32) -> (Option<BrokerId>, i32, Vec<BrokerId>) {
-        let partition = image.partition(PartitionId { topic: TOPIC, index }).unwrap();
-        (partition.leader, partition.leader_epoch, partition.isr().collect())
-    }
-
-    #[test]
-    fn a_life_has_an_epoch_of_its_own() {
-        let image = come(&Image::empty(), 1, 1);
-        let first = image.broker(1).unwrap().clone();
-        assert_eq!((first.epoch, first.fenced, first.shards), (BrokerEpoch(image.version as i64), false, 2));
-        let again = come(&image, 1, 2);
-        let second = again.broker(1).unwrap();
-        assert!(second.epoch > first.epoch && second.incarnation != first.incarnation);
-    }
-
-    #[test]
-    fn who_alone_is_in_sync_is_elected_again_and_others_lead_on() {
-        let image = come(&come(&Image::empty(), 1, 1), 2, 1);
-        let replicas: [&[BrokerId]; 4] = [&[1], &[2], &[1, 2], &[2, 1]];
-        let mut records = vec![Record::Topic { id: TOPIC, name: "t".into() }];
-        records.extend((0..).zip(replicas).map(|(index, ids)| Record::new_partition(TOPIC, index, ids)));
-        let image = come(&image.with(&records).unwrap().0, 1, 2);
-        let all = [0, 1, 2, 3].map(|index| partition(&image, index));
-        assert_eq!(all[0], (Some(1), 1, vec![1]), "elected again");
-        assert_eq!(all[1], (Some(2), 0, vec![2]), "it has no part in it");
-        assert_eq!(all[2], (Some(2), 1, vec![2]), "the other one leads");
-        assert_eq!(all[3], (Some(2), 0, vec![2]), "no election for a mere shrink");
-        // Fenced while it alone was in sync, it is eligible, and leads again when it comes.
-        let fenced = |leader, isr, elr| Record::PartitionChanged {
-            topic: TOPIC,
-            index: 0,
-            leader,
-            replicas: None,
-            isr,
-            elr,
-            adding: None,
-            removing: None,
-            last_known: None,
-            recovering: None,
-        };
-        let (image, _) = image.with(&[fenced(Some(None), Some(vec![]), Some(vec![1]))]).unwrap();
-        assert_eq!(partition(&come(&image, 1, 3), 0), (Some(1), 3, vec![1]));
     }
 }

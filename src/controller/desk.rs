@@ -25,7 +25,7 @@ impl Desk {
     pub fn open(dir: &Path, settings: &BrokerSettings) -> Result<Self, MetadataError> {
         let mut store = Store::open(dir, settings.broker_id)?;
         let registration = Registration::of(settings, 1, store.me().directory, new_id().0);
-        let records = register(store.image(), store.image().version + 1, registration);
+        let records = register(store.image(), store.image().version + 1, &registration);
         store.commit(vec![records])?;
         Ok(Self::with(store.image().clone(), Some(store), settings))
     }
@@ -34,7 +34,7 @@ impl Desk {
     pub fn in_memory(settings: &BrokerSettings) -> Self {
         let cluster = crate::metadata::records::Record::Cluster { id: new_id().to_string() };
         let (image, _) = Image::empty().with(&[cluster]).expect("an id contradicts nothing");
-        let records = register(&image, 2, Registration::of(settings, 1, [1; 16], [1; 16]));
+        let records = register(&image, 2, &Registration::of(settings, 1, [1; 16], [1; 16]));
         let (image, _) = image.with(&records).expect("a registration contradicts nothing");
         Self::with(image, None, settings)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::brackets::commits;
 use super::brokers::{AlterPartitions, Heard, Heartbeat, IsrRefusal, Registration};
-use super::decide::membership::{self, Return};
+use super::decide::membership;
 use super::decide::view::View;
 use super::decide::{Decision, Outcome, check_epoch, elections, factor, isr, reassign};
 use super::request::{ControlError, ControlErrorKind as Kind, ControlRequest};
@@ -76,26 +76,15 @@ impl<To> Controller<To> {
         if let Some(broker) = same_life {
             // It says something else of itself, or has not heard the answer.
             let mut records = vec![membership::registered(id, broker.epoch, registration)];
-            records.push(as_before(broker, broker.epoch, true));
+            records.push(as_before(broker));
             if is_told_alike(broker, registration) {
                 records.clear();
             }
             self.sessions.hear(id, broker.epoch, 0, now);
             return Ok(Decision::new(records, Outcome::Registered(id, broker.epoch)));
         }
-        let needs_repair = registration.needs_repair.iter().copied().collect();
-        let back = Return {
-            id,
-            empty: known.is_some_and(|broker| broker.directory != registration.directory),
-            clean: known.is_some_and(|broker| registration.stopped_in == Some(broker.epoch)),
-            needs_repair: &needs_repair,
-        };
-        let mut records = membership::returned(&self.view(), &back);
-        let more = 1 + usize::from(known.is_some());
-        let commits = commits(records.len() + more, MAX_RECORDS, image.is_bracketed());
-        let epoch = BrokerEpoch((image.version + commits as u64) as i64);
-        records.push(membership::registered(id, epoch, registration));
-        records.extend(known.map(|broker| as_before(broker, epoch, false)));
+        let (epoch, records) =
+            membership::come(&self.view(), id, registration, false, |records| self.lands_at(records));
         self.sessions.begin(id, epoch, now);
         Ok(Decision::new(records, Outcome::Registered(id, epoch)))
     }
@@ -129,41 +118,47 @@ impl<To> Controller<To> {
         }
     }
 
+    /// The offset of the last commit of a change of so many records.
+    fn lands_at(&self, records: usize) -> u64 {
+        self.proposed.version + commits(records, MAX_RECORDS, self.proposed.is_bracketed()) as u64
+    }
+
     fn heartbeat(&mut self, beat: &Heartbeat, now: MonoMs) -> Result<Decision, ControlError> {
         check_epoch(&self.proposed, beat.id, beat.epoch)?;
         self.check_knows(beat.applied)?;
         let image = self.proposed.clone();
         let Some(broker) = image.broker(beat.id) else { return Ok(Decision::new(Vec::new(), Outcome::Gone)) };
-        let session = self.sessions.hear(beat.id, beat.epoch, beat.applied, now);
-        let stops_at = session.stops_at;
+        let stops_at = self.sessions.hear(beat.id, beat.epoch, beat.applied, now).stops_at;
         let caught_up = beat.applied >= beat.epoch.0 as u64;
         let heard = |fenced, may_stop| Outcome::Heard(Heard { caught_up, fenced, may_stop });
-        let view = self.view();
+        // Heartbeats overtake each other: who has asked to stop stops, whatever it says after, until it comes in another life.
+        let stops = beat.wants_shutdown || broker.shutting_down;
         // Nobody takes over from the only broker there is, so that it neither needs to hand over nor is helped by being fenced.
         if image.brokers().len() == 1 && !broker.fenced {
-            return Ok(Decision::new(Vec::new(), heard(false, beat.wants_shutdown)));
+            return Ok(Decision::new(Vec::new(), heard(false, stops)));
         }
+        let view = self.view();
         if broker.fenced {
-            return Ok(match () {
-                () if beat.wants_shutdown => Decision::new(Vec::new(), heard(true, true)),
-                () if beat.wants_fence || !caught_up => {
-                    let records = membership::damaged(&view, beat.id, &beat.needs_repair);
-                    Decision::new(records, heard(true, false))
-                }
-                // What is damaged is not led first: one thing after the other.
-                () => match membership::damaged(&view, beat.id, &beat.needs_repair) {
-                    records if records.is_empty() => {
-                        Decision::new(membership::unfence(&view, broker), heard(false, false))
-                    }
-                    records => Decision::new(records, heard(true, false)),
-                },
-            });
+            // What is damaged is not led first: one thing after the other.
+            let mut records = membership::damaged(&view, beat.id, &beat.needs_repair);
+            let comes = !stops && !beat.wants_fence && caught_up && records.is_empty();
+            if comes {
+                records = membership::unfence(&view, broker);
+                let at = self.lands_at(records.len());
+                self.sessions.hear(beat.id, beat.epoch, 0, now).unfenced_at = at;
+            } else if stops && !broker.shutting_down {
+                records.push(membership::shutting_down(broker));
+            }
+            return Ok(Decision::new(records, heard(!comes, stops)));
         }
         if beat.wants_fence {
-            let records = membership::fence(&view, &BTreeSet::from([beat.id]));
-            return Ok(Decision::new(records, heard(true, beat.wants_shutdown)));
+            let mut records = membership::fence(&view, &BTreeSet::from([beat.id]));
+            if stops && !broker.shutting_down {
+                records.push(membership::shutting_down(broker));
+            }
+            return Ok(Decision::new(records, heard(true, stops)));
         }
-        if beat.wants_shutdown || broker.shutting_down {
+        if stops {
             let (records, may_stop) = self.stop(broker, stops_at);
             return Ok(Decision::new(records, heard(may_stop, may_stop)));
         }
@@ -188,13 +183,15 @@ impl<To> Controller<To> {
             None => !leads && !broker.shutting_down,
         };
         if may {
-            return (membership::fence(&view, &BTreeSet::from([broker.id])), true);
+            records = membership::fence(&view, &BTreeSet::from([broker.id]));
         }
         if !broker.shutting_down {
             records.push(membership::shutting_down(broker));
         }
-        let commits = commits(records.len(), MAX_RECORDS, self.proposed.is_bracketed());
-        let at = self.proposed.version + if records.is_empty() { 0 } else { commits as u64 };
+        if may {
+            return (records, true);
+        }
+        let at = if records.is_empty() { self.proposed.version } else { self.lands_at(records.len()) };
         let session = self.sessions.hear(broker.id, broker.epoch, 0, MonoMs::ZERO);
         if session.stops_at.is_none() || !records.is_empty() {
             session.stops_at = Some(at);
@@ -223,7 +220,8 @@ impl<To> Controller<To> {
             let none = asked.changes.iter().map(|_| Err(IsrRefusal::NotAttempted));
             return Ok(Decision::new(Vec::new(), Outcome::Altered(none.collect())));
         }
-        let (records, results) = isr::alter(&self.view(), asked.broker, &asked.changes);
+        let knows = |id| self.sessions.get(id).is_none_or(|session| session.unfenced_at <= asked.applied);
+        let (records, results) = isr::alter(&self.view(), asked.broker, &knows, &asked.changes);
         Ok(Decision::new(records, Outcome::Altered(results)))
     }
 
@@ -282,14 +280,13 @@ impl<To> Controller<To> {
     }
 }
 
-/// What became of a broker since it registered, said again of its registration in `epoch`.
-fn as_before(broker: &Broker, epoch: BrokerEpoch, same_life: bool) -> Record {
-    let mut record = membership::changed_in(broker.id, epoch);
+/// What became of a broker since it registered, said again of its registration.
+fn as_before(broker: &Broker) -> Record {
+    let mut record = membership::changed(broker);
     if let Record::BrokerChanged { fenced, draining, shutting_down, .. } = &mut record {
+        *fenced = Some(broker.fenced);
         *draining = Some(broker.draining);
-        if same_life {
-            (*fenced, *shutting_down) = (Some(broker.fenced), Some(broker.shutting_down));
-        }
+        *shutting_down = Some(broker.shutting_down);
     }
     record
 }
@@ -318,3 +315,7 @@ fn check_features(image: &Image, registration: &Registration) -> Result<(), Cont
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "lifecycle_tests.rs"]
+mod tests;

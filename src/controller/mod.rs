@@ -8,6 +8,7 @@
 //! Invariants: what was decided is decided on everything proposed before it; no answer is given, and no image handed out, that
 //! rests on what is not committed.
 
+mod alone;
 mod brackets;
 pub mod brokers;
 mod decide;
@@ -24,9 +25,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use brokers::{
-    AlterPartitions, Heard, Heartbeat, IsrChange, IsrRefusal, PartitionState, Registration, register,
-};
+pub use alone::register;
+pub use brokers::{AlterPartitions, Heard, Heartbeat, IsrChange, IsrRefusal, PartitionState, Registration};
 pub use desk::{Desk, occupied};
 pub use internal::internal_topic;
 pub use request::{
@@ -333,6 +333,9 @@ impl<To> Controller<To> {
     /// Decides on what is committed from now on, and on nothing that was proposed.
     fn start_over(&mut self) {
         self.proposed = self.committed.clone();
+        // Nothing is waited for that was to come of what was proposed.
+        self.terms_since = self.terms_since.min(self.committed.version);
+        self.sessions.forget_after(self.committed.version);
         if self.index.is_some() {
             self.index = Some(Index::of(&self.proposed, self.balanced));
         }

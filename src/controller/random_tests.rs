@@ -228,6 +228,12 @@ impl World {
     fn append(&mut self, records: &[Record]) {
         let old = self.image().clone();
         let (new, delta) = old.with(records).unwrap_or_else(|e| panic!("{e}: {records:?}"));
+        for was in delta.brokers.iter().filter_map(|id| old.broker(*id)).filter(|was| was.shutting_down) {
+            let goes_on = new
+                .broker(was.id)
+                .is_none_or(|now| now.epoch > was.epoch || now.shutting_down && now.fenced >= was.fenced);
+            assert!(goes_on, "who stops goes on stopping until it comes anew: {was:?} by {records:?}");
+        }
         self.truth.push(Arc::new(new));
         for id in delta.deleted.values().flat_map(|topic| topic.partition_ids()) {
             self.committed.remove(&id);
@@ -804,5 +810,7 @@ fn what_must_hold_holds_whatever_happens() {
             Err(_) => panic!("WEIR_SEED={seed}"),
         }
     }
-    assert!(count == 1 || commits > 20 * count as usize && unclean > 0, "{commits} {unclean}");
+    // A cluster of one broker comes to some 17 commits, one of three to five to 45: fewer than 30 would say that lives end in
+    // nothing.
+    assert!(count == 1 || commits > 30 * count as usize && unclean > 0, "{commits} {unclean}");
 }

@@ -15,6 +15,8 @@ pub struct Session {
     pub applied: u64,
     /// Of a broker that is about to stop: the offset of the last change that moved what it led.
     pub stops_at: Option<u64>,
+    /// The offset at which this controller unfenced it.
+    pub unfenced_at: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -31,7 +33,8 @@ impl Sessions {
 
     /// A broker registered: a new life, or a first one.
     pub fn begin(&mut self, id: BrokerId, epoch: BrokerEpoch, now: MonoMs) {
-        self.of.insert(id, Session { epoch, heard: now, applied: 0, stops_at: None });
+        let session = Session { epoch, heard: now, applied: 0, stops_at: None, unfenced_at: 0 };
+        self.of.insert(id, session);
     }
 
     pub fn hear(&mut self, id: BrokerId, epoch: BrokerEpoch, applied: u64, now: MonoMs) -> &mut Session {
@@ -54,6 +57,14 @@ impl Sessions {
 
     pub fn is_live(&self, id: BrokerId, now: MonoMs) -> bool {
         self.of.get(&id).is_some_and(|session| now.since(session.heard) < self.session_ms)
+    }
+
+    /// What was proposed after this offset is void.
+    pub fn forget_after(&mut self, offset: u64) {
+        for session in self.of.values_mut() {
+            session.stops_at = session.stops_at.map(|at| at.min(offset));
+            session.unfenced_at = session.unfenced_at.min(offset);
+        }
     }
 
     /// Time passes. A controller that was kept from running has heard nobody meanwhile, which says nothing of them.

@@ -33,6 +33,8 @@ pub struct Change<'a> {
     pub lost: Option<BrokerId>,
     /// Has nothing at all: not even worth an election that loses something.
     pub empty: bool,
+    /// Has come in another life: where it leads on, it does so in another epoch.
+    pub renewed: Option<BrokerId>,
     elr: Vec<BrokerId>,
     last_known: Option<BrokerId>,
 }
@@ -59,6 +61,7 @@ impl<'a> Change<'a> {
             recovering: partition.recovering,
             lost: None,
             empty: false,
+            renewed: None,
             elr: partition.elr().collect(),
             last_known: partition.last_known(),
         }
@@ -97,7 +100,8 @@ impl<'a> Change<'a> {
             self.elr.retain(|id| *id != leader && min_isr > 1);
         }
         // Who no longer holds the partition must not be taken for one of its replicas any more.
-        let bump = was.is_some() && self.partition.replicas().iter().any(|id| !self.replicas.contains(id));
+        let shrinks = self.partition.replicas().iter().any(|id| !self.replicas.contains(id));
+        let bump = was.is_some() && (shrinks || self.renewed == was);
         let leader = (elected.leader != was || bump).then_some(elected.leader);
         self.last_known = match elected.leader {
             Some(_) => None,

@@ -8,10 +8,17 @@ use crate::metadata::Partition;
 use crate::metadata::records::Record;
 use crate::model::{BrokerEpoch, BrokerId, PartitionId};
 
+/// Whether a leader knows that a broker may be in sync with it again.
+pub type Knows<'a> = &'a dyn Fn(BrokerId) -> bool;
+
 /// Each change succeeds or fails by itself.
+///
+/// A refusal for a broker that was fenced holds for every copy of the request, which may come late: by what its leader knew
+/// then, the broker is not unfenced yet. A leader that was refused goes on without it.
 pub fn alter(
     view: &View<'_>,
     leader: BrokerId,
+    knows: Knows<'_>,
     changes: &[IsrChange],
 ) -> (Vec<Record>, Vec<Result<PartitionId, IsrRefusal>>) {
     let mut records = Vec::new();
@@ -21,7 +28,7 @@ pub fn alter(
         if !seen.insert(change.id) {
             return Err(IsrRefusal::InvalidUpdateVersion);
         }
-        if let Some(record) = one(view, leader, change)? {
+        if let Some(record) = one(view, leader, knows, change)? {
             let elsewhere =
                 matches!(&record, Record::PartitionChanged { leader: Some(new), .. } if *new != Some(leader));
             records.push(record);
@@ -35,12 +42,20 @@ pub fn alter(
     (records, results)
 }
 
-fn one(view: &View<'_>, leader: BrokerId, wanted: &IsrChange) -> Result<Option<Record>, IsrRefusal> {
+fn one(
+    view: &View<'_>,
+    leader: BrokerId,
+    knows: Knows<'_>,
+    wanted: &IsrChange,
+) -> Result<Option<Record>, IsrRefusal> {
     let topic = view.image.topic_by_id(wanted.id.topic).ok_or(IsrRefusal::UnknownTopicId)?;
     let partition = topic.partition(wanted.id.index).ok_or(IsrRefusal::UnknownPartition)?;
     check(partition, leader, wanted)?;
     if wanted.isr.iter().any(|(id, epoch)| !is_eligible(view, *id, *epoch)) {
         return Err(IsrRefusal::IneligibleReplica);
+    }
+    if wanted.isr.iter().any(|(id, _)| !knows(*id)) {
+        return Err(IsrRefusal::NotAttempted);
     }
     let Some(mut change) = view.change(wanted.id) else { return Err(IsrRefusal::UnknownPartition) };
     change.isr = wanted.isr.iter().map(|(id, _)| *id).collect();

@@ -74,20 +74,61 @@ pub fn unfence(view: &View<'_>, broker: &Broker) -> Vec<Record> {
     records
 }
 
-/// How a broker comes back.
-pub struct Return<'a> {
-    pub id: BrokerId,
+/// How a broker comes.
+struct Return<'a> {
+    id: BrokerId,
     /// With another directory than it had: nothing of what it had is there.
-    pub empty: bool,
+    empty: bool,
     /// Its last life ended with all it had appended on disk.
-    pub clean: bool,
-    pub needs_repair: &'a BTreeSet<PartitionId>,
+    clean: bool,
+    needs_repair: &'a BTreeSet<PartitionId>,
+    /// It is unfenced with this: it may lead at once.
+    serves: bool,
 }
 
-/// A broker comes in a new life: it leaves every ISR. What it had on disk it still has, so that it stays eligible, but where it
-/// says otherwise, where the topic does not wait for the disk, and everywhere if the disk is another one.
-pub fn returned(view: &View<'_>, back: &Return<'_>) -> Vec<Record> {
-    let other = Other { gone: BTreeSet::from([back.id]), come: None };
+/// A broker comes in a new life: all records of that, and the epoch of the life, which is the offset of the last commit of so
+/// many records. `serves`: without being fenced first, as the controller of its own cluster does.
+pub fn come(
+    view: &View<'_>,
+    id: BrokerId,
+    registration: &Registration,
+    serves: bool,
+    lands_at: impl FnOnce(usize) -> u64,
+) -> (BrokerEpoch, Vec<Record>) {
+    let known = view.image.broker(id);
+    let needs_repair = registration.needs_repair.iter().copied().collect();
+    let back = Return {
+        id,
+        // Whoever is its own controller has its metadata from the directory that it registers.
+        empty: !serves && known.is_some_and(|broker| broker.directory != registration.directory),
+        clean: known.is_some_and(|broker| registration.stopped_in == Some(broker.epoch)),
+        needs_repair: &needs_repair,
+        serves,
+    };
+    let mut records = returned(view, &back);
+    let says_more = known.is_some() || serves;
+    let epoch = BrokerEpoch(lands_at(records.len() + 1 + usize::from(says_more)) as i64);
+    records.push(registered(id, epoch, registration));
+    if says_more {
+        records.push(Record::BrokerChanged {
+            id,
+            epoch: epoch.0 as u64,
+            fenced: serves.then_some(false),
+            draining: known.map(|broker| broker.draining),
+            shutting_down: None,
+        });
+    }
+    (epoch, records)
+}
+
+/// It leaves every ISR. What it had on disk it still has, so that it stays eligible, but where it says otherwise, where the
+/// topic does not wait for the disk, and everywhere if the disk is another one. Where it leads again, no epoch has batches of
+/// two lives.
+fn returned(view: &View<'_>, back: &Return<'_>) -> Vec<Record> {
+    let other = match back.serves {
+        true => Other { gone: BTreeSet::new(), come: Some(back.id) },
+        false => Other { gone: BTreeSet::from([back.id]), come: None },
+    };
     let leave = |id: PartitionId| {
         let topic = view.image.topic_by_id(id.topic)?;
         let mut change = view.change(id)?;
@@ -97,12 +138,16 @@ pub fn returned(view: &View<'_>, back: &Return<'_>) -> Vec<Record> {
             change.lost = Some(back.id);
         }
         change.empty = back.empty;
+        change.renewed = Some(back.id);
         view.record(change.without(back.id), &other)
     };
     let mut touched: BTreeSet<PartitionId> = view.index.counts(back.id).collect();
     if back.empty {
         let led = |id: &PartitionId| view.image.partition(*id).and_then(|p| p.last_known()) == Some(back.id);
         touched.extend(view.index.leaderless().filter(led));
+    }
+    if back.serves {
+        touched.extend(view.index.leaderless());
     }
     touched.into_iter().filter_map(leave).collect()
 }

@@ -172,8 +172,8 @@ pub fn new_partition(image: &Image, topic: TopicId, index: i32, replicas: Vec<Br
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::super::brokers::{Registration, register};
     use super::*;
+    use crate::controller::{Registration, register};
     use crate::model::BrokerSettings;
 
     /// A broker as it is, in a rack.
@@ -199,7 +199,7 @@ mod tests {
         brokers.iter().fold(Image::empty(), |image, id| {
             let settings = BrokerSettings { broker_id: *id, ..BrokerSettings::default() };
             let registration = Registration::of(&settings, 1, [*id as u8; 16], [1; 16]);
-            image.with(&register(&image, image.version + 1, registration)).unwrap().0
+            image.with(&register(&image, image.version + 1, &registration)).unwrap().0
         })
     }
 
