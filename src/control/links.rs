@@ -19,15 +19,24 @@ const CONNECT: Duration = Duration::from_secs(1);
 pub(crate) struct Links(RefCell<BTreeMap<BrokerId, Rc<Mutex<Option<Link>>>>>);
 
 impl Links {
-    /// The connection to a broker; whoever comes while it is opened waits for it.
+    /// The connection to a broker; whoever comes while it is opened waits for it. It is opened to its end even where nobody waits any
+    /// more: on a starved host that takes longer than a message of the quorum may, and would begin anew with each.
     pub async fn link(&self, broker: BrokerId, whom: &Whom, hello: &Hello) -> Result<Link, LinkError> {
         let slot = self.0.borrow_mut().entry(broker).or_default().clone();
-        let mut slot = slot.lock().await;
-        if let Some(link) = slot.as_ref().filter(|link| link.ended().is_none()) {
-            return Ok(link.clone());
+        let alive = |slot: &Option<Link>| slot.clone().filter(|link| link.ended().is_none());
+        if let Some(link) = slot.try_lock().ok().and_then(|slot| alive(&slot)) {
+            return Ok(link);
         }
-        let (link, _) = socket::connect(whom, hello, Limits::default(), CONNECT).await?;
-        *slot = Some(link.clone());
-        Ok(link)
+        let (whom, hello) = (whom.clone(), hello.clone());
+        let opened = tokio::task::spawn_local(async move {
+            let mut slot = slot.lock().await;
+            if let Some(link) = alive(&slot) {
+                return Ok(link);
+            }
+            let (link, _) = socket::connect(&whom, &hello, Limits::default(), CONNECT).await?;
+            *slot = Some(link.clone());
+            Ok(link)
+        });
+        opened.await.unwrap_or_else(|e| Err(LinkError::Closed(e.to_string().into())))
     }
 }

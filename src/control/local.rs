@@ -7,8 +7,9 @@ use std::thread::JoinHandle;
 
 use flume::{Receiver, Sender};
 
-use super::quorum::{Event, MemberStatus, NotLeading, Quorum, Status};
+use super::quorum::{Event, NotLeading, Quorum};
 use crate::metadata::Store;
+use crate::metadata::quorum::{MemberStatus, Status};
 use crate::metadata::records::Record;
 
 /// Changes in one write.

@@ -179,6 +179,7 @@ impl Control {
                 self.appliers.borrow_mut().push((offset, to));
                 self.applied_to(0);
             }
+            Asked::QuorumStatus(_, to) => self.port.reply(to, Box::new(self.quorum.status())),
             _ => unreachable!("not for the control thread"),
         });
     }

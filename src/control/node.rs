@@ -10,10 +10,10 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::local::Local;
-use super::quorum::{Event, NotLeading, Quorum, Status};
+use super::quorum::{Event, NotLeading, Quorum};
 use super::raft::{Carrier, CarryError, Raft, Timers, VoterChange};
 use crate::metadata::Store;
-use crate::metadata::quorum::Voter;
+use crate::metadata::quorum::{Status, Voter};
 use crate::metadata::records::Record;
 
 /// How often it is looked whether what was proposed is committed, before the quorum grows.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::metadata::Image;
-use crate::metadata::quorum::{Commit, Membership, Voter};
+use crate::metadata::quorum::{Commit, Status, Voter};
 use crate::metadata::records::Record;
 
 pub trait Quorum {
@@ -42,26 +42,3 @@ pub enum Event {
 /// This node does not lead in the epoch of a proposal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotLeading;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    pub me: Voter,
-    pub leader: Option<Voter>,
-    /// The leader's epoch.
-    pub epoch: i32,
-    pub committed: u64,
-    pub membership: Membership,
-    pub members: Vec<MemberStatus>,
-}
-
-/// How far a member is. Of the others only the leader knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberStatus {
-    pub voter: Voter,
-    pub votes: bool,
-    /// The last offset that it is known to have.
-    pub end: Option<u64>,
-    /// By the wall clock, when it last answered, and when it last had all that there was.
-    pub heard_ms: Option<i64>,
-    pub caught_up_ms: Option<i64>,
-}

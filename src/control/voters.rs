@@ -3,9 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::quorum::Status;
 use super::raft::VoterChange;
-use crate::metadata::quorum::{Member, Voter};
+use crate::metadata::quorum::{Member, Status, Voter};
 use crate::metadata::{Broker, Image};
 
 /// A member that is this near to the log's end may vote.
@@ -65,10 +64,9 @@ pub fn next_change(status: &Status, image: &Image) -> Option<VoterChange> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::quorum::MemberStatus;
     use super::*;
     use crate::controller::{Registration, register};
-    use crate::metadata::quorum::Membership;
+    use crate::metadata::quorum::{MemberStatus, Membership};
     use crate::model::BrokerSettings;
 
     fn image(brokers: i32) -> Image {

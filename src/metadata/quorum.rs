@@ -66,6 +66,31 @@ impl Membership {
     }
 }
 
+/// How a quorum stands, as one of its members sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub me: Voter,
+    pub leader: Option<Voter>,
+    /// The leader's epoch.
+    pub epoch: i32,
+    /// The last offset that is committed.
+    pub committed: u64,
+    pub membership: Membership,
+    pub members: Vec<MemberStatus>,
+}
+
+/// How far a member is. Of the others only the leader knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    pub voter: Voter,
+    pub votes: bool,
+    /// The last offset that it is known to have.
+    pub end: Option<u64>,
+    /// By the wall clock, when it last answered, and when it last had all that there was.
+    pub heard_ms: Option<i64>,
+    pub caught_up_ms: Option<i64>,
+}
+
 /// A change that is committed. What is no change of the metadata, a leader's first entry or another membership, has no records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {

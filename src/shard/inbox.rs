@@ -64,7 +64,9 @@ impl Shard {
                 self.port.reply(to, ());
             }
             Asked::Ping(Ping, to) => self.port.reply(to, ()),
-            Asked::Control(..) | Asked::Applied(..) => unreachable!("sent to the control thread only"),
+            Asked::Control(..) | Asked::Applied(..) | Asked::QuorumStatus(..) => {
+                unreachable!("sent to the control thread only")
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use super::timing::Appending;
 use super::transactional::NotInTransaction;
 use crate::controller::{ControlReply, ControlRequest};
 use crate::coordinator::{group, txn};
+use crate::metadata::quorum::Status;
 use crate::metadata::{Delta, Image};
 use crate::model::{PartitionId, Producer};
 use crate::partition::producer::ProducerView;
@@ -193,6 +194,8 @@ calls! {
     Control -> ControlReply;
     /// To the control thread.
     Applied -> ();
+    /// To the control thread.
+    QuorumStatus -> Box<Status>;
 }
 
 /// Append these; answered when they are stored as `wait` says.
@@ -273,6 +276,9 @@ pub struct Control(pub ControlRequest);
 
 /// Answered once every shard has applied the metadata up to this offset.
 pub struct Applied(pub u64);
+
+/// How the quorum stands, as this broker sees it.
+pub struct QuorumStatus;
 
 pub type Port = mesh::Port<Request, Reply>;
 pub type End = mesh::End<Request, Reply>;

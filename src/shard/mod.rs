@@ -60,7 +60,7 @@ use intake::Intake;
 use life::Life;
 use links::Links;
 use memory::Memory;
-use message::{Control, Port};
+use message::{Control, Port, QuorumStatus};
 use metrics::ShardMetrics;
 use partitions::Partitions;
 use quotas::Quotas;
@@ -155,6 +155,11 @@ impl Shard {
     /// Asks the control thread. A change is answered once every shard has applied it.
     pub async fn control(&self, request: ControlRequest) -> ControlReply {
         self.port.call(self.me.count, Control(request)).await
+    }
+
+    /// How the quorum of the metadata stands, as this broker sees it.
+    pub async fn quorum(&self) -> Box<crate::metadata::quorum::Status> {
+        self.port.call(self.me.count, QuorumStatus).await
     }
 
     /// The shard's clock.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use openraft::ChangeMembers;
 
+use super::Raft;
 use super::types::{epoch, place, to_membership};
-use super::{Raft, Status};
-use crate::control::quorum::{MemberStatus, Quorum};
-use crate::metadata::quorum::{Member, Voter};
+use crate::control::quorum::Quorum;
+use crate::metadata::quorum::{Member, MemberStatus, Status, Voter};
 
 /// A learner is near enough to the log's end to vote.
 const NEAR: u64 = 100;

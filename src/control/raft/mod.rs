@@ -33,8 +33,8 @@ use flume::{Receiver, Sender};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::quorum::{Event, NotLeading, Quorum, Status};
-use crate::metadata::quorum::{Commit, Member, Voter};
+use super::quorum::{Event, NotLeading, Quorum};
+use crate::metadata::quorum::{Commit, Member, Status, Voter};
 use crate::metadata::records::Record;
 use crate::metadata::{Image, Store};
 use leading::Leadership;

@@ -60,6 +60,7 @@ pub async fn watch(core: Core, state: Rc<RefCell<State>>, timers: Timers, me: Vo
     let mut ticks = tokio::time::interval(timers.heartbeat / 2);
     let (mut leader, mut said, mut rewritten) = (Leadership::default(), Instant::now(), None::<Instant>);
     let mut pause = Pause { tried: 0, until: None };
+    let mut was = (0, ServerState::Learner, None);
     loop {
         tokio::select! {
             changed = metrics.changed() => match changed {
@@ -84,6 +85,18 @@ pub async fn watch(core: Core, state: Rc<RefCell<State>>, timers: Timers, me: Vo
                 answered,
             };
             let stands = (metrics.state == ServerState::Candidate).then_some(seen.epoch);
+            let is = (seen.epoch, metrics.state, seen.leader);
+            if was != is {
+                log::debug!(
+                    "the quorum in epoch {}: {:?}, led by {:?}, {:?} of {:?}",
+                    is.0,
+                    is.1,
+                    is.2,
+                    seen.applied,
+                    seen.end
+                );
+                was = is;
+            }
             (seen, stands, metrics.running_state.clone().err())
         };
         pause.after(&core, stands, timers.election.1);
