@@ -47,6 +47,7 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
             "src/api",
             "src/wire/error_code.rs",
             "src/shard/replication/codec.rs",
+            "src/shard/txn_codec.rs",
             "src/client",
             "src/cli",
             "src/admin",

@@ -131,6 +131,13 @@ where
         if let Some((shard, reason)) = waits {
             return Some(format!("the journal of shard {shard} waits: {reason}"));
         }
+        if let Some(silent) = snapshots.iter().find_map(|s| s.gauges.coordinators_silent) {
+            return Some(format!(
+                "no controller answers this broker: for {} ms its groups and transactions have been refused \
+                 (NOT_COORDINATOR); produce and fetch go on",
+                silent.as_millis()
+            ));
+        }
         let silent = (0..self.shards).find(|shard| !snapshots.iter().any(|s| s.shard == *shard));
         silent.map(|shard| format!("shard {shard} does not answer"))
     }

@@ -51,6 +51,10 @@ async fn find(cx: &Cx, key_type: i8, key: &StrBytes) -> Result<Place, ErrorCode>
     ensure_topic(cx, topic).await?;
     let coordinator = cx.shard.coordinator_of(topic, key).ok_or(ErrorCode::CoordinatorNotAvailable)?;
     let leader = match coordinator.at {
+        // By now another broker may have been told to.
+        Where::Here | Where::Shard(_) if !cx.shard.may_coordinate() => {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
         Where::Here | Where::Shard(_) => cx.shard.settings().broker_id,
         Where::Broker(leader) => leader,
         Where::Nobody => return Err(ErrorCode::CoordinatorNotAvailable),

@@ -10,6 +10,7 @@ use super::{Cx, Outcome, Pending, table::Api};
 use crate::model::BrokerId;
 use crate::peer::LinkError;
 use crate::rt;
+use crate::shard::links::Purpose;
 use crate::wire::ErrorCode;
 
 /// How long a controller is looked for, and asked.
@@ -46,7 +47,7 @@ async fn once(
     request: &kafka_wire::EnvelopeRequest,
     left: Duration,
 ) -> Result<Outcome, String> {
-    let link = cx.shard.calls_to(controller).await.map_err(|e: LinkError| e.to_string())?;
+    let link = cx.shard.calls_to(controller, Purpose::Clients).await.map_err(|e: LinkError| e.to_string())?;
     let response = link.call(request, 0, left).await.map_err(|e| e.to_string())?;
     let (frame, applied) = unwrap(&response).map_err(|code: ErrorCode| code.to_string())?;
     // Whoever gets the answer may ask any shard next.

@@ -15,6 +15,7 @@ use super::common::build;
 use super::produce::append_error;
 use crate::partition::EndOfTxn;
 use crate::security::{Operation, Resource};
+use crate::shard::markers::LONGEST;
 use crate::shard::message::{EndEntry, EndResult, ProduceError};
 use crate::wire::ErrorCode;
 use crate::wire::control::EndMarker;
@@ -56,7 +57,7 @@ pub async fn handle(cx: &Cx, request: WriteTxnMarkersRequest) -> WriteTxnMarkers
             r.topics = topics.collect();
         }));
     }
-    let mut results = cx.shard.end_transactions(&ends).await.into_iter();
+    let mut results = cx.shard.end_transactions(&ends, Some(LONGEST)).await.into_iter();
     let partitions = response.markers.iter_mut().flat_map(|m| &mut m.topics).flat_map(|t| &mut t.partitions);
     for partition in partitions.filter(|p| p.error_code == 0) {
         partition.error_code = results.next().map_or(ErrorCode::UnknownServerError, outcome).code();

@@ -7,12 +7,15 @@ use super::quorum::Quorum;
 use super::{Control, voters};
 use crate::controller::{ControlErrorKind as Kind, ControlReply, ControlRequest, Heartbeat, Registration};
 use crate::model::BrokerEpoch;
-use crate::shard::message::Ping;
+use crate::shard::message::{self, Ping};
 
 /// How often a broker says that it lives.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// After how long a silence it is fenced.
 const SESSION: Duration = Duration::from_secs(6);
+/// For how long after a heartbeat that was answered this broker takes itself for who coordinates (C7): sooner than anybody else
+/// is told to.
+const COORDINATES: Duration = SESSION.saturating_sub(Duration::from_millis(SESSION.as_millis() as u64 / 5));
 /// How often members are looked after.
 const LOOK: Duration = Duration::from_millis(50);
 /// How often the controller does what time asks for.
@@ -94,6 +97,9 @@ impl Control {
         match self.ask_controller(ControlRequest::Heartbeat(heartbeat), SESSION / 2).await {
             ControlReply::Heard(heard) => {
                 standing.heard.set(sent);
+                let alone = self.image().brokers().len() == 1;
+                let until = (!alone).then_some(sent + COORDINATES);
+                (0..self.shards).for_each(|shard| drop(self.port.call(shard, message::Heard(until))));
                 standing.fenced.set(heard.fenced);
                 standing.may_stop.set(heard.may_stop);
                 standing.changed.notify_waiters();

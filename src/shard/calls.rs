@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Shard;
 use super::leadership::Leadership;
+use super::links::Purpose;
 use super::message::Applied;
 use crate::model::BrokerId;
 use crate::peer::hello::NOBODY;
@@ -42,9 +43,9 @@ impl Shard {
         }
     }
 
-    /// The connection to a broker for calls, opened if there is none.
-    pub async fn calls_to(&self, broker: BrokerId) -> Result<Link, LinkError> {
-        let slot = self.links.calls_to(broker);
+    /// The connection to a broker for calls of a kind, opened if there is none.
+    pub async fn calls_to(&self, broker: BrokerId, purpose: Purpose) -> Result<Link, LinkError> {
+        let slot = self.links.calls_to(broker, purpose);
         let opening = match slot.turn().await {
             Ok(link) => return Ok(link),
             Err(opening) => opening,

@@ -6,7 +6,7 @@ use super::Shard;
 use super::coordinator::Unavailable;
 use super::message::{
     AskGroup, AskTxn, Asked, CommitInTxnResult, CommitOffsets, DeleteRecords, EndResult, EndTxns, EpochEnds,
-    Fetch, FetchResult, FindOffsets, Leads, ListGroups, ListTxns, Measure, Metadata, Ping, Produce,
+    Fetch, FetchResult, FindOffsets, Heard, Leads, ListGroups, ListTxns, Measure, Metadata, Ping, Produce,
     ProduceResult, Producers, QuotaUse, Removals, Reply, Request, Sizes, Stop,
 };
 use super::serve::ServeConnection;
@@ -61,6 +61,10 @@ impl Shard {
             }
             Asked::Leads(Leads(leadership), to) => {
                 self.follow_leadership(leadership);
+                self.port.reply(to, ());
+            }
+            Asked::Heard(Heard(until), to) => {
+                self.coordinators.extend(until);
                 self.port.reply(to, ());
             }
             Asked::Ping(Ping, to) => self.port.reply(to, ()),
@@ -158,7 +162,7 @@ impl Serve for ListTxns {
 
 impl Serve for EndTxns {
     async fn serve(self, shard: Rc<Shard>) -> Vec<EndResult> {
-        shard.end_local(self.0).await
+        shard.end_local(self.ends, self.longest).await
     }
 }
 

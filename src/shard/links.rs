@@ -9,10 +9,21 @@ use crate::model::BrokerId;
 use crate::peer::Link;
 use crate::rt::Notify;
 
+/// What a connection is kept for. Answers come in the order of the requests: what may wait long is in nobody else's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// Clients' requests that another broker carries out.
+    Clients,
+    /// Questions to transactions' coordinators.
+    Transactions,
+    /// Ends of transactions.
+    Markers,
+}
+
 pub(super) struct Links {
     pub leadership: Cell<Leadership>,
     pub changed: Notify,
-    calls: RefCell<BTreeMap<BrokerId, Rc<Slot>>>,
+    calls: RefCell<BTreeMap<(BrokerId, Purpose), Rc<Slot>>>,
 }
 
 impl Default for Links {
@@ -23,12 +34,12 @@ impl Default for Links {
 }
 
 impl Links {
-    pub fn calls_to(&self, broker: BrokerId) -> Rc<Slot> {
-        self.calls.borrow_mut().entry(broker).or_default().clone()
+    pub fn calls_to(&self, broker: BrokerId, purpose: Purpose) -> Rc<Slot> {
+        self.calls.borrow_mut().entry((broker, purpose)).or_default().clone()
     }
 }
 
-/// The connection to one broker.
+/// A connection to one broker.
 #[derive(Default)]
 pub(super) struct Slot {
     pub link: RefCell<Option<Link>>,

@@ -1,7 +1,5 @@
-//! Ends of transactions: what a coordinator decided, written to every partition, on whichever shard it lives.
-//!
-//! A coordinator's command is carried out until every partition has its marker durably; then the coordinator is told. If
-//! the process dies meanwhile, the coordinator's log still says what to do, and partitions take a marker twice.
+//! Transactions on partitions of this broker: asking their coordinators, offsets that are committed in them, and their ends, as
+//! markers in the log. Who has which markers written is `marking`'s.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,14 +15,13 @@ use super::route::{Located, Where};
 use super::transactional::{self, Asking, NO_SEQUENCE, NotInTransaction, Patience};
 use crate::coordinator::group::{self, Groups};
 use crate::coordinator::{Ask, Machine, txn};
-use crate::model::{PartitionId, ProducerId};
-use crate::partition::{Acks, AppendError, EndOfTxn};
+use crate::model::ProducerId;
+use crate::partition::Acks;
 use crate::rt;
 use crate::shard::message::ProduceError;
-use crate::wire::control::EndMarker;
 
-/// Between attempts at partitions that could not be written to.
-const RETRY: Duration = Duration::from_millis(200);
+/// How long another broker's coordinator, or a tool, waits for markers to be committed; then it asks again.
+pub const LONGEST: Duration = Duration::from_secs(5);
 
 impl Shard {
     pub(in crate::shard) fn transactions(&self) -> &Driver<txn::Transactions> {
@@ -64,18 +61,29 @@ impl Shard {
         &self,
         filter: &txn::ListFilter,
     ) -> Result<Vec<txn::Listed>, Unavailable> {
+        if !self.may_coordinate() {
+            return Err(Unavailable::NotHere);
+        }
         let wall = rt::unix_ms();
         Ok(self.transactions().each(|machine| machine.list(filter, wall))?.into_iter().flatten().collect())
     }
 
-    /// Ends transactions on partitions of any shard; durable when it returns.
-    pub async fn end_transactions(self: &Rc<Self>, ends: &[EndEntry]) -> Vec<EndResult> {
-        self.route(ends, EndTxns).await
+    /// Ends transactions on partitions of any shard; committed when it returns, or not known to be after `longest`.
+    pub async fn end_transactions(
+        self: &Rc<Self>,
+        ends: &[EndEntry],
+        longest: Option<Duration>,
+    ) -> Vec<EndResult> {
+        self.route(ends, |ends| EndTxns { ends, longest }).await
     }
 
-    pub(super) async fn end_local(self: &Rc<Self>, ends: Vec<EndEntry>) -> Vec<EndResult> {
-        let waiter =
-            Waiter { acks: Acks::All, wait: self.partitions.waits().begin(Due::NEVER), due: Due::NEVER };
+    pub(super) async fn end_local(
+        self: &Rc<Self>,
+        ends: Vec<EndEntry>,
+        longest: Option<Duration>,
+    ) -> Vec<EndResult> {
+        let due = longest.map_or(Due::NEVER, |longest| self.deadlines.after(longest));
+        let waiter = Waiter { acks: Acks::All, wait: self.partitions.waits().begin(due), due };
         let each = ends.iter().enumerate();
         let mut results: Vec<EndResult> =
             each.map(|(nth, end)| self.append_end(*end, &waiter, nth)).collect();
@@ -137,66 +145,5 @@ impl Shard {
         let ask = group::ask::commit_in(commit, producer);
         let reply = self.coordinate(Shard::groups, partition, ask.request).await;
         Ok(reply.and_then(|reply| (ask.answer)(reply).ok_or(Unavailable::Failed)))
-    }
-}
-
-/// Carries out what a coordinator decided.
-pub(super) fn perform(shard: &Rc<Shard>, coordinator: PartitionId, command: txn::Command) {
-    let shard = shard.clone();
-    rt::spawn(async move {
-        if shard.write_markers(coordinator, &command).await {
-            let marked = txn::Request::Marked { id: command.id, producer: command.producer };
-            // A coordinator that is gone is loaded elsewhere, or at the next start, and asks again.
-            let _ = shard.coordinate(Shard::transactions, coordinator, marked).await;
-        }
-    });
-}
-
-impl Shard {
-    /// Whether every partition that still exists has its marker.
-    async fn write_markers(self: &Rc<Self>, coordinator: PartitionId, command: &txn::Command) -> bool {
-        let coordinator_epoch = self.replica(coordinator).map_or(0, |replica| replica.leader_epoch());
-        let end = EndOfTxn {
-            producer_id: command.producer.id.0,
-            producer_epoch: command.producer.epoch.0,
-            marker: EndMarker { commit: command.commit, coordinator_epoch },
-            version: command.version.level(),
-        };
-        let mut left = command.partitions.clone();
-        loop {
-            let image = self.image();
-            let ends: Vec<(EndEntry, txn::Partition)> = left
-                .into_iter()
-                .filter_map(|(topic, index)| {
-                    // A partition that was deleted needs no marker.
-                    let partition = self.leader_of(image.topic(&topic)?, index)?;
-                    Some((EndEntry { partition, end }, (topic, index)))
-                })
-                .collect();
-            let entries: Vec<EndEntry> = ends.iter().map(|(entry, _)| *entry).collect();
-            let results = self.end_transactions(&entries).await;
-            left = Vec::new();
-            for ((_, partition), result) in ends.into_iter().zip(results) {
-                match result {
-                    Ok(_) => {}
-                    // Somebody newer ended it, or this coordinator's word does not count any more.
-                    Err(ProduceError::Append(AppendError::Producer(e))) => {
-                        log::warn!("{}: no marker for {}-{}: {e}", command.id, partition.0, partition.1);
-                        return false;
-                    }
-                    Err(e) => {
-                        log::warn!("{}: no marker yet for {}-{}: {e}", command.id, partition.0, partition.1);
-                        left.push(partition);
-                    }
-                }
-            }
-            if left.is_empty() {
-                return true;
-            }
-            if self.is_stopping() || self.store().journal().failed().is_some() {
-                return false;
-            }
-            rt::sleep(RETRY).await;
-        }
     }
 }

@@ -27,6 +27,7 @@ impl Shard {
             unrepaired: store.unrepaired() as u64,
             strays: self.strays as u64,
             coordinators: self.coordinators.counts(),
+            coordinators_silent: self.coordinators.silent_for(),
         };
         snapshot
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::context::Handoff;
 use super::coordinator::Unavailable;
@@ -189,6 +189,7 @@ calls! {
     Measure -> Box<MetricsSnapshot>;
     Stop -> ();
     Leads -> ();
+    Heard -> ();
     Ping -> ();
     /// To the control thread.
     Control -> ControlReply;
@@ -243,8 +244,11 @@ pub struct ListGroups(pub group::ListFilter);
 #[derive(Clone)]
 pub struct ListTxns(pub txn::ListFilter);
 
-/// Append these markers; answered when durable.
-pub struct EndTxns(pub Vec<EndEntry>);
+/// Append these markers; answered when they are committed, and at the latest after `longest`.
+pub struct EndTxns {
+    pub ends: Vec<EndEntry>,
+    pub longest: Option<Duration>,
+}
 
 pub struct CommitOffsets(pub Box<CommitInTxn>);
 
@@ -268,6 +272,10 @@ pub struct Stop;
 
 /// From the control thread: who the controller is.
 pub struct Leads(pub Leadership);
+
+/// From the control thread, after the controller has answered it: until when this broker may take itself for who coordinates
+/// what it leads (C7); `None` for as long as it is the only broker.
+pub struct Heard(pub Option<Instant>);
 
 /// From the control thread, which has to know whether the shard still turns.
 pub struct Ping;

@@ -326,6 +326,8 @@ pub struct Gauges {
     pub strays: u64,
     /// Coordinators of groups, then of transactions: loading, serving, failed.
     pub coordinators: [[usize; 3]; 2],
+    /// For how long coordinators have refused everything, because the controller does not answer this broker (C7).
+    pub coordinators_silent: Option<Duration>,
 }
 
 /// One shard's figures, on their way to the control thread.

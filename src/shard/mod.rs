@@ -16,10 +16,11 @@ mod inspect;
 mod intake;
 pub mod leadership;
 mod life;
-mod links;
+pub mod links;
 mod lookup;
 mod maintain;
-mod markers;
+pub mod markers;
+mod marking;
 mod measure;
 pub mod memory;
 pub mod message;
@@ -37,6 +38,7 @@ pub(crate) mod testing;
 pub mod timing;
 pub mod topics;
 pub mod transactional;
+mod txn_codec;
 mod wait;
 
 use std::cell::Cell;
@@ -59,6 +61,7 @@ pub use fetch::FetchLimits;
 use intake::Intake;
 use life::Life;
 use links::Links;
+use marking::Ends;
 use memory::Memory;
 use message::{Control, Port, QuorumStatus};
 use metrics::ShardMetrics;
@@ -79,6 +82,7 @@ pub struct Shard {
     intake: Intake,
     deadlines: Deadlines,
     coordinators: Coordinators,
+    ends: Ends,
     replication: Replication,
     pub connections: Connections,
     pub sessions: Sessions,

@@ -85,7 +85,7 @@ fn what_another_broker_leads_is_not_served() {
             marker: EndMarker { commit: true, coordinator_epoch: 0 },
             version: 2,
         };
-        let ends = shard.end_transactions(&[EndEntry { partition: at[1], end }]).await;
+        let ends = shard.end_transactions(&[EndEntry { partition: at[1], end }], None).await;
         assert!(matches!(ends[..], [Err(ProduceError::NotLeader)]));
 
         // What a replica holds does not depend on who leads.

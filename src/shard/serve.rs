@@ -15,6 +15,7 @@ use super::deadline::Deadlines;
 use super::intake::Intake;
 use super::life::Life;
 use super::links::Links;
+use super::marking::Ends;
 use super::memory::Memory;
 use super::message::{End, Port};
 use super::metrics::ShardMetrics;
@@ -70,6 +71,7 @@ impl Shard {
             intake: Intake::default(),
             deadlines: Deadlines::default(),
             coordinators: Coordinators::new(),
+            ends: Ends::new(me.broker),
             replication: Default::default(),
             connections: start.connections,
             sessions: Sessions::new(sessions, start.index, start.count, start.session_seed),
@@ -103,6 +105,7 @@ impl Shard {
         self.start_driver(Shard::groups);
         rt::spawn(self.clone().compact());
         self.start_driver(Shard::transactions);
+        rt::spawn(self.clone().run_marking());
         if self.me.count > 1 {
             rt::spawn(self.clone().share_quota_use());
         }

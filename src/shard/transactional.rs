@@ -12,10 +12,13 @@ use std::time::{Duration, Instant};
 use super::Shard;
 use super::coordinator::Unavailable;
 use super::deadline::Due;
+use super::links::Purpose;
 use super::message::{ProduceEntry, ProduceResult, Transactional};
 use super::produce::timed_out;
-use crate::coordinator::txn;
-use crate::model::{Producer, ProducerId};
+use super::route::{Located, Where};
+use super::txn_codec;
+use crate::coordinator::{Machine, txn};
+use crate::model::{BrokerId, Producer, ProducerId};
 use crate::partition::{Acks, AppendError, Guard, Replica};
 use crate::rt;
 use crate::wire::batch::BatchHeader;
@@ -24,6 +27,9 @@ use crate::wire::batch::BatchHeader;
 /// `add.partitions.to.txn.retry.backoff.max.ms` is 100); the client asks again after that.
 const PATIENCE: Duration = Duration::from_millis(100);
 pub(super) const RETRY: Duration = Duration::from_millis(4);
+
+/// How long a coordinator on another broker may take: longer than it takes to find that its answer is not on disk.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Of offsets, which are committed without sequences.
 pub(super) const NO_SEQUENCE: i32 = -1;
@@ -202,9 +208,37 @@ impl Shard {
         producer: Producer,
         partitions: Vec<txn::Partition>,
     ) -> Result<Vec<Result<(), txn::TxnError>>, NotInTransaction> {
+        let coordinator = self.coordinator_of(txn::Transactions::TOPIC, &transaction.id);
+        if let Some(Located { at: Where::Broker(broker), .. }) = coordinator {
+            return self.enlist_at(broker, transaction, producer, &partitions).await;
+        }
         let (id, verify) = (transaction.id.clone(), !transaction.implicit);
         let ask = txn::ask::add(id, producer, partitions, txn::Version::V2, verify);
         Ok(self.transaction(&transaction.id, ask).await??)
+    }
+}
+
+impl Shard {
+    /// Likewise, where another broker coordinates.
+    async fn enlist_at(
+        &self,
+        broker: BrokerId,
+        transaction: &Transactional,
+        producer: Producer,
+        partitions: &[txn::Partition],
+    ) -> Result<Vec<Result<(), txn::TxnError>>, NotInTransaction> {
+        let request = txn_codec::add(transaction, producer, partitions);
+        let asked = async {
+            let link = self.calls_to(broker, Purpose::Transactions).await?;
+            link.call(&request, txn_codec::ADD, ANSWER).await
+        };
+        match asked.await {
+            Ok(response) => Ok(txn_codec::added(partitions, &response)??),
+            Err(why) => {
+                log::debug!("{}: broker {broker}, which coordinates it, is not asked: {why}", transaction.id);
+                Err(Unavailable::NotHere.into())
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  End ─▶ record Prepare* ─ durable ─▶ answer the client, and Command: markers to every partition of the transaction
-//!                                                   │ each owner's shard appends one, durably; tried until all have it
+//!                                                   │ each leader appends one, durably; tried until all have it ([`marking`])
 //!                                                   ▼
 //!                                      Marked ─▶ record Complete*
 //! ```
@@ -18,6 +18,7 @@
 pub mod ask;
 mod codec;
 mod machine;
+pub mod marking;
 mod state;
 #[cfg(test)]
 mod tests;

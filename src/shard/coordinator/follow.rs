@@ -37,6 +37,7 @@ impl Shard {
             if let Some(slot) = driver.slots.borrow_mut().remove(&id) {
                 slot.end();
             }
+            (driver.left)(self, id);
             driver.turn_away(id, Unavailable::NotHere);
         }
         for id in wanted.into_keys() {

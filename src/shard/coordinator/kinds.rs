@@ -1,15 +1,21 @@
 //! The kinds of coordinators.
 
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
 use super::Driver;
 use crate::coordinator::group::Groups;
 use crate::coordinator::txn::Transactions;
 use crate::partition::Due;
-use crate::shard::markers;
+use crate::rt;
+use crate::shard::marking;
 
 /// The drivers of a shard, one for each kind of machine.
 pub(in crate::shard) struct Coordinators {
     groups: Driver<Groups>,
     transactions: Driver<Transactions>,
+    /// Until when this broker may take itself for who coordinates (C7); `None` for ever.
+    until: Cell<Option<Instant>>,
 }
 
 impl Coordinators {
@@ -18,12 +24,30 @@ impl Coordinators {
             groups: Driver::new(
                 |shard| Groups::new(shard.settings.groups.clone()),
                 |_, _, none| match none {},
+                |_, _| {},
             ),
             transactions: Driver::new(
                 |shard| Transactions::new(shard.settings.transactions.clone()),
-                markers::perform,
+                marking::perform,
+                |shard, partition| shard.ends.forget(partition),
             ),
+            until: Cell::new(None),
         }
+    }
+
+    /// The controller has answered this broker: until then nobody else is told to coordinate what it does.
+    pub(in crate::shard) fn extend(&self, until: Option<Instant>) {
+        self.until.set(until);
+    }
+
+    /// Whether this broker may take itself for who coordinates what it leads (C7).
+    pub(in crate::shard) fn may_answer(&self) -> bool {
+        self.until.get().is_none_or(|until| rt::now() < until)
+    }
+
+    /// For how long it may not.
+    pub(in crate::shard) fn silent_for(&self) -> Option<Duration> {
+        rt::now().checked_duration_since(self.until.get()?)
     }
 
     pub(in crate::shard) fn groups(&self) -> &Driver<Groups> {

@@ -81,13 +81,16 @@ struct Waiting<R> {
     answer: oneshot::Sender<Result<R, Unavailable>>,
 }
 
-/// Carries out what machines of one kind want done outside of their partitions.
-pub type Perform<M> = fn(&Rc<Shard>, PartitionId, <M as Machine>::Command);
+/// Carries out what machines of one kind want done outside of their partitions, each for the leader epoch that it is of.
+pub type Perform<M> = fn(&Rc<Shard>, (PartitionId, LeaderEpoch), <M as Machine>::Command);
+/// A machine has gone: what it wanted is not its any more.
+pub type Left = fn(&Shard, PartitionId);
 
 /// The machines of one kind on this shard.
 pub struct Driver<M: Machine> {
     new: Box<dyn Fn(&Shard) -> M>,
     perform: Perform<M>,
+    left: Left,
     /// By partition, so that what goes over all of them does so in order.
     slots: RefCell<BTreeMap<PartitionId, Slot<M>>>,
     waiting: RefCell<BTreeMap<Token, Waiting<M::Reply>>>,
@@ -101,10 +104,11 @@ pub struct Driver<M: Machine> {
 pub type Get<M> = fn(&Shard) -> &Driver<M>;
 
 impl<M: Machine> Driver<M> {
-    pub fn new(new: impl Fn(&Shard) -> M + 'static, perform: Perform<M>) -> Self {
+    pub fn new(new: impl Fn(&Shard) -> M + 'static, perform: Perform<M>, left: Left) -> Self {
         Self {
             new: Box::new(new),
             perform,
+            left,
             slots: RefCell::default(),
             waiting: RefCell::default(),
             next_token: Cell::new(0),
@@ -176,6 +180,7 @@ impl Shard {
         let driver = get(self);
         let (sender, receiver) = oneshot::channel();
         let refusal = match driver.slots.borrow().get(&partition) {
+            _ if !self.coordinators.may_answer() => Some(Unavailable::NotHere),
             Some(slot) if !self.replica(partition).is_some_and(|replica| replica.leads_in(slot.epoch())) => {
                 Some(Unavailable::NotHere)
             }
@@ -194,6 +199,21 @@ impl Shard {
         }
         // A sender that is dropped without an answer can only be that of a request that a machine forgot.
         async move { receiver.await.unwrap_or(Err(Unavailable::Failed)) }
+    }
+
+    /// Hands a request of this broker's own to the machine of a partition, if it is of this epoch; nobody waits for the answer.
+    pub(super) fn tell<M: Machine>(
+        self: &Rc<Self>,
+        get: Get<M>,
+        (partition, epoch): (PartitionId, LeaderEpoch),
+        request: M::Request,
+    ) {
+        let driver = get(self);
+        let is_its = driver.slots.borrow().get(&partition).is_some_and(|slot| slot.epoch() == epoch);
+        if is_its && self.replica(partition).is_some_and(|replica| replica.leads_in(epoch)) {
+            let token = driver.next_token.replace(driver.next_token.get() + 1);
+            self.step(get, partition, |machine, fx| machine.handle(token, request, fx));
+        }
     }
 
     /// Gives a machine one event and does what it says.
@@ -232,13 +252,13 @@ impl Shard {
         let appended = self.append_records(partition, &fx.records, mark, fx.wall);
         let written = match (appended, driver.slots.borrow_mut().get_mut(&partition)) {
             (Err(why), _) => Err(why),
-            (Ok(end), Some(Slot::Active { written, .. })) => {
+            (Ok(end), Some(Slot::Active { written, epoch, .. })) => {
                 *written = end.unwrap_or(*written);
-                Ok(*written)
+                Ok((*written, *epoch))
             }
             (Ok(_), _) => return,
         };
-        let written = match written {
+        let (written, epoch) = match written {
             Ok(written) => written,
             Err(why) => return self.reload(get, partition, &why),
         };
@@ -255,7 +275,10 @@ impl Shard {
             true if !settled.is_empty() || !fx.commands.is_empty() => {
                 self.settle(driver, &replica, written, (settled, fx.commands));
             }
-            _ => fx.commands.into_iter().for_each(|command| (driver.perform)(self, partition, command)),
+            _ => fx
+                .commands
+                .into_iter()
+                .for_each(|command| (driver.perform)(self, (partition, epoch), command)),
         }
     }
 

@@ -63,10 +63,18 @@ impl Shard {
         Ok(listed)
     }
 
+    /// Whether this broker may take itself for who coordinates what it leads (C7).
+    pub fn may_coordinate(&self) -> bool {
+        self.coordinators.may_answer()
+    }
+
     pub(in crate::shard) fn list_groups_here(
         &self,
         filter: &group::ListFilter,
     ) -> Result<Vec<Listed>, Unavailable> {
+        if !self.may_coordinate() {
+            return Err(Unavailable::NotHere);
+        }
         Ok(self.groups().each(|machine| machine.list(filter))?.into_iter().flatten().collect())
     }
 

@@ -133,7 +133,7 @@ impl Shard {
         let driver = get(self);
         let Some(replica) = self.replica(partition) else { return };
         loop {
-            let entry = {
+            let (entry, epoch) = {
                 let mut slots = driver.slots.borrow_mut();
                 let Some(Slot::Active { settling, watch, epoch, .. }) = slots.get_mut(&partition) else {
                     return;
@@ -142,7 +142,7 @@ impl Shard {
                 let committed =
                     if replica.leads_in(*epoch) { replica.offsets().high_watermark() } else { return };
                 match settling.pop_front_if(|entry| entry.end <= committed) {
-                    Some(entry) => entry,
+                    Some(entry) => (entry, *epoch),
                     None => {
                         if let Some(first) = settling.front() {
                             watch.set(&replica, first.end);
@@ -153,7 +153,7 @@ impl Shard {
             };
             entry.replies.into_iter().for_each(|answer| driver.deliver(answer));
             for command in entry.commands {
-                (driver.perform)(self, partition, command);
+                (driver.perform)(self, (partition, epoch), command);
             }
         }
     }
