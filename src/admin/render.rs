@@ -378,6 +378,8 @@ fn coordinators(out: &mut Families, shards: &[MetricsSnapshot]) {
             }
         }
     }
+    let help = "Transactions that have ended and whose markers some partition lacks yet.";
+    each_shard(out, shards, ("weir_transactions_ending", Kind::Gauge, help), |s| s.gauges.ends);
 }
 
 fn of_process(out: &mut Families, process: &Process) {

@@ -41,7 +41,7 @@ pub fn unavailable(cx: &Cx, why: Unavailable) -> ErrorCode {
         Unavailable::Loading => ErrorCode::CoordinatorLoadInProgress,
         // A client looks for the coordinator again, and finds it once the broker was started again.
         Unavailable::NotHere | Unavailable::Failed => ErrorCode::NotCoordinator,
-        Unavailable::Slow => ErrorCode::CoordinatorNotAvailable,
+        Unavailable::Slow | Unavailable::TooFewReplicas => ErrorCode::CoordinatorNotAvailable,
     };
     cx.count(code);
     code

@@ -36,7 +36,7 @@ pub fn unavailable(why: Unavailable) -> ErrorCode {
     match why {
         Unavailable::Loading => ErrorCode::CoordinatorLoadInProgress,
         Unavailable::NotHere | Unavailable::Failed => ErrorCode::NotCoordinator,
-        Unavailable::Slow => ErrorCode::CoordinatorNotAvailable,
+        Unavailable::Slow | Unavailable::TooFewReplicas => ErrorCode::CoordinatorNotAvailable,
     }
 }
 

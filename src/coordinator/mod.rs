@@ -60,6 +60,8 @@ pub trait Machine: Sized + 'static {
     /// The internal topic whose partitions hold this state.
     const TOPIC: &'static str;
 
+    /// Whether the request may write: it is not asked while nothing can be committed.
+    fn writes(request: &Self::Request) -> bool;
     /// Takes in one record of the log; what it does not know it ignores.
     fn replay(&mut self, record: &Replayed);
     /// The whole log was taken in: time begins.

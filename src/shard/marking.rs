@@ -30,6 +30,11 @@ impl Ends {
         Self { marking: RefCell::new(Marking::new(me)), changed: Notify::new() }
     }
 
+    /// Ends that are not carried out yet.
+    pub fn len(&self) -> usize {
+        self.marking.borrow().len()
+    }
+
     /// The coordinator of a partition is not here any more, or another one is.
     pub fn forget(&self, coordinator: PartitionId) {
         self.marking.borrow_mut().forget(coordinator);
@@ -75,7 +80,7 @@ impl Shard {
                 Act::Send { to, markers } => drop(rt::spawn(self.clone().send_markers(to, markers))),
                 Act::Done { by, id, producer } => {
                     let marked = txn::Request::Marked { id, producer };
-                    self.tell(Shard::transactions, (by.partition, by.epoch), marked);
+                    rt::spawn(self.clone().tell(Shard::transactions, (by.partition, by.epoch), marked));
                 }
                 Act::GivenUp { id, partition } => {
                     log::warn!("{id}: {}-{} refuses its marker", partition.0, partition.1);

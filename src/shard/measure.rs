@@ -27,6 +27,7 @@ impl Shard {
             unrepaired: store.unrepaired() as u64,
             strays: self.strays as u64,
             coordinators: self.coordinators.counts(),
+            ends: self.ends.len() as u64,
             coordinators_silent: self.coordinators.silent_for(),
         };
         snapshot

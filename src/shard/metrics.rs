@@ -326,6 +326,8 @@ pub struct Gauges {
     pub strays: u64,
     /// Coordinators of groups, then of transactions: loading, serving, failed.
     pub coordinators: [[usize; 3]; 2],
+    /// Ends of transactions that not every partition has its marker of.
+    pub ends: u64,
     /// For how long coordinators have refused everything, because the controller does not answer this broker (C7).
     pub coordinators_silent: Option<Duration>,
 }

@@ -118,8 +118,18 @@ fn a_coordinator_is_where_its_partition_is_led() {
             let shard = shard.clone();
             async move { shard.transaction(&key, txn::ask::describe(key.as_str().into())).await }
         };
-        assert_eq!(described(here).await, Ok(Err(txn::TxnError::NotFound)));
+        assert_eq!(described(here.clone()).await, Ok(Err(txn::TxnError::NotFound)));
         assert_eq!(described(elsewhere.clone()).await, Err(Unavailable::NotHere));
+        // While no controller answers it, a broker does not know whether it coordinates (C7).
+        let now = rt::now();
+        shard.coordinators.extend(Some(now));
+        assert_eq!(describe(&here).await, Err(Unavailable::NotHere));
+        assert_eq!(described(of(0)).await, Err(Unavailable::NotHere));
+        assert_eq!(shard.list_groups_here(&Default::default()), Err(Unavailable::NotHere));
+        assert!(shard.coordinators.silent_for().is_some());
+        shard.coordinators.extend(Some(now + std::time::Duration::from_secs(60)));
+        assert_eq!(describe(&here).await, Ok(None));
+        assert_eq!(shard.coordinators.silent_for(), None);
 
         let commit = CommitInTxn {
             partition: shard.coordinator_of(group::Groups::TOPIC, &elsewhere).unwrap(),

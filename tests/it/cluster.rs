@@ -15,12 +15,12 @@ use crate::support::{Broker, Options, Wire, eventually, msg};
 /// Far beyond what anything here takes on a starved machine.
 const LONG: Duration = Duration::from_secs(60);
 
-fn joining(broker: &Broker) -> Options {
+pub fn joining(broker: &Broker) -> Options {
     let address: &'static str = Box::leak(broker.kafka.to_string().into_boxed_str());
     Options { shards: 1, args: vec!["--join", address], ..Options::default() }
 }
 
-fn three() -> [Broker; 3] {
+pub fn three() -> [Broker; 3] {
     let first = Broker::start_with(Options { shards: 1, ..Options::default() });
     // Any broker may be named.
     let second = Broker::start_with(joining(&first));

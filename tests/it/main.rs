@@ -11,6 +11,7 @@ mod clients;
 mod cluster;
 mod compaction;
 mod configs;
+mod coordinators;
 mod crash;
 mod directory;
 mod endurance;

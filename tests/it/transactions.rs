@@ -2,6 +2,7 @@
 //! pipeline under kill -9.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -409,18 +410,19 @@ fn the_command_line_lists_describes_and_aborts() {
     assert!(weir_txn(&["abort", &id]).contains("no transaction open"));
 }
 
-fn config(addr: SocketAddr, settings: &[(&str, &str)]) -> ClientConfig {
+/// Of a client that finds its broker here, or one of several.
+pub fn config(at: impl Display, settings: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", addr.to_string()).set("broker.address.family", "v4");
+    config.set("bootstrap.servers", at.to_string()).set("broker.address.family", "v4");
     for (name, value) in settings {
         config.set(*name, *value);
     }
     config
 }
 
-fn transactional(addr: SocketAddr, id: &str) -> BaseProducer {
+fn transactional(at: impl Display, id: &str) -> BaseProducer {
     let settings = [("transactional.id", id), ("transaction.timeout.ms", "10000"), ("linger.ms", "1")];
-    let producer: BaseProducer = config(addr, &settings).create().expect("a producer");
+    let producer: BaseProducer = config(at, &settings).create().expect("a producer");
     producer.init_transactions(SOON).expect("init");
     producer
 }
@@ -431,14 +433,14 @@ fn send(producer: &BaseProducer, topic: &str, partition: i32, value: &str) {
 }
 
 /// Everything in a topic's partitions up to their ends, by offset.
-fn read(addr: SocketAddr, topic: &str, partitions: i32, isolation: &str) -> Vec<String> {
+fn read(at: impl Display, topic: &str, partitions: i32, isolation: &str) -> Vec<String> {
     let settings = [
         ("group.id", "reader"),
         ("isolation.level", isolation),
         ("enable.partition.eof", "true"),
         ("enable.auto.commit", "false"),
     ];
-    let consumer: BaseConsumer = config(addr, &settings).create().expect("a consumer");
+    let consumer: BaseConsumer = config(at, &settings).create().expect("a consumer");
     let mut list = TopicPartitionList::new();
     for partition in 0..partitions {
         list.add_partition_offset(topic, partition, Offset::Beginning).expect("an assignment");
@@ -513,7 +515,7 @@ fn librdkafka_commits_aborts_and_is_fenced() {
 /// Reads input from where its committed offsets are and writes each value to the output, in transactions, until
 /// something goes wrong or everything was moved.
 fn pump(
-    addr: SocketAddr,
+    at: &str,
     id: &str,
     input: &str,
     output: &str,
@@ -521,7 +523,7 @@ fn pump(
     until: Instant,
 ) -> Result<bool, KafkaError> {
     let producer: BaseProducer =
-        config(addr, &[("transactional.id", id), ("transaction.timeout.ms", "10000"), ("linger.ms", "1")])
+        config(at, &[("transactional.id", id), ("transaction.timeout.ms", "10000"), ("linger.ms", "1")])
             .create()?;
     producer.init_transactions(Duration::from_secs(10))?;
     let settings = [
@@ -530,7 +532,7 @@ fn pump(
         ("enable.auto.commit", "false"),
         ("auto.offset.reset", "earliest"),
     ];
-    let consumer: BaseConsumer = config(addr, &settings).create()?;
+    let consumer: BaseConsumer = config(at, &settings).create()?;
     let mut list = TopicPartitionList::new();
     list.add_partition(input, 0);
     let stored = consumer.committed_offsets(list, Duration::from_secs(10))?;
@@ -572,11 +574,12 @@ fn pump(
 
 /// An input topic that is full, and a worker that moves it to an output topic in transactions.
 pub struct Pipeline {
-    addr: SocketAddr,
+    /// Where clients find the broker, or one of several.
+    at: String,
     count: usize,
     pub id: String,
     pub input: String,
-    output: String,
+    pub output: String,
     pub stop: AtomicBool,
     errors: Mutex<Vec<String>>,
 }
@@ -587,21 +590,26 @@ impl Pipeline {
         let mut wire = Wire::connect(addr);
         let input = create(&mut wire, &format!("{prefix}-in"), 1, &[]).name;
         let output = create(&mut wire, &format!("{prefix}-out"), 3, &[]).name;
-        let id = unique(prefix);
-        let filler = transactional(addr, &format!("{id}-fill"));
+        Self::fill(addr, unique(prefix), (input, output), count)
+    }
+
+    /// Fills the input, which has one partition, with `count` values; the output has three.
+    pub fn fill(at: impl Display, id: String, (input, output): (String, String), count: usize) -> Self {
+        let filler = transactional(&at, &format!("{id}-fill"));
         filler.begin_transaction().expect("begin");
         for i in 0..count {
             send(&filler, &input, 0, &format!("{i:05}"));
         }
         filler.commit_transaction(SOON).expect("commit");
-        Self { addr, count, id, input, output, stop: AtomicBool::new(false), errors: Mutex::default() }
+        let at = at.to_string();
+        Self { at, count, id, input, output, stop: AtomicBool::new(false), errors: Mutex::default() }
     }
 
     /// The worker: whatever happens to the broker, until everything was moved or it is told to stop.
     pub fn run(&self) -> bool {
-        let Self { addr, count, id, input, output, stop, errors } = self;
+        let Self { at, count, id, input, output, stop, errors } = self;
         while !stop.load(Ordering::Relaxed) {
-            match pump(*addr, id, input, output, *count, Instant::now() + Duration::from_secs(60)) {
+            match pump(at, id, input, output, *count, Instant::now() + Duration::from_secs(60)) {
                 Ok(true) => return true,
                 Ok(false) => {}
                 Err(e) => errors.lock().expect("a lock").push(e.to_string()),
@@ -624,7 +632,7 @@ impl Pipeline {
     /// Every value is in the output once.
     pub fn assert_exactly_once(&self) {
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-        for value in read(self.addr, &self.output, 3, "read_committed") {
+        for value in read(&self.at, &self.output, 3, "read_committed") {
             *seen.entry(value).or_default() += 1;
         }
         let doubled: Vec<_> = seen.iter().filter(|(_, n)| **n > 1).take(5).collect();

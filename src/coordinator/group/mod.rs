@@ -267,6 +267,10 @@ impl Machine for Groups {
 
     const TOPIC: &'static str = "__consumer_offsets";
 
+    fn writes(request: &Request) -> bool {
+        !matches!(request, Request::Heartbeat(_) | Request::Fetch(_) | Request::Describe(_))
+    }
+
     fn replay(&mut self, record: &Replayed) {
         let Some(key) = &record.key else { return };
         if record.is_control {

@@ -233,6 +233,10 @@ impl Machine for Transactions {
 
     const TOPIC: &'static str = "__transaction_state";
 
+    fn writes(request: &Request) -> bool {
+        !matches!(request, Request::Add { verify: true, .. } | Request::Describe(_))
+    }
+
     fn replay(&mut self, record: &Replayed) {
         let Some(id) = record.key.as_deref().and_then(codec::decode_key).filter(|_| !record.is_control)
         else {

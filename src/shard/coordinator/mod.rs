@@ -40,6 +40,9 @@ pub enum Unavailable {
     NotHere,
     #[error("the coordinator has failed")]
     Failed,
+    /// Nothing was done.
+    #[error("fewer replicas are in sync than what it writes needs to be committed")]
+    TooFewReplicas,
     /// What was done is done, and not on disk yet.
     #[error("the coordinator's answer is not on disk in time")]
     Slow,
@@ -184,6 +187,9 @@ impl Shard {
             Some(slot) if !self.replica(partition).is_some_and(|replica| replica.leads_in(slot.epoch())) => {
                 Some(Unavailable::NotHere)
             }
+            Some(Slot::Active { .. }) if M::writes(&request) && self.is_short(partition) => {
+                Some(Unavailable::TooFewReplicas)
+            }
             Some(Slot::Active { .. }) => None,
             Some(Slot::Loading(_)) => Some(Unavailable::Loading),
             Some(Slot::Failed(_)) => Some(Unavailable::Failed),
@@ -201,16 +207,26 @@ impl Shard {
         async move { receiver.await.unwrap_or(Err(Unavailable::Failed)) }
     }
 
-    /// Hands a request of this broker's own to the machine of a partition, if it is of this epoch; nobody waits for the answer.
-    pub(super) fn tell<M: Machine>(
-        self: &Rc<Self>,
+    /// Whether fewer replicas are in sync than it takes for anything to be committed.
+    fn is_short(&self, partition: PartitionId) -> bool {
+        self.replica(partition).is_some_and(|replica| replica.check_acks(Acks::All).is_err())
+    }
+
+    /// Hands a request of this broker's own to the machine of a partition, once something can be committed, and if it is of this
+    /// epoch then; nobody waits for the answer.
+    pub(super) async fn tell<M: Machine>(
+        self: Rc<Self>,
         get: Get<M>,
         (partition, epoch): (PartitionId, LeaderEpoch),
         request: M::Request,
     ) {
-        let driver = get(self);
+        let leads = || self.replica(partition).is_some_and(|replica| replica.leads_in(epoch));
+        while leads() && self.is_short(partition) {
+            rt::sleep(REST).await;
+        }
+        let driver = get(&self);
         let is_its = driver.slots.borrow().get(&partition).is_some_and(|slot| slot.epoch() == epoch);
-        if is_its && self.replica(partition).is_some_and(|replica| replica.leads_in(epoch)) {
+        if is_its && leads() {
             let token = driver.next_token.replace(driver.next_token.get() + 1);
             self.step(get, partition, |machine, fx| machine.handle(token, request, fx));
         }
@@ -360,8 +376,16 @@ impl Shard {
                 }
                 Some(_) => {
                     let due = driver.timers.borrow_mut().pop_due(self.now().0);
-                    if let Some((partition, timer)) = due {
-                        self.step(get, partition, |machine, fx| machine.fire(timer, fx));
+                    match due {
+                        // What it decides could not be written.
+                        Some((partition, timer)) if self.is_short(partition) => {
+                            let later = self.now().0 + REST.as_millis() as Ms;
+                            driver.timers.borrow_mut().push(later, (partition, timer));
+                        }
+                        Some((partition, timer)) => {
+                            self.step(get, partition, |machine, fx| machine.fire(timer, fx));
+                        }
+                        None => {}
                     }
                     rt::yield_now().await;
                 }

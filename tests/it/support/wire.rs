@@ -43,6 +43,20 @@ impl Wire {
         self.receive::<R>(version, correlation)
     }
 
+    /// Likewise, of a broker that may go; `None` where the connection ends before the answer.
+    pub fn try_call<R: RequestResponsePair + KafkaEncode>(
+        &mut self,
+        version: i16,
+        request: &R,
+    ) -> Option<R::Response> {
+        let correlation = self.next;
+        self.next += 1;
+        if !self.send_rude(&frame_of(&self.client, version, correlation, request)) {
+            return None;
+        }
+        Some(decode_reply::<R>(version, correlation, self.receive_frame()?))
+    }
+
     /// Sends without waiting: the correlation id that the answer will carry.
     pub fn send<R: KafkaRequest + KafkaEncode>(&mut self, version: i16, request: &R) -> i32 {
         let correlation = self.next;
