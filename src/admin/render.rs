@@ -365,11 +365,8 @@ fn integrity(out: &mut Families, shards: &[MetricsSnapshot]) {
 }
 
 fn coordinators(out: &mut Families, shards: &[MetricsSnapshot]) {
-    out.family(
-        "weir_coordinators",
-        Kind::Gauge,
-        "Partitions of internal topics, by the state of their coordinator.",
-    );
+    let help = "Partitions of internal topics, by the state of their coordinator.";
+    out.family("weir_coordinators", Kind::Gauge, help);
     for shard in shards {
         for (of, counts) in ["groups", "transactions"].into_iter().zip(shard.gauges.coordinators) {
             for (state, count) in ["loading", "serving", "failed"].into_iter().zip(counts) {

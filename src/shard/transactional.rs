@@ -16,7 +16,7 @@ use super::links::Purpose;
 use super::message::{ProduceEntry, ProduceResult, Transactional};
 use super::produce::timed_out;
 use super::route::{Located, Where};
-use super::txn_codec;
+use super::txn_codec::{self, Unanswered};
 use crate::coordinator::{Machine, txn};
 use crate::model::{BrokerId, Producer, ProducerId};
 use crate::partition::{Acks, AppendError, Guard, Replica};
@@ -227,13 +227,17 @@ impl Shard {
         producer: Producer,
         partitions: &[txn::Partition],
     ) -> Result<Vec<Result<(), txn::TxnError>>, NotInTransaction> {
-        let request = txn_codec::add(transaction, producer, partitions);
+        let request = txn_codec::add(&transaction.id, producer, partitions, !transaction.implicit);
         let asked = async {
             let link = self.calls_to(broker, Purpose::Transactions).await?;
             link.call(&request, txn_codec::ADD, ANSWER).await
         };
         match asked.await {
-            Ok(response) => Ok(txn_codec::added(partitions, &response)??),
+            Ok(response) => Ok(txn_codec::added(partitions, &response).map_err(|why| match why {
+                Unanswered::Loading => Unavailable::Loading,
+                Unanswered::Elsewhere => Unavailable::NotHere,
+                Unanswered::Late => Unavailable::Slow,
+            })??),
             Err(why) => {
                 log::debug!("{}: broker {broker}, which coordinates it, is not asked: {why}", transaction.id);
                 Err(Unavailable::NotHere.into())

@@ -10,9 +10,6 @@ use kafka_wire::{
 };
 use kafka_wire_core::StrBytes;
 
-use super::coordinator::Unavailable;
-use super::message::Transactional;
-use super::transactional::NotInTransaction;
 use crate::coordinator::txn::ask::Added;
 use crate::coordinator::txn::marking::{Marker, Outcome};
 use crate::coordinator::txn::{Partition, TxnError};
@@ -69,16 +66,27 @@ pub(super) fn outcomes(markers: &[Marker], response: &WriteTxnMarkersResponse) -
     markers.iter().map(of).collect()
 }
 
+/// Why a coordinator's answer says nothing of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    Loading,
+    /// It coordinates the transaction no more, or says what this build does not know.
+    Elsewhere,
+    /// It has not committed what it would answer, or has not heard of a topic yet.
+    Late,
+}
+
 /// Adds partitions to a transaction, or asks whether they are in it.
 pub(super) fn add(
-    transaction: &Transactional,
+    id: &str,
     producer: Producer,
     partitions: &[Partition],
+    verify: bool,
 ) -> AddPartitionsToTxnRequest {
     let mut asked = AddPartitionsToTxnTransaction::default();
-    asked.transactional_id = StrBytes::from(&*transaction.id);
+    asked.transactional_id = StrBytes::from(id);
     (asked.producer_id, asked.producer_epoch) = (producer.id.0, producer.epoch.0);
-    asked.verify_only = !transaction.implicit;
+    asked.verify_only = verify;
     // A topic is named once.
     let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
     for (topic, index) in partitions {
@@ -99,9 +107,9 @@ pub(super) fn add(
 pub(super) fn added(
     partitions: &[Partition],
     response: &AddPartitionsToTxnResponse,
-) -> Result<Added, NotInTransaction> {
+) -> Result<Added, Unanswered> {
     if response.error_code != 0 {
-        return Err(Unavailable::NotHere.into());
+        return Err(Unanswered::Elsewhere);
     }
     let mut codes: BTreeMap<(&str, i32), i16> = BTreeMap::new();
     for topic in response.results_by_transaction.iter().flat_map(|result| &result.topic_results) {
@@ -111,7 +119,7 @@ pub(super) fn added(
     }
     let mut each = Vec::with_capacity(partitions.len());
     for (topic, index) in partitions {
-        let code = codes.get(&(&**topic, *index)).ok_or(Unavailable::NotHere)?;
+        let code = codes.get(&(&**topic, *index)).ok_or(Unanswered::Elsewhere)?;
         match verdict(ErrorCode::from_code(*code))? {
             Err(TxnError::Concurrent) => return Ok(Err(TxnError::Concurrent)),
             verdict => each.push(verdict),
@@ -120,7 +128,7 @@ pub(super) fn added(
     Ok(Ok(each))
 }
 
-fn verdict(code: ErrorCode) -> Result<Result<(), TxnError>, NotInTransaction> {
+fn verdict(code: ErrorCode) -> Result<Result<(), TxnError>, Unanswered> {
     Ok(match code {
         ErrorCode::None => Ok(()),
         ErrorCode::InvalidProducerIdMapping => Err(TxnError::WrongProducer),
@@ -130,12 +138,11 @@ fn verdict(code: ErrorCode) -> Result<Result<(), TxnError>, NotInTransaction> {
         ErrorCode::TransactionAbortable => Err(TxnError::NotOfTransaction),
         ErrorCode::TransactionalIdNotFound => Err(TxnError::NotFound),
         ErrorCode::UnknownServerError => Err(TxnError::TooLarge),
-        ErrorCode::CoordinatorLoadInProgress => return Err(Unavailable::Loading.into()),
-        // A topic that the coordinator's broker has not heard of yet, among others.
+        ErrorCode::CoordinatorLoadInProgress => return Err(Unanswered::Loading),
         ErrorCode::CoordinatorNotAvailable
         | ErrorCode::UnknownTopicOrPartition
-        | ErrorCode::OperationNotAttempted => return Err(Unavailable::Slow.into()),
-        _ => return Err(Unavailable::NotHere.into()),
+        | ErrorCode::OperationNotAttempted => return Err(Unanswered::Late),
+        _ => return Err(Unanswered::Elsewhere),
     })
 }
 
@@ -199,8 +206,7 @@ mod tests {
     #[test]
     fn a_coordinators_word_is_taken_partition_by_partition_and_its_absence_as_a_whole() {
         let partitions: Vec<Partition> = vec![("a".into(), 0), ("b".into(), 1), ("a".into(), 1)];
-        let transaction = Transactional { id: "tx".into(), implicit: false };
-        let request = add(&transaction, Producer::new(7, 1), &partitions);
+        let request = add("tx", Producer::new(7, 1), &partitions, true);
         let [asked] = &request.transactions[..] else { panic!("one transaction") };
         assert!(asked.verify_only && asked.producer_id == 7 && asked.producer_epoch == 1);
         let topics: Vec<_> =
@@ -228,9 +234,9 @@ mod tests {
         );
         assert_eq!(answer(&[("a", 0, 51), ("b", 1, 51), ("a", 1, 51)]), Ok(Err(TxnError::Concurrent)));
         let whole = |code| answer(&[("a", 0, code), ("b", 1, code), ("a", 1, code)]).unwrap_err();
-        assert_eq!(whole(16), Unavailable::NotHere.into());
-        assert_eq!(whole(14), Unavailable::Loading.into());
-        assert_eq!(answer(&[("a", 0, 3), ("b", 1, 55), ("a", 1, 55)]), Err(Unavailable::Slow.into()));
-        assert_eq!(answer(&[("a", 0, 0)]), Err(Unavailable::NotHere.into()), "half an answer is none");
+        assert_eq!(whole(16), Unanswered::Elsewhere);
+        assert_eq!(whole(14), Unanswered::Loading);
+        assert_eq!(answer(&[("a", 0, 3), ("b", 1, 55), ("a", 1, 55)]), Err(Unanswered::Late));
+        assert_eq!(answer(&[("a", 0, 0)]), Err(Unanswered::Elsewhere), "half an answer is none");
     }
 }
