@@ -77,7 +77,7 @@ async fn produce(store: &ShardLog, replica: &Replica, batch: &Bytes, count: u64)
     while left > 0 {
         let chunk = left.min(CHUNK).min((4 << 20) / batch.len() as u64 + 1);
         let copies: Vec<BytesMut> = (0..chunk).map(|_| BytesMut::from(&batch[..])).collect();
-        let now = rt::unix_ms();
+        let now = rt::wall();
         let start = Instant::now();
         for copy in copies {
             let batch = ProducedBatch::parse(copy).expect("a batch");
@@ -162,10 +162,10 @@ fn fetch_path(c: &mut Criterion) {
                     let wanted = (max_bytes / batch.len() + 2) as u64;
                     produce(&store, &replica, &batch, wanted).await;
                     let position = Position {
-                        offset: 0,
+                        offset: Offset::ZERO,
                         max_bytes,
-                        leader_epoch: -1,
-                        last_fetched_epoch: -1,
+                        leader_epoch: None,
+                        last_fetched_epoch: None,
                         committed: false,
                     };
                     let start = Instant::now();

@@ -10,9 +10,13 @@ use kafka_wire::delete_records_response::{
 use super::authorize::Rights;
 use super::{Cx, read_error};
 use crate::metadata::Topic;
+use crate::model::Offset;
 use crate::security::{Operation, Resource};
 use crate::shard::route::Located;
 use crate::wire::error_code::ErrorCode;
+
+/// What the wire calls the high watermark.
+const ALL_COMMITTED: i64 = -1;
 
 pub async fn handle(cx: &Cx, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
     let image = cx.shard.image();
@@ -30,8 +34,8 @@ pub async fn handle(cx: &Cx, request: DeleteRecordsRequest) -> DeleteRecordsResp
             let mut answer = DeleteRecordsPartitionResult::default();
             answer.partition_index = index;
             answer.low_watermark = -1;
-            match denied.map_or_else(|| target(cx, known.map(|t| &**t), index), Err) {
-                Ok(partition) => queries.push((partition, offset)),
+            match denied.map_or_else(|| target(cx, known.map(|t| &**t), index, offset), Err) {
+                Ok(query) => queries.push(query),
                 Err(code) => {
                     cx.count(code);
                     answer.error_code = code.code();
@@ -45,7 +49,7 @@ pub async fn handle(cx: &Cx, request: DeleteRecordsRequest) -> DeleteRecordsResp
     let answers = response.topics.iter_mut().flat_map(|t| &mut t.partitions);
     for answer in answers.filter(|a| a.error_code == 0) {
         match results.next() {
-            Some(Ok(low_watermark)) => answer.low_watermark = low_watermark,
+            Some(Ok(low_watermark)) => answer.low_watermark = low_watermark.0,
             Some(Err(e)) => answer.error_code = read_error(&e).code(),
             None => answer.error_code = ErrorCode::UnknownServerError.code(),
         }
@@ -53,7 +57,10 @@ pub async fn handle(cx: &Cx, request: DeleteRecordsRequest) -> DeleteRecordsResp
     response
 }
 
-fn target(cx: &Cx, topic: Option<&Topic>, index: i32) -> Result<Located, ErrorCode> {
+/// A partition, and up to where its records go: `None` for all that is committed.
+type Query = (Located, Option<Offset>);
+
+fn target(cx: &Cx, topic: Option<&Topic>, index: i32, offset: i64) -> Result<Query, ErrorCode> {
     let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let partition = cx.shard.leader_of(topic, index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     if topic.is_internal() {
@@ -64,5 +71,8 @@ fn target(cx: &Cx, topic: Option<&Topic>, index: i32) -> Result<Located, ErrorCo
     if policy.compact && !policy.delete {
         return Err(ErrorCode::PolicyViolation);
     }
-    Ok(partition)
+    match offset {
+        ALL_COMMITTED => Ok((partition, None)),
+        offset => Ok((partition, Some(Offset::from_wire(offset).ok_or(ErrorCode::OffsetOutOfRange)?))),
+    }
 }

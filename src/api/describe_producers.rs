@@ -7,6 +7,7 @@ use super::authorize::Rights;
 use super::common::build;
 use super::{Cx, read_error};
 use crate::metadata::names::check_topic_name;
+use crate::model::{LeaderEpoch, Offset};
 use crate::partition::producer::ProducerView;
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
@@ -60,11 +61,11 @@ pub async fn handle(cx: &Cx, request: DescribeProducersRequest) -> DescribeProdu
 
 fn described(view: &ProducerView) -> ProducerState {
     build(|p: &mut ProducerState| {
-        p.producer_id = view.producer_id;
-        p.producer_epoch = i32::from(view.epoch);
-        p.last_sequence = view.last_sequence;
-        p.last_timestamp = view.last_timestamp;
-        p.coordinator_epoch = view.coordinator_epoch;
-        p.current_txn_start_offset = view.open_from;
+        p.producer_id = view.producer.id.0;
+        p.producer_epoch = i32::from(view.producer.epoch.0);
+        p.last_sequence = view.last_sequence.unwrap_or(-1);
+        p.last_timestamp = view.last_heard.0;
+        p.coordinator_epoch = LeaderEpoch::to_wire(view.coordinator_epoch);
+        p.current_txn_start_offset = Offset::to_wire(view.open_from);
     })
 }

@@ -135,7 +135,7 @@ fn described(index: i32, partition: &Partition) -> DescribeTopicPartitionsRespon
     build(|p: &mut DescribeTopicPartitionsResponsePartition| {
         p.partition_index = index;
         p.leader_id = partition.leader.unwrap_or(NO_LEADER);
-        p.leader_epoch = partition.leader_epoch;
+        p.leader_epoch = partition.leader_epoch.0;
         p.replica_nodes = partition.replicas().to_vec();
         p.isr_nodes = partition.isr().collect();
         p.eligible_leader_replicas = Some(partition.elr().collect());

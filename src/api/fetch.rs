@@ -12,7 +12,7 @@ use super::common::is_elsewhere;
 use super::throttle::millis;
 use super::{Cx, Outcome, Pending, READ_COMMITTED, decode, malformed, read_error};
 use crate::metadata::Image;
-use crate::model::{BrokerId, TopicId};
+use crate::model::{BrokerId, LeaderEpoch, Offset, TopicId};
 use crate::partition::{Position, ReadError, ReadOutcome};
 use crate::security::quota::Kind;
 use crate::security::{Operation, Resource};
@@ -114,6 +114,7 @@ fn session_request(cx: &Cx, request: &FetchRequest) -> SessionRequest {
     let uses_ids = cx.version >= TOPIC_IDS;
     // What a session keeps must not hold the frame that it came in.
     let is_kept = cx.version >= 7 && request.session_epoch != -1;
+    let epoch = |from, epoch| LeaderEpoch::from_wire(epoch).filter(|_| cx.version >= from);
     let mut partitions = Vec::new();
     for topic in &request.topics {
         let name = if is_kept { StrBytes::from(topic.topic.as_str()) } else { topic.topic.clone() };
@@ -122,10 +123,10 @@ fn session_request(cx: &Cx, request: &FetchRequest) -> SessionRequest {
                 name: name.clone(),
                 topic_id: TopicId(topic.topic_id.to_bytes()),
                 index: partition.partition,
-                offset: partition.fetch_offset,
+                offset: Offset(partition.fetch_offset),
                 max_bytes: partition.partition_max_bytes,
-                leader_epoch: if cx.version >= 9 { partition.current_leader_epoch } else { -1 },
-                last_fetched_epoch: if cx.version >= 12 { partition.last_fetched_epoch } else { -1 },
+                leader_epoch: epoch(9, partition.current_leader_epoch),
+                last_fetched_epoch: epoch(12, partition.last_fetched_epoch),
                 ..SessionPartition::default()
             });
         }
@@ -207,12 +208,10 @@ fn assemble(cx: &Cx, plan: &Plan, results: Vec<Result<ReadOutcome, ErrorCode>>) 
         .iter()
         .map(|result| match result {
             Ok(outcome) => Told {
-                high_watermark: outcome.high_watermark,
-                log_start_offset: outcome.log_start_offset,
+                ends: Some((outcome.high_watermark, outcome.log_start_offset)),
                 has_data: !outcome.batches.is_empty() || outcome.diverging.is_some(),
-                failed: false,
             },
-            Err(_) => Told { high_watermark: -1, log_start_offset: -1, has_data: false, failed: true },
+            Err(_) => Told { ends: None, has_data: false },
         })
         .collect();
     let include = cx.shard.sessions.finish(plan, &told);
@@ -273,10 +272,10 @@ fn partition_reply(cx: &Cx, index: i32, result: Result<ReadOutcome, ErrorCode>) 
     match result {
         Ok(outcome) => {
             cx.shard.metrics.fetched(outcome.bytes());
-            reply.high_watermark = outcome.high_watermark;
-            reply.last_stable_offset = outcome.last_stable_offset;
+            reply.high_watermark = outcome.high_watermark.0;
+            reply.last_stable_offset = outcome.last_stable_offset.0;
             reply.aborted = outcome.aborted;
-            reply.log_start_offset = outcome.log_start_offset;
+            reply.log_start_offset = outcome.log_start_offset.0;
             reply.diverging_epoch = outcome.diverging;
             reply.records = outcome.batches;
         }

@@ -9,6 +9,7 @@ use kafka_wire::list_offsets_response::{
 
 use super::authorize::Rights;
 use super::{Cx, READ_COMMITTED, read_error};
+use crate::model::LeaderEpoch;
 use crate::partition::ReadError;
 use crate::partition::read::special_timestamp;
 use crate::security::{Operation, Resource};
@@ -68,7 +69,8 @@ pub async fn handle(cx: &Cx, request: ListOffsetsRequest) -> ListOffsetsResponse
                     queries.push(OffsetQuery {
                         partition: at,
                         timestamp: partition.timestamp,
-                        leader_epoch: if cx.version >= 4 { partition.current_leader_epoch } else { -1 },
+                        leader_epoch: LeaderEpoch::from_wire(partition.current_leader_epoch)
+                            .filter(|_| cx.version >= 4),
                         committed,
                     });
                     None
@@ -84,11 +86,12 @@ pub async fn handle(cx: &Cx, request: ListOffsetsRequest) -> ListOffsetsResponse
     let answers = response.topics.iter_mut().flat_map(|t| &mut t.partitions);
     for answer in answers.filter(|a| a.error_code == 0) {
         match found.next() {
-            Some(Ok(found)) => {
-                answer.offset = found.offset;
-                answer.timestamp = found.timestamp;
+            Some(Ok(None)) => {}
+            Some(Ok(Some(found))) => {
+                answer.offset = found.offset.0;
+                answer.timestamp = found.timestamp.unwrap_or(-1);
                 if cx.version >= 4 {
-                    answer.leader_epoch = found.leader_epoch;
+                    answer.leader_epoch = found.leader_epoch.0;
                 }
             }
             // Who knows no such error knows this one, which passes as well (KIP-207).

@@ -243,7 +243,7 @@ fn partition(index: i32, partition: &Partition, version: i16) -> MetadataRespons
         p.partition_index = index;
         p.leader_id = partition.leader.unwrap_or(NO_LEADER);
         if version >= 7 {
-            p.leader_epoch = partition.leader_epoch;
+            p.leader_epoch = partition.leader_epoch.0;
         }
         p.replica_nodes = partition.replicas().to_vec();
         p.isr_nodes = partition.isr().collect();

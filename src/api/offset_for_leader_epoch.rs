@@ -7,6 +7,7 @@ use kafka_wire::offset_for_leader_epoch_response::{
 
 use super::authorize::Rights;
 use super::{Cx, read_error};
+use crate::model::LeaderEpoch;
 use crate::security::{Operation, Resource};
 use crate::shard::message::EpochQuery;
 use crate::wire::error_code::ErrorCode;
@@ -38,8 +39,8 @@ pub async fn handle(cx: &Cx, request: OffsetForLeaderEpochRequest) -> OffsetForL
                 None => answer.error_code = ErrorCode::UnknownTopicOrPartition.code(),
                 Some(at) => queries.push(EpochQuery {
                     partition: at,
-                    epoch: partition.leader_epoch,
-                    current_epoch: partition.current_leader_epoch,
+                    epoch: LeaderEpoch(partition.leader_epoch),
+                    current: LeaderEpoch::from_wire(partition.current_leader_epoch),
                 }),
             }
             out.partitions.push(answer);
@@ -50,7 +51,8 @@ pub async fn handle(cx: &Cx, request: OffsetForLeaderEpochRequest) -> OffsetForL
     let answers = response.topics.iter_mut().flat_map(|t| &mut t.partitions);
     for answer in answers.filter(|a| a.error_code == 0) {
         match ends.next() {
-            Some(Ok(end)) => (answer.leader_epoch, answer.end_offset) = end,
+            Some(Ok(None)) => {}
+            Some(Ok(Some((epoch, end)))) => (answer.leader_epoch, answer.end_offset) = (epoch.0, end.0),
             Some(Err(e)) => answer.error_code = read_error(&e).code(),
             None => answer.error_code = ErrorCode::UnknownServerError.code(),
         }

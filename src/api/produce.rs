@@ -13,7 +13,7 @@ use super::authorize::Rights;
 use super::common::{NO_LEADER, build};
 use super::throttle::{millis, with_wait};
 use super::{Cx, Outcome, Pending, close, respond, transactions};
-use crate::model::TopicId;
+use crate::model::{Offset, TopicId, WallMs};
 use crate::partition::producer::ProducerError;
 use crate::partition::{Acks, AppendError};
 use crate::security::quota::Kind;
@@ -37,15 +37,15 @@ struct Answer {
     message: Option<String>,
     /// Records that the topic does not take (KIP-467).
     records: Vec<RecordError>,
-    base_offset: i64,
-    log_append_time: i64,
-    log_start_offset: i64,
+    base_offset: Option<Offset>,
+    log_append_time: Option<WallMs>,
+    log_start_offset: Option<Offset>,
 }
 
 impl Answer {
     fn error(code: ErrorCode, message: Option<String>) -> Self {
         let records = Vec::new();
-        Self { code, message, records, base_offset: -1, log_append_time: -1, log_start_offset: -1 }
+        Self { code, message, records, base_offset: None, log_append_time: None, log_start_offset: None }
     }
 }
 
@@ -286,7 +286,7 @@ fn name_leader(
     };
     let Some(partition) = known.and_then(|known| known.partition(out.index)) else { return };
     out.current_leader.leader_id = partition.leader.unwrap_or(NO_LEADER);
-    out.current_leader.leader_epoch = partition.leader_epoch;
+    out.current_leader.leader_epoch = partition.leader_epoch.0;
     let leader = partition.leader.and_then(|leader| image.broker(leader));
     let endpoint = leader.and_then(|leader| Some((leader, leader.endpoint(&cx.connection.listener.name)?)));
     if let Some((leader, endpoint)) = endpoint
@@ -305,10 +305,10 @@ fn partition_response(cx: &Cx, index: i32, answer: Answer) -> PartitionProduceRe
     let mut out = PartitionProduceResponse::default();
     out.index = index;
     out.error_code = answer.code.code();
-    out.base_offset = answer.base_offset;
-    out.log_append_time_ms = answer.log_append_time;
+    out.base_offset = Offset::to_wire(answer.base_offset);
+    out.log_append_time_ms = WallMs::to_wire(answer.log_append_time);
     if cx.version >= 5 {
-        out.log_start_offset = answer.log_start_offset;
+        out.log_start_offset = Offset::to_wire(answer.log_start_offset);
     }
     if cx.version >= 8 {
         out.record_errors = answer.records.iter().map(record_error).collect();
@@ -330,9 +330,9 @@ fn answer(result: ProduceResult, version: i16) -> Answer {
             code: ErrorCode::None,
             message: None,
             records: Vec::new(),
-            base_offset: appended.base_offset,
+            base_offset: Some(appended.base_offset),
             log_append_time: appended.log_append_time,
-            log_start_offset: appended.log_start_offset,
+            log_start_offset: Some(appended.log_start_offset),
         },
         Err(e) => {
             let code = match &e {

@@ -13,6 +13,7 @@ use super::Cx;
 use super::authorize::Rights;
 use super::common::build;
 use super::produce::append_error;
+use crate::model::Producer;
 use crate::partition::EndOfTxn;
 use crate::security::{Operation, Resource};
 use crate::shard::markers::LONGEST;
@@ -68,8 +69,7 @@ pub async fn handle(cx: &Cx, request: WriteTxnMarkersRequest) -> WriteTxnMarkers
 
 fn end(marker: &WritableTxnMarker) -> EndOfTxn {
     EndOfTxn {
-        producer_id: marker.producer_id,
-        producer_epoch: marker.producer_epoch,
+        producer: Producer::new(marker.producer_id, marker.producer_epoch),
         marker: EndMarker { commit: marker.transaction_result, coordinator_epoch: marker.coordinator_epoch },
         version: marker.transaction_version,
     }

@@ -31,7 +31,7 @@ mod tests {
 
     fn partition(image: &Image, index: i32) -> (Option<BrokerId>, i32, Vec<BrokerId>) {
         let partition = image.partition(PartitionId { topic: TOPIC, index }).unwrap();
-        (partition.leader, partition.leader_epoch, partition.isr().collect())
+        (partition.leader, partition.leader_epoch.0, partition.isr().collect())
     }
 
     #[test]

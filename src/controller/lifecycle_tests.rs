@@ -7,7 +7,7 @@ use crate::controller::{ControlReply, NewTopic, Rules};
 use crate::metadata::quorum::Commit;
 use crate::metadata::records::Endpoint;
 use crate::metadata::{Partition, features};
-use crate::model::{BrokerSettings, LeaderEpoch, PartitionEpoch, PartitionId, TopicId};
+use crate::model::{BrokerSettings, PartitionId, TopicId};
 
 /// A controller that commits each change at once, and brokers that have applied all there is.
 struct Rig {
@@ -92,8 +92,8 @@ impl Rig {
         let leader = partition.leader.unwrap();
         let change = IsrChange {
             id,
-            leader_epoch: LeaderEpoch(partition.leader_epoch),
-            partition_epoch: PartitionEpoch(partition.partition_epoch),
+            leader_epoch: partition.leader_epoch,
+            partition_epoch: partition.partition_epoch,
             isr: isr.iter().map(|id| (*id, self.epoch(*id))).collect(),
             recovering: false,
         };

@@ -40,7 +40,7 @@ use crate::metadata::quorum::Commit;
 use crate::metadata::records::Record;
 use crate::metadata::{ApplyError, Delta, Image, MIN_INSYNC, Partition};
 use crate::model::limits::MAX_PARTITIONS_PER_REQUEST;
-use crate::model::{BrokerSettings, LeaderEpoch, MonoMs, PartitionEpoch, TopicId};
+use crate::model::{BrokerSettings, MonoMs, TopicId};
 use decide::{Decision, Outcome};
 use index::Index;
 use sessions::Sessions;
@@ -382,8 +382,8 @@ fn changes_terms(record: &Record) -> bool {
 fn state(partition: &Partition) -> PartitionState {
     PartitionState {
         leader: partition.leader,
-        leader_epoch: LeaderEpoch(partition.leader_epoch),
-        partition_epoch: PartitionEpoch(partition.partition_epoch),
+        leader_epoch: partition.leader_epoch,
+        partition_epoch: partition.partition_epoch,
         isr: partition.isr().collect(),
         recovering: partition.recovering,
     }

@@ -12,7 +12,7 @@ use super::request::{ConfigChange, ConfigOp, ConfigResource, NewTopic, Reassignm
 use super::*;
 use crate::metadata::records::Endpoint;
 use crate::metadata::{features, min_insync};
-use crate::model::{BrokerEpoch, BrokerId, PartitionId};
+use crate::model::{BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, PartitionId};
 
 type Answers = Vec<(u64, ControlReply)>;
 
@@ -277,7 +277,7 @@ impl World {
         self.committed.entry(id).or_default();
         if let Some(leader) = partition.leader {
             let life = (leader, image.broker(leader).expect("a leader is registered").epoch);
-            let known = *self.led.entry((id, partition.leader_epoch)).or_insert(life);
+            let known = *self.led.entry((id, partition.leader_epoch.0)).or_insert(life);
             assert_eq!(known, life, "two leaders of an epoch, or two lives: {}", why());
             let elected = old.partition(id).is_some_and(|was| was.leader_epoch != partition.leader_epoch);
             if elected && partition.recovering && isr == [leader] {
@@ -295,7 +295,7 @@ impl World {
         if was.counts(leader) {
             return;
         }
-        let epoch = self.truth.last().and_then(|image| image.partition(id)).map_or(0, |p| p.leader_epoch);
+        let epoch = self.truth.last().and_then(|image| image.partition(id)).map_or(0, |p| p.leader_epoch.0);
         self.lossy.insert(id, epoch);
         let topic = old.topic_by_id(id.topic).expect("it was there");
         let chosen = self.unclean.contains(&id) || topic.overrides.contains_key(UNCLEAN);
@@ -433,7 +433,7 @@ impl World {
         let image = &self.truth[node.applied as usize];
         let (id, epoch) = (node.id, node.epoch);
         let settled = |p: &PartitionId, partition_epoch: PartitionEpoch| match image.partition(*p) {
-            Some(now) => now.partition_epoch > partition_epoch.0 || now.leader != Some(id),
+            Some(now) => now.partition_epoch > partition_epoch || now.leader != Some(id),
             None => epoch.is_some() && image.was_deleted(p.topic),
         };
         node.proposed.retain(|p, proposed| !settled(p, proposed.change.partition_epoch));
@@ -451,7 +451,7 @@ impl World {
     fn follows(&self, id: PartitionId, follower: BrokerId, epoch: LeaderEpoch) -> bool {
         self.node(follower).is_some_and(|node| {
             let known = self.truth[node.applied as usize].partition(id);
-            node.up && node.epoch.is_some() && known.is_some_and(|p| p.leader_epoch == epoch.0)
+            node.up && node.epoch.is_some() && known.is_some_and(|p| p.leader_epoch == epoch)
         })
     }
 
@@ -698,7 +698,7 @@ impl World {
             }
         }
         self.settled().unwrap_or_else(|why| panic!("{why}"));
-        let epochs = |world: &Self| -> Vec<i32> {
+        let epochs = |world: &Self| -> Vec<PartitionEpoch> {
             world.all().iter().map(|id| world.image().partition(*id).unwrap().partition_epoch).collect()
         };
         let before = epochs(self);

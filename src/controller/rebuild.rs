@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::log::FoundTopic;
 use crate::metadata::records::{Owner, Record};
 use crate::metadata::{ApplyError, Image};
-use crate::model::{BrokerId, TopicId};
+use crate::model::{BrokerId, LeaderEpoch, TopicId};
 
 /// What keeps everything: neither time nor size deletes, and nothing is compacted.
 const KEEPS_ALL: [(&str, &str); 3] =
@@ -139,7 +139,7 @@ impl Image {
     pub fn raised(&self, epoch: i32, producer_id: i64) -> Result<Image, ApplyError> {
         let (mut raised, _) = self.with(&[Record::ProducerIds { next: producer_id }])?;
         for topic in self.topics() {
-            raised.raise_leader_epochs(topic.id, &vec![epoch; topic.partitions.len()])?;
+            raised.raise_leader_epochs(topic.id, &vec![LeaderEpoch(epoch); topic.partitions.len()])?;
         }
         raised.version = self.version;
         Ok(raised)
@@ -183,7 +183,9 @@ mod tests {
         );
         let raised = image.raised(5, 2000).unwrap();
         assert_eq!((raised.version, raised.next_producer_id), (40, 2000));
-        assert!(raised.topics().all(|topic| topic.partitions.iter().all(|p| p.leader_epoch == 5)));
+        assert!(
+            raised.topics().all(|topic| topic.partitions.iter().all(|p| p.leader_epoch == LeaderEpoch(5)))
+        );
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn topics_survive_a_restart() {
     let image = rig.controller.image();
     let orders = image.topic("orders").unwrap();
     assert_eq!((orders.id, orders.overrides["retention.ms"].as_str()), (id, "60000"));
-    assert_eq!(orders.partitions[0].leader_epoch, 1, "a new life leads in a new epoch");
+    assert_eq!(orders.partitions[0].leader_epoch.0, 1, "a new life leads in a new epoch");
     assert_eq!(image.cluster_id, cluster);
 }
 

@@ -9,7 +9,7 @@ use super::errors::ApplyError;
 use super::image::{Broker, Image, Overrides, Topic};
 use super::partition::{Change, Partition, Parts};
 use super::records::{Bracket, Owner, Record};
-use crate::model::{BrokerEpoch, PartitionId, TopicId};
+use crate::model::{BrokerEpoch, LeaderEpoch, PartitionEpoch, PartitionId, TopicId};
 
 /// Stands where a topic is while that is edited.
 static NONE: LazyLock<Arc<Topic>> = LazyLock::new(|| Arc::new(new_topic(TopicId::ZERO, "")));
@@ -184,8 +184,8 @@ impl Image {
         };
         let parts = Parts {
             leader: *leader,
-            leader_epoch: *leader_epoch,
-            partition_epoch: *partition_epoch,
+            leader_epoch: LeaderEpoch(*leader_epoch),
+            partition_epoch: PartitionEpoch(*partition_epoch),
             replicas,
             isr,
             elr,
@@ -271,7 +271,11 @@ impl Image {
 
     /// Raises the leader epochs of a topic's partitions to those given, in the order of their indexes, where they are lower.
     /// Not a commit: for images that become a snapshot.
-    pub(crate) fn raise_leader_epochs(&mut self, topic: TopicId, epochs: &[i32]) -> Result<(), ApplyError> {
+    pub(crate) fn raise_leader_epochs(
+        &mut self,
+        topic: TopicId,
+        epochs: &[LeaderEpoch],
+    ) -> Result<(), ApplyError> {
         self.change(topic, |topic| {
             for (index, epoch) in epochs.iter().enumerate().take(topic.partitions.len()) {
                 let mut partition = topic.partitions[index].clone();

@@ -132,7 +132,7 @@ mod tests {
         let (next, delta) = image.with(&[elected]).unwrap();
         let local = delta.local(1, &next);
         assert_eq!((local.leaders, local.followers, local.removed), (vec![id(1)], vec![], vec![]));
-        assert_eq!(next.partition(id(1)).unwrap().leader_epoch, 1);
+        assert_eq!(next.partition(id(1)).unwrap().leader_epoch.0, 1);
         let other = delta.local(3, &next);
         assert_eq!(other.removed, [id(1)], "it holds none of it");
     }

@@ -121,7 +121,7 @@ fn a_snapshot_makes_the_same_image() {
     assert_eq!(&*copy.cluster_id, "c");
     let partition = copy.partition(PartitionId { topic: A, index: 1 }).unwrap();
     assert_eq!(Some(partition), image.partition(PartitionId { topic: A, index: 1 }));
-    assert_eq!((partition.leader, partition.leader_epoch, partition.partition_epoch), (Some(2), 1, 1));
+    assert_eq!((partition.leader, partition.leader_epoch.0, partition.partition_epoch.0), (Some(2), 1, 1));
     assert_eq!((partition.last_known(), partition.recovering), (Some(1), true));
     assert!(copy.topic_by_id(A).unwrap().factor_auto && copy.is_bracketed());
     assert_eq!(copy.brokers().next(), image.brokers().next());
@@ -154,7 +154,7 @@ fn an_override_that_is_the_last_takes_its_owner_along() {
 fn a_large_change_is_there_at_its_end_or_never() {
     let large = |part| Record::Large { part };
     let image = with(&start(), &topic(1, "a", 1));
-    let epoch = |image: &Image| image.topic_by_id(A).unwrap().partitions[0].leader_epoch;
+    let epoch = |image: &Image| image.topic_by_id(A).unwrap().partitions[0].leader_epoch.0;
     let (open, delta) = image.with(&[large(Bracket::Begin), Record::elected(A, 0, 1)]).unwrap();
     assert!(delta.is_empty() && open.is_bracketed() && epoch(&open) == 0);
     let more = with(&open, &[Record::elected(A, 0, 1)]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::errors::ApplyError;
 use super::records::Record;
-use crate::model::{BrokerId, PartitionId, TopicId};
+use crate::model::{BrokerId, LeaderEpoch, PartitionEpoch, PartitionId, TopicId};
 
 /// Replicas that a partition may have: sets of them are bits.
 pub const MAX_REPLICAS: usize = 32;
@@ -45,9 +45,9 @@ pub struct Partition {
     /// `None` while nobody may lead.
     pub leader: Option<BrokerId>,
     /// Rises with every election, also of the same leader.
-    pub leader_epoch: i32,
+    pub leader_epoch: LeaderEpoch,
     /// Rises with every change of what is here.
-    pub partition_epoch: i32,
+    pub partition_epoch: PartitionEpoch,
     replicas: Replicas,
     /// Sets of replicas: a bit for each, by its place among them.
     isr: u32,
@@ -67,8 +67,8 @@ const NOBODY: u8 = u8::MAX;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts<'a> {
     pub leader: Option<BrokerId>,
-    pub leader_epoch: i32,
-    pub partition_epoch: i32,
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: PartitionEpoch,
     pub replicas: &'a [BrokerId],
     pub isr: &'a [BrokerId],
     pub elr: &'a [BrokerId],
@@ -160,7 +160,6 @@ impl Partition {
         let sets =
             [self.isr, self.elr, self.adding, self.removing].map(|set| self.members(set).collect::<Vec<_>>());
         let [isr, elr, adding, removing] = &sets;
-        let elected = i32::from(change.leader.is_some());
         let replicas = change.replicas.unwrap_or(self.replicas());
         // One that holds the partition no more will not lead it again.
         let still = self.last_known().filter(|id| replicas.contains(id));
@@ -168,8 +167,12 @@ impl Partition {
             topic,
             &Parts {
                 leader: change.leader.unwrap_or(self.leader),
-                leader_epoch: self.leader_epoch.saturating_add(elected),
-                partition_epoch: self.partition_epoch.saturating_add(1),
+                leader_epoch: if change.leader.is_some() {
+                    self.leader_epoch.next()
+                } else {
+                    self.leader_epoch
+                },
+                partition_epoch: self.partition_epoch.next(),
                 replicas,
                 isr: change.isr.unwrap_or(isr),
                 elr: change.elr.unwrap_or(elr),
@@ -249,8 +252,8 @@ impl fmt::Debug for Partition {
         let set = |set| self.members(set).collect::<Vec<_>>();
         f.debug_struct("Partition")
             .field("leader", &self.leader)
-            .field("leader_epoch", &self.leader_epoch)
-            .field("partition_epoch", &self.partition_epoch)
+            .field("leader_epoch", &self.leader_epoch.0)
+            .field("partition_epoch", &self.partition_epoch.0)
             .field("replicas", &self.replicas())
             .field("isr", &set(self.isr))
             .field("elr", &set(self.elr))
@@ -354,13 +357,13 @@ mod tests {
     fn an_election_raises_both_epochs_and_a_shrink_only_one() {
         let partition = Partition::new(TOPIC, &parts(&[1, 2, 3], &[1, 2, 3])).unwrap();
         let shrunk = partition.changed(TOPIC, &Change { isr: Some(&[1, 2]), ..Change::default() }).unwrap();
-        assert_eq!((shrunk.leader_epoch, shrunk.partition_epoch), (0, 1));
+        assert_eq!((shrunk.leader_epoch, shrunk.partition_epoch), (LeaderEpoch(0), PartitionEpoch(1)));
         let again = shrunk.changed(TOPIC, &Change { leader: Some(Some(1)), ..Change::default() }).unwrap();
-        assert_eq!((again.leader, again.leader_epoch, again.partition_epoch), (Some(1), 1, 2));
+        assert_eq!((again.leader, again.leader_epoch.0, again.partition_epoch.0), (Some(1), 1, 2));
         let moved =
             Change { replicas: Some(&[4, 2]), isr: Some(&[2]), leader: Some(Some(2)), ..Change::default() };
         let moved = again.changed(TOPIC, &moved).unwrap();
-        assert_eq!((moved.replicas(), moved.leader, moved.leader_epoch), (&[4, 2][..], Some(2), 2));
+        assert_eq!((moved.replicas(), moved.leader, moved.leader_epoch.0), (&[4, 2][..], Some(2), 2));
         let none = Change { leader: Some(None), isr: Some(&[]), elr: Some(&[2]), ..Change::default() };
         let none = moved.changed(TOPIC, &none).unwrap();
         assert_eq!((none.leader, none.elr().collect::<Vec<_>>()), (None, vec![2]));
@@ -373,8 +376,8 @@ mod tests {
         let one = Partition::new(TOPIC, &parts(&[1], &[1])).unwrap();
         (0..200).for_each(|_| partitions.push(one.clone()));
         let before = partitions.clone();
-        partitions.set(70, Partition { leader_epoch: 9, ..one });
-        assert_eq!((before[70].leader_epoch, partitions[70].leader_epoch), (0, 9));
+        partitions.set(70, Partition { leader_epoch: LeaderEpoch(9), ..one });
+        assert_eq!((before[70].leader_epoch.0, partitions[70].leader_epoch.0), (0, 9));
         assert!(Arc::ptr_eq(&before.chunks[0], &partitions.chunks[0]));
         assert!(!Arc::ptr_eq(&before.chunks[1], &partitions.chunks[1]));
         assert_eq!((partitions.len(), partitions.iter().count()), (200, 200));

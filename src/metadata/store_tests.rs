@@ -63,7 +63,7 @@ fn leader_epochs_of_format_one_stay() {
     fs::write(old(dir.path()), &cut).unwrap();
     let store = Store::open(dir.path(), 1).unwrap();
     let epochs: Vec<i32> = (0..3)
-        .map(|index| store.image().partition(PartitionId { topic: TOPIC, index }).unwrap().leader_epoch)
+        .map(|index| store.image().partition(PartitionId { topic: TOPIC, index }).unwrap().leader_epoch.0)
         .collect();
     assert_eq!(epochs, [1, 1, 0]);
     assert_eq!(store.image().topic("orders").unwrap().overrides["retention.ms"], "5");

@@ -12,7 +12,7 @@ use super::errors::ApplyError;
 use super::frame::{MAX_PAYLOAD, sound_behind};
 use super::image::Image;
 use super::records::{self, Owner};
-use crate::model::{BrokerId, TopicId};
+use crate::model::{BrokerId, LeaderEpoch, TopicId};
 use crate::security::quota::Entity;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,7 +106,10 @@ impl Record {
                 let new = |(index, ids): (i32, &Vec<BrokerId>)| New::new_partition(topic, index, ids);
                 return image.apply_all((first..).zip(&replicas).map(new));
             }
-            Record::LeaderEpochs { topic, epochs } => return image.raise_leader_epochs(topic, &epochs),
+            Record::LeaderEpochs { topic, epochs } => {
+                let epochs: Vec<_> = epochs.into_iter().map(LeaderEpoch).collect();
+                return image.raise_leader_epochs(topic, &epochs);
+            }
             Record::TopicDeleted { id } => New::TopicDeleted { id },
             Record::Config { owner, name, value } => New::Config { owner, name, value },
             Record::ProducerIds { next } => New::ProducerIds { next },

@@ -19,7 +19,7 @@ pub use ids::{BrokerId, PartitionId, TopicId, shard_of};
 pub use listener::Listener;
 pub use live::Live;
 pub use quantities::{
-    BrokerEpoch, LeaderEpoch, MonoMs, Offset, PartitionEpoch, Producer, ProducerEpoch, ProducerId,
+    BrokerEpoch, LeaderEpoch, MonoMs, Offset, PartitionEpoch, Producer, ProducerEpoch, ProducerId, WallMs,
 };
 pub use settings::BrokerSettings;
 pub use topic_config::TopicConfig;

@@ -46,6 +46,8 @@ quantity! {
     ProducerEpoch(i16);
     /// Milliseconds of a clock that only goes forward; where it begins means nothing.
     MonoMs(i64);
+    /// Milliseconds since 1970 by this broker's wall clock, which may be set back.
+    WallMs(i64);
 }
 
 /// A producer in one of its lives.
@@ -58,6 +60,27 @@ pub struct Producer {
 impl Producer {
     pub fn new(id: i64, epoch: i16) -> Self {
         Self { id: ProducerId(id), epoch: ProducerEpoch(epoch) }
+    }
+}
+
+impl LeaderEpoch {
+    /// After another election.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl PartitionEpoch {
+    /// After another change.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl WallMs {
+    /// So many milliseconds earlier.
+    pub fn before(self, ms: i64) -> Self {
+        Self(self.0.saturating_sub(ms))
     }
 }
 

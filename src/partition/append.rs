@@ -10,8 +10,8 @@ use super::assignment::Role;
 use super::producer::{Origin, ProducerError, Verdict};
 use super::verification::Guard;
 use crate::log::{DiskFull, JournalFailed, ShardLog};
-use crate::model::Offset;
 use crate::model::topic_config::TimestampType;
+use crate::model::{Offset, Producer, WallMs};
 use crate::wire::ProducedBatch;
 use crate::wire::batch::{self, BatchError};
 use crate::wire::control::{self, EndMarker};
@@ -52,10 +52,10 @@ impl From<JournalFailed> for AppendError {
 /// Where a batch went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
-    pub base_offset: i64,
-    /// The broker's time, where the topic's timestamps are the broker's; -1 otherwise.
-    pub log_append_time: i64,
-    pub log_start_offset: i64,
+    pub base_offset: Offset,
+    /// The broker's time, where the topic's timestamps are the broker's.
+    pub log_append_time: Option<WallMs>,
+    pub log_start_offset: Offset,
     /// The offset after the batch: it counts once the leader's durable end, or the high watermark, is there.
     pub end: Offset,
 }
@@ -63,8 +63,7 @@ pub struct Appended {
 /// The end of a transaction, as its coordinator asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndOfTxn {
-    pub producer_id: i64,
-    pub producer_epoch: i16,
+    pub producer: Producer,
     pub marker: EndMarker,
     /// The version of the transaction protocol: from 2 on every transaction has an epoch of its own.
     pub version: i8,
@@ -72,8 +71,8 @@ pub struct EndOfTxn {
 
 impl Replica {
     /// What batches are checked by before they come here.
-    pub fn rules(&self, now_ms: i64) -> Rules {
-        Rules::new(&self.config.borrow(), now_ms)
+    pub fn rules(&self, now: WallMs) -> Rules {
+        Rules::new(&self.config.borrow(), now.0)
     }
 
     /// Gives a produced batch its place and queues it for the journal. On success it is in memory, ordered, and
@@ -84,31 +83,30 @@ impl Replica {
         &self,
         store: &ShardLog,
         batch: Sound,
-        now_ms: i64,
+        now: WallMs,
         guard: Option<Guard>,
     ) -> Result<Appended, AppendError> {
         self.check_writable(store)?;
         let header = *batch.header();
-        if header.producer_id >= 0
+        if header.has_producer_id()
             && let Verdict::Duplicate { base_offset, timestamp } =
                 self.producers.borrow().check(&header, Origin::Client)?
         {
             // A retry is acknowledged no earlier than the batch that it repeats.
             return Ok(Appended {
                 base_offset,
-                log_append_time: if self.has_broker_time() { timestamp } else { -1 },
-                log_start_offset: self.log.start_offset(),
-                end: Offset(base_offset + i64::from(header.last_offset_delta) + 1),
+                log_append_time: self.has_broker_time().then_some(WallMs(timestamp)),
+                log_start_offset: Offset(self.log.start_offset()),
+                end: Offset(base_offset.0 + i64::from(header.last_offset_delta) + 1),
             });
         }
-        if self.needs_verification(&header) {
-            let producer = (header.producer_id, header.producer_epoch);
+        if let Some(producer) = header.producer().filter(|_| self.needs_verification(&header)) {
             self.check_guard(producer, header.base_sequence, guard)?;
         }
         store.check_disk()?;
-        let appended = self.place(store, batch.into_inner(), now_ms, None)?;
-        if guard.is_some() {
-            self.verifications.borrow_mut().void(header.producer_id);
+        let appended = self.place(store, batch.into_inner(), now, None)?;
+        if let Some(producer) = header.producer().filter(|_| guard.is_some()) {
+            self.verifications.borrow_mut().void(producer.id);
         }
         Ok(appended)
     }
@@ -122,24 +120,22 @@ impl Replica {
         &self,
         store: &ShardLog,
         records: BytesMut,
-        now_ms: i64,
+        now: WallMs,
     ) -> Result<Appended, AppendError> {
         self.check_writable(store)?;
         let header = batch::check_stored(&records)?;
-        if header.has_producer_id() {
-            self.producers.borrow().check(&header, Origin::Coordinator)?;
-        }
-        self.place(store, ProducedBatch { bytes: records, header }, now_ms, None)
+        self.producers.borrow().check(&header, Origin::Coordinator)?;
+        self.place(store, ProducedBatch { bytes: records, header }, now, None)
     }
 
     /// Ends a producer's transaction here, if it has one, and fences its older epochs. May be repeated.
-    pub fn append_end(&self, store: &ShardLog, end: EndOfTxn, now_ms: i64) -> Result<Appended, AppendError> {
+    pub fn append_end(&self, store: &ShardLog, end: EndOfTxn, now: WallMs) -> Result<Appended, AppendError> {
         self.check_writable(store)?;
-        let EndOfTxn { producer_id, producer_epoch, marker, version } = end;
-        self.producers.borrow().check_end(producer_id, producer_epoch, marker, version)?;
-        let records = control::encode(marker, producer_id, producer_epoch, now_ms);
-        self.verifications.borrow_mut().void(producer_id);
-        self.place(store, ProducedBatch::parse(records)?, now_ms, Some(marker))
+        let EndOfTxn { producer, marker, version } = end;
+        self.producers.borrow().check_end(producer, marker, version)?;
+        let records = control::encode(marker, producer, now);
+        self.verifications.borrow_mut().void(producer.id);
+        self.place(store, ProducedBatch::parse(records)?, now, Some(marker))
     }
 
     fn check_writable(&self, store: &ShardLog) -> Result<(), AppendError> {
@@ -161,25 +157,25 @@ impl Replica {
         &self,
         store: &ShardLog,
         mut batch: ProducedBatch,
-        now_ms: i64,
+        now: WallMs,
         end: Option<EndMarker>,
     ) -> Result<Appended, AppendError> {
         let broker_time = self.has_broker_time();
         if broker_time {
-            batch.set_log_append_time(now_ms);
+            batch.set_log_append_time(now.0);
         }
-        let base_offset = self.log.end_offset();
-        batch.place(base_offset, self.leader_epoch());
+        let base_offset = Offset(self.log.end_offset());
+        batch.place(base_offset.0, self.leader_epoch().0);
         let ProducedBatch { bytes, header } = batch;
         let lsn = store.append(&self.log, &header, bytes.freeze())?;
         match end {
-            Some(marker) => self.producers.borrow_mut().record_end(&header, marker, now_ms),
-            None => self.producers.borrow_mut().record(&header, now_ms),
+            Some(marker) => self.producers.borrow_mut().record_end(&header, marker, now),
+            None => self.producers.borrow_mut().record(&header, now),
         }
         Ok(Appended {
             base_offset,
-            log_append_time: if broker_time { now_ms } else { -1 },
-            log_start_offset: self.log.start_offset(),
+            log_append_time: broker_time.then_some(now),
+            log_start_offset: Offset(self.log.start_offset()),
             end: self.note_appended(lsn, self.config.borrow().write_caching),
         })
     }

@@ -3,6 +3,7 @@
 use super::Replica;
 use crate::log::LogError;
 use crate::log::compact::{AbortedTransaction, Bounds, Candidate, Passed, Policy, Work};
+use crate::model::{Offset, WallMs};
 
 impl Replica {
     /// Writes what would be sealed by now, so that it can be compacted.
@@ -11,8 +12,8 @@ impl Replica {
     }
 
     /// What is worth compacting, if anything.
-    pub async fn compaction_candidate(&self, policy: &Policy, now_ms: i64) -> Option<Candidate> {
-        self.log.compaction_candidate(self.last_stable_offset(), policy, now_ms).await
+    pub async fn compaction_candidate(&self, policy: &Policy, now: WallMs) -> Option<Candidate> {
+        self.log.compaction_candidate(self.last_stable_offset().0, policy, now.0).await
     }
 
     pub async fn compact(
@@ -30,18 +31,23 @@ impl Replica {
     pub(super) fn compaction_bounds(&self) -> Bounds {
         let limit = self.last_stable_offset();
         let mut producers = self.producers.borrow_mut();
-        producers.transactions_mut().cut(self.log.start_offset());
+        producers.transactions_mut().cut(Offset(self.log.start_offset()));
         let aborted = producers.transactions().aborted().map(|a| AbortedTransaction {
-            producer_id: a.producer_id,
-            first_offset: a.first_offset,
-            last_offset: a.last_offset,
+            producer_id: a.producer_id.0,
+            first_offset: a.first_offset.0,
+            last_offset: a.last_offset.0,
         });
-        Bounds { limit, aborted: aborted.collect(), last_batches: producers.last_batches().collect() }
+        Bounds {
+            limit: limit.0,
+            aborted: aborted.collect(),
+            last_batches: producers.last_batches().collect(),
+        }
     }
 
     /// Nothing of the aborted transactions with these markers is left: readers need not be told of them, and must not
     /// be once the markers are gone too.
     fn forget_aborted(&self, markers: &[i64]) {
-        self.producers.borrow_mut().transactions_mut().forget(markers);
+        let markers: Vec<Offset> = markers.iter().copied().map(Offset).collect();
+        self.producers.borrow_mut().transactions_mut().forget(&markers);
     }
 }

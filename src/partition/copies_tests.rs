@@ -15,7 +15,7 @@ use super::producer::{ProducerView, Producers};
 use super::replica::tests::{ID, image, open_log, record, sound};
 use super::{Cut, Given, Host, Next, ReadError, Replica, Said};
 use crate::log::{OwnerState, ShardLog};
-use crate::model::{BrokerEpoch, BrokerId, LeaderEpoch, MonoMs, Offset, PartitionEpoch};
+use crate::model::{BrokerEpoch, BrokerId, LeaderEpoch, MonoMs, Offset, PartitionEpoch, Producer, WallMs};
 use crate::partition::{AppendError, EndOfTxn};
 use crate::rt;
 use crate::wire::batch::{BatchHeader, BatchIter};
@@ -62,7 +62,7 @@ async fn start(dir: &Path, id: BrokerId) -> (Rc<ShardLog>, Rc<Host>, Rc<Replica>
     let names = (ID, "orders".into());
     let replica = Replica::new(names, &host, found.log, Arc::default(), Offset(found.high_watermark));
     let snapshot = found.producer_state.as_ref().map(|(_, state)| state.as_slice());
-    replica.set_producers(Producers::rebuild(snapshot, &found.replayed, rt::unix_ms()));
+    replica.set_producers(Producers::rebuild(snapshot, &found.replayed, rt::wall()));
     (store, host, Rc::new(replica))
 }
 
@@ -73,14 +73,14 @@ async fn settle(store: &ShardLog, replica: &Replica) {
 }
 
 fn owner_state(replica: &Replica) -> OwnerState {
-    OwnerState { producers: replica.producer_snapshot(), high_watermark: Some(replica.high_watermark()) }
+    OwnerState { producers: replica.producer_snapshot(), high_watermark: Some(replica.high_watermark().0) }
 }
 
 /// What is known of producers that copies have in common.
 fn views(replica: &Replica) -> Vec<ProducerView> {
     let mut views = replica.producers();
-    views.iter_mut().for_each(|view| view.last_timestamp = 0);
-    views.sort_by_key(|view| view.producer_id);
+    views.iter_mut().for_each(|view| view.last_heard = WallMs(0));
+    views.sort_by_key(|view| view.producer.id);
     views
 }
 
@@ -278,31 +278,34 @@ impl World {
         if replica.role() != Role::Leader {
             return;
         }
-        let now_ms = rt::unix_ms();
+        let now = rt::wall();
         if id < 0 {
-            replica.append(&store, sound(&replica, record(-1, -1, -1)), now_ms, None).unwrap();
+            replica.append(&store, sound(&replica, record(-1, -1, -1)), now, None).unwrap();
             return;
         }
         // What the leader knows of the producer, which may be less than what was sent to the one before.
-        let known = replica.producers().into_iter().find(|view| view.producer_id == id);
+        let known = replica.producers().into_iter().find(|view| view.producer.id.0 == id);
         let (epoch, sequence, open) = match known {
-            Some(view) => (view.epoch, view.last_sequence + 1, view.open_from >= 0),
+            Some(view) => {
+                let sequence = view.last_sequence.map_or(0, |last| last + 1);
+                (view.producer.epoch.0, sequence, view.open_from.is_some())
+            }
             None => (0, 0, false),
         };
         if open && self.random.below(3) == 0 {
             let marker = EndMarker { commit: self.random.below(2) == 0, coordinator_epoch: 0 };
-            let end = EndOfTxn { producer_id: id, producer_epoch: epoch + 1, marker, version: 2 };
-            replica.append_end(&store, end, now_ms).unwrap();
+            let end = EndOfTxn { producer: Producer::new(id, epoch + 1), marker, version: 2 };
+            replica.append_end(&store, end, now).unwrap();
             return;
         }
         let batch = record(id, epoch, sequence);
         let header = BatchHeader::parse(&batch).unwrap();
         let guard = replica
             .needs_verification(&header)
-            .then(|| replica.begin_verification(id, epoch, header.base_sequence).unwrap());
-        let appended = replica.append(&store, sound(&replica, batch.clone()), now_ms, guard).unwrap();
+            .then(|| replica.begin_verification(Producer::new(id, epoch), header.base_sequence).unwrap());
+        let appended = replica.append(&store, sound(&replica, batch.clone()), now, guard).unwrap();
         // A retry is known, wherever what was appended came from.
-        let again = replica.append(&store, sound(&replica, batch), now_ms, None).unwrap();
+        let again = replica.append(&store, sound(&replica, batch), now, None).unwrap();
         assert_eq!(again.base_offset, appended.base_offset, "seed {}", self.seed);
         self.producers.insert(id, (epoch, sequence + 1, true));
     }
@@ -376,7 +379,7 @@ impl World {
     async fn check(&mut self) {
         for at in 0..NODES {
             let replica = self.nodes[at].replica.clone();
-            let high_watermark = replica.high_watermark();
+            let high_watermark = replica.high_watermark().0;
             let known = self.committed.last_key_value().map_or(-1, |(base, _)| *base);
             if high_watermark <= known + 1 {
                 continue;
@@ -422,8 +425,8 @@ impl World {
         assert!(known.iter().all(|views| *views == known[0]), "seed {}: {known:?}", self.seed);
         let stable: BTreeSet<_> = self.nodes.iter().map(|node| node.replica.last_stable_offset()).collect();
         assert_eq!(stable.len(), 1, "seed {}", self.seed);
-        let end = self.nodes[0].replica.offsets().end().0;
-        let aborted: Vec<_> = self.nodes.iter().map(|node| node.replica.aborted_in(0, end)).collect();
+        let end = self.nodes[0].replica.offsets().end();
+        let aborted: Vec<_> = self.nodes.iter().map(|node| node.replica.aborted_in(Offset(0), end)).collect();
         assert!(aborted.iter().all(|index| *index == aborted[0]), "seed {}: {aborted:?}", self.seed);
         // Whichever has it, a batch is of the same epoch.
         for base in all[0].keys() {
@@ -467,9 +470,10 @@ async fn follower_with_five(dir: &Path) -> (Rc<ShardLog>, Rc<Replica>) {
     for sequence in 0..5 {
         let batch = record(7, 0, sequence);
         let header = BatchHeader::parse(&batch).unwrap();
-        let guard =
-            replica.needs_verification(&header).then(|| replica.begin_verification(7, 0, sequence).unwrap());
-        replica.append(&store, sound(&replica, batch), rt::unix_ms(), guard).unwrap();
+        let guard = replica
+            .needs_verification(&header)
+            .then(|| replica.begin_verification(Producer::new(7, 0), sequence).unwrap());
+        replica.append(&store, sound(&replica, batch), rt::wall(), guard).unwrap();
     }
     (store, replica)
 }
@@ -507,15 +511,15 @@ fn who_is_elected_while_its_log_is_cut_leads_afterwards() {
         rt::yield_now().await;
         assert!(replica.assign(&store, assignment(1, 5, &[1, 2]), MonoMs(1)));
         assert_eq!((replica.role(), replica.leads_in(LeaderEpoch(5))), (Role::Follower, false));
-        let refused = replica.append(&store, sound(&replica, record(-1, -1, -1)), rt::unix_ms(), None);
+        let refused = replica.append(&store, sound(&replica, record(-1, -1, -1)), rt::wall(), None);
         assert!(matches!(refused, Err(AppendError::NotLeader)), "{refused:?}");
         assert_eq!(replica.next_fetch(MonoMs(1)), Ok(None), "nobody fetches from itself");
         assert!(cutting.await, "its term began");
         assert!(replica.leads_in(LeaderEpoch(5)));
-        assert_eq!((replica.offsets().end(), replica.epoch_end(3, 5).unwrap()), (Offset(2), (3, 2)));
-        assert_eq!(replica.producers()[0].last_sequence, 1, "a retry of what was cut off is new");
-        let next = replica.append(&store, sound(&replica, record(7, 0, 2)), rt::unix_ms(), None).unwrap();
-        assert_eq!((next.base_offset, replica.is_undurable()), (2, true));
+        assert_eq!((replica.offsets().end(), ends_of(&replica, &[3], 5)), (Offset(2), vec![(3, 2)]));
+        assert_eq!(replica.producers()[0].last_sequence, Some(1), "a retry of what was cut off is new");
+        let next = replica.append(&store, sound(&replica, record(7, 0, 2)), rt::wall(), None).unwrap();
+        assert_eq!((next.base_offset, replica.is_undurable()), (Offset(2), true));
         settle(&store, &replica).await;
         assert_eq!(replica.offsets().durable_end(), Offset(3));
     });
@@ -540,7 +544,7 @@ fn a_checkpoint_in_the_middle_of_a_cut_has_no_producers_of_what_is_gone() {
         cutting.await;
         let left = image(&dir);
         let (_store, _, again) = start(left.path(), 1).await;
-        assert_eq!((again.offsets().end(), again.producers()[0].last_sequence), (Offset(2), 1));
+        assert_eq!((again.offsets().end(), again.producers()[0].last_sequence), (Offset(2), Some(1)));
         assert_eq!(views(&again), views(&replica));
     });
 }
@@ -584,6 +588,12 @@ fn give_far(replica: &Replica, store: &ShardLog) -> Result<Next, crate::log::Rep
     replica.on_answer(store, &asked, &Said::Batches(given), MonoMs(0))
 }
 
+/// Where these epochs end, for a client that knows the leader by the epoch `current`.
+fn ends_of(replica: &Replica, epochs: &[i32], current: i32) -> Vec<(i32, i64)> {
+    let end = |epoch| replica.epoch_end(epoch, Some(LeaderEpoch(current))).unwrap().expect("known");
+    epochs.iter().map(|epoch| end(LeaderEpoch(*epoch))).map(|(epoch, end)| (epoch.0, end.0)).collect()
+}
+
 impl Replica {
     fn epoch_ends(&self, epoch: i32) -> (i32, i64) {
         self.log.epoch_end_offset(epoch)
@@ -610,9 +620,9 @@ fn an_epoch_without_records_is_there_after_a_crash() {
         let before = store.journal().last_entry();
         replica.assign(&store, assignment(1, 0, &[1]), MonoMs(0));
         assert_eq!(store.journal().last_entry(), before);
-        assert_eq!(replica.epoch_end(0, 0).unwrap(), (0, 0));
+        assert_eq!(ends_of(&replica, &[0], 0), [(0, 0)]);
         replica.assign(&store, assignment(1, 2, &[1]), MonoMs(0));
         assert!(store.journal().last_entry() > before);
-        assert_eq!([0, 1, 2].map(|epoch| replica.epoch_end(epoch, 2).unwrap()), [(0, 0), (1, 0), (2, 0)]);
+        assert_eq!(ends_of(&replica, &[0, 1, 2], 2), [(0, 0), (1, 0), (2, 0)]);
     });
 }

@@ -147,7 +147,7 @@ impl Replica {
         batches: &[(BatchSeen, (BatchHeader, Bytes))],
         starts: &[(LeaderEpoch, Offset)],
     ) -> Result<(), ReplicaAppendError> {
-        let (now_ms, write_caching) = (rt::unix_ms(), self.config.borrow().write_caching);
+        let (now, write_caching) = (rt::wall(), self.config.borrow().write_caching);
         for (_, (header, bytes)) in batches {
             for filler in self.fillers(header, starts)? {
                 let header = BatchHeader::parse(&filler).expect("made here");
@@ -157,8 +157,8 @@ impl Replica {
             let lsn = store.append_replica(&self.log, header, bytes.clone())?;
             let mut producers = self.producers.borrow_mut();
             match control::decode(bytes, header) {
-                Some(marker) => producers.record_end(header, marker, now_ms),
-                None => producers.record(header, now_ms),
+                Some(marker) => producers.record_end(header, marker, now),
+                None => producers.record(header, now),
             }
             drop(producers);
             self.note_appended(lsn, write_caching);
@@ -206,7 +206,7 @@ impl Replica {
     pub async fn cut(&self, store: &ShardLog, cut: Cut, now: impl Fn() -> MonoMs) -> Result<bool, LogError> {
         assert!(!self.cutting.replace(true), "a log is cut by one at a time");
         let before = self.log.end_offset();
-        let epoch = self.leader_epoch();
+        let epoch = self.leader_epoch().0;
         let cut_off = match cut {
             Cut::Truncate(to) => store.truncate(&self.log, to.0, epoch).await,
             Cut::Reset(at) => store.reset(&self.log, at.0, epoch).await,
@@ -220,7 +220,7 @@ impl Replica {
         let done = done.map(|found| {
             let snapshot = found.snapshot.as_ref().map(|(_, state)| state.as_slice());
             self.follow_cut(cut);
-            self.set_producers(Producers::rebuild(snapshot, &found.replayed, rt::unix_ms()));
+            self.set_producers(Producers::rebuild(snapshot, &found.replayed, rt::wall()));
         });
         self.cutting.set(false);
         self.host.set_now(now());
@@ -278,7 +278,7 @@ impl Replica {
             }
             Cut::Truncate(_) => offsets.truncate(end),
         }
-        let stays = |to: i64| matches!(cut, Cut::Truncate(_)) && to <= end.0;
+        let stays = |to: Offset| matches!(cut, Cut::Truncate(_)) && to <= end;
         self.undurable.borrow_mut().retain(|(_, to)| stays(*to));
         self.offsets.set(offsets);
     }

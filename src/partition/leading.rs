@@ -48,7 +48,7 @@ impl Replica {
     /// diverges. `OffsetOutOfRange`: it is told [where the log is](Self::offsets).
     pub fn on_fetch(&self, report: &Report, now: MonoMs) -> Result<Served, ReadError> {
         self.host.set_now(now);
-        self.check_leader(report.leader_epoch.0)?;
+        self.check_leader(Some(report.leader_epoch))?;
         if let Some(why) = self.needs_repair() {
             return Err(ReadError::Corrupt(why));
         }

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::transactions::{Aborted, Transactions};
 use crate::log::compact::LastBatch;
+use crate::model::{LeaderEpoch, Offset, Producer, ProducerEpoch, ProducerId, WallMs};
 use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
 
@@ -22,13 +23,13 @@ const EPOCH_FOR_EACH: i8 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ProducerError {
     #[error("producer epoch {got} is older than {current}")]
-    StaleEpoch { got: i16, current: i16 },
+    StaleEpoch { got: ProducerEpoch, current: ProducerEpoch },
     #[error("sequence {got} does not follow {last}")]
     OutOfOrder { got: i32, last: i32 },
     #[error("producer {0} has a transaction open, and the batch is not of it")]
-    NotOfTransaction(i64),
+    NotOfTransaction(ProducerId),
     #[error("coordinator epoch {got} is older than {current}")]
-    StaleCoordinator { got: i32, current: i32 },
+    StaleCoordinator { got: i32, current: LeaderEpoch },
 }
 
 /// Who writes a batch.
@@ -45,7 +46,7 @@ pub enum Verdict {
     Append,
     /// It is in the log already, from this offset on.
     Duplicate {
-        base_offset: i64,
+        base_offset: Offset,
         timestamp: i64,
     },
 }
@@ -54,39 +55,39 @@ pub enum Verdict {
 struct Retained {
     first_sequence: i32,
     last_sequence: i32,
-    last_offset: i64,
+    last_offset: Offset,
     timestamp: i64,
 }
 
 impl Retained {
-    fn base_offset(&self) -> i64 {
-        self.last_offset - i64::from(sequence_delta(self.first_sequence, self.last_sequence))
+    fn base_offset(&self) -> Offset {
+        Offset(self.last_offset.0 - i64::from(sequence_delta(self.first_sequence, self.last_sequence)))
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
-    epoch: i16,
-    last_timestamp: i64,
+    epoch: ProducerEpoch,
+    last_heard: WallMs,
     batches: VecDeque<Retained>,
-    /// Of the last marker, -1 before there is one.
-    coordinator_epoch: i32,
+    /// Of the last marker: the leader epoch of the coordinator's partition.
+    coordinator_epoch: Option<LeaderEpoch>,
     /// Where the open transaction begins.
-    open: Option<i64>,
+    open: Option<Offset>,
 }
 
 impl Entry {
-    fn new(epoch: i16, now_ms: i64) -> Self {
+    fn new(epoch: ProducerEpoch, now: WallMs) -> Self {
         Self {
             epoch,
-            last_timestamp: now_ms,
+            last_heard: now,
             batches: VecDeque::with_capacity(RETAINED),
-            coordinator_epoch: -1,
+            coordinator_epoch: None,
             open: None,
         }
     }
 
-    fn set_epoch(&mut self, epoch: i16) {
+    fn set_epoch(&mut self, epoch: ProducerEpoch) {
         if epoch != self.epoch {
             self.epoch = epoch;
             self.batches.clear();
@@ -97,21 +98,21 @@ impl Entry {
 /// The producers that wrote to one partition, and their transactions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Producers {
-    entries: HashMap<i64, Entry>,
+    entries: HashMap<ProducerId, Entry>,
     transactions: Transactions,
 }
 
 /// What `DescribeProducers` and tests see of one producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProducerView {
-    pub producer_id: i64,
-    pub epoch: i16,
-    pub last_sequence: i32,
-    pub last_timestamp: i64,
-    /// Of the last end of a transaction, -1 if there was none.
-    pub coordinator_epoch: i32,
-    /// Where the open transaction begins, -1 if none is open.
-    pub open_from: i64,
+    pub producer: Producer,
+    /// `None` if nothing with a sequence was written in this epoch.
+    pub last_sequence: Option<i32>,
+    pub last_heard: WallMs,
+    /// Of the last end of a transaction, if there was one.
+    pub coordinator_epoch: Option<LeaderEpoch>,
+    /// Where the open transaction begins, if one is open.
+    pub open_from: Option<Offset>,
 }
 
 impl Producers {
@@ -119,13 +120,13 @@ impl Producers {
     pub fn rebuild(
         snapshot: Option<&[u8]>,
         replayed: &[(BatchHeader, Option<EndMarker>)],
-        now_ms: i64,
+        now: WallMs,
     ) -> Self {
         let mut producers = snapshot.and_then(Self::restore).unwrap_or_default();
         for (header, marker) in replayed {
             match marker {
-                Some(marker) => producers.record_end(header, *marker, now_ms),
-                None => producers.record(header, now_ms),
+                Some(marker) => producers.record_end(header, *marker, now),
+                None => producers.record(header, now),
             }
         }
         producers
@@ -145,21 +146,22 @@ impl Producers {
 
     /// Whether the producer's transaction of this epoch is open. One that is open in an older epoch is being ended:
     /// its marker is on the way, and what the producer sends by now belongs to the next.
-    pub fn is_open(&self, producer_id: i64, epoch: i16) -> bool {
-        self.entries.get(&producer_id).is_some_and(|entry| entry.open.is_some() && entry.epoch == epoch)
+    pub fn is_open(&self, Producer { id, epoch }: Producer) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.open.is_some() && entry.epoch == epoch)
     }
 
-    pub fn check_epoch(&self, producer_id: i64, got: i16) -> Result<(), ProducerError> {
-        match self.entries.get(&producer_id).map(|entry| entry.epoch) {
+    pub fn check_epoch(&self, Producer { id, epoch: got }: Producer) -> Result<(), ProducerError> {
+        match self.entries.get(&id).map(|entry| entry.epoch) {
             Some(current) if got < current => Err(ProducerError::StaleEpoch { got, current }),
             _ => Ok(()),
         }
     }
 
-    /// Decides on a batch that has a producer id. Changes nothing.
+    /// Decides on a batch; one without a producer may always be appended. Changes nothing.
     pub fn check(&self, batch: &BatchHeader, origin: Origin) -> Result<Verdict, ProducerError> {
-        self.check_epoch(batch.producer_id, batch.producer_epoch)?;
-        let Some(entry) = self.entries.get(&batch.producer_id) else { return Ok(Verdict::Append) };
+        let Some(producer) = batch.producer() else { return Ok(Verdict::Append) };
+        self.check_epoch(producer)?;
+        let Some(entry) = self.entries.get(&producer.id) else { return Ok(Verdict::Append) };
         if origin == Origin::Client {
             let verdict = entry.check_sequence(batch)?;
             if verdict != Verdict::Append {
@@ -167,7 +169,7 @@ impl Producers {
             }
         }
         if entry.open.is_some() && !batch.is_transactional() {
-            return Err(ProducerError::NotOfTransaction(batch.producer_id));
+            return Err(ProducerError::NotOfTransaction(producer.id));
         }
         Ok(Verdict::Append)
     }
@@ -176,61 +178,59 @@ impl Producers {
     /// not open is fine: coordinators repeat themselves after a crash.
     pub fn check_end(
         &self,
-        producer_id: i64,
-        epoch: i16,
+        Producer { id, epoch }: Producer,
         marker: EndMarker,
         version: i8,
     ) -> Result<(), ProducerError> {
-        let Some(entry) = self.entries.get(&producer_id) else { return Ok(()) };
-        let repeated = epoch == entry.epoch && (entry.open.is_none() || epoch == i16::MAX);
+        let Some(entry) = self.entries.get(&id) else { return Ok(()) };
+        let repeated = epoch == entry.epoch && (entry.open.is_none() || epoch.0 == i16::MAX);
         let stale = epoch < entry.epoch || (version >= EPOCH_FOR_EACH && epoch == entry.epoch && !repeated);
         if stale {
             return Err(ProducerError::StaleEpoch { got: epoch, current: entry.epoch });
         }
-        if marker.coordinator_epoch < entry.coordinator_epoch {
-            let (got, current) = (marker.coordinator_epoch, entry.coordinator_epoch);
-            return Err(ProducerError::StaleCoordinator { got, current });
+        match entry.coordinator_epoch {
+            Some(current) if marker.coordinator_epoch < current.0 => {
+                Err(ProducerError::StaleCoordinator { got: marker.coordinator_epoch, current })
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Takes note of a batch that was appended (its base offset is final).
-    pub fn record(&mut self, batch: &BatchHeader, now_ms: i64) {
-        if batch.producer_id < 0 || batch.is_control() {
-            return;
-        }
-        let epoch = batch.producer_epoch;
-        let entry = self.entries.entry(batch.producer_id).or_insert_with(|| Entry::new(epoch, now_ms));
+    pub fn record(&mut self, batch: &BatchHeader, now: WallMs) {
+        let Some(Producer { id, epoch }) = batch.producer().filter(|_| !batch.is_control()) else { return };
+        let entry = self.entries.entry(id).or_insert_with(|| Entry::new(epoch, now));
         entry.set_epoch(epoch);
-        entry.last_timestamp = now_ms;
+        entry.last_heard = now;
         if batch.base_sequence >= 0 {
             entry.retain(batch);
         }
         if batch.is_transactional() && entry.open.is_none() {
-            entry.open = Some(batch.base_offset);
-            self.transactions.begin(batch.producer_id, batch.base_offset);
+            let first = Offset(batch.base_offset);
+            entry.open = Some(first);
+            self.transactions.begin(id, first);
         }
     }
 
     /// Takes note of a transaction's end that was appended as `batch`.
-    pub fn record_end(&mut self, batch: &BatchHeader, marker: EndMarker, now_ms: i64) {
-        let (id, epoch) = (batch.producer_id, batch.producer_epoch);
-        let entry = self.entries.entry(id).or_insert_with(|| Entry::new(epoch, now_ms));
+    pub fn record_end(&mut self, batch: &BatchHeader, marker: EndMarker, now: WallMs) {
+        let Producer { id, epoch } = Producer::new(batch.producer_id, batch.producer_epoch);
+        let entry = self.entries.entry(id).or_insert_with(|| Entry::new(epoch, now));
         entry.set_epoch(epoch);
-        entry.last_timestamp = now_ms;
-        entry.coordinator_epoch = marker.coordinator_epoch;
+        entry.last_heard = now;
+        entry.coordinator_epoch = LeaderEpoch::from_wire(marker.coordinator_epoch);
         if let Some(first) = entry.open.take() {
-            self.transactions.end(id, first, batch.base_offset, marker.commit);
+            self.transactions.end(id, first, Offset(batch.base_offset), marker.commit);
         }
     }
 
-    /// Forgets producers that were last heard of before `before_ms` and have no transaction open.
-    pub fn expire(&mut self, before_ms: i64) {
-        self.entries.retain(|_, entry| entry.last_timestamp >= before_ms || entry.open.is_some());
+    /// Forgets producers that were last heard of before then and have no transaction open.
+    pub fn expire(&mut self, before: WallMs) {
+        self.entries.retain(|_, entry| entry.last_heard >= before || entry.open.is_some());
     }
 
     /// By their ids: what is told and kept of them is the same for the same producers.
-    fn in_order(&self) -> Vec<(&i64, &Entry)> {
+    fn in_order(&self) -> Vec<(&ProducerId, &Entry)> {
         let mut entries: Vec<_> = self.entries.iter().collect();
         entries.sort_unstable_by_key(|(id, _)| **id);
         entries
@@ -238,20 +238,19 @@ impl Producers {
 
     pub fn views(&self) -> impl Iterator<Item = ProducerView> + '_ {
         self.in_order().into_iter().map(|(id, entry)| ProducerView {
-            producer_id: *id,
-            epoch: entry.epoch,
-            last_sequence: entry.batches.back().map_or(-1, |b| b.last_sequence),
-            last_timestamp: entry.last_timestamp,
+            producer: Producer { id: *id, epoch: entry.epoch },
+            last_sequence: entry.batches.back().map(|b| b.last_sequence),
+            last_heard: entry.last_heard,
             coordinator_epoch: entry.coordinator_epoch,
-            open_from: entry.open.unwrap_or(-1),
+            open_from: entry.open,
         })
     }
 
     /// What compaction keeps for each producer: its last batch, or the marker that says its epoch.
     pub fn last_batches(&self) -> impl Iterator<Item = (i64, LastBatch)> + '_ {
         self.entries.iter().map(|(id, entry)| {
-            let data_offset = entry.batches.back().map(|batch| batch.last_offset);
-            (*id, LastBatch { data_offset, epoch: entry.epoch })
+            let data_offset = entry.batches.back().map(|batch| batch.last_offset.0);
+            (id.0, LastBatch { data_offset, epoch: entry.epoch.0 })
         })
     }
 
@@ -270,23 +269,24 @@ impl Producers {
         out.push(SNAPSHOT_VERSION);
         out.extend((self.entries.len() as u32).to_be_bytes());
         for (id, entry) in self.in_order() {
-            out.extend(id.to_be_bytes());
-            out.extend(entry.epoch.to_be_bytes());
-            out.extend(entry.last_timestamp.to_be_bytes());
-            out.extend(entry.coordinator_epoch.to_be_bytes());
-            out.extend(entry.open.unwrap_or(-1).to_be_bytes());
+            out.extend(id.0.to_be_bytes());
+            out.extend(entry.epoch.0.to_be_bytes());
+            out.extend(entry.last_heard.0.to_be_bytes());
+            out.extend(LeaderEpoch::to_wire(entry.coordinator_epoch).to_be_bytes());
+            out.extend(Offset::to_wire(entry.open).to_be_bytes());
             out.push(entry.batches.len() as u8);
             for batch in &entry.batches {
                 out.extend(batch.first_sequence.to_be_bytes());
                 out.extend(batch.last_sequence.to_be_bytes());
-                out.extend(batch.last_offset.to_be_bytes());
+                out.extend(batch.last_offset.0.to_be_bytes());
                 out.extend(batch.timestamp.to_be_bytes());
             }
         }
         out.extend((aborted.len() as u32).to_be_bytes());
         for a in aborted {
-            for field in [a.producer_id, a.first_offset, a.last_offset, a.stable_offset] {
-                out.extend(field.to_be_bytes());
+            out.extend(a.producer_id.0.to_be_bytes());
+            for offset in [a.first_offset, a.last_offset, a.stable_offset] {
+                out.extend(offset.0.to_be_bytes());
             }
         }
         out
@@ -301,7 +301,7 @@ impl Producers {
         }
         let mut producers = Self::default();
         for _ in 0..u32::from_be_bytes(take(input)?) {
-            let id = i64::from_be_bytes(take(input)?);
+            let id = ProducerId(i64::from_be_bytes(take(input)?));
             let entry = Entry::restore(input, version)?;
             if let Some(first) = entry.open {
                 producers.transactions.begin(id, first);
@@ -311,8 +311,8 @@ impl Producers {
         if version >= 2 {
             for _ in 0..u32::from_be_bytes(take(input)?) {
                 let mut field = || take(input).map(i64::from_be_bytes);
-                let (producer_id, first_offset) = (field()?, field()?);
-                let (last_offset, stable_offset) = (field()?, field()?);
+                let (producer_id, first_offset) = (ProducerId(field()?), Offset(field()?));
+                let (last_offset, stable_offset) = (Offset(field()?), Offset(field()?));
                 let aborted = Aborted { producer_id, first_offset, last_offset, stable_offset };
                 producers.transactions.restore(aborted);
             }
@@ -324,7 +324,7 @@ impl Producers {
 impl Entry {
     fn check_sequence(&self, batch: &BatchHeader) -> Result<Verdict, ProducerError> {
         let first = batch.base_sequence;
-        if batch.producer_epoch > self.epoch {
+        if batch.producer_epoch > self.epoch.0 {
             return match first {
                 0 => Ok(Verdict::Append),
                 _ => Err(ProducerError::OutOfOrder { got: first, last: -1 }),
@@ -353,24 +353,24 @@ impl Entry {
         self.batches.push_back(Retained {
             first_sequence: batch.base_sequence,
             last_sequence: sequence_add(batch.base_sequence, batch.last_offset_delta),
-            last_offset: batch.last_offset(),
+            last_offset: Offset(batch.last_offset()),
             timestamp: batch.max_timestamp,
         });
     }
 
     fn restore(input: &mut &[u8], version: u8) -> Option<Self> {
-        let epoch = i16::from_be_bytes(take(input)?);
-        let mut entry = Self::new(epoch, i64::from_be_bytes(take(input)?));
+        let epoch = ProducerEpoch(i16::from_be_bytes(take(input)?));
+        let mut entry = Self::new(epoch, WallMs(i64::from_be_bytes(take(input)?)));
         if version >= 2 {
-            entry.coordinator_epoch = i32::from_be_bytes(take(input)?);
-            entry.open = Some(i64::from_be_bytes(take(input)?)).filter(|first| *first >= 0);
+            entry.coordinator_epoch = LeaderEpoch::from_wire(i32::from_be_bytes(take(input)?));
+            entry.open = Offset::from_wire(i64::from_be_bytes(take(input)?));
         }
         let [retained] = take(input)?;
         for _ in 0..retained {
             entry.batches.push_back(Retained {
                 first_sequence: i32::from_be_bytes(take(input)?),
                 last_sequence: i32::from_be_bytes(take(input)?),
-                last_offset: i64::from_be_bytes(take(input)?),
+                last_offset: Offset(i64::from_be_bytes(take(input)?)),
                 timestamp: i64::from_be_bytes(take(input)?),
             });
         }

@@ -1,5 +1,11 @@
 use super::*;
 
+const NOW: WallMs = WallMs(5);
+
+fn epoch(epoch: i16) -> ProducerEpoch {
+    ProducerEpoch(epoch)
+}
+
 fn batch(producer: i64, epoch: i16, sequence: i32, count: i32, offset: i64) -> BatchHeader {
     BatchHeader {
         base_offset: offset,
@@ -21,7 +27,7 @@ fn batch(producer: i64, epoch: i16, sequence: i32, count: i32, offset: i64) -> B
 fn append(state: &mut Producers, b: BatchHeader) -> Result<Verdict, ProducerError> {
     let verdict = state.check(&b, Origin::Client)?;
     if verdict == Verdict::Append {
-        state.record(&b, 5);
+        state.record(&b, NOW);
     }
     Ok(verdict)
 }
@@ -33,7 +39,7 @@ fn the_last_five_batches_are_recognised_with_their_offsets() {
         assert_eq!(append(&mut state, batch(1, 0, i * 3, 3, i64::from(i) * 10)), Ok(Verdict::Append));
     }
     for i in 3..8 {
-        let (base_offset, timestamp) = (i64::from(i) * 10, 1000 + i64::from(i) * 10);
+        let (base_offset, timestamp) = (Offset(i64::from(i) * 10), 1000 + i64::from(i) * 10);
         let retry = batch(1, 0, i * 3, 3, 999);
         assert_eq!(state.check(&retry, Origin::Client), Ok(Verdict::Duplicate { base_offset, timestamp }));
     }
@@ -54,7 +60,7 @@ fn epochs_fence_and_restart_at_zero() {
     append(&mut state, batch(1, 3, 17, 1, 0)).unwrap();
     assert_eq!(
         state.check(&batch(1, 2, 18, 1, 0), Origin::Client),
-        Err(ProducerError::StaleEpoch { got: 2, current: 3 })
+        Err(ProducerError::StaleEpoch { got: epoch(2), current: epoch(3) })
     );
     assert_eq!(
         state.check(&batch(1, 4, 18, 1, 0), Origin::Client),
@@ -71,7 +77,7 @@ fn sequences_wrap() {
     append(&mut state, batch(1, 0, i32::MAX - 1, 4, 100)).unwrap();
     assert_eq!(state.check(&batch(1, 0, 2, 1, 0), Origin::Client), Ok(Verdict::Append));
     let duplicate = state.check(&batch(1, 0, i32::MAX - 1, 4, 0), Origin::Client);
-    assert_eq!(duplicate, Ok(Verdict::Duplicate { base_offset: 100, timestamp: 1100 }));
+    assert_eq!(duplicate, Ok(Verdict::Duplicate { base_offset: Offset(100), timestamp: 1100 }));
 }
 
 #[test]
@@ -85,7 +91,7 @@ fn snapshots_return_and_truncated_ones_are_refused() {
     for cut in 0..bytes.len() {
         assert_eq!(Producers::restore(&bytes[..cut]), None, "cut at {cut}");
     }
-    state.expire(6);
+    state.expire(WallMs(6));
     assert!(state.is_empty());
 }
 
@@ -96,7 +102,7 @@ fn transactional(producer: i64, epoch: i16, sequence: i32, offset: i64) -> Batch
 
 fn end(state: &mut Producers, producer: i64, epoch: i16, offset: i64, commit: bool) {
     let header = BatchHeader { base_sequence: -1, ..transactional(producer, epoch, 0, offset) };
-    state.record_end(&header, EndMarker { commit, coordinator_epoch: 0 }, 5);
+    state.record_end(&header, EndMarker { commit, coordinator_epoch: 0 }, NOW);
 }
 
 #[test]
@@ -105,14 +111,14 @@ fn a_transaction_is_open_until_its_end_is_durable() {
     append(&mut state, transactional(1, 0, 0, 10)).unwrap();
     append(&mut state, transactional(1, 0, 1, 11)).unwrap();
     append(&mut state, transactional(2, 0, 0, 12)).unwrap();
-    assert_eq!(state.transactions().first_unstable(), Some(10));
+    assert_eq!(state.transactions().first_unstable(), Some(Offset(10)));
     let plain = batch(1, 0, 2, 1, 13);
-    assert_eq!(state.check(&plain, Origin::Client), Err(ProducerError::NotOfTransaction(1)));
+    assert_eq!(state.check(&plain, Origin::Client), Err(ProducerError::NotOfTransaction(ProducerId(1))));
     end(&mut state, 1, 1, 13, false);
-    assert_eq!(state.transactions().first_unstable(), Some(10), "a crash could take the marker back");
-    state.transactions_mut().settle(14);
-    assert_eq!(state.transactions().first_unstable(), Some(12));
-    assert_eq!(state.transactions().aborted_in(0, 12), [(1, 10)]);
+    assert_eq!(state.transactions().first_unstable(), Some(Offset(10)), "a crash could take the marker back");
+    state.transactions_mut().settle(Offset(14));
+    assert_eq!(state.transactions().first_unstable(), Some(Offset(12)));
+    assert_eq!(state.transactions().aborted_in(Offset(0), Offset(12)), [(ProducerId(1), Offset(10))]);
     assert_eq!(
         state.check(&transactional(1, 0, 2, 14), Origin::Client).unwrap_err().to_string(),
         "producer epoch 0 is older than 1"
@@ -122,7 +128,7 @@ fn a_transaction_is_open_until_its_end_is_durable() {
         Err(ProducerError::OutOfOrder { got: 3, last: -1 })
     );
     assert_eq!(append(&mut state, transactional(1, 1, 0, 14)), Ok(Verdict::Append));
-    state.expire(6);
+    state.expire(WallMs(6));
     assert_eq!(state.views().count(), 2, "who has a transaction open is not forgotten");
     assert_eq!(Producers::restore(&state.snapshot()), Some(state.clone()));
 }
@@ -131,19 +137,23 @@ fn a_transaction_is_open_until_its_end_is_durable() {
 fn ends_are_fenced_and_may_be_repeated() {
     let marker = |coordinator_epoch| EndMarker { commit: true, coordinator_epoch };
     let mut state = Producers::default();
-    assert_eq!(state.check_end(1, 0, marker(0), 2), Ok(()), "nothing was written here");
+    assert_eq!(state.check_end(Producer::new(1, 0), marker(0), 2), Ok(()), "nothing was written here");
     append(&mut state, transactional(1, 4, 0, 10)).unwrap();
-    let stale = |got| Err(ProducerError::StaleEpoch { got, current: 4 });
-    assert_eq!(state.check_end(1, 3, marker(0), 0), stale(3));
-    assert_eq!(state.check_end(1, 4, marker(0), 0), Ok(()));
-    assert_eq!(state.check_end(1, 4, marker(0), 2), stale(4), "a delayed end of the transaction before");
-    assert_eq!(state.check_end(1, 5, marker(0), 2), Ok(()));
+    let stale = |got| Err(ProducerError::StaleEpoch { got: epoch(got), current: epoch(4) });
+    assert_eq!(state.check_end(Producer::new(1, 3), marker(0), 0), stale(3));
+    assert_eq!(state.check_end(Producer::new(1, 4), marker(0), 0), Ok(()));
+    assert_eq!(
+        state.check_end(Producer::new(1, 4), marker(0), 2),
+        stale(4),
+        "a delayed end of the transaction before"
+    );
+    assert_eq!(state.check_end(Producer::new(1, 5), marker(0), 2), Ok(()));
     let header = BatchHeader { base_sequence: -1, ..transactional(1, 5, 0, 11) };
-    state.record_end(&header, marker(3), 5);
-    assert_eq!(state.check_end(1, 5, marker(3), 2), Ok(()), "repeated after a crash");
-    let fenced = Err(ProducerError::StaleCoordinator { got: 2, current: 3 });
-    assert_eq!(state.check_end(1, 5, marker(2), 2), fenced);
-    assert!(!state.is_open(1, 5));
+    state.record_end(&header, marker(3), NOW);
+    assert_eq!(state.check_end(Producer::new(1, 5), marker(3), 2), Ok(()), "repeated after a crash");
+    let fenced = Err(ProducerError::StaleCoordinator { got: 2, current: LeaderEpoch(3) });
+    assert_eq!(state.check_end(Producer::new(1, 5), marker(2), 2), fenced);
+    assert!(!state.is_open(Producer::new(1, 5)));
 }
 
 #[test]
@@ -152,9 +162,9 @@ fn coordinators_write_without_sequences() {
     for offset in 0..9 {
         let b = BatchHeader { base_sequence: -1, ..transactional(7, 2, 0, offset) };
         assert_eq!(state.check(&b, Origin::Coordinator), Ok(Verdict::Append));
-        state.record(&b, 5);
+        state.record(&b, NOW);
     }
-    assert_eq!(state.transactions().first_unstable(), Some(0));
+    assert_eq!(state.transactions().first_unstable(), Some(Offset(0)));
     let stale = BatchHeader { base_sequence: -1, ..transactional(7, 1, 0, 9) };
     assert!(state.check(&stale, Origin::Coordinator).is_err());
     assert_eq!(Producers::restore(&state.snapshot()), Some(state));
@@ -173,7 +183,7 @@ fn the_first_version_is_read() {
     bytes.extend(1021_i64.to_be_bytes());
     let state = Producers::restore(&bytes).unwrap();
     let duplicate = state.check(&batch(9, 3, 4, 2, 0), Origin::Client);
-    assert_eq!(duplicate, Ok(Verdict::Duplicate { base_offset: 20, timestamp: 1021 }));
+    assert_eq!(duplicate, Ok(Verdict::Duplicate { base_offset: Offset(20), timestamp: 1021 }));
     assert!(state.transactions().is_empty());
 }
 
@@ -197,7 +207,7 @@ fn a_rebuilt_state_is_the_state() {
             }
             let producer = next(5) as i64;
             let (epoch, sequence) = *sequences.entry(producer).or_insert((0_i16, 0_i32));
-            let (header, marker) = if state.is_open(producer, epoch) && next(3) == 0 {
+            let (header, marker) = if state.is_open(Producer::new(producer, epoch)) && next(3) == 0 {
                 sequences.insert(producer, (epoch + 1, 0));
                 let header =
                     BatchHeader { base_sequence: -1, ..transactional(producer, epoch + 1, 0, offset) };
@@ -207,17 +217,17 @@ fn a_rebuilt_state_is_the_state() {
                 (transactional(producer, epoch, sequence, offset), None)
             };
             match marker {
-                Some(marker) => state.record_end(&header, marker, 5),
+                Some(marker) => state.record_end(&header, marker, NOW),
                 None => {
                     assert_eq!(state.check(&header, Origin::Client), Ok(Verdict::Append));
-                    state.record(&header, 5);
+                    state.record(&header, NOW);
                 }
             }
             history.push((header, marker));
         }
-        let mut rebuilt = Producers::rebuild(snapshot.as_deref(), &history[cut..], 5);
+        let mut rebuilt = Producers::rebuild(snapshot.as_deref(), &history[cut..], NOW);
         for state in [&mut rebuilt, &mut state] {
-            state.transactions_mut().settle(200);
+            state.transactions_mut().settle(Offset(200));
         }
         assert_eq!(rebuilt, state, "seed {seed}");
     }
@@ -235,5 +245,5 @@ fn the_same_producers_are_kept_and_told_alike_in_whichever_order_they_came() {
     let (up, down): (Vec<i64>, Vec<i64>) = ((0..50).collect(), (0..50).rev().collect());
     let (a, b) = (of(&up), of(&down));
     assert_eq!(a.snapshot(), b.snapshot());
-    assert!(b.views().map(|view| view.producer_id).eq(up));
+    assert!(b.views().map(|view| view.producer.id.0).eq(up));
 }

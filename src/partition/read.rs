@@ -7,16 +7,19 @@ use thiserror::Error;
 
 use super::Replica;
 use super::assignment::Role;
+use super::peer::Epochs;
 use crate::log::LogError;
+use crate::model::{LeaderEpoch, Offset, ProducerId};
 use crate::wire::batch::BatchIter;
 
-/// Where a consumer wants to read, and what it believes of the leader (-1: nothing).
+/// Where a consumer wants to read, and what it believes of the leader, if anything.
 #[derive(Clone, Copy, Debug)]
 pub struct Position {
-    pub offset: i64,
+    /// As it was asked for: what is negative is out of range, as all below the log's start.
+    pub offset: Offset,
     pub max_bytes: usize,
-    pub leader_epoch: i32,
-    pub last_fetched_epoch: i32,
+    pub leader_epoch: Option<LeaderEpoch>,
+    pub last_fetched_epoch: Option<LeaderEpoch>,
     /// Only what is committed: up to the last stable offset, with the aborted transactions told.
     pub committed: bool,
 }
@@ -24,13 +27,13 @@ pub struct Position {
 /// What a read returns, also when there is nothing to read.
 #[derive(Clone, Debug, Default)]
 pub struct ReadOutcome {
-    pub high_watermark: i64,
-    pub last_stable_offset: i64,
-    pub log_start_offset: i64,
+    pub high_watermark: Offset,
+    pub last_stable_offset: Offset,
+    pub log_start_offset: Offset,
     /// Producers and first offsets of aborted transactions among the batches, for readers of committed data.
-    pub aborted: Option<Vec<(i64, i64)>>,
+    pub aborted: Option<Vec<(ProducerId, Offset)>>,
     /// Where the reader's log left this one: its epoch and that epoch's end (KIP-595).
-    pub diverging: Option<(i32, i64)>,
+    pub diverging: Option<(LeaderEpoch, Offset)>,
     pub batches: Vec<Bytes>,
     /// What the least that can be read from disk takes, where that was not to be read; 0 if there is nothing.
     pub cold: usize,
@@ -42,7 +45,7 @@ impl ReadOutcome {
     }
 
     /// Where this reader has to stop.
-    fn limit(&self) -> i64 {
+    fn limit(&self) -> Offset {
         if self.aborted.is_some() { self.last_stable_offset } else { self.high_watermark }
     }
 }
@@ -88,22 +91,23 @@ pub mod special_timestamp {
     pub const EARLIEST_PENDING_UPLOAD: i64 = -6;
 }
 
-/// The answer to a lookup; -1 stands for "none".
+/// The answer to a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FoundOffset {
-    pub offset: i64,
-    pub timestamp: i64,
-    pub leader_epoch: i32,
+    pub offset: Offset,
+    /// Of the record there; `None` for an end of the log.
+    pub timestamp: Option<i64>,
+    pub leader_epoch: LeaderEpoch,
 }
 
 impl Replica {
-    /// Whether it may answer a client that has this idea of the leader epoch; -1 is none. The epoch is looked at first
+    /// Whether it may answer a client that has this idea of the leader epoch, if any. The epoch is looked at first
     /// (K `Partition.getLocalLog`): who is behind is to ask for metadata, who is ahead to wait.
-    pub fn check_leader(&self, claimed: i32) -> Result<(), ReadError> {
+    pub fn check_leader(&self, claimed: Option<LeaderEpoch>) -> Result<(), ReadError> {
         let known = self.leader_epoch();
         match claimed {
-            0.. if claimed < known => Err(ReadError::FencedEpoch),
-            0.. if claimed > known => Err(ReadError::UnknownEpoch),
+            Some(claimed) if claimed < known => Err(ReadError::FencedEpoch),
+            Some(claimed) if claimed > known => Err(ReadError::UnknownEpoch),
             _ if self.role() != Role::Leader => Err(ReadError::NotLeader),
             _ => Ok(()),
         }
@@ -114,8 +118,8 @@ impl Replica {
         if let Some(reason) = self.log.needs_repair() {
             return Err(ReadError::Corrupt(reason));
         }
-        let (high_watermark, log_start_offset) = (self.high_watermark(), self.log.start_offset());
-        if position.offset < log_start_offset || position.offset > self.log.end_offset() {
+        let (high_watermark, log_start_offset) = (self.high_watermark(), Offset(self.log.start_offset()));
+        if position.offset < log_start_offset {
             return Err(ReadError::OffsetOutOfRange);
         }
         let mut outcome = ReadOutcome {
@@ -125,22 +129,27 @@ impl Replica {
             aborted: position.committed.then(Vec::new),
             ..ReadOutcome::default()
         };
-        if position.last_fetched_epoch >= 0 {
-            let (epoch, end) = self.log.epoch_end_offset(position.last_fetched_epoch);
-            if epoch < position.last_fetched_epoch || end < position.offset {
+        if let Some(last) = position.last_fetched_epoch {
+            // Of an epoch that this log does not know nobody can tell where the reader's left it.
+            let (epoch, end) = self.end_of(last).ok_or(ReadError::OffsetOutOfRange)?;
+            if epoch < last || end < position.offset {
                 outcome.diverging = Some((epoch, end));
+                return Ok(outcome);
             }
+        }
+        if position.offset.0 > self.log.end_offset() {
+            return Err(ReadError::OffsetOutOfRange);
         }
         Ok(outcome)
     }
 
     /// The aborted transactions among the batches of an outcome.
-    fn note_aborted(&self, outcome: &mut ReadOutcome, from: i64) {
+    fn note_aborted(&self, outcome: &mut ReadOutcome, from: Offset) {
         if outcome.aborted.is_none() || outcome.batches.is_empty() {
             return;
         }
         let last = outcome.batches.last().and_then(|bytes| BatchIter::new(bytes).flatten().last());
-        let to = last.map_or(outcome.last_stable_offset, |(header, _)| header.next_offset());
+        let to = last.map_or(outcome.last_stable_offset, |(header, _)| Offset(header.next_offset()));
         outcome.aborted = Some(self.aborted_in(from, to));
     }
 
@@ -155,7 +164,7 @@ impl Replica {
             return Ok(Some(outcome));
         }
         let Position { offset, max_bytes, .. } = *position;
-        let Some(batches) = self.log.read_cached(offset, outcome.limit(), max_bytes, at_least_one) else {
+        let Some(batches) = self.log.read_cached(offset.0, outcome.limit().0, max_bytes, at_least_one) else {
             return Ok(None);
         };
         outcome.batches = batches;
@@ -166,7 +175,7 @@ impl Replica {
     /// What is known of a position whose batches are on disk, without reading them.
     pub async fn find_cold(&self, position: &Position) -> Result<ReadOutcome, ReadError> {
         let mut outcome = self.begin_read(position)?;
-        outcome.cold = self.log.cold_bytes(position.offset).await?;
+        outcome.cold = self.log.cold_bytes(position.offset.0).await?;
         Ok(outcome)
     }
 
@@ -176,51 +185,62 @@ impl Replica {
         }
         let mut outcome = self.begin_read(position)?;
         let Position { offset, max_bytes, .. } = *position;
-        outcome.batches = self.log.read(offset, outcome.limit(), max_bytes, at_least_one).await?;
+        outcome.batches = self.log.read(offset.0, outcome.limit().0, max_bytes, at_least_one).await?;
         self.note_aborted(&mut outcome, offset);
         Ok(outcome)
     }
 
-    /// ListOffsets for one partition.
+    /// ListOffsets for one partition; `None` if there is no such offset.
     pub async fn find_offset(
         &self,
         timestamp: i64,
-        leader_epoch: i32,
+        leader_epoch: Option<LeaderEpoch>,
         committed: bool,
-    ) -> Result<FoundOffset, ReadError> {
+    ) -> Result<Option<FoundOffset>, ReadError> {
         self.check_leader(leader_epoch)?;
         let end = || if committed { self.last_stable_offset() } else { self.high_watermark() };
-        let at = |offset| FoundOffset { offset, timestamp: -1, leader_epoch: self.leader_epoch() };
-        let none = FoundOffset { offset: -1, timestamp: -1, leader_epoch: -1 };
+        let at =
+            |offset| Ok(Some(FoundOffset { offset, timestamp: None, leader_epoch: self.leader_epoch() }));
         let found = match timestamp {
             special_timestamp::LATEST if !self.knows_committed() => {
                 return Err(ReadError::OffsetNotAvailable);
             }
-            special_timestamp::LATEST => return Ok(at(end())),
+            special_timestamp::LATEST => return at(end()),
             special_timestamp::EARLIEST | special_timestamp::EARLIEST_LOCAL => {
-                return Ok(at(self.log.start_offset()));
+                return at(Offset(self.log.start_offset()));
             }
             // Nothing is ever on its way to another store.
-            special_timestamp::LATEST_TIERED | special_timestamp::EARLIEST_PENDING_UPLOAD => return Ok(none),
+            special_timestamp::LATEST_TIERED | special_timestamp::EARLIEST_PENDING_UPLOAD => return Ok(None),
             special_timestamp::MAX_TIMESTAMP => self.log.max_timestamp().await?,
             timestamp => self.log.offset_for_timestamp(timestamp).await?,
         };
-        Ok(match found {
-            Some((offset, timestamp, leader_epoch)) if offset < end() => {
-                FoundOffset { offset, timestamp, leader_epoch }
-            }
-            Some(_) if !self.knows_committed() => return Err(ReadError::OffsetNotAvailable),
-            _ => none,
-        })
+        match found {
+            Some((offset, timestamp, epoch)) if Offset(offset) < end() => Ok(Some(FoundOffset {
+                offset: Offset(offset),
+                timestamp: Some(timestamp),
+                leader_epoch: LeaderEpoch(epoch),
+            })),
+            Some(_) if !self.knows_committed() => Err(ReadError::OffsetNotAvailable),
+            _ => Ok(None),
+        }
     }
 
-    /// OffsetForLeaderEpoch for one partition: the largest epoch up to `epoch`, and where it ends.
-    pub fn epoch_end(&self, epoch: i32, current_epoch: i32) -> Result<(i32, i64), ReadError> {
-        self.check_leader(current_epoch)?;
+    /// OffsetForLeaderEpoch for one partition: the largest epoch up to `epoch`, and where it ends; `None` if the log knows
+    /// none.
+    pub fn epoch_end(
+        &self,
+        epoch: LeaderEpoch,
+        current: Option<LeaderEpoch>,
+    ) -> Result<Option<(LeaderEpoch, Offset)>, ReadError> {
+        self.check_leader(current)?;
+        Ok(self.end_of(epoch))
+    }
+
+    fn end_of(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
         // The leader's own epoch is open, also before anything was appended in it.
         if epoch == self.leader_epoch() {
-            return Ok((epoch, self.log.end_offset()));
+            return Some((epoch, Offset(self.log.end_offset())));
         }
-        Ok(self.log.epoch_end_offset(epoch))
+        Epochs::end_of(&*self.log, epoch)
     }
 }

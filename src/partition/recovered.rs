@@ -7,7 +7,7 @@ use crate::rt;
 /// The checkpoint's, and those of the batches after it.
 pub fn recovered_producers(recovered: &RecoveredPartition) -> Producers {
     let snapshot = recovered.producer_state.as_ref().map(|(_, state)| state.as_slice());
-    Producers::rebuild(snapshot, &recovered.replayed, rt::unix_ms())
+    Producers::rebuild(snapshot, &recovered.replayed, rt::wall())
 }
 
 /// The same as a checkpoint keeps them; `None` if there are none.

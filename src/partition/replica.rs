@@ -21,7 +21,7 @@ use super::verification::Verifications;
 use super::waits::{Failure, Ticket, Waits};
 use crate::log::{Lsn, PartitionLog, ShardLog};
 use crate::model::topic_config::TopicConfig;
-use crate::model::{BrokerId, LeaderEpoch, MonoMs, Offset, PartitionId};
+use crate::model::{BrokerId, LeaderEpoch, MonoMs, Offset, PartitionId, WallMs};
 
 pub struct Replica {
     pub id: PartitionId,
@@ -40,7 +40,7 @@ pub struct Replica {
     pub(super) verifications: RefCell<Verifications>,
     pub(super) offsets: Cell<Offsets>,
     /// Appended batches that no commit covers yet: their journal position and the log end they make.
-    pub(super) undurable: RefCell<VecDeque<(Lsn, i64)>>,
+    pub(super) undurable: RefCell<VecDeque<(Lsn, Offset)>>,
     waiters: Waiters,
     watchers: RefCell<Vec<Watcher>>,
     purge_at: Cell<usize>,
@@ -57,7 +57,7 @@ pub trait Waiting {
 }
 
 struct Watcher {
-    above: i64,
+    above: Offset,
     waiting: Rc<dyn Waiting>,
 }
 
@@ -105,7 +105,7 @@ impl Replica {
 
     pub fn set_producers(&self, mut producers: Producers) {
         producers.transactions_mut().settle(self.high_watermark());
-        producers.transactions_mut().cut(self.log.start_offset());
+        producers.transactions_mut().cut(Offset(self.log.start_offset()));
         self.producers.replace(producers);
     }
 
@@ -113,12 +113,12 @@ impl Replica {
     /// is being cut, where it may be past that.
     pub fn producer_snapshot(&self) -> Option<(i64, Vec<u8>)> {
         let mut producers = self.producers.borrow_mut();
-        producers.transactions_mut().cut(self.log.start_offset());
+        producers.transactions_mut().cut(Offset(self.log.start_offset()));
         (!producers.is_empty()).then(|| (self.offsets.get().end().0, producers.snapshot()))
     }
 
-    pub fn expire_producers(&self, before_ms: i64) {
-        self.producers.borrow_mut().expire(before_ms);
+    pub fn expire_producers(&self, before: WallMs) {
+        self.producers.borrow_mut().expire(before);
         self.verifications.borrow_mut().forget_idle();
     }
 
@@ -251,8 +251,8 @@ impl Replica {
         (assignment.leader, assignment.leader_epoch)
     }
 
-    pub fn leader_epoch(&self) -> i32 {
-        self.assignment.borrow().leader_epoch.0
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.assignment.borrow().leader_epoch
     }
 
     pub fn offsets(&self) -> Offsets {
@@ -270,8 +270,8 @@ impl Replica {
         done
     }
 
-    pub fn high_watermark(&self) -> i64 {
-        self.offsets.get().high_watermark().0
+    pub fn high_watermark(&self) -> Offset {
+        self.offsets.get().high_watermark()
     }
 
     /// Returns the log's end.
@@ -283,7 +283,7 @@ impl Replica {
             self.move_offsets(|offsets| offsets.make_durable(end));
             self.advance();
         } else {
-            self.undurable.borrow_mut().push_back((lsn, end.0));
+            self.undurable.borrow_mut().push_back((lsn, end));
         }
         end
     }
@@ -305,7 +305,7 @@ impl Replica {
         }
         drop(undurable);
         if let Some(end) = end {
-            self.move_offsets(|offsets| offsets.make_durable(Offset(end)));
+            self.move_offsets(|offsets| offsets.make_durable(end));
             self.advance();
         }
     }
@@ -327,7 +327,7 @@ impl Replica {
         let offsets = self.offsets.get();
         if rose {
             self.followed.mark();
-            self.tell_watchers(offsets.high_watermark().0);
+            self.tell_watchers(offsets.high_watermark());
         }
         let waits = &self.host.waits;
         let outcome = || if enough { Ok(()) } else { Err(Failure::TooFewReplicas) };
@@ -335,7 +335,7 @@ impl Replica {
         self.waiters.on_committed(offsets.high_watermark(), outcome, waits);
     }
 
-    fn tell_watchers(&self, high_watermark: i64) {
+    fn tell_watchers(&self, high_watermark: Offset) {
         self.producers.borrow_mut().transactions_mut().settle(high_watermark);
         self.watchers.borrow_mut().retain(|watcher| {
             let fire = watcher.above < high_watermark;
@@ -360,7 +360,7 @@ impl Replica {
     }
 
     /// Fires `waiting` once the high watermark is above `above`, or another term begins, or the partition goes away.
-    pub fn watch(&self, above: i64, waiting: Rc<dyn Waiting>) {
+    pub fn watch(&self, above: Offset, waiting: Rc<dyn Waiting>) {
         if self.high_watermark() > above {
             return waiting.fire();
         }

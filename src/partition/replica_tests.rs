@@ -7,7 +7,7 @@ use bytes::BytesMut;
 
 use super::*;
 use crate::log::{LogSettings, RecoveredPartition, ShardLog, Topics};
-use crate::model::TopicId;
+use crate::model::{Producer, ProducerId, TopicId};
 use crate::partition::{AppendError, Appended, EndOfTxn, Position};
 use crate::rt;
 use crate::wire::ProducedBatch;
@@ -63,7 +63,7 @@ async fn open(dir: &Path) -> (Rc<ShardLog>, Replica) {
     };
     let replica = replica(recovered.log, recovered.high_watermark);
     let snapshot = recovered.producer_state.as_ref().map(|(_, state)| state.as_slice());
-    replica.set_producers(Producers::rebuild(snapshot, &recovered.replayed, rt::unix_ms()));
+    replica.set_producers(Producers::rebuild(snapshot, &recovered.replayed, rt::wall()));
     (store, replica)
 }
 
@@ -71,31 +71,30 @@ async fn open(dir: &Path) -> (Rc<ShardLog>, Replica) {
 pub(in crate::partition) fn record(producer_id: i64, producer_epoch: i16, base_sequence: i32) -> BytesMut {
     let transactional = base_sequence >= 0;
     let mark = BatchMark { producer_id, producer_epoch, base_sequence, transactional, control: false };
-    let mut builder = BatchBuilder::new(rt::unix_ms(), mark);
+    let mut builder = BatchBuilder::new(rt::wall().0, mark);
     builder.push(None, Some(b"v"));
     builder.finish()
 }
 
 fn end(producer_id: i64, producer_epoch: i16, commit: bool) -> EndOfTxn {
     let marker = EndMarker { commit, coordinator_epoch: 0 };
-    EndOfTxn { producer_id, producer_epoch, marker, version: 2 }
+    EndOfTxn { producer: Producer::new(producer_id, producer_epoch), marker, version: 2 }
 }
 
 /// Checked as on the produce path.
 pub(in crate::partition) fn sound(replica: &Replica, records: BytesMut) -> Sound {
     let batch = ProducedBatch::parse(records).unwrap();
-    Sound::check(batch, &replica.rules(rt::unix_ms()), Effort::Light, &mut Vec::new()).unwrap()
+    Sound::check(batch, &replica.rules(rt::wall()), Effort::Light, &mut Vec::new()).unwrap()
 }
 
 /// Appends as the produce path does, with the coordinator's consent where it is needed.
 fn append(store: &ShardLog, replica: &Replica, records: BytesMut) -> Result<Appended, AppendError> {
     let header = BatchHeader::parse(&records).unwrap();
-    let guard = replica.needs_verification(&header).then(|| {
-        replica.begin_verification(header.producer_id, header.producer_epoch, header.base_sequence).unwrap()
-    });
-    let done = replica.append(store, sound(replica, records), rt::unix_ms(), guard);
-    if let Some(guard) = guard {
-        replica.end_verification(header.producer_id, guard);
+    let asks = header.producer().filter(|_| replica.needs_verification(&header));
+    let guard = asks.map(|producer| replica.begin_verification(producer, header.base_sequence).unwrap());
+    let done = replica.append(store, sound(replica, records), rt::wall(), guard);
+    if let (Some(producer), Some(guard)) = (asks, guard) {
+        replica.end_verification(producer.id, guard);
     }
     done
 }
@@ -110,8 +109,13 @@ async fn settle(store: &ShardLog, replica: &Replica) {
 async fn consume(replica: &Replica, mut offset: i64, max_bytes: usize) -> Vec<i64> {
     let mut delivered = Vec::new();
     loop {
-        let position =
-            Position { offset, max_bytes, leader_epoch: -1, last_fetched_epoch: -1, committed: true };
+        let position = Position {
+            offset: Offset(offset),
+            max_bytes,
+            leader_epoch: None,
+            last_fetched_epoch: None,
+            committed: true,
+        };
         let outcome = replica.read(&position, true).await.unwrap();
         assert!(outcome.last_stable_offset <= outcome.high_watermark);
         let list = outcome.aborted.unwrap();
@@ -121,16 +125,16 @@ async fn consume(replica: &Replica, mut offset: i64, max_bytes: usize) -> Vec<i6
         for bytes in &outcome.batches {
             for batch in BatchIter::new(bytes) {
                 let (header, range) = batch.unwrap();
-                assert!(header.last_offset() < outcome.last_stable_offset);
-                while let Some((producer, _)) = list.next_if(|(_, first)| *first <= header.last_offset()) {
+                assert!(Offset(header.last_offset()) < outcome.last_stable_offset);
+                while let Some((producer, _)) = list.next_if(|(_, first)| first.0 <= header.last_offset()) {
                     skip.insert(producer);
                 }
                 if header.is_control() {
                     let marker = control::decode(&bytes[range], &header).unwrap();
                     if !marker.commit {
-                        skip.remove(&header.producer_id);
+                        skip.remove(&ProducerId(header.producer_id));
                     }
-                } else if !(header.is_transactional() && skip.contains(&header.producer_id))
+                } else if !(header.is_transactional() && skip.contains(&ProducerId(header.producer_id)))
                     && header.base_offset >= offset
                 {
                     delivered.push(header.base_offset);
@@ -149,13 +153,11 @@ fn a_first_batch_needs_the_coordinators_word_from_after_the_last_end() {
     let dir = tempfile::tempdir().unwrap();
     rt::block_on(async move {
         let (store, replica) = open(dir.path()).await;
-        let now = rt::unix_ms();
+        let now = rt::wall();
         let refused = replica.append(&store, sound(&replica, record(1, 0, 0)), now, None);
         assert!(matches!(refused, Err(AppendError::NotVerified)));
         let header = BatchHeader::parse(&record(1, 0, 0)).unwrap();
-        let guard = replica
-            .begin_verification(header.producer_id, header.producer_epoch, header.base_sequence)
-            .unwrap();
+        let guard = replica.begin_verification(Producer::new(1, 0), header.base_sequence).unwrap();
         replica.append_end(&store, end(1, 0, false), now).unwrap();
         let late = replica.append(&store, sound(&replica, record(1, 0, 0)), now, Some(guard));
         assert!(matches!(late, Err(AppendError::NotVerified)), "it was said of a transaction that ended");
@@ -172,9 +174,9 @@ fn a_batch_of_the_next_epoch_does_not_slip_into_a_transaction_that_is_being_ende
     let dir = tempfile::tempdir().unwrap();
     rt::block_on(async move {
         let (store, replica) = open(dir.path()).await;
-        let now = rt::unix_ms();
+        let now = rt::wall();
         append(&store, &replica, record(1, 0, 0)).unwrap();
-        assert!(replica.is_open(1, 0) && !replica.is_open(1, 1));
+        assert!(replica.is_open(Producer::new(1, 0)) && !replica.is_open(Producer::new(1, 1)));
         let early = replica.append(&store, sound(&replica, record(1, 1, 0)), now, None);
         assert!(matches!(early, Err(AppendError::NotVerified)));
         replica.append_end(&store, end(1, 1, true), now).unwrap();
@@ -196,7 +198,7 @@ fn compaction_is_told_of_no_transaction_that_ended_before_the_log_starts() {
         let (store, replica) = open(dir.path()).await;
         for epoch in 0..2 {
             append(&store, &replica, record(1, epoch, 0)).unwrap();
-            replica.append_end(&store, end(1, epoch + 1, false), rt::unix_ms()).unwrap();
+            replica.append_end(&store, end(1, epoch + 1, false), rt::wall()).unwrap();
         }
         settle(&store, &replica).await;
         let listed = || replica.compaction_bounds().aborted.iter().map(|a| a.last_offset).collect::<Vec<_>>();
@@ -250,13 +252,13 @@ async fn drive(seed: u64) -> usize {
             0..10 => {
                 let appended = append(&store, &replica, record(id, *epoch, *sequence)).unwrap();
                 *sequence += 1;
-                open_offsets.push(appended.base_offset);
+                open_offsets.push(appended.base_offset.0);
             }
-            10 => committed.push(append(&store, &replica, record(-1, -1, -1)).unwrap().base_offset),
+            10 => committed.push(append(&store, &replica, record(-1, -1, -1)).unwrap().base_offset.0),
             11..15 if !open_offsets.is_empty() => {
                 let commit = next(2) == 0;
                 (*epoch, *sequence) = (*epoch + 1, 0);
-                replica.append_end(&store, end(id, *epoch, commit), rt::unix_ms()).unwrap();
+                replica.append_end(&store, end(id, *epoch, commit), rt::wall()).unwrap();
                 let offsets = std::mem::take(open_offsets);
                 committed.extend(offsets.into_iter().filter(|_| commit));
             }
@@ -273,7 +275,7 @@ async fn drive(seed: u64) -> usize {
             17..19 => settle(&store, &replica).await,
             _ => {
                 let open_from = producers.values().filter_map(|(_, _, offsets)| offsets.first()).min();
-                let limit = replica.last_stable_offset();
+                let limit = replica.last_stable_offset().0;
                 assert!(open_from.is_none_or(|first| limit <= *first), "seed {seed}");
                 let from = next(limit as u64 + 1) as i64;
                 let mut expected: Vec<i64> =
@@ -286,7 +288,7 @@ async fn drive(seed: u64) -> usize {
     }
     settle(&store, &replica).await;
     let open_from = producers.values().filter_map(|(_, _, offsets)| offsets.first()).min();
-    assert_eq!(replica.last_stable_offset(), open_from.copied().unwrap_or(replica.log.end_offset()));
+    assert_eq!(replica.last_stable_offset().0, open_from.copied().unwrap_or(replica.log.end_offset()));
     crashes
 }
 

@@ -36,16 +36,18 @@ fn assign(store: &ShardLog, replica: &Replica, assignment: Assignment) -> bool {
     replica.assign(store, assignment, MonoMs::ZERO)
 }
 
-fn at(offset: i64, leader_epoch: i32) -> Position {
-    Position { offset, max_bytes: 1 << 20, leader_epoch, last_fetched_epoch: -1, committed: false }
+fn at(offset: i64, leader_epoch: Option<LeaderEpoch>) -> Position {
+    let offset = Offset(offset);
+    Position { offset, max_bytes: 1 << 20, leader_epoch, last_fetched_epoch: None, committed: false }
 }
 
 /// What Fetch, ListOffsets, OffsetForLeaderEpoch and DeleteRecords say to a client that believes in this epoch.
 async fn ask(replica: &Replica, epoch: i32) -> [Result<(), ReadError>; 4] {
+    let epoch = LeaderEpoch::from_wire(epoch);
     [
         replica.read(&at(0, epoch), true).await.map(drop),
         replica.find_offset(special_timestamp::EARLIEST, epoch, false).await.map(drop),
-        replica.epoch_end(0, epoch).map(drop),
+        replica.epoch_end(LeaderEpoch(0), epoch).map(drop),
         replica.delete_records(Some(Offset(0))).map(drop),
     ]
 }
@@ -88,7 +90,7 @@ fn who_does_not_lead_says_so_unless_the_epoch_says_more() {
                 }
             }
             let appended = append(&store, &replica, record(-1, -1, -1));
-            let ended = replica.append_end(&store, end(9, 0, true), rt::unix_ms());
+            let ended = replica.append_end(&store, end(9, 0, true), rt::wall());
             for result in [appended, ended] {
                 match result {
                     Ok(_) => assert!(leads, "{role:?}"),
@@ -133,14 +135,17 @@ fn acks_of_one_wait_for_this_disk_and_acks_of_all_for_the_isr() {
         assert_eq!(failures(&wait), [(0, Unsettled), (1, Unsettled)]);
         settle(&store, &replica).await;
         assert_eq!(failures(&wait), [(1, Unsettled)], "the other replica has not said that it has it");
-        assert_eq!((replica.high_watermark(), replica.offsets().durable_end()), (3, Offset(6)));
-        let latest = || replica.find_offset(special_timestamp::LATEST, -1, false);
-        assert_eq!(latest().await.unwrap().offset, 3, "all that earlier leaders committed");
+        assert_eq!((replica.high_watermark(), replica.offsets().durable_end()), (Offset(3), Offset(6)));
+        let latest = || replica.find_offset(special_timestamp::LATEST, None, false);
+        assert_eq!(latest().await.unwrap().unwrap().offset, Offset(3), "all that earlier leaders committed");
         // Long after it was last up to date: nobody waits for it to come back.
         let alone = assignment(Some(ME), (1, 2), &both, &[ME]);
         assert!(!replica.assign(&store, alone, MonoMs(60_000)), "the same term");
         assert!(failures(&wait).is_empty() && !wait.is_open());
-        assert_eq!((replica.high_watermark(), latest().await.unwrap().offset), (6, 6));
+        assert_eq!(
+            (replica.high_watermark(), latest().await.unwrap().unwrap().offset),
+            (Offset(6), Offset(6))
+        );
         // What is there already is not waited for.
         let retry = replica.waits().begin(Due::NEVER);
         let appended = append(&store, &replica, record(-1, -1, -1)).unwrap();
@@ -165,7 +170,7 @@ fn another_term_fails_who_waits_and_the_end_of_what_is_committed_is_unknown_at_f
             assert_eq!(failures(&wait), [(0, why), (1, why)]);
             settle(&store, &replica).await;
             assert_eq!(failures(&wait), [(0, why), (1, why)], "it is not taken back");
-            let latest = replica.find_offset(special_timestamp::LATEST, -1, false).await;
+            let latest = replica.find_offset(special_timestamp::LATEST, None, false).await;
             match leader {
                 ME => assert!(matches!(latest, Err(ReadError::OffsetNotAvailable)), "{latest:?}"),
                 _ => assert!(matches!(latest, Err(ReadError::NotLeader)), "{latest:?}"),
@@ -193,9 +198,9 @@ fn an_isr_below_min_insync_replicas_commits_nothing() {
         let wait = append_two(&store, &replica);
         settle(&store, &replica).await;
         assert_eq!(failures(&wait), [(1, Failure::Unsettled)]);
-        assert_eq!(replica.high_watermark(), 3);
+        assert_eq!(replica.high_watermark(), Offset(3));
         replica.set_config(Arc::default());
-        assert!(failures(&wait).is_empty() && replica.high_watermark() == 6);
+        assert!(failures(&wait).is_empty() && replica.high_watermark() == Offset(6));
     });
 }
 
@@ -206,12 +211,39 @@ fn a_topic_that_does_not_wait_for_the_disk_is_answered_at_once() {
         let (store, replica) = three_records(dir.path()).await;
         replica.set_config(Arc::new(TopicConfig { write_caching: true, ..TopicConfig::default() }));
         let wait = append_two(&store, &replica);
-        assert!(!wait.is_open() && replica.high_watermark() == 6);
+        assert!(!wait.is_open() && replica.high_watermark() == Offset(6));
         replica.set_config(Arc::default());
         let wait = append_two(&store, &replica);
         assert_eq!(failures(&wait).len(), 2);
         assert_eq!(replica.offsets().durable_end(), Offset(6), "what was told stays so");
         settle(&store, &replica).await;
-        assert!(!wait.is_open() && replica.high_watermark() == 9);
+        assert!(!wait.is_open() && replica.high_watermark() == Offset(9));
+    });
+}
+
+#[test]
+fn a_reader_is_told_where_its_log_parts_from_this_one_or_that_nobody_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    rt::block_on(async move {
+        let (store, replica) = three_records(dir.path()).await;
+        assign(&store, &replica, assignment(Some(ME), (4, 1), &[ME], &[ME]));
+        append(&store, &replica, record(-1, -1, -1)).unwrap();
+        settle(&store, &replica).await;
+        let read = |offset: i64, last: i32| {
+            let last_fetched_epoch = Some(LeaderEpoch(last));
+            let outcome = replica.read_cached(&Position { last_fetched_epoch, ..at(offset, None) }, true);
+            outcome.map(|outcome| outcome.expect("in memory").diverging)
+        };
+        for (offset, last, parts) in [(2, 0, None), (4, 4, None), (4, 0, Some((0, 3))), (3, 2, Some((0, 3)))]
+        {
+            let parts = parts.map(|(epoch, end)| (LeaderEpoch(epoch), Offset(end)));
+            assert_eq!(read(offset, last).unwrap(), parts, "{offset} in epoch {last}");
+        }
+        // Where it parted is what helps, also who is past the end.
+        assert_eq!(read(9, 0).unwrap(), Some((LeaderEpoch(0), Offset(3))));
+        assert!(matches!(read(9, 4).unwrap(), Some((LeaderEpoch(4), Offset(4)))));
+        assert!(matches!(read(3, 7), Err(ReadError::OffsetOutOfRange)), "an epoch that is not known here");
+        replica.log.set_start_offset(3);
+        assert!(matches!(read(2, 0), Err(ReadError::OffsetOutOfRange)), "nothing is left there");
     });
 }

@@ -23,7 +23,7 @@ impl Replica {
 
     /// Whole batches from the one that holds `from` on, as far as they are committed; none if nothing there is left.
     pub async fn read_committed(&self, from: Offset, max_bytes: usize) -> Result<Vec<Bytes>, LogError> {
-        self.log.read(from.0, self.high_watermark(), max_bytes, true).await
+        self.log.read(from.0, self.high_watermark().0, max_bytes, true).await
     }
 
     /// Up to where retention may delete: what is committed, of a leader. A follower's log starts where its leader's does, and

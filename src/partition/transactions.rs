@@ -17,23 +17,25 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::model::{Offset, ProducerId};
+
 /// A transaction that ended with an abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Aborted {
-    pub producer_id: i64,
-    pub first_offset: i64,
+    pub producer_id: ProducerId,
+    pub first_offset: Offset,
     /// The marker's offset.
-    pub last_offset: i64,
+    pub last_offset: Offset,
     /// The first unstable offset right after the marker: no later entry begins before it.
-    pub stable_offset: i64,
+    pub stable_offset: Offset,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transactions {
-    /// First offset → producer.
-    open: BTreeMap<i64, i64>,
+    /// By first offset.
+    open: BTreeMap<Offset, ProducerId>,
     /// First offset and marker of those that ended, in the markers' order, until the marker is durable.
-    ended: VecDeque<(i64, i64)>,
+    ended: VecDeque<(Offset, Offset)>,
     aborted: VecDeque<Aborted>,
 }
 
@@ -42,34 +44,34 @@ impl Transactions {
         self.open.is_empty() && self.ended.is_empty() && self.aborted.is_empty()
     }
 
-    pub fn begin(&mut self, producer_id: i64, first_offset: i64) {
+    pub fn begin(&mut self, producer_id: ProducerId, first_offset: Offset) {
         self.open.insert(first_offset, producer_id);
     }
 
-    pub fn end(&mut self, producer_id: i64, first_offset: i64, marker: i64, commit: bool) {
+    pub fn end(&mut self, producer_id: ProducerId, first_offset: Offset, marker: Offset, commit: bool) {
         self.open.remove(&first_offset);
         self.ended.push_back((first_offset, marker));
         if !commit {
-            let stable_offset = self.open.keys().next().copied().unwrap_or(marker + 1);
+            let stable_offset = self.open.keys().next().copied().unwrap_or(Offset(marker.0 + 1));
             self.aborted.push_back(Aborted { producer_id, first_offset, last_offset: marker, stable_offset });
         }
     }
 
     /// Markers below `high_watermark` are there for good.
-    pub fn settle(&mut self, high_watermark: i64) {
+    pub fn settle(&mut self, high_watermark: Offset) {
         while self.ended.front().is_some_and(|(_, marker)| *marker < high_watermark) {
             self.ended.pop_front();
         }
     }
 
-    pub fn first_unstable(&self) -> Option<i64> {
+    pub fn first_unstable(&self) -> Option<Offset> {
         let open = self.open.keys().next().copied();
         let ended = self.ended.iter().map(|(first, _)| *first).min();
         open.into_iter().chain(ended).min()
     }
 
     /// What a reader of `from..to` has to skip: producer and first offset, by first offset.
-    pub fn aborted_in(&self, from: i64, to: i64) -> Vec<(i64, i64)> {
+    pub fn aborted_in(&self, from: Offset, to: Offset) -> Vec<(ProducerId, Offset)> {
         let begin = self.aborted.partition_point(|a| a.last_offset < from);
         let mut found = Vec::new();
         for aborted in self.aborted.range(begin..) {
@@ -85,14 +87,14 @@ impl Transactions {
     }
 
     /// The log starts here now.
-    pub fn cut(&mut self, log_start: i64) {
+    pub fn cut(&mut self, log_start: Offset) {
         while self.aborted.front().is_some_and(|a| a.last_offset < log_start) {
             self.aborted.pop_front();
         }
     }
 
     /// Compaction left nothing of the transactions with these markers, which are in order.
-    pub fn forget(&mut self, markers: &[i64]) {
+    pub fn forget(&mut self, markers: &[Offset]) {
         if !markers.is_empty() {
             self.aborted.retain(|a| markers.binary_search(&a.last_offset).is_err());
         }
@@ -124,10 +126,10 @@ mod tests {
                 (random >> 33) % below
             };
             let mut transactions = Transactions::default();
-            let (mut open, mut all, mut offset) = (BTreeMap::new(), Vec::new(), 0_i64);
+            let (mut open, mut all, mut offset) = (BTreeMap::new(), Vec::new(), Offset(0));
             for _ in 0..300 {
-                offset += 1 + next(4) as i64;
-                let producer = next(6) as i64;
+                offset.0 += 1 + next(4) as i64;
+                let producer = ProducerId(next(6) as i64);
                 match open.remove(&producer) {
                     None => {
                         open.insert(producer, offset);
@@ -143,14 +145,14 @@ mod tests {
                 }
                 assert!(transactions.first_unstable() <= open.values().min().copied().or(Some(offset)));
                 if next(8) == 0 {
-                    transactions.settle(offset + 1);
+                    transactions.settle(Offset(offset.0 + 1));
                     assert_eq!(transactions.first_unstable(), open.values().min().copied());
                 }
             }
-            let stable = open.values().min().copied().unwrap_or(offset + 1);
+            let stable = open.values().min().copied().unwrap_or(Offset(offset.0 + 1));
             for _ in 0..50 {
-                let from = next(stable as u64 + 1) as i64;
-                let to = from + next((stable - from) as u64 + 1) as i64;
+                let from = Offset(next(stable.0 as u64 + 1) as i64);
+                let to = Offset(from.0 + next((stable.0 - from.0) as u64 + 1) as i64);
                 let mut expected: Vec<_> = all
                     .iter()
                     .filter(|(_, first, last)| *first < to && *last >= from)
@@ -159,8 +161,9 @@ mod tests {
                 expected.sort_unstable_by_key(|(producer, first)| (*first, *producer));
                 assert_eq!(transactions.aborted_in(from, to), expected, "seed {seed}: {from}..{to}");
             }
-            transactions.cut(stable / 2);
-            assert!(transactions.aborted().all(|a| a.last_offset >= stable / 2));
+            let start = Offset(stable.0 / 2);
+            transactions.cut(start);
+            assert!(transactions.aborted().all(|a| a.last_offset >= start));
         }
     }
 }

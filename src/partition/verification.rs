@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use super::producer::{Origin, ProducerError, Verdict};
 use super::{AppendError, Replica};
+use crate::model::{Offset, Producer, ProducerEpoch, ProducerId};
 use crate::wire::batch::BatchHeader;
 
 /// Producers that are being asked about at once; more of them are refused, and retry.
@@ -35,11 +36,11 @@ pub(super) enum Worth {
 #[derive(Default)]
 pub(super) struct Verifications {
     last: u64,
-    questions: HashMap<i64, Question>,
+    questions: HashMap<ProducerId, Question>,
 }
 
 struct Question {
-    epoch: i16,
+    epoch: ProducerEpoch,
     guard: Guard,
     lowest_sequence: i32,
     /// How many wait for the answer. At none the question is kept, for its sequence, until the batch has come.
@@ -48,8 +49,8 @@ struct Question {
 
 impl Verifications {
     /// `None`: too many already.
-    pub(super) fn begin(&mut self, producer_id: i64, epoch: i16, sequence: i32) -> Option<Guard> {
-        if self.questions.len() >= MOST && !self.questions.contains_key(&producer_id) {
+    pub(super) fn begin(&mut self, Producer { id, epoch }: Producer, sequence: i32) -> Option<Guard> {
+        if self.questions.len() >= MOST && !self.questions.contains_key(&id) {
             self.forget_idle();
         }
         if self.questions.len() >= MOST {
@@ -57,7 +58,7 @@ impl Verifications {
         }
         self.last += 1;
         let fresh = Question { epoch, guard: Guard(self.last), lowest_sequence: sequence, askers: 0 };
-        let question = self.questions.entry(producer_id).or_insert(Question { ..fresh });
+        let question = self.questions.entry(id).or_insert(Question { ..fresh });
         if question.epoch < epoch {
             *question = fresh;
         }
@@ -66,8 +67,8 @@ impl Verifications {
         Some(question.guard)
     }
 
-    pub(super) fn worth(&self, producer_id: i64, epoch: i16, sequence: i32, guard: Guard) -> Worth {
-        match self.questions.get(&producer_id) {
+    pub(super) fn worth(&self, Producer { id, epoch }: Producer, sequence: i32, guard: Guard) -> Worth {
+        match self.questions.get(&id) {
             Some(q) if q.guard != guard || q.epoch != epoch => Worth::Void,
             Some(q) if sequence > q.lowest_sequence => Worth::TooEarly,
             Some(_) => Worth::Valid,
@@ -76,15 +77,15 @@ impl Verifications {
     }
 
     /// One who asked is done, whatever the answer was.
-    pub(super) fn done(&mut self, producer_id: i64, guard: Guard) {
-        if let Some(question) = self.questions.get_mut(&producer_id).filter(|q| q.guard == guard) {
+    pub(super) fn done(&mut self, id: ProducerId, guard: Guard) {
+        if let Some(question) = self.questions.get_mut(&id).filter(|q| q.guard == guard) {
             question.askers -= 1;
         }
     }
 
     /// The first batch was appended, or the producer's transaction ended here: what was learnt before is void.
-    pub(super) fn void(&mut self, producer_id: i64) {
-        self.questions.remove(&producer_id);
+    pub(super) fn void(&mut self, id: ProducerId) {
+        self.questions.remove(&id);
     }
 
     /// Whatever was learnt is void. Numbers go on: no guard of before is valid again.
@@ -101,28 +102,28 @@ impl Verifications {
 impl Replica {
     /// Where readers of committed data stop: the first of the oldest transaction that is open or not durably ended, at
     /// most the high watermark.
-    pub fn last_stable_offset(&self) -> i64 {
+    pub fn last_stable_offset(&self) -> Offset {
         let high_watermark = self.high_watermark();
         match self.producers.borrow().transactions().first_unstable() {
             // Records may be deleted while their transaction is open.
-            Some(first) => first.max(self.log.start_offset()).min(high_watermark),
+            Some(first) => first.max(Offset(self.log.start_offset())).min(high_watermark),
             None => high_watermark,
         }
     }
 
     /// What a reader of committed data has to skip in `from..to`: producers and where their transactions begin.
-    pub fn aborted_in(&self, from: i64, to: i64) -> Vec<(i64, i64)> {
+    pub fn aborted_in(&self, from: Offset, to: Offset) -> Vec<(ProducerId, Offset)> {
         self.producers.borrow().transactions().aborted_in(from, to)
     }
 
     /// Whether the producer has a transaction of this epoch open here.
-    pub fn is_open(&self, producer_id: i64, epoch: i16) -> bool {
-        self.producers.borrow().is_open(producer_id, epoch)
+    pub fn is_open(&self, producer: Producer) -> bool {
+        self.producers.borrow().is_open(producer)
     }
 
     /// Refuses a producer that a newer one has replaced.
-    pub fn check_producer(&self, producer_id: i64, epoch: i16) -> Result<(), AppendError> {
-        Ok(self.producers.borrow().check_epoch(producer_id, epoch)?)
+    pub fn check_producer(&self, producer: Producer) -> Result<(), AppendError> {
+        Ok(self.producers.borrow().check_epoch(producer)?)
     }
 
     /// Whether a transaction's coordinator has to be asked before the batch can be appended: it would be the first
@@ -130,20 +131,19 @@ impl Replica {
     pub fn needs_verification(&self, header: &BatchHeader) -> bool {
         let producers = self.producers.borrow();
         header.is_transactional()
-            && header.has_producer_id()
-            && !producers.is_open(header.producer_id, header.producer_epoch)
+            && header.producer().is_some_and(|producer| !producers.is_open(producer))
             && producers.check(header, Origin::Client) == Ok(Verdict::Append)
     }
 
     /// Begins to ask; [`Self::end_verification`] has to follow. `None`: too many ask already.
-    pub fn begin_verification(&self, producer_id: i64, epoch: i16, sequence: i32) -> Option<Guard> {
-        self.verifications.borrow_mut().begin(producer_id, epoch, sequence)
+    pub fn begin_verification(&self, producer: Producer, sequence: i32) -> Option<Guard> {
+        self.verifications.borrow_mut().begin(producer, sequence)
     }
 
     /// Refuses a guard that an end of the producer's transaction has voided, or a batch that another has to precede.
     pub fn check_guard(
         &self,
-        (producer_id, epoch): (i64, i16),
+        producer: Producer,
         sequence: i32,
         guard: Option<Guard>,
     ) -> Result<(), AppendError> {
@@ -151,15 +151,15 @@ impl Replica {
         if guard == Guard::WAIVED {
             return Ok(());
         }
-        match self.verifications.borrow().worth(producer_id, epoch, sequence, guard) {
+        match self.verifications.borrow().worth(producer, sequence, guard) {
             Worth::Valid => Ok(()),
             Worth::TooEarly => Err(ProducerError::OutOfOrder { got: sequence, last: -1 }.into()),
             Worth::Void => Err(AppendError::NotVerified),
         }
     }
 
-    pub fn end_verification(&self, producer_id: i64, guard: Guard) {
-        self.verifications.borrow_mut().done(producer_id, guard);
+    pub fn end_verification(&self, id: ProducerId, guard: Guard) {
+        self.verifications.borrow_mut().done(id, guard);
     }
 }
 
@@ -167,36 +167,40 @@ impl Replica {
 mod tests {
     use super::*;
 
+    const ONE: Producer = Producer { id: ProducerId(1), epoch: ProducerEpoch(0) };
+    const LATER: Producer = Producer { epoch: ProducerEpoch(1), ..ONE };
+    const OTHER: Producer = Producer { id: ProducerId(2), ..ONE };
+
     #[test]
     fn an_end_voids_what_was_asked_before_it() {
         let mut asked = Verifications::default();
-        let first = asked.begin(1, 0, 0).unwrap();
-        assert_eq!(asked.begin(1, 0, 1), Some(first), "two batches may ask about the same transaction");
-        assert_eq!(asked.worth(1, 0, 0, first), Worth::Valid);
-        assert_eq!([asked.worth(1, 1, 0, first), asked.worth(2, 0, 0, first)], [Worth::Void; 2]);
-        asked.void(1);
-        assert_eq!(asked.worth(1, 0, 0, first), Worth::Void);
-        let second = asked.begin(1, 0, 0).unwrap();
-        asked.done(1, first);
-        assert_eq!(asked.worth(1, 0, 0, second), Worth::Valid);
-        let bumped = asked.begin(1, 1, 0).unwrap();
-        assert_eq!((asked.worth(1, 1, 0, bumped), asked.worth(1, 0, 0, second)), (Worth::Valid, Worth::Void));
+        let first = asked.begin(ONE, 0).unwrap();
+        assert_eq!(asked.begin(ONE, 1), Some(first), "two batches may ask about the same transaction");
+        assert_eq!(asked.worth(ONE, 0, first), Worth::Valid);
+        assert_eq!([asked.worth(LATER, 0, first), asked.worth(OTHER, 0, first)], [Worth::Void; 2]);
+        asked.void(ONE.id);
+        assert_eq!(asked.worth(ONE, 0, first), Worth::Void);
+        let second = asked.begin(ONE, 0).unwrap();
+        asked.done(ONE.id, first);
+        assert_eq!(asked.worth(ONE, 0, second), Worth::Valid);
+        let bumped = asked.begin(LATER, 0).unwrap();
+        assert_eq!((asked.worth(LATER, 0, bumped), asked.worth(ONE, 0, second)), (Worth::Valid, Worth::Void));
     }
 
     #[test]
     fn a_batch_does_not_overtake_one_that_was_refused() {
         let mut asked = Verifications::default();
-        let first = asked.begin(1, 0, 5).unwrap();
-        asked.done(1, first);
-        let second = asked.begin(1, 0, 6).unwrap();
-        assert_eq!(asked.worth(1, 0, 6, second), Worth::TooEarly);
-        assert_eq!(asked.worth(1, 0, 5, second), Worth::Valid);
-        asked.done(1, second);
+        let first = asked.begin(ONE, 5).unwrap();
+        asked.done(ONE.id, first);
+        let second = asked.begin(ONE, 6).unwrap();
+        assert_eq!(asked.worth(ONE, 6, second), Worth::TooEarly);
+        assert_eq!(asked.worth(ONE, 5, second), Worth::Valid);
+        asked.done(ONE.id, second);
         asked.forget_idle();
         assert!(asked.questions.is_empty());
-        let third = asked.begin(1, 0, 0).unwrap();
+        let third = asked.begin(ONE, 0).unwrap();
         asked.void_all();
-        let fourth = asked.begin(1, 0, 0).unwrap();
-        assert_eq!((asked.worth(1, 0, 0, third), asked.worth(1, 0, 0, fourth)), (Worth::Void, Worth::Valid));
+        let fourth = asked.begin(ONE, 0).unwrap();
+        assert_eq!((asked.worth(ONE, 0, third), asked.worth(ONE, 0, fourth)), (Worth::Void, Worth::Valid));
     }
 }

@@ -47,7 +47,7 @@ pub use race::{First, race};
 pub use random::random;
 pub use refused::Refused;
 pub use runtime::{
-    Shard, block_on, blocking, blocking_within, compute, now, on_mail, start, try_block_on, unix_ms,
+    Shard, block_on, blocking, blocking_within, compute, now, on_mail, start, try_block_on, unix_ms, wall,
 };
 pub use ticks::Ticks;
 pub use timer::{Sleep, sleep};

@@ -21,6 +21,7 @@ use super::refused::Refused;
 use super::timer::Timers;
 use super::watch::Watch;
 use super::{stall, ticks};
+use crate::model::WallMs;
 
 /// How long a submission waits for the sleep that would carry it, while tasks run.
 const PATIENCE: Duration = Duration::from_micros(20);
@@ -77,6 +78,11 @@ pub fn now() -> Instant {
 pub fn unix_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     since.as_millis() as i64
+}
+
+/// The wall clock. For what is stored and told; never for deciding when something is due.
+pub fn wall() -> WallMs {
+    WallMs(unix_ms())
 }
 
 /// What the pump calls on each round to take in messages from other threads; returns how many there were.

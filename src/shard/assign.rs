@@ -10,7 +10,7 @@ use crate::coordinator::group::Groups;
 use crate::coordinator::txn::Transactions;
 use crate::log::RecoveredPartition;
 use crate::metadata::{Broker, Delta, Image, LocalDelta, Partition, Topic, min_insync};
-use crate::model::{LeaderEpoch, PartitionEpoch, PartitionId, TopicId};
+use crate::model::{PartitionId, TopicId};
 use crate::partition::peer::PeerState;
 use crate::partition::{Assignment, Replica};
 
@@ -149,8 +149,8 @@ fn agree(replica: &Replica, image: &Image, topic: &Topic) {
 fn assignment(partition: &Partition) -> Assignment {
     Assignment {
         leader: partition.leader,
-        leader_epoch: LeaderEpoch(partition.leader_epoch),
-        partition_epoch: PartitionEpoch(partition.partition_epoch),
+        leader_epoch: partition.leader_epoch,
+        partition_epoch: partition.partition_epoch,
         replicas: partition.replicas().to_vec(),
         isr: partition.isr().collect(),
     }

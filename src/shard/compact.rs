@@ -101,7 +101,7 @@ impl Shard {
                 log::warn!("{}-{}: {e}", replica.topic, replica.id.index);
             }
             let policy = Policy::from(&*replica.config());
-            if let Some(candidate) = replica.compaction_candidate(&policy, rt::unix_ms()).await {
+            if let Some(candidate) = replica.compaction_candidate(&policy, rt::wall()).await {
                 found.push((replica, candidate));
             }
             rt::yield_now().await;

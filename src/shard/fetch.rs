@@ -13,7 +13,7 @@ use super::memory::LEAST_ANSWER;
 use super::message::{Fetch, FetchEntry, FetchResult, Source, Watch};
 use super::route::{Located, Where};
 use super::wait::{LocalWait, RemoteWait};
-use crate::model::PartitionId;
+use crate::model::{Offset, PartitionId};
 use crate::partition::{ReadOutcome, Waiting};
 use crate::rt::{self, Charge, First, mesh, race};
 
@@ -158,7 +158,7 @@ impl Shard {
     /// Waits until a partition has more than was read of it. Returns whether the time ran out instead.
     async fn wait_for_data(
         self: &Rc<Self>,
-        watched: &[(Located, i64)],
+        watched: &[(Located, Offset)],
         deadline: Pin<&mut rt::Sleep>,
     ) -> bool {
         let guard = WaitGuard { local: Rc::default(), remote: Arc::default() };
@@ -182,7 +182,7 @@ impl Shard {
         !matches!(race(self.stopped(), race(data, deadline)).await, First::B(First::A(_)))
     }
 
-    fn watch_local(&self, partitions: impl Iterator<Item = (PartitionId, i64)>, waiting: Rc<dyn Waiting>) {
+    fn watch_local(&self, partitions: impl Iterator<Item = (PartitionId, Offset)>, waiting: Rc<dyn Waiting>) {
         for (partition, above) in partitions {
             match self.replica(partition) {
                 Some(replica) => replica.watch(above, waiting.clone()),
@@ -213,7 +213,7 @@ impl Read {
     }
 
     /// The partitions that were read, each with the offset above which there is something new.
-    fn seen(&self, entries: &[FetchEntry]) -> Vec<(Located, i64)> {
+    fn seen(&self, entries: &[FetchEntry]) -> Vec<(Located, Offset)> {
         let read = entries.iter().zip(&self.results);
         read.filter_map(|(e, result)| Some((e.partition, result.as_ref().ok()?.high_watermark))).collect()
     }

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use super::Shard;
 use super::coordinator::Unavailable;
 use super::message::{
-    AskGroup, AskTxn, Asked, CommitInTxnResult, CommitOffsets, DeleteRecords, EndResult, EndTxns, EpochEnds,
-    Fetch, FetchResult, FindOffsets, Heard, Leads, ListGroups, ListTxns, Measure, Metadata, Ping, Produce,
-    ProduceResult, Producers, QuotaUse, Removals, Reply, Request, Sizes, Stop,
+    AskGroup, AskTxn, Asked, CommitInTxnResult, CommitOffsets, DeleteRecords, EndResult, EndTxns, EpochEnd,
+    EpochEnds, Fetch, FetchResult, FindOffsets, Heard, Leads, ListGroups, ListTxns, Measure, Metadata, Ping,
+    Produce, ProduceResult, Producers, QuotaUse, Removals, Reply, Request, Sizes, Stop,
 };
 use super::serve::ServeConnection;
 use super::timing::Appending;
 use crate::coordinator::{group, txn};
+use crate::model::Offset;
 use crate::partition::producer::ProducerView;
 use crate::partition::{FoundOffset, ReadError};
 use crate::rt;
@@ -98,7 +99,7 @@ impl Serve for Fetch {
 }
 
 impl Serve for FindOffsets {
-    async fn serve(self, shard: Rc<Shard>) -> Vec<Result<FoundOffset, ReadError>> {
+    async fn serve(self, shard: Rc<Shard>) -> Vec<Result<Option<FoundOffset>, ReadError>> {
         let mut answers = Vec::with_capacity(self.0.len());
         for query in self.0 {
             answers.push(shard.find_local(query).await);
@@ -108,13 +109,13 @@ impl Serve for FindOffsets {
 }
 
 impl Serve for EpochEnds {
-    async fn serve(self, shard: Rc<Shard>) -> Vec<Result<(i32, i64), ReadError>> {
+    async fn serve(self, shard: Rc<Shard>) -> Vec<EpochEnd> {
         self.0.into_iter().map(|query| shard.epoch_end_local(query)).collect()
     }
 }
 
 impl Serve for DeleteRecords {
-    async fn serve(self, shard: Rc<Shard>) -> Vec<Result<i64, ReadError>> {
+    async fn serve(self, shard: Rc<Shard>) -> Vec<Result<Offset, ReadError>> {
         shard.delete_local(self.0).await
     }
 }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use super::Shard;
 use super::message::{ProduceEntry, ProduceError};
-use crate::model::PartitionId;
+use crate::model::{PartitionId, WallMs};
 use crate::partition::{AppendError, Guard};
 use crate::rt;
 use crate::wire::ProducedBatch;
@@ -65,7 +65,7 @@ fn refused(why: Refusal) -> ProduceError {
 
 impl Shard {
     /// Looks into a batch as far as that is little work.
-    pub(super) fn inspect(&self, entry: ProduceEntry, now: i64) -> Inspection {
+    pub(super) fn inspect(&self, entry: ProduceEntry, now: WallMs) -> Inspection {
         let ProduceEntry { partition, batch, guard } = entry;
         let done = |batch| Inspection::Done(Inspected { partition, guard, batch });
         let Some(replica) = self.replica(partition) else { return done(Err(ProduceError::UnknownPartition)) };

@@ -3,29 +3,31 @@
 use std::rc::Rc;
 
 use super::Shard;
-use super::message::{DeleteRecords, EpochEnds, EpochQuery, FindOffsets, OffsetQuery, Producers, Sizes};
+use super::message::{
+    DeleteRecords, EpochEnd, EpochEnds, EpochQuery, FindOffsets, OffsetQuery, Producers, Sizes,
+};
 use super::route::Located;
 use crate::model::{Offset, PartitionId};
 use crate::partition::producer::ProducerView;
 use crate::partition::{FoundOffset, ReadError};
 
-/// What DeleteRecords calls the high watermark.
-const ALL_COMMITTED: i64 = -1;
-
 impl Shard {
     pub async fn find_offsets(
         self: &Rc<Self>,
         queries: &[OffsetQuery],
-    ) -> Vec<Result<FoundOffset, ReadError>> {
+    ) -> Vec<Result<Option<FoundOffset>, ReadError>> {
         self.route(queries, FindOffsets).await
     }
 
-    pub async fn epoch_ends(self: &Rc<Self>, queries: &[EpochQuery]) -> Vec<Result<(i32, i64), ReadError>> {
+    pub async fn epoch_ends(self: &Rc<Self>, queries: &[EpochQuery]) -> Vec<EpochEnd> {
         self.route(queries, EpochEnds).await
     }
 
-    /// Moves log starts up to the given offsets (-1: the high watermark); the new log starts once durable.
-    pub async fn delete_records(self: &Rc<Self>, queries: &[(Located, i64)]) -> Vec<Result<i64, ReadError>> {
+    /// Moves log starts up to the given offsets, or else the high watermark; the new log starts once durable.
+    pub async fn delete_records(
+        self: &Rc<Self>,
+        queries: &[(Located, Option<Offset>)],
+    ) -> Vec<Result<Offset, ReadError>> {
         self.route(queries, DeleteRecords).await
     }
 
@@ -50,21 +52,24 @@ impl Shard {
         Ok(self.held(partition)?.producers())
     }
 
-    pub(super) async fn find_local(&self, query: OffsetQuery) -> Result<FoundOffset, ReadError> {
+    pub(super) async fn find_local(&self, query: OffsetQuery) -> Result<Option<FoundOffset>, ReadError> {
         let replica = self.held(query.partition.id)?;
         replica.find_offset(query.timestamp, query.leader_epoch, query.committed).await
     }
 
-    pub(super) fn epoch_end_local(&self, query: EpochQuery) -> Result<(i32, i64), ReadError> {
+    pub(super) fn epoch_end_local(&self, query: EpochQuery) -> EpochEnd {
         let replica = self.held(query.partition.id)?;
-        replica.epoch_end(query.epoch, query.current_epoch)
+        replica.epoch_end(query.epoch, query.current)
     }
 
     /// One checkpoint makes all the new log starts durable: an answered deletion survives a crash.
-    pub(super) async fn delete_local(&self, queries: Vec<(Located, i64)>) -> Vec<Result<i64, ReadError>> {
+    pub(super) async fn delete_local(
+        &self,
+        queries: Vec<(Located, Option<Offset>)>,
+    ) -> Vec<Result<Offset, ReadError>> {
         let mut moved = false;
         let results: Vec<_> =
-            queries.iter().map(|(at, offset)| self.move_log_start(at.id, *offset, &mut moved)).collect();
+            queries.iter().map(|(at, to)| self.move_log_start(at.id, *to, &mut moved)).collect();
         if !moved {
             return results;
         }
@@ -80,15 +85,11 @@ impl Shard {
     fn move_log_start(
         &self,
         partition: PartitionId,
-        offset: i64,
+        to: Option<Offset>,
         moved: &mut bool,
-    ) -> Result<i64, ReadError> {
-        let to = match offset {
-            ALL_COMMITTED => None,
-            offset => Some(Offset::from_wire(offset).ok_or(ReadError::OffsetOutOfRange)?),
-        };
+    ) -> Result<Offset, ReadError> {
         let (start, new) = self.held(partition)?.delete_records(to)?;
         *moved |= new;
-        Ok(start.0)
+        Ok(start)
     }
 }

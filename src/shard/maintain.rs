@@ -28,7 +28,7 @@ impl Shard {
         rt::spawn(async move { store.maintain(move |id| shard.partitions.owner_state(id), committed).await });
         loop {
             rt::sleep(PRODUCER_CHECK).await;
-            let before = rt::unix_ms() - self.live().producer_id_expiration_ms;
+            let before = rt::wall().before(self.live().producer_id_expiration_ms);
             for replica in self.partitions.all() {
                 replica.expire_producers(before);
                 rt::yield_now().await;

@@ -15,7 +15,6 @@ use super::route::{Located, Where};
 use super::transactional::{self, Asking, NO_SEQUENCE, NotInTransaction, Patience};
 use crate::coordinator::group::{self, Groups};
 use crate::coordinator::{Ask, Machine, txn};
-use crate::model::ProducerId;
 use crate::partition::Acks;
 use crate::rt;
 use crate::shard::message::ProduceError;
@@ -98,7 +97,7 @@ impl Shard {
         nth: usize,
     ) -> EndResult {
         let partition = partition.id;
-        let now = rt::unix_ms();
+        let now = rt::wall();
         let appended = self.append_to(partition, |replica, store| {
             replica.check_acks(waiter.acks)?;
             let appended = replica.append_end(store, end, now)?;
@@ -107,7 +106,7 @@ impl Shard {
         })?;
         if self.replica(partition).is_some_and(|replica| &*replica.topic == Groups::TOPIC) {
             self.step_after(Shard::groups, partition, appended.end, |machine, _| {
-                machine.end_transaction(ProducerId(end.producer_id), end.marker.commit);
+                machine.end_transaction(end.producer.id, end.marker.commit);
             });
         }
         Ok(appended)
@@ -127,8 +126,8 @@ impl Shard {
     pub(super) async fn commit_in_local(self: &Rc<Self>, commit: CommitInTxn) -> CommitInTxnResult {
         let CommitInTxn { partition: Located { id: partition, .. }, transaction, producer, commit } = commit;
         let replica = self.replica(partition).ok_or(ProduceError::UnknownPartition)?;
-        replica.check_producer(producer.id.0, producer.epoch.0)?;
-        if !replica.is_open(producer.id.0, producer.epoch.0) {
+        replica.check_producer(producer)?;
+        if !replica.is_open(producer) {
             let patience = Patience::begin();
             let (asking, answers) = loop {
                 let asking = Asking::begin(&replica, producer, NO_SEQUENCE)?;
@@ -139,7 +138,7 @@ impl Shard {
                 }
             };
             answers.into_iter().collect::<Result<(), _>>().map_err(NotInTransaction::from)?;
-            replica.check_producer(producer.id.0, producer.epoch.0)?;
+            replica.check_producer(producer)?;
             asking.check()?;
         }
         let ask = group::ask::commit_in(commit, producer);

@@ -155,8 +155,7 @@ impl Shard {
 fn end(marker: &Marker) -> EndOfTxn {
     let end = &marker.end;
     EndOfTxn {
-        producer_id: end.producer.id.0,
-        producer_epoch: end.producer.epoch.0,
+        producer: end.producer,
         marker: EndMarker { commit: end.commit, coordinator_epoch: end.coordinator_epoch.0 },
         version: end.version.level(),
     }

@@ -15,7 +15,7 @@ use crate::controller::{ControlReply, ControlRequest};
 use crate::coordinator::{group, txn};
 use crate::metadata::quorum::Status;
 use crate::metadata::{Delta, Image};
-use crate::model::{PartitionId, Producer};
+use crate::model::{LeaderEpoch, Offset, PartitionId, Producer};
 use crate::partition::producer::ProducerView;
 use crate::partition::{
     Acks, AppendError, Appended, EndOfTxn, FoundOffset, Guard, Position, ReadError, ReadOutcome,
@@ -108,12 +108,16 @@ pub type EndResult = ProduceResult;
 /// The group's answer, or why it was not asked.
 pub type CommitInTxnResult = Result<Result<group::Committed, Unavailable>, ProduceError>;
 pub type FetchResult = Result<ReadOutcome, ReadError>;
+/// An epoch and where it ends, if the log knows any up to the one asked about.
+pub type EpochEnd = Result<Option<(LeaderEpoch, Offset)>, ReadError>;
 
 #[derive(Clone, Copy, Debug)]
 pub struct OffsetQuery {
     pub partition: Located,
+    /// Milliseconds, or one of [`crate::partition::read::special_timestamp`].
     pub timestamp: i64,
-    pub leader_epoch: i32,
+    /// What the client believes of the leader.
+    pub leader_epoch: Option<LeaderEpoch>,
     /// Only below the last stable offset.
     pub committed: bool,
 }
@@ -121,8 +125,9 @@ pub struct OffsetQuery {
 #[derive(Clone, Copy, Debug)]
 pub struct EpochQuery {
     pub partition: Located,
-    pub epoch: i32,
-    pub current_epoch: i32,
+    pub epoch: LeaderEpoch,
+    /// What the client believes of the leader.
+    pub current: Option<LeaderEpoch>,
 }
 
 macro_rules! calls {
@@ -171,9 +176,9 @@ calls! {
     Produce -> (Vec<ProduceResult>, Appending);
     Fetch -> Vec<FetchResult>;
     Watch -> ();
-    FindOffsets -> Vec<Result<FoundOffset, ReadError>>;
-    EpochEnds -> Vec<Result<(i32, i64), ReadError>>;
-    DeleteRecords -> Vec<Result<i64, ReadError>>;
+    FindOffsets -> Vec<Result<Option<FoundOffset>, ReadError>>;
+    EpochEnds -> Vec<EpochEnd>;
+    DeleteRecords -> Vec<Result<Offset, ReadError>>;
     Sizes -> Vec<Result<u64, ReadError>>;
     Producers -> Vec<Result<Vec<ProducerView>, ReadError>>;
     AskGroup -> Result<Box<group::Reply>, Unavailable>;
@@ -215,7 +220,7 @@ pub struct Fetch {
 
 /// Answered when a partition's high watermark is above the given offset, or once `over` is set.
 pub struct Watch {
-    pub partitions: Vec<(PartitionId, i64)>,
+    pub partitions: Vec<(PartitionId, Offset)>,
     pub over: Arc<AtomicBool>,
 }
 
@@ -223,8 +228,8 @@ pub struct FindOffsets(pub Vec<OffsetQuery>);
 
 pub struct EpochEnds(pub Vec<EpochQuery>);
 
-/// Moves log starts up to the given offsets (-1: the high watermark); answered with the new log starts once durable.
-pub struct DeleteRecords(pub Vec<(Located, i64)>);
+/// Moves log starts up to the given offsets, or else the high watermark; answered with the new log starts once durable.
+pub struct DeleteRecords(pub Vec<(Located, Option<Offset>)>);
 
 /// Bytes of partitions, on disk and in the tail.
 pub struct Sizes(pub Vec<Located>);

@@ -198,7 +198,7 @@ impl Partitions {
     /// What a checkpoint has to know of a partition beside its log.
     pub(super) fn owner_state(&self, id: PartitionId) -> OwnerState {
         let Some(replica) = self.get(id) else { return OwnerState::default() };
-        let (producers, high_watermark) = (replica.producer_snapshot(), replica.high_watermark());
+        let (producers, high_watermark) = (replica.producer_snapshot(), replica.high_watermark().0);
         OwnerState { producers, high_watermark: Some(high_watermark) }
     }
 

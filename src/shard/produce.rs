@@ -9,7 +9,7 @@ use super::inspect::{Inspected, Inspection};
 use super::message::{self, ProduceEntry, ProduceError, ProduceResult, Transactional};
 use super::timing::Appending;
 use crate::log::ShardLog;
-use crate::model::PartitionId;
+use crate::model::{PartitionId, WallMs};
 use crate::partition::{Acks, AppendError, Appended, Failure, Guard, Replica, Wait};
 use crate::rt::{self, Place, Ticks};
 
@@ -49,7 +49,7 @@ impl Shard {
         due: Due,
     ) -> impl Future<Output = Vec<ProduceResult>> + use<> {
         let began = Ticks::now();
-        let now = rt::unix_ms();
+        let now = rt::wall();
         let inspections: Vec<_> = entries.into_iter().map(|entry| self.inspect(entry, now)).collect();
         let waiter = Waiter { acks, wait: self.partitions.waits().begin(due), due };
         let stage = self.append_or_hold(inspections, began, &waiter);
@@ -130,7 +130,7 @@ impl Shard {
         waiter: &Waiter,
         (began, journal_wait_ns): (Ticks, u64),
     ) -> Appends {
-        let now = rt::unix_ms();
+        let now = rt::wall();
         let each = inspected.enumerate();
         let results = each.map(|(nth, entry)| self.append(entry, now, (waiter, nth))).collect();
         let now = Ticks::now();
@@ -160,7 +160,7 @@ impl Shard {
         }
     }
 
-    fn append(&self, entry: Inspected, now: i64, (waiter, nth): (&Waiter, usize)) -> ProduceResult {
+    fn append(&self, entry: Inspected, now: WallMs, (waiter, nth): (&Waiter, usize)) -> ProduceResult {
         let sound = entry.batch?;
         let (bytes, records) = (sound.header().size(), sound.header().record_count);
         let waived = || (!self.applied.verifies_transactions()).then_some(Guard::WAIVED);

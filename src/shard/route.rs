@@ -15,7 +15,7 @@ use super::Shard;
 use super::inbox::Serve;
 use super::message::{EndEntry, EpochQuery, FetchEntry, OffsetQuery, ProduceError, Reply, Request};
 use crate::metadata::Topic;
-use crate::model::{BrokerId, PartitionId, shard_of};
+use crate::model::{BrokerId, Offset, PartitionId, shard_of};
 use crate::partition::ReadError;
 use crate::rt::mesh::Call;
 
@@ -54,7 +54,8 @@ macro_rules! queries {
 
 queries! {
     Located: this => *this;
-    (Located, i64): this => this.0;
+    (Located, Offset): this => this.0;
+    (Located, Option<Offset>): this => this.0;
     FetchEntry: this => this.partition;
     OffsetQuery: this => this.partition;
     EpochQuery: this => this.partition;

@@ -3,8 +3,8 @@ use std::time::Duration;
 use super::*;
 use crate::coordinator::{Machine, group, partition_for, txn};
 use crate::metadata::internal::{CONSUMER_OFFSETS, TRANSACTION_STATE};
-use crate::model::TopicId;
 use crate::model::settings::BrokerSettings;
+use crate::model::{LeaderEpoch, Offset, TopicId};
 use crate::partition::{EndOfTxn, Position};
 use crate::rt;
 use crate::shard::FetchLimits;
@@ -46,10 +46,10 @@ fn what_another_broker_leads_is_not_served() {
         assert_eq!((shard.leader_of(topic, 3), shard.leader_of(topic, -1)), (None, None));
 
         let position = Position {
-            offset: 0,
+            offset: Offset(0),
             max_bytes: 1 << 20,
-            leader_epoch: -1,
-            last_fetched_epoch: -1,
+            leader_epoch: None,
+            last_fetched_epoch: None,
             committed: false,
         };
         let entries: Vec<_> = at.iter().map(|at| FetchEntry { partition: *at, position }).collect();
@@ -60,19 +60,23 @@ fn what_another_broker_leads_is_not_served() {
         let elsewhere: Vec<bool> = fetched.into_iter().map(|r| not_leader(r.map(drop))).collect();
         assert_eq!(elsewhere, [false, true, true]);
 
-        let query =
-            |at: &Located| OffsetQuery { partition: *at, timestamp: -1, leader_epoch: -1, committed: false };
+        let query = |at: &Located| OffsetQuery {
+            partition: *at,
+            timestamp: -1,
+            leader_epoch: None,
+            committed: false,
+        };
         let found = shard.find_offsets(&at.iter().map(query).collect::<Vec<_>>()).await;
-        assert_eq!(found[0].as_ref().unwrap().offset, 0);
+        assert_eq!(found[0].as_ref().unwrap().unwrap().offset, Offset(0));
         assert!(found.into_iter().skip(1).all(|r| not_leader(r.map(drop))));
-        let query = |at: &Located| EpochQuery { partition: *at, epoch: 0, current_epoch: -1 };
+        let query = |at: &Located| EpochQuery { partition: *at, epoch: LeaderEpoch(0), current: None };
         let ends = shard.epoch_ends(&at.iter().map(query).collect::<Vec<_>>()).await;
         assert_eq!(
             ends.into_iter().map(|r| not_leader(r.map(drop))).collect::<Vec<_>>(),
             [false, true, true]
         );
         // The other way round, so that answers come in the order of the questions.
-        let queries: Vec<_> = at.iter().rev().map(|at| (*at, 0)).collect();
+        let queries: Vec<_> = at.iter().rev().map(|at| (*at, Some(Offset(0)))).collect();
         let deleted = shard.delete_records(&queries).await;
         assert_eq!(
             deleted.into_iter().map(|r| not_leader(r.map(drop))).collect::<Vec<_>>(),
@@ -80,8 +84,7 @@ fn what_another_broker_leads_is_not_served() {
         );
 
         let end = EndOfTxn {
-            producer_id: 1,
-            producer_epoch: 0,
+            producer: crate::model::Producer::new(1, 0),
             marker: EndMarker { commit: true, coordinator_epoch: 0 },
             version: 2,
         };

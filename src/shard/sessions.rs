@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use kafka_wire_core::StrBytes;
 
-use crate::model::{MonoMs, TopicId};
+use crate::model::{LeaderEpoch, MonoMs, Offset, TopicId};
 
 const INITIAL_EPOCH: i32 = 0;
 const FINAL_EPOCH: i32 = -1;
@@ -34,12 +34,13 @@ pub struct SessionPartition {
     pub name: StrBytes,
     pub topic_id: TopicId,
     pub index: i32,
-    pub offset: i64,
+    /// As it was asked for, be it negative.
+    pub offset: Offset,
     pub max_bytes: i32,
-    pub leader_epoch: i32,
-    pub last_fetched_epoch: i32,
-    /// High watermark and log start of the last answer; `None` before the first and after an error.
-    pub told: Option<(i64, i64)>,
+    pub leader_epoch: Option<LeaderEpoch>,
+    pub last_fetched_epoch: Option<LeaderEpoch>,
+    /// Of the last answer; `None` before the first and after an error.
+    pub told: Option<Ends>,
 }
 
 impl SessionPartition {
@@ -78,11 +79,13 @@ pub struct SessionRequest {
 /// What was answered for a partition of a plan.
 #[derive(Clone, Copy, Debug)]
 pub struct Told {
-    pub high_watermark: i64,
-    pub log_start_offset: i64,
+    /// `None`: an error.
+    pub ends: Option<Ends>,
     pub has_data: bool,
-    pub failed: bool,
 }
+
+/// High watermark and log start.
+pub type Ends = (Offset, Offset);
 
 pub struct Sessions {
     /// In order, so that of two that are as old the same one gives way everywhere.
@@ -166,7 +169,7 @@ impl Sessions {
     /// Notes what a plan's partitions were answered, and returns which of them belong into the response.
     pub fn finish(&self, plan: &Plan, told: &[Told]) -> Vec<bool> {
         let include = plan.partitions.iter().zip(told).map(|(partition, told)| {
-            !plan.incremental || told.has_data || told.failed || partition.told != Some(told.state())
+            !plan.incremental || told.has_data || told.ends.is_none() || partition.told != told.ends
         });
         let include = include.collect();
         if let Some(session) = self.by_id.borrow_mut().get_mut(&plan.session_id)
@@ -190,12 +193,6 @@ fn evict(by_id: &mut BTreeMap<i32, Session>, now: MonoMs, partitions: usize) -> 
     evicted.is_some_and(|id| by_id.remove(&id).is_some())
 }
 
-impl Told {
-    fn state(&self) -> (i64, i64) {
-        (self.high_watermark, self.log_start_offset)
-    }
-}
-
 impl Session {
     fn update(&mut self, partitions: Vec<SessionPartition>, forgotten: &[SessionPartition]) {
         for partition in partitions {
@@ -215,7 +212,7 @@ impl Session {
         let mut others = VecDeque::with_capacity(told.len());
         for (mut partition, told) in self.partitions.drain(..).zip(told) {
             // An error is told again until it is gone.
-            partition.told = (!told.failed).then_some(told.state());
+            partition.told = told.ends;
             if told.has_data { served.push_back(partition) } else { others.push_back(partition) }
         }
         others.append(&mut served);
@@ -248,7 +245,7 @@ mod tests {
     }
 
     fn told(high_watermark: i64, has_data: bool) -> Told {
-        Told { high_watermark, log_start_offset: 0, has_data, failed: false }
+        Told { ends: Some((Offset(high_watermark), Offset::ZERO)), has_data }
     }
 
     #[test]

@@ -75,21 +75,20 @@ impl Asking {
         producer: Producer,
         sequence: i32,
     ) -> Result<Self, NotInTransaction> {
-        let guard = replica.begin_verification(producer.id.0, producer.epoch.0, sequence);
+        let guard = replica.begin_verification(producer, sequence);
         let guard = guard.ok_or(NotInTransaction::TooMany)?;
         Ok(Self { replica: replica.clone(), producer, guard })
     }
 
     /// What was asked about is still as it was.
     pub(super) fn check(&self) -> Result<(), AppendError> {
-        let producer = (self.producer.id.0, self.producer.epoch.0);
-        self.replica.check_guard(producer, NO_SEQUENCE, Some(self.guard))
+        self.replica.check_guard(self.producer, NO_SEQUENCE, Some(self.guard))
     }
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        self.replica.end_verification(self.producer.id.0, self.guard);
+        self.replica.end_verification(self.producer.id, self.guard);
     }
 }
 

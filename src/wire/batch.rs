@@ -10,6 +10,8 @@
 
 use std::ops::Range;
 
+use crate::model::Producer;
+
 pub const HEADER_SIZE: usize = 61;
 /// Base offset and length: what must be read to know a batch's size.
 pub const PREFIX_SIZE: usize = 12;
@@ -169,6 +171,11 @@ impl BatchHeader {
 
     pub fn has_producer_id(&self) -> bool {
         self.producer_id > NO_PRODUCER_ID
+    }
+
+    /// Who wrote it, if that is an idempotent producer.
+    pub fn producer(&self) -> Option<Producer> {
+        self.has_producer_id().then(|| Producer::new(self.producer_id, self.producer_epoch))
     }
 
     pub fn compression(&self) -> Compression {

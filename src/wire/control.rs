@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use super::batch::BatchHeader;
 use super::record;
 use super::records::{BatchBuilder, BatchMark};
+use crate::model::{Producer, WallMs};
 
 const KEY_VERSION: i16 = 0;
 const VALUE_VERSION: i16 = 0;
@@ -21,20 +22,20 @@ const COMMIT: i16 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndMarker {
     pub commit: bool,
+    /// As it was sent; Kafka's tools end what no coordinator knows of with any number.
     pub coordinator_epoch: i32,
 }
 
 /// The marker's batch; offset and leader epoch are still to be stamped.
-pub fn encode(marker: EndMarker, producer_id: i64, producer_epoch: i16, now_ms: i64) -> BytesMut {
+pub fn encode(marker: EndMarker, producer: Producer, now: WallMs) -> BytesMut {
     let mut key = [0; 4];
     key[..2].copy_from_slice(&KEY_VERSION.to_be_bytes());
     key[2..].copy_from_slice(&if marker.commit { COMMIT } else { ABORT }.to_be_bytes());
     let mut value = [0; 6];
     value[..2].copy_from_slice(&VALUE_VERSION.to_be_bytes());
     value[2..].copy_from_slice(&marker.coordinator_epoch.to_be_bytes());
-    let mark =
-        BatchMark { producer_id, producer_epoch, base_sequence: -1, transactional: true, control: true };
-    let mut builder = BatchBuilder::new(now_ms, mark);
+    let mark = BatchMark { control: true, ..BatchMark::of_transaction(producer) };
+    let mut builder = BatchBuilder::new(now.0, mark);
     builder.push(Some(&key), Some(&value));
     builder.finish()
 }
@@ -66,7 +67,7 @@ mod tests {
     fn markers_return() {
         for commit in [false, true] {
             let marker = EndMarker { commit, coordinator_epoch: 7 };
-            let bytes = encode(marker, 4711, 3, 1_700_000_000_000);
+            let bytes = encode(marker, Producer::new(4711, 3), WallMs(1_700_000_000_000));
             let header = batch::check_stored(&bytes).unwrap();
             assert!(header.is_control() && header.is_transactional());
             assert_eq!((header.producer_id, header.producer_epoch, header.base_sequence), (4711, 3, -1));
@@ -81,7 +82,7 @@ mod tests {
     /// The bytes that Kafka 4.3 writes for the record: `DumpLogSegments` reads them.
     #[test]
     fn the_record_is_kafkas() {
-        let bytes = encode(EndMarker { commit: true, coordinator_epoch: 1 }, 1, 0, 5);
+        let bytes = encode(EndMarker { commit: true, coordinator_epoch: 1 }, Producer::new(1, 0), WallMs(5));
         let record = [32, 0, 0, 0, 8, 0, 0, 0, 1, 12, 0, 0, 0, 0, 0, 1, 0];
         assert_eq!(bytes[batch::HEADER_SIZE..], record);
     }

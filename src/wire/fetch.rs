@@ -4,7 +4,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_wire_core::StrBytes;
 
-use crate::model::TopicId;
+use crate::model::{BrokerId, LeaderEpoch, Offset, ProducerId, TopicId};
 
 pub const MIN_VERSION: i16 = 4;
 pub const MAX_VERSION: i16 = 18;
@@ -52,11 +52,11 @@ pub struct FetchPartitionReply {
     pub last_stable_offset: i64,
     pub log_start_offset: i64,
     /// The largest epoch, and its end, at which the fetcher's log parts from the leader's.
-    pub diverging_epoch: Option<(i32, i64)>,
+    pub diverging_epoch: Option<(LeaderEpoch, Offset)>,
     /// The leader and its epoch, for a client that took another broker for it.
-    pub current_leader: Option<(i32, i32)>,
-    /// `(producer id, first offset)`, sorted; `None` unless the reader asked for committed data only.
-    pub aborted: Option<Vec<(i64, i64)>>,
+    pub current_leader: Option<(BrokerId, LeaderEpoch)>,
+    /// Producers and the first offsets of their transactions, sorted; `None` unless the reader asked for committed data only.
+    pub aborted: Option<Vec<(ProducerId, Offset)>>,
     pub preferred_read_replica: i32,
     /// Whole batches, back to back.
     pub records: Vec<Bytes>,
@@ -185,8 +185,8 @@ impl Writer {
     /// Each tagged field is its number, its size, and a structure with an empty tag section of its own.
     fn tagged(
         &mut self,
-        diverging_epoch: Option<(i32, i64)>,
-        current_leader: Option<(i32, i32)>,
+        diverging_epoch: Option<(LeaderEpoch, Offset)>,
+        current_leader: Option<(BrokerId, LeaderEpoch)>,
         own: &[(u32, Bytes)],
     ) {
         if !self.flexible {
@@ -196,14 +196,14 @@ impl Writer {
         self.uvarint(kafkas + own.len() as u32);
         if let Some((epoch, end_offset)) = diverging_epoch {
             self.head.put_slice(&[0, 13]);
-            self.head.put_i32(epoch);
-            self.head.put_i64(end_offset);
+            self.head.put_i32(epoch.0);
+            self.head.put_i64(end_offset.0);
             self.head.put_u8(0);
         }
         if let Some((leader, epoch)) = current_leader {
             self.head.put_slice(&[1, 9]);
             self.head.put_i32(leader);
-            self.head.put_i32(epoch);
+            self.head.put_i32(epoch.0);
             self.head.put_u8(0);
         }
         for (tag, bytes) in own {
@@ -241,15 +241,15 @@ impl Writer {
         self.head.put_slice(text.as_bytes());
     }
 
-    fn aborted(&mut self, aborted: Option<&[(i64, i64)]>) {
+    fn aborted(&mut self, aborted: Option<&[(ProducerId, Offset)]>) {
         match aborted {
             None if self.flexible => self.head.put_u8(0),
             None => self.head.put_i32(-1),
             Some(list) => {
                 self.array_len(list.len());
                 for (producer_id, first_offset) in list {
-                    self.head.put_i64(*producer_id);
-                    self.head.put_i64(*first_offset);
+                    self.head.put_i64(producer_id.0);
+                    self.head.put_i64(first_offset.0);
                     self.tags();
                 }
             }

@@ -12,9 +12,11 @@ fn reply(version: i16) -> FetchReply {
         high_watermark: 1 << 40,
         last_stable_offset: 99,
         log_start_offset: 7,
-        diverging_epoch: ([2, 3].contains(&index) && version >= FLEXIBLE_FROM).then_some((4, 1234)),
-        current_leader: ([1, 3].contains(&index) && version >= FLEXIBLE_FROM).then_some((7, 5)),
-        aborted: (index > 0).then(|| (0..index).map(|i| (i64::from(i), i64::from(i) * 10)).collect()),
+        diverging_epoch: ([2, 3].contains(&index) && version >= FLEXIBLE_FROM)
+            .then_some((LeaderEpoch(4), Offset(1234))),
+        current_leader: ([1, 3].contains(&index) && version >= FLEXIBLE_FROM).then_some((7, LeaderEpoch(5))),
+        aborted: (index > 0)
+            .then(|| (0..index).map(i64::from).map(|i| (ProducerId(i), Offset(i * 10))).collect()),
         preferred_read_replica: if version >= PREFERRED_REPLICA_FROM { index } else { -1 },
         records: (0..index).map(|i| Bytes::from(vec![i as u8; 150 * i as usize])).collect(),
         own: match version >= FLEXIBLE_FROM {
@@ -82,18 +84,18 @@ fn reference_partition(partition: &FetchPartitionReply) -> PartitionData {
     out.last_stable_offset = partition.last_stable_offset;
     out.log_start_offset = partition.log_start_offset;
     if let Some((epoch, end)) = partition.diverging_epoch {
-        out.diverging_epoch.epoch = epoch;
-        out.diverging_epoch.end_offset = end;
+        out.diverging_epoch.epoch = epoch.0;
+        out.diverging_epoch.end_offset = end.0;
     }
     if let Some((leader, epoch)) = partition.current_leader {
         out.current_leader.leader_id = leader;
-        out.current_leader.leader_epoch = epoch;
+        out.current_leader.leader_epoch = epoch.0;
     }
     out.aborted_transactions = partition.aborted.as_ref().map(|list| {
-        let one = |&(id, first): &(i64, i64)| {
+        let one = |&(id, first): &(ProducerId, Offset)| {
             let mut aborted = AbortedTransaction::default();
-            aborted.producer_id = id;
-            aborted.first_offset = first;
+            aborted.producer_id = id.0;
+            aborted.first_offset = first.0;
             aborted
         };
         list.iter().map(one).collect()

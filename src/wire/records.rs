@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_wire_records::{RecordBatch, RecordDecodeLimits, RecordError};
 
 use super::batch::{self, HEADER_SIZE, PREFIX_SIZE};
+use crate::model::Producer;
 
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
@@ -24,6 +25,14 @@ pub struct BatchMark {
 impl Default for BatchMark {
     fn default() -> Self {
         Self { producer_id: -1, producer_epoch: -1, base_sequence: -1, transactional: false, control: false }
+    }
+}
+
+impl BatchMark {
+    /// Of a coordinator's batch, which belongs to a producer's transaction and has no sequence.
+    pub fn of_transaction(producer: Producer) -> Self {
+        let (producer_id, producer_epoch) = (producer.id.0, producer.epoch.0);
+        Self { producer_id, producer_epoch, transactional: true, ..Self::default() }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use weir::controller::Desk;
 use weir::log::{LogSettings, PartitionLog, RecoveredPartition, ShardLog, Topics, holdings, relayout};
 use weir::metadata::{Image, Resolver, Store, Topic};
-use weir::model::{BrokerSettings, PartitionId, TopicConfig, shard_of};
+use weir::model::{BrokerSettings, Offset, PartitionId, ProducerId, TopicConfig, shard_of};
 use weir::partition::producer::{Origin, Producers, Verdict};
 use weir::partition::recovered_producers;
 use weir::partition::transactions::Aborted;
@@ -193,27 +193,27 @@ fn check_transactions(
     let (start, end) = (log.start_offset(), log.end_offset());
     let (mut open, mut aborted) = (BTreeMap::new(), Vec::new());
     for (base, entry) in partition.allowed(t).range(..end) {
-        let producer = entry.header.producer_id;
+        let (base, producer) = (Offset(*base), ProducerId(entry.header.producer_id));
         if let Some(marker) = control::decode(&entry.bytes, &entry.header) {
             let first = open.iter().find(|(_, of)| **of == producer).map(|(first, _)| *first);
             let Some(first) = first else { continue };
             open.remove(&first);
-            if !marker.commit && *base >= start {
-                let stable_offset = open.keys().next().copied().unwrap_or(base + 1);
+            if !marker.commit && base.0 >= start {
+                let stable_offset = open.keys().next().copied().unwrap_or(Offset(base.0 + 1));
                 aborted.push(Aborted {
                     producer_id: producer,
                     first_offset: first,
-                    last_offset: *base,
+                    last_offset: base,
                     stable_offset,
                 });
             }
         } else if entry.header.is_transactional() && !open.values().any(|of| *of == producer) {
-            open.insert(*base, producer);
+            open.insert(base, producer);
         }
     }
     let transactions = producers.transactions_mut();
-    transactions.settle(end);
-    transactions.cut(start);
+    transactions.settle(Offset(end));
+    transactions.cut(Offset(start));
     let first = open.keys().next().copied();
     if transactions.first_unstable() != first {
         return Err(format!(
@@ -259,7 +259,7 @@ fn check_producers(
     for (id, batches) in by_producer {
         for batch in batches.iter().rev().take(5) {
             let verdict = producers.check(batch, Origin::Client);
-            if !matches!(verdict, Ok(Verdict::Duplicate { base_offset, .. }) if base_offset == batch.base_offset)
+            if !matches!(verdict, Ok(Verdict::Duplicate { base_offset, .. }) if base_offset.0 == batch.base_offset)
             {
                 let (base, sequence) = (batch.base_offset, batch.base_sequence);
                 return Err(format!(

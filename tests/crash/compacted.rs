@@ -111,8 +111,8 @@ impl Found {
         }
         for t in expected.iter().filter(|t| !found.contains(t)) {
             let left =
-                self.batches.range(t.first_offset.max(start)..t.last_offset).find(|(_, (header, _))| {
-                    header.producer_id == t.producer_id
+                self.batches.range(t.first_offset.0.max(start)..t.last_offset.0).find(|(_, (header, _))| {
+                    header.producer_id == t.producer_id.0
                         && header.is_transactional()
                         && header.record_count > 0
                 });
@@ -121,7 +121,7 @@ impl Found {
             }
         }
         for t in found {
-            if self.batches.get(&t.last_offset).is_none_or(|(header, _)| header.record_count <= 0) {
+            if self.batches.get(&t.last_offset.0).is_none_or(|(header, _)| header.record_count <= 0) {
                 return Err(format!("{t:?} is listed as aborted, and its marker is gone"));
             }
         }

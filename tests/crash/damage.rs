@@ -9,7 +9,7 @@ use std::time::Duration;
 use weir::controller::{ControlRequest, Desk, NewTopic};
 use weir::log::{LogSettings, Mending, PartitionLog};
 use weir::metadata::Resolver;
-use weir::model::{BrokerSettings, LeaderEpoch, MonoMs, Offset, PartitionId, shard_of};
+use weir::model::{BrokerSettings, LeaderEpoch, MonoMs, Offset, PartitionId, Producer, ProducerId, shard_of};
 use weir::partition::recovered_producers;
 use weir::partition::{Assignment, EndOfTxn, Host, Replica};
 use weir::rt;
@@ -43,7 +43,7 @@ pub struct Subject {
     /// Partitions whose last batch is in the journal's last commit: nothing proves that it was acknowledged.
     unproven: BTreeMap<PartitionId, i64>,
     /// What a reader of committed data skips in each log.
-    aborted: BTreeMap<PartitionId, Vec<(i64, i64)>>,
+    aborted: BTreeMap<PartitionId, Vec<(ProducerId, Offset)>>,
 }
 
 fn settings() -> LogSettings {
@@ -146,7 +146,7 @@ async fn fill(dir: &Path) -> Subject {
     }
     assert!(opened.stores[0].bypass_bytes() > 0, "some went straight to segments");
     let metadata = Metadata::of(&image, &[]);
-    let aborted = replicas.iter().map(|r| (r.id, r.aborted_in(0, r.offsets().end().0))).collect();
+    let aborted = replicas.iter().map(|r| (r.id, r.aborted_in(Offset::ZERO, r.offsets().end()))).collect();
     opened.end().await;
     Subject { image: Image::new(), metadata, batches, topics, unproven, aborted }
 }
@@ -162,13 +162,18 @@ async fn transact(
     for (producer, ends) in [(producer, false), (producer + 1, true)] {
         let batch = drive::transactional(drive::batch(producer, 0, 2, 200, random));
         store.room(batch.len()).await;
-        let appended = replica.append_internal(store, batch.clone(), rt::unix_ms()).expect("a sound batch");
-        keep(replica, batch, appended.base_offset, batches);
+        let appended = replica.append_internal(store, batch.clone(), rt::wall()).expect("a sound batch");
+        keep(replica, batch, appended.base_offset.0, batches);
         if ends {
-            let (now, marker) = (rt::unix_ms(), EndMarker { commit: false, coordinator_epoch: 0 });
-            let end = EndOfTxn { producer_id: producer, producer_epoch: 0, marker, version: 1 };
+            let (now, marker) = (rt::wall(), EndMarker { commit: false, coordinator_epoch: 0 });
+            let end = EndOfTxn { producer: Producer::new(producer, 0), marker, version: 1 };
             let appended = replica.append_end(store, end, now).expect("a transaction to end");
-            keep(replica, control::encode(marker, producer, 0, now), appended.base_offset, batches);
+            keep(
+                replica,
+                control::encode(marker, Producer::new(producer, 0), now),
+                appended.base_offset.0,
+                batches,
+            );
         }
     }
 }
@@ -180,15 +185,14 @@ async fn append(
     batches: &mut Batches,
 ) -> i64 {
     store.room(batch.len()).await;
-    let appended = replica
-        .append(store, drive::sound(replica, batch.clone()), rt::unix_ms(), None)
-        .expect("a sound batch");
-    keep(replica, batch, appended.base_offset, batches);
-    appended.base_offset
+    let appended =
+        replica.append(store, drive::sound(replica, batch.clone()), rt::wall(), None).expect("a sound batch");
+    keep(replica, batch, appended.base_offset.0, batches);
+    appended.base_offset.0
 }
 
 fn keep(replica: &Replica, mut bytes: bytes::BytesMut, base_offset: i64, batches: &mut Batches) {
-    weir::wire::batch::stamp(&mut bytes, base_offset, replica.leader_epoch());
+    weir::wire::batch::stamp(&mut bytes, base_offset, replica.leader_epoch().0);
     let header = BatchHeader::parse(&bytes).expect("a batch");
     batches.get_mut(&replica.id).expect("known").push((header, bytes.to_vec()));
 }
@@ -352,7 +356,7 @@ impl Subject {
                 }
             }
             let producers = opened.recovered.get(&id).map(recovered_producers).unwrap_or_default();
-            let aborted = producers.transactions().aborted_in(0, log.end_offset());
+            let aborted = producers.transactions().aborted_in(Offset::ZERO, Offset(log.end_offset()));
             if aborted != self.aborted[&id] {
                 return Err(format!("{dir}: aborted are {:?}, not {aborted:?}", self.aborted[&id]));
             }

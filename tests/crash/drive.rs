@@ -19,7 +19,7 @@ use weir::controller::{
 use weir::log::compact::{Policy, Work};
 use weir::log::{LogError, LogSettings, Lsn, PartitionLog, ShardLog};
 use weir::metadata::{Image, Topic};
-use weir::model::{LeaderEpoch, MonoMs, Offset, PartitionId, shard_of};
+use weir::model::{LeaderEpoch, MonoMs, Offset, PartitionId, Producer, shard_of};
 use weir::partition::recovered_producers;
 use weir::partition::{Appended, Assignment, EndOfTxn, Host, Replica};
 use weir::rt;
@@ -38,7 +38,7 @@ use crate::world::{Entry, Metadata, MetadataState, NEVER, World};
 /// Checked as on the produce path.
 pub fn sound(replica: &Replica, bytes: BytesMut) -> Sound {
     let batch = ProducedBatch::parse(bytes).expect("a batch");
-    Sound::check(batch, &replica.rules(rt::unix_ms()), Effort::Full { memory: 1 << 20 }, &mut Vec::new())
+    Sound::check(batch, &replica.rules(rt::wall()), Effort::Full { memory: 1 << 20 }, &mut Vec::new())
         .expect("a sound batch")
 }
 
@@ -153,7 +153,7 @@ pub async fn run(
         let replicas = drive.replicas.clone();
         let state = move |id| replicas.borrow().get(&id).and_then(|r| r.producer_snapshot());
         let replicas = drive.replicas.clone();
-        let committed = move |id| replicas.borrow().get(&id).map_or(0, |r| r.high_watermark());
+        let committed = move |id| replicas.borrow().get(&id).map_or(0, |r| r.high_watermark().0);
         rt::spawn(async move { store.maintain(state, committed).await });
     }
     let closing = Rc::new(Cell::new(false));
@@ -200,7 +200,7 @@ async fn compact(store: Rc<ShardLog>, replicas: Replicas, closing: Rc<Cell<bool>
         for replica in of_shard.into_iter().filter(|replica| store.get(replica.id).is_some()) {
             let policy = Policy::from(&*replica.config());
             if policy.compact && replica.write_what_rolls().await.is_ok() {
-                let candidate = replica.compaction_candidate(&policy, rt::unix_ms()).await;
+                let candidate = replica.compaction_candidate(&policy, rt::wall()).await;
                 found.extend(candidate.map(|candidate| (replica, candidate, policy)));
             }
         }
@@ -379,7 +379,7 @@ impl Drive<'_> {
         let replica = self.replicas.borrow()[&id].clone();
         let submitted = self.now();
         let appended = replica
-            .append(&store, sound(&replica, batch.clone()), rt::unix_ms(), None)
+            .append(&store, sound(&replica, batch.clone()), rt::wall(), None)
             .map_err(|e| format!("{id}: an append was refused: {e}"))?;
         self.note(id, batch, appended, submitted);
         Ok(())
@@ -388,7 +388,7 @@ impl Drive<'_> {
     /// A batch was appended.
     fn note(&mut self, id: PartitionId, mut bytes: BytesMut, appended: Appended, submitted: usize) {
         let epoch = self.replicas.borrow()[&id].leader_epoch();
-        weir::wire::batch::stamp(&mut bytes, appended.base_offset, epoch);
+        weir::wire::batch::stamp(&mut bytes, appended.base_offset.0, epoch.0);
         let header = BatchHeader::parse(&bytes).expect("a batch");
         let partition = self.world.partitions.entry(id).or_default();
         partition.entries.push(Entry {
@@ -418,9 +418,9 @@ impl Drive<'_> {
         let ends = open && self.random.chance(60);
         let marker = EndMarker { commit: self.random.chance(50), coordinator_epoch: 0 };
         let count = 1 + self.random.below(3) as i32;
-        let now = rt::unix_ms();
+        let now = rt::wall();
         let bytes = match ends {
-            true => control::encode(marker, producer, 0, now),
+            true => control::encode(marker, Producer::new(producer, 0), now),
             false => {
                 let size = self.scale.payload(self.random);
                 transactional(batch(producer, sequence, count, size, self.random))
@@ -433,7 +433,7 @@ impl Drive<'_> {
         let submitted = self.now();
         let appended = match ends {
             true => {
-                let end = EndOfTxn { producer_id: producer, producer_epoch: 0, marker, version: 1 };
+                let end = EndOfTxn { producer: Producer::new(producer, 0), marker, version: 1 };
                 replica.append_end(&store, end, now)
             }
             false => replica.append_internal(&store, bytes.clone(), now),
@@ -451,12 +451,12 @@ impl Drive<'_> {
         let replica = self.replicas.borrow()[&id].clone();
         let end = replica.offsets().end().0;
         let appended = replica
-            .append(&store, sound(&replica, batch), rt::unix_ms(), None)
+            .append(&store, sound(&replica, batch), rt::wall(), None)
             .map_err(|e| format!("{id}: a retry was refused: {e}"))?;
         let (producer, ..) = self.producers[&id];
         let mut entries = self.world.partitions[&id].entries.iter().rev();
         let first = entries.find(|e| e.header.producer_id == producer).map(|e| e.header.base_offset);
-        match Some(appended.base_offset) == first && replica.offsets().end().0 == end {
+        match Some(appended.base_offset.0) == first && replica.offsets().end().0 == end {
             true => Ok(()),
             false => Err(format!("{id}: a retry of {first:?} was put at {}", appended.base_offset)),
         }
@@ -608,7 +608,7 @@ impl Drive<'_> {
 }
 
 fn leader(opened: &Opened, image: &Image, topic: &Topic, id: PartitionId, log: Rc<PartitionLog>) -> Replica {
-    let epoch = topic.partition(id.index).map_or(0, |p| p.leader_epoch);
+    let epoch = topic.partition(id.index).map_or(LeaderEpoch::ZERO, |p| p.leader_epoch);
     let replica = Replica::new(
         (id, topic.name.clone()),
         &Host::new(1),
@@ -617,7 +617,7 @@ fn leader(opened: &Opened, image: &Image, topic: &Topic, id: PartitionId, log: R
         Offset::ZERO,
     );
     let store = &opened.stores[shard_of(id, opened.stores.len())];
-    replica.assign(store, Assignment::alone(1, LeaderEpoch(epoch)), MonoMs::ZERO);
+    replica.assign(store, Assignment::alone(1, epoch), MonoMs::ZERO);
     replica
 }
 

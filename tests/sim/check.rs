@@ -159,7 +159,7 @@ impl World {
                 let node = &self.nodes[(leader - 1) as usize];
                 let part = node.parts.get(&id).filter(|_| node.up);
                 if let Some(Machine::Leader(machine)) = part.map(|part| &part.machine)
-                    && machine.epoch().0 == partition.leader_epoch
+                    && machine.epoch() == partition.leader_epoch
                 {
                     let counts = isr.iter().all(|member| machine.is_in_maximal_isr(*member));
                     assert!(counts, "seed {seed}: the leader of {id} does not wait for all of {partition:?}");
@@ -203,7 +203,7 @@ impl World {
         panic!("seed {}: no end in sight: {why}", self.seed);
     }
 
-    fn epochs(&self) -> Vec<i32> {
+    fn epochs(&self) -> Vec<LeaderEpoch> {
         let epochs = self.partitions().into_iter();
         epochs.filter_map(|id| Some(self.image.partition(id)?.leader_epoch)).collect()
     }

@@ -45,7 +45,7 @@ fn run(seed: u64) -> Ran {
     world.converge(MEND_MS);
     let acked = world.check_acked();
     let epochs = world.partitions().into_iter();
-    let epochs = epochs.filter_map(|id| Some(i64::from(world.image.partition(id)?.leader_epoch))).sum();
+    let epochs = epochs.filter_map(|id| Some(i64::from(world.image.partition(id)?.leader_epoch.0))).sum();
     let (history, events) = (&world.history, world.events);
     let (elections, stops, disks_lost) = (history.elections, history.stops, history.disks_lost);
     Ran { events, acked, elections, stops, disks_lost, epochs }

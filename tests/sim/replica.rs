@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir::metadata::{Image, Partition};
-use weir::model::{BrokerEpoch, BrokerId, LeaderEpoch, MonoMs, Offset, PartitionEpoch, PartitionId};
+use weir::model::{BrokerEpoch, BrokerId, LeaderEpoch, MonoMs, Offset, PartitionId};
 use weir::partition::follower::{Answer, Asked, BatchSeen, Follower, Take};
 use weir::partition::leader::{Effects, Leader, Terms, Verdict};
 use weir::partition::peer::{Heard, PeerState, Report};
@@ -39,8 +39,8 @@ pub struct Part {
 fn assignment(partition: &Partition) -> Assignment {
     Assignment {
         leader: partition.leader,
-        leader_epoch: LeaderEpoch(partition.leader_epoch),
-        partition_epoch: PartitionEpoch(partition.partition_epoch),
+        leader_epoch: partition.leader_epoch,
+        partition_epoch: partition.partition_epoch,
         replicas: partition.replicas().to_vec(),
         isr: partition.isr().collect(),
     }

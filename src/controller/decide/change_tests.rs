@@ -28,7 +28,7 @@ fn after(
 }
 
 fn shown(partition: &Partition) -> (Vec<BrokerId>, Vec<BrokerId>, Option<BrokerId>, i32) {
-    (partition.isr().collect(), partition.elr().collect(), partition.leader, partition.leader_epoch)
+    (partition.isr().collect(), partition.elr().collect(), partition.leader, partition.leader_epoch.0)
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_move_ends_when_all_that_it_adds_are_in_sync() {
     let same_leader = moving(&[2, 3, 1], &[2, 1], &[3], &[1]);
     let done = to(&same_leader, &[2, 1, 3]);
     assert_eq!(
-        (done.leader, done.leader_epoch),
+        (done.leader, done.leader_epoch.0),
         (Some(2), 1),
         "who is no replica any more is not to be taken for one"
     );

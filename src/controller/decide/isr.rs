@@ -64,7 +64,7 @@ fn one(
 }
 
 fn check(partition: &Partition, leader: BrokerId, wanted: &IsrChange) -> Result<(), IsrRefusal> {
-    let (leader_epoch, partition_epoch) = (wanted.leader_epoch.0, wanted.partition_epoch.0);
+    let (leader_epoch, partition_epoch) = (wanted.leader_epoch, wanted.partition_epoch);
     if leader_epoch > partition.leader_epoch || partition_epoch > partition.partition_epoch {
         return Err(IsrRefusal::NotController);
     }

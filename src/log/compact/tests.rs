@@ -10,7 +10,7 @@ use kafka_wire_records::{Compression, Record, RecordBatch, RecordDecodeLimits, R
 
 use crate::log::{BatchCache, LogError, Lsn, PartitionCheckpoint, PartitionLog};
 use crate::model::topic_config::{CleanupPolicy, TopicConfig};
-use crate::model::{PartitionId, TopicId};
+use crate::model::{PartitionId, Producer, TopicId, WallMs};
 use crate::rt;
 use crate::wire::batch::BatchHeader;
 
@@ -745,7 +745,8 @@ mod transactional {
     }
 
     fn marker(offset: i64, producer: i64, commit: bool) -> Bytes {
-        let mut bytes = encode(EndMarker { commit, coordinator_epoch: 0 }, producer, 0, 10);
+        let mut bytes =
+            encode(EndMarker { commit, coordinator_epoch: 0 }, Producer::new(producer, 0), WallMs(10));
         crate::wire::batch::stamp(&mut bytes, offset, 0);
         bytes.freeze()
     }

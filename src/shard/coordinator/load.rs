@@ -26,7 +26,7 @@ enum LoadError {
     #[error(transparent)]
     Log(#[from] LogError),
     #[error("the batch at offset {0} cannot be read: {1}")]
-    Batch(i64, String),
+    Batch(Offset, String),
     #[error("the partition needs repair: {0}")]
     NeedsRepair(Rc<str>),
     #[error("this broker does not lead the partition any more")]
@@ -104,10 +104,10 @@ async fn replay<M: Machine>(
     if let Some(why) = replica.needs_repair() {
         return Err(LoadError::NeedsRepair((*why).into()));
     }
-    let mut at = replica.offsets().log_start().0;
+    let mut at = replica.offsets().log_start();
     let mut count = 0;
     // Ends of transactions may be appended meanwhile: the last look is at the log as it is then.
-    while at < replica.offsets().end().0 {
+    while at < replica.offsets().end() {
         if !replica.leads_in(epoch) {
             return Err(LoadError::Deposed);
         }
@@ -121,13 +121,13 @@ async fn replay<M: Machine>(
         // Held until what is read has become state: the machine keeps none of it.
         let memory = work.take(LEAST_BYTES, MOST_BYTES).await;
         let committed = replica.high_watermark();
-        let slices = replica.read_committed(Offset(at), memory.bytes()).await?;
+        let slices = replica.read_committed(at, memory.bytes()).await?;
         let before = at;
         for slice in slices {
             for batch in BatchIter::new(&slice) {
                 let (header, range) = batch.map_err(|e| LoadError::Batch(at, e.to_string()))?;
                 count += replay_batch(&header, slice.slice(range), at, machine)?;
-                at = at.max(header.next_offset());
+                at = at.max(Offset(header.next_offset()));
             }
         }
         drop(memory);
@@ -143,19 +143,19 @@ async fn replay<M: Machine>(
 fn replay_batch<M: Machine>(
     header: &BatchHeader,
     batch: Bytes,
-    from: i64,
+    from: Offset,
     machine: &mut M,
 ) -> Result<u64, LoadError> {
     // Compaction may leave a batch without records, to keep a producer's last sequence.
     if header.record_count == 0 {
         return Ok(0);
     }
-    let stored =
-        records::read_batch(batch).map_err(|e| LoadError::Batch(header.base_offset, e.to_string()))?;
+    let stored = records::read_batch(batch)
+        .map_err(|e| LoadError::Batch(Offset(header.base_offset), e.to_string()))?;
     let marked = header.is_transactional() || header.is_control();
     let producer = marked.then_some(Producer::new(header.producer_id, header.producer_epoch));
     let mut count = 0;
-    for record in stored.into_iter().filter(|record| record.offset >= from) {
+    for record in stored.into_iter().filter(|record| record.offset >= from.0) {
         let replayed = Replayed {
             offset: record.offset,
             producer,

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use super::Shard;
 use crate::coordinator::{Answer, Effects, Machine, Ms, Record, TimerHeap, Token};
-use crate::model::{LeaderEpoch, Offset, PartitionId};
+use crate::model::{LeaderEpoch, Offset, PartitionId, WallMs};
 use crate::partition::Acks;
 use crate::rt::{self, Notify, oneshot, race};
 use crate::wire::records::{BatchBuilder, BatchMark};
@@ -242,7 +242,7 @@ impl Shard {
         let driver = get(self);
         let Some(replica) = self.replica(partition) else { return };
         let room = replica.config().max_message_bytes;
-        let mut fx = Effects::new(self.now().0, rt::unix_ms(), replica.offsets().end().0, room);
+        let mut fx = Effects::new(self.now().0, rt::wall().0, replica.offsets().end().0, room);
         {
             let mut slots = driver.slots.borrow_mut();
             let Some(Slot::Active { machine, .. }) = slots.get_mut(&partition) else { return };
@@ -258,14 +258,8 @@ impl Shard {
                 driver.timers_changed.notify_all();
             }
         }
-        let mark = fx.producer.map_or_else(BatchMark::default, |producer| BatchMark {
-            producer_id: producer.id.0,
-            producer_epoch: producer.epoch.0,
-            base_sequence: -1,
-            transactional: true,
-            control: false,
-        });
-        let appended = self.append_records(partition, &fx.records, mark, fx.wall);
+        let mark = fx.producer.map_or_else(BatchMark::default, BatchMark::of_transaction);
+        let appended = self.append_records(partition, &fx.records, mark, WallMs(fx.wall));
         let written = match (appended, driver.slots.borrow_mut().get_mut(&partition)) {
             (Err(why), _) => Err(why),
             (Ok(end), Some(Slot::Active { written, epoch, .. })) => {
@@ -331,14 +325,14 @@ impl Shard {
         partition: PartitionId,
         records: &[Record],
         mark: BatchMark,
-        now: Ms,
+        now: WallMs,
     ) -> Result<Option<Offset>, String> {
         let Some(replica) = self.replica(partition) else { return Err("its partition is gone".into()) };
         let room = replica.config().max_message_bytes;
         let mut end = None;
         let mut rest = records;
         while !rest.is_empty() {
-            let mut batch = BatchBuilder::new(now, mark);
+            let mut batch = BatchBuilder::new(now.0, mark);
             while let Some((record, after)) = rest.split_first() {
                 let (key, value) = (Some(&record.key[..]), record.value.as_deref());
                 if !batch.is_empty() && batch.len() + BatchBuilder::cost(key, value) > room {

@@ -51,7 +51,7 @@ impl Watch {
     /// Fires once everything up to `end` is committed.
     fn set(self: &Rc<Self>, replica: &Replica, end: Offset) {
         if !self.set.replace(true) {
-            replica.watch(end.0 - 1, self.clone());
+            replica.watch(Offset(end.0 - 1), self.clone());
         }
     }
 

@@ -241,13 +241,13 @@ impl Session {
             Some(Instead::Failed(e)) => return self.fall_asleep_at(at, id, &e, &replica),
             Some(Instead::Diverging(epoch, end)) => {
                 let mut reply = self.reply(at, id, &replica);
-                reply.diverging_epoch = Some((epoch.0, end.0));
+                reply.diverging_epoch = Some((epoch, end));
                 self.sleep(at);
                 return Answered::Reply(id, reply);
             }
             None => {}
         }
-        if let Err(e) = replica.check_leader(report.leader_epoch.0) {
+        if let Err(e) = replica.check_leader(Some(report.leader_epoch)) {
             return self.fall_asleep_at(at, id, &e, &replica);
         }
         if report.offset < offsets.log_start() {
@@ -280,7 +280,7 @@ impl Session {
                 Answered::Later
             }
             // Deposed while the disk was read, perhaps, and cut: what was read is nobody's.
-            Ok(_) if replica.check_leader(report.leader_epoch.0).is_err() => {
+            Ok(_) if replica.check_leader(Some(report.leader_epoch)).is_err() => {
                 self.fall_asleep_at(at, id, &ReadError::NotLeader, &replica)
             }
             Ok(batches) => {

@@ -339,7 +339,7 @@ async fn start(world: &Rc<RefCell<World>>, broker: BrokerId) {
             Some(found) => {
                 assert_eq!(found.repair, None);
                 let snapshot = found.producer_state.as_ref().map(|(_, state)| state.as_slice());
-                let producers = Producers::rebuild(snapshot, &found.replayed, rt::unix_ms());
+                let producers = Producers::rebuild(snapshot, &found.replayed, rt::wall());
                 let at = Offset(found.high_watermark);
                 let replica = Replica::new(names, &host, found.log, Arc::default(), at);
                 replica.set_producers(producers);
@@ -428,9 +428,9 @@ async fn produce(world: &Rc<RefCell<World>>, partition: PartitionId, value: &str
     let leader = world.borrow().leader(partition)?;
     let replica = leader.replicas[&partition].clone();
     let parsed = ProducedBatch::parse(batch(value)).unwrap();
-    let rules = replica.rules(rt::unix_ms());
+    let rules = replica.rules(rt::wall());
     let sound = Sound::check(parsed, &rules, Effort::Light, &mut Vec::new()).unwrap();
-    let appended = replica.append(&leader.store, sound, rt::unix_ms(), None).ok()?;
+    let appended = replica.append(&leader.store, sound, rt::wall(), None).ok()?;
     let wait = replica.waits().begin(Due::NEVER);
     replica.acknowledge(&appended, Acks::All, wait.ticket(0));
     let mut late = std::pin::pin!(rt::sleep(Duration::from_secs(20)));
@@ -444,7 +444,7 @@ async fn produce(world: &Rc<RefCell<World>>, partition: PartitionId, value: &str
     assert!(in_time.await, "{partition}: nobody commits {value}");
     let mut failed: Vec<Failure> = Vec::new();
     wait.failures(|_, why| failed.push(why));
-    (failed.is_empty() && !leader.dead.get()).then_some(appended.base_offset)
+    (failed.is_empty() && !leader.dead.get()).then_some(appended.base_offset.0)
 }
 
 /// Values by offset.
@@ -523,9 +523,9 @@ fn what_was_acknowledged_by_all_is_everywhere_whoever_dies() {
                     // Nobody waits for this one: it may be lost, and whoever dies takes what only it has.
                     let replica = &leader.replicas[&id(index)];
                     let parsed = ProducedBatch::parse(batch("forlorn")).unwrap();
-                    let rules = replica.rules(rt::unix_ms());
+                    let rules = replica.rules(rt::wall());
                     let sound = Sound::check(parsed, &rules, Effort::Light, &mut Vec::new()).unwrap();
-                    let _ = replica.append(&leader.store, sound, rt::unix_ms(), None);
+                    let _ = replica.append(&leader.store, sound, rt::wall(), None);
                     continue;
                 }
                 if let Some(at) = produce(&world, id(index), &value).await {
