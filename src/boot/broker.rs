@@ -11,10 +11,11 @@ use tokio::task::LocalSet;
 
 use super::directory::{belongs, cannot_recover, log_error};
 use super::disk;
+use super::errors::StartError;
 use super::logger;
 use super::membership::{Member, settle};
 use super::needs::{Limits, Needs, Share};
-use super::preflight::{Prepared, StartError};
+use super::preflight::Prepared;
 use super::serving::{cores, run_until_stopped};
 use super::signals::{Reload, Signals};
 use crate::admin::Door;

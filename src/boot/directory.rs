@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::disk;
-use super::preflight::StartError;
+use super::errors::StartError;
 use crate::log::{self as storage, LogError, Topics};
 use crate::metadata::{Image, MetadataError, Resolver};
 use crate::model::settings::BrokerSettings;

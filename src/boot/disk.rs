@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::log::journal::sizing::{Chosen, NoPlace, Sizing, Volume};
 use crate::log::{drop_ballast, is_full};
 
-use super::preflight::StartError;
+use super::errors::StartError;
 
 /// What helps against an error of the disk, where the error itself says what is wrong.
 pub fn remedy(error: &io::Error) -> Option<&'static str> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::directory::{belongs, metadata_error};
 use super::disk;
-use super::preflight::StartError;
+use super::errors::StartError;
 use crate::config::Config;
 use crate::control::join::{self, JoinError};
 use crate::controller::{Registration, register};

@@ -12,6 +12,7 @@ mod alloc;
 mod broker;
 mod directory;
 pub mod disk;
+pub mod errors;
 pub mod logger;
 mod membership;
 pub mod needs;

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use super::preflight::StartError;
+use super::errors::StartError;
 use crate::config::Config;
 use crate::rt::Refused;
 

@@ -9,7 +9,6 @@
 //! <data>/format    "weir 1\n"       written once, when the directory is first used
 //! ```
 
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -21,32 +20,12 @@ use crate::log::is_full;
 use crate::log::journal::sizing::Sizing;
 use crate::rt;
 
+use super::errors::StartError;
 use super::needs::{Limits, Needs, Share};
 use super::{disk, rehearsal};
 
 /// The layout that this build writes, and the newest that it reads.
 const FORMAT: u32 = 1;
-
-/// Why the broker cannot start, and what to do.
-#[derive(Debug, PartialEq, Eq)]
-pub struct StartError {
-    pub problem: String,
-    pub remedy: String,
-}
-
-impl StartError {
-    pub fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        StartError { problem: problem.into(), remedy: remedy.into() }
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot start: {}\n  {}", self.problem, self.remedy)
-    }
-}
-
-impl std::error::Error for StartError {}
 
 /// What the checks obtained; dropping it gives it all back.
 #[derive(Debug)]

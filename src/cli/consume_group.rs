@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::consume::{ConsumeArgs, Consumer, Cursor};
+use super::consumer::{ConsumeArgs, Consumer, Cursor};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use crate::client::Membership;

@@ -1,13 +1,12 @@
 //! `weir log`: looks at and mends a data directory that no broker uses.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::boot::preflight::DataLock;
-use crate::log::{Finding, LogSettings, Mended, Mending, Survey, Topics, survey};
+use crate::log::{Finding, LogSettings, Mending, Survey, Topics, survey};
 use crate::metadata::{Image, Resolver, Store};
 use crate::model::{BrokerSettings, PartitionId};
 use crate::partition::recovered_snapshot;
@@ -16,6 +15,7 @@ use crate::shard::topics::View;
 
 use super::dump;
 use super::failure::Failure;
+use super::offline::{self, Where, done_text, take_lock};
 use super::output::{print, print_json};
 use super::recover::{self, RecoverArgs};
 
@@ -29,16 +29,6 @@ pub enum LogCommand {
     Repair(RepairArgs),
     /// Say what metadata could be made of a directory that lost its own, and make it with --apply
     RecoverMetadata(RecoverArgs),
-}
-
-#[derive(Args, Debug)]
-pub struct Where {
-    /// The data directory; no broker may be using it
-    #[arg(env = "WEIR_DATA_DIR", default_value = "./weir-data")]
-    pub(super) data_dir: PathBuf,
-    /// Print JSON, for programs
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -57,14 +47,6 @@ pub fn run(command: LogCommand) -> Result<(), Failure> {
         LogCommand::Repair(args) => repair(&args),
         LogCommand::RecoverMetadata(args) => recover::run(&args),
     }
-}
-
-/// Takes the directory for this process.
-pub(super) fn take_lock(data_dir: &Path) -> Result<DataLock, Failure> {
-    if !data_dir.join("format").exists() {
-        return Err(Failure::Storage(format!("{} is not a data directory of Weir's", data_dir.display())));
-    }
-    DataLock::acquire(data_dir).map_err(|e| Failure::Storage(format!("{}\n  {}", e.problem, e.remedy)))
 }
 
 /// A data directory of this process's, what its metadata says, and what is wrong with it.
@@ -192,25 +174,10 @@ fn repair(args: &RepairArgs) -> Result<(), Failure> {
     if args.at.json {
         let done: Vec<Value> = done
             .iter()
-            .map(|mended| json!({"partition": name(mended, &image), "done": mended.what}))
+            .map(|mended| json!({"partition": offline::name(mended, &image), "done": mended.what}))
             .collect();
         let findings: Vec<Value> = found.findings.iter().map(finding_json).collect();
         return print_json(&json!({ "findings": findings, "repaired": done })).map_err(Failure::stdout);
     }
     print(&format!("{}done\n", done_text(&done, &image))).map_err(Failure::stdout)
-}
-
-/// The topic and partition of what was done.
-fn name(mended: &Mended, image: &Image) -> Option<String> {
-    let id = mended.id?;
-    Some(format!("{}-{}", image.topic_by_id(id.topic)?.name, id.index))
-}
-
-/// A line for each thing that was done.
-pub(super) fn done_text(done: &[Mended], image: &Image) -> String {
-    let line = |mended: &Mended| match name(mended, image) {
-        Some(partition) => format!("done: {partition}: {}\n", mended.what),
-        None => format!("done: {}\n", mended.what),
-    };
-    done.iter().map(line).collect()
 }

@@ -6,6 +6,7 @@
 
 mod consume;
 mod consume_group;
+mod consumer;
 mod doctor;
 mod dump;
 mod failure;
@@ -14,6 +15,7 @@ mod group;
 mod interrupt;
 mod latency;
 mod log;
+mod offline;
 mod output;
 mod partitioner;
 mod produce;
@@ -103,7 +105,7 @@ pub fn main() -> ExitCode {
         Command::Txn(command) => txn::run(command),
         Command::Log(command) => log::run(command),
         Command::Produce(args) => produce::run(args),
-        Command::Consume(args) => consume::run(args),
+        Command::Consume(args) => consume::run(&args),
         Command::Latency(args) => latency::run(&args),
         Command::Doctor(args) => return doctor::doctor(&args),
         Command::Tune(args) => return doctor::tune(&args),

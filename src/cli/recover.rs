@@ -15,7 +15,7 @@ use crate::rt;
 use crate::shard::topics::View;
 
 use super::failure::Failure;
-use super::log::{Where, done_text, take_lock};
+use super::offline::{Where, done_text, take_lock};
 use super::output::{print, print_json};
 
 /// Producer ids that may have been given out and left no trace.

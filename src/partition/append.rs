@@ -1,73 +1,19 @@
 //! Appending: what a batch is held against before it gets its place.
 
-use std::sync::Arc;
-
 use bytes::BytesMut;
-use thiserror::Error;
 
 use super::Replica;
+use super::appended::{AppendError, Appended, EndOfTxn};
 use super::assignment::Role;
-use super::producer::{Origin, ProducerError, Verdict};
+use super::producer::{Origin, Verdict};
 use super::verification::Guard;
-use crate::log::{DiskFull, JournalFailed, ShardLog};
+use crate::log::ShardLog;
 use crate::model::topic_config::TimestampType;
-use crate::model::{Offset, Producer, WallMs};
+use crate::model::{Offset, WallMs};
 use crate::wire::ProducedBatch;
-use crate::wire::batch::{self, BatchError};
+use crate::wire::batch;
 use crate::wire::control::{self, EndMarker};
-use crate::wire::validate::{Refusal, Rules, Sound};
-
-#[derive(Debug, Error)]
-pub enum AppendError {
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    #[error("{0}")]
-    Producer(#[from] ProducerError),
-    #[error("no transaction is known of that the batch belongs to")]
-    NotVerified,
-    #[error("this broker does not lead the partition")]
-    NotLeader,
-    #[error("fewer replicas are in sync than min.insync.replicas asks for")]
-    NotEnoughReplicas,
-    #[error("the partition needs repair: {0}")]
-    NeedsRepair(Arc<str>),
-    #[error("{0}")]
-    DiskFull(#[from] DiskFull),
-    #[error("the journal has failed: {0}")]
-    JournalFailed(Arc<str>),
-}
-
-impl From<BatchError> for AppendError {
-    fn from(e: BatchError) -> Self {
-        Self::Refused(e.into())
-    }
-}
-
-impl From<JournalFailed> for AppendError {
-    fn from(failed: JournalFailed) -> Self {
-        Self::JournalFailed(failed.0)
-    }
-}
-
-/// Where a batch went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    pub base_offset: Offset,
-    /// The broker's time, where the topic's timestamps are the broker's.
-    pub log_append_time: Option<WallMs>,
-    pub log_start_offset: Offset,
-    /// The offset after the batch: it counts once the leader's durable end, or the high watermark, is there.
-    pub end: Offset,
-}
-
-/// The end of a transaction, as its coordinator asks for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EndOfTxn {
-    pub producer: Producer,
-    pub marker: EndMarker,
-    /// The version of the transaction protocol: from 2 on every transaction has an epoch of its own.
-    pub version: i8,
-}
+use crate::wire::validate::{Rules, Sound};
 
 impl Replica {
     /// What batches are checked by before they come here.

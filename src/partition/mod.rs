@@ -5,6 +5,7 @@
 
 pub mod acks;
 pub mod append;
+mod appended;
 pub mod assignment;
 mod compaction;
 #[cfg(test)]
@@ -24,12 +25,13 @@ pub mod replica;
 #[cfg(test)]
 mod replication_tests;
 mod storage;
+mod transactional;
 pub mod transactions;
 mod verification;
 pub mod waits;
 
 pub use acks::Acks;
-pub use append::{AppendError, Appended, EndOfTxn};
+pub use appended::{AppendError, Appended, EndOfTxn};
 pub use assignment::{Assignment, Role};
 pub use followed::Follows;
 pub use following::{Cut, Given, Next, Said};

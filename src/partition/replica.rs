@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::acks::{Acks, Waiters};
-use super::append::{AppendError, Appended};
+use super::appended::{AppendError, Appended};
 use super::assignment::{Assignment, Role};
 use super::followed::Followed;
 use super::follower::Follower;

@@ -26,6 +26,7 @@ mod random;
 pub mod record;
 mod refused;
 mod runtime;
+mod sendmsg;
 pub mod stall;
 mod ticks;
 mod timer;

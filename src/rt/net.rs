@@ -13,13 +13,12 @@ use std::task::{Context, Poll};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::driver::Driver;
+use super::sendmsg::{SEND_FLAGS, message};
 use super::watch::Watch;
 use super::zerocopy;
 
 /// The kernel's limit of slices in one send.
 const MAX_SLICES: usize = 1024;
-/// A full socket and a closed one are errors, nothing else.
-pub(super) const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
 /// A listening socket, bound before the shards start so that a taken port is reported at once.
 pub struct Listener {
@@ -130,16 +129,6 @@ fn limit_buffer(fd: RawFd, bytes: usize, options: [libc::c_int; 2]) {
     if options.into_iter().all(|option| set(option) != 0) {
         log::debug!("a socket's buffer stays at the kernel's choice: {}", io::Error::last_os_error());
     }
-}
-
-/// The header of a message of these slices; only for as long as they live.
-pub(super) fn message(slices: &[IoSlice<'_>]) -> libc::msghdr {
-    // SAFETY: a zeroed message header is valid.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    // IoSlice is ABI-compatible with iovec.
-    message.msg_iov = slices.as_ptr().cast_mut().cast();
-    message.msg_iovlen = slices.len();
-    message
 }
 
 impl Drop for Listener {

@@ -12,7 +12,7 @@ use io_uring::types::Fd;
 use io_uring::{cqueue, opcode};
 
 use super::driver::{Driver, Slot};
-use super::net::{SEND_FLAGS, message};
+use super::sendmsg::{SEND_FLAGS, message};
 
 /// From here on to hold pages is cheaper than to copy them.
 pub(super) const LEAST: usize = 64 << 10;

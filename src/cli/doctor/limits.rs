@@ -2,8 +2,8 @@
 
 use super::host::{self, Host};
 use super::{Check, manual};
+use crate::boot::errors::StartError;
 use crate::boot::needs::{Limits, Needs, may_lock_any_memory, raise_descriptors};
-use crate::boot::preflight::StartError;
 use crate::rt::{self, Refused};
 
 /// Memory that a shard should have.
