@@ -1,10 +1,12 @@
-//! A message to another shard and back: while both are awake, and with the other asleep between calls.
+//! A message to another shard and back: while both are awake, and with the other asleep between calls. And what a lane itself costs,
+//! beside a channel with a lock.
 
+use std::hint::black_box;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use weir::rt::mesh::{self, Bell, End, Port};
 use weir::rt::{self, Doorbell, Notify};
 
@@ -31,7 +33,7 @@ fn round_trips(calls: u64, at_once: u64) -> Duration {
             let chunk = left.min(at_once);
             let replies: Vec<_> = (0..chunk).map(|n| port.call(1, n)).collect();
             for reply in replies {
-                std::hint::black_box(reply.await);
+                black_box(reply.await);
             }
             left -= chunk;
         }
@@ -68,5 +70,32 @@ fn mesh_round_trip(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, mesh_round_trip);
+const LANE: usize = 128;
+const MESSAGE: [u64; 8] = [7; 8];
+
+/// One message, or 64 at a time, in and out on one thread, and a look that finds nothing.
+fn lane(c: &mut Criterion) {
+    let mut group = c.benchmark_group("lane");
+    let (mut to_ring, mut from_ring) = rtrb::RingBuffer::new(LANE);
+    let (to_channel, from_channel) = flume::bounded(LANE);
+    for count in [1, 64] {
+        group.bench_function(BenchmarkId::new("ring", count), |b| {
+            b.iter(|| {
+                (0..count).for_each(|_| to_ring.push(MESSAGE).expect("there is room"));
+                (0..count).for_each(|_| _ = black_box(from_ring.pop()));
+            });
+        });
+        group.bench_function(BenchmarkId::new("channel", count), |b| {
+            b.iter(|| {
+                (0..count).for_each(|_| to_channel.try_send(MESSAGE).expect("there is room"));
+                (0..count).for_each(|_| _ = black_box(from_channel.try_recv()));
+            });
+        });
+    }
+    group.bench_function("ring/empty", |b| b.iter(|| black_box(from_ring.pop().is_ok())));
+    group.bench_function("channel/empty", |b| b.iter(|| black_box(from_channel.try_recv().is_ok())));
+    group.finish();
+}
+
+criterion_group!(benches, mesh_round_trip, lane);
 criterion_main!(benches);

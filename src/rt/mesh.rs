@@ -2,7 +2,9 @@
 //!
 //! A call is answered by a reply of its own kind ([`Call`]): who answers holds a [`To`] of that kind, and can send no other.
 //!
-//! A lane is a ring with one producer and one consumer, without a lock. Requests and replies never wait for each other.
+//! A lane is a ring with one producer and one consumer, without a lock (`rtrb`): 64 bytes in and out take 12–26 ns, and a look at
+//! an empty one, which every turn of the event loop makes, 1 ns; in a channel of `flume`, whose state is behind a lock, 74–111 and
+//! 30 ns (bench `lane`). Threads that are no shards keep channels. Requests and replies never wait for each other.
 //! A lane is bounded; a message that finds it full waits in the sender's own queue, in order, and leaves when the
 //! receiver has made room: nothing is dropped and nothing overtakes.
 
