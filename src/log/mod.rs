@@ -42,8 +42,7 @@ pub use offline::evidence::{FoundTopic, evidence};
 pub use offline::mend::{Mended, Mending};
 pub use offline::relayout::relayout;
 pub use offline::survey::{Finding, Survey, survey};
-pub use partition::PartitionLog;
-pub use partition::snapshots::Producers;
+pub use partition::{PartitionLog, Producers};
 pub use segment::SegmentMeta;
 pub use shard_log::space::{DiskFull, drop_ballast};
 pub use shard_log::{

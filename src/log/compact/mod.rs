@@ -27,16 +27,16 @@ mod plan;
 mod point;
 mod replace;
 pub(in crate::log) mod settle;
+mod state;
 #[cfg(test)]
 mod tests;
 mod transactions;
 
-use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 pub use pass::{Passed, Work};
 pub use plan::Candidate;
+pub(in crate::log) use state::State;
 pub use transactions::AbortedTransaction;
 
 /// What the partition lets be compacted.
@@ -90,61 +90,4 @@ impl From<&crate::model::topic_config::TopicConfig> for Policy {
 pub struct Swap {
     pub base: i64,
     pub end: i64,
-}
-
-/// What a partition's log knows of its compaction.
-#[derive(Default)]
-pub struct State {
-    /// Where the dirty part begins, once read from its file.
-    first_dirty: Cell<Option<i64>>,
-    /// The groups replaced since the last checkpoint, whose manifests are still needed.
-    swaps: RefCell<Vec<Swap>>,
-    halfway: RefCell<Option<replace::Halfway>>,
-    /// Base offsets of segments that were replaced: what was said of their files is over.
-    replaced: RefCell<Vec<i64>>,
-    running: Cell<bool>,
-    /// So often the disk is full when step 3 of a replacement is done.
-    #[cfg(test)]
-    hinder: Cell<u32>,
-    /// The log is being closed: nothing more is replaced.
-    stopped: Cell<bool>,
-    /// Why this log is not compacted any more, until the next start.
-    failed: RefCell<Option<Arc<str>>>,
-}
-
-impl State {
-    /// After a start that found these groups replaced past the checkpoint.
-    pub fn recovered(settled: settle::Settled) -> Self {
-        let settle::Settled { swaps, replaced, .. } = settled;
-        Self { swaps: RefCell::new(swaps), replaced: RefCell::new(replaced), ..Self::default() }
-    }
-
-    /// Whether the directory has no manifest: a start has nothing to finish.
-    pub fn is_settled(&self) -> bool {
-        self.swaps.borrow().is_empty() && self.halfway.borrow().is_none()
-    }
-
-    /// Base offsets of the segments that were replaced since this was last asked.
-    pub fn take_replaced(&self) -> Vec<i64> {
-        self.replaced.take()
-    }
-
-    /// The groups whose manifests can go once a checkpoint made from now on is stored.
-    pub fn swaps(&self) -> Vec<i64> {
-        self.swaps.borrow().iter().map(|swap| swap.base).collect()
-    }
-
-    /// As [`swaps`](Self::swaps), those that reach past `offset`.
-    pub fn swaps_past(&self, offset: i64) -> Vec<i64> {
-        self.swaps.borrow().iter().filter(|swap| swap.end > offset).map(|swap| swap.base).collect()
-    }
-
-    /// Their manifests are gone.
-    pub fn forget(&self, bases: &[i64]) {
-        self.swaps.borrow_mut().retain(|swap| !bases.contains(&swap.base));
-    }
-
-    pub fn stop(&self) {
-        self.stopped.set(true);
-    }
 }

@@ -56,14 +56,14 @@ struct Running<'a>(&'a PartitionLog);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.compaction.running.set(false);
+        self.0.compaction().running.set(false);
     }
 }
 
 impl PartitionLog {
     /// Whether there is something to compact, and what. `None` also while the last pass waits for its checkpoint.
     pub async fn compaction_candidate(&self, limit: i64, policy: &Policy, now_ms: i64) -> Option<Candidate> {
-        let state = &self.compaction;
+        let state = self.compaction();
         let blocked = state.running.get() || state.stopped.get() || state.failed.borrow().is_some();
         if !policy.compact || blocked || self.needs_repair().is_some() {
             return None;
@@ -71,7 +71,7 @@ impl PartitionLog {
         if !self.is_whole().await || !state.is_settled() {
             return None;
         }
-        if self.sealed().is_empty() || self.is_cut_halfway() {
+        if self.sealed_segments().is_empty() || self.is_cut_halfway() {
             return None;
         }
         let point = self.first_dirty().await;
@@ -80,14 +80,8 @@ impl PartitionLog {
         plan::candidate(&self.sealed_metas(), first_dirty, limit, policy, now_ms)
     }
 
-    fn sealed(&self) -> Vec<Rc<Segment>> {
-        let state = self.state.borrow();
-        let count = state.segments.len() - usize::from(state.active.is_some());
-        state.segments.range(..count).cloned().collect()
-    }
-
     fn sealed_metas(&self) -> Vec<SegmentMeta> {
-        self.sealed().iter().map(|segment| segment.meta()).collect()
+        self.sealed_segments().iter().map(|segment| segment.meta()).collect()
     }
 
     /// Compacts once. `candidate` was found before the last checkpoint, which therefore lists its segments as they are.
@@ -98,7 +92,7 @@ impl PartitionLog {
         policy: &Policy,
         work: &Work<'_>,
     ) -> Result<Passed, LogError> {
-        self.compaction.running.set(true);
+        self.compaction().running.set(true);
         let _running = Running(self);
         let rules = Rules {
             now_ms: rt::unix_ms(),
@@ -112,8 +106,8 @@ impl PartitionLog {
         match &done {
             Err(LogError::Corrupt { .. }) => {
                 let why = done.as_ref().err().map(ToString::to_string).unwrap_or_default();
-                log::error!("{why}; {} is not compacted until the next start", self.dir.display());
-                *self.compaction.failed.borrow_mut() = Some(why.into());
+                log::error!("{why}; {} is not compacted until the next start", self.dir().display());
+                *self.compaction().failed.borrow_mut() = Some(why.into());
             }
             Err(LogError::Removed) => return Ok(Passed::default()),
             _ => {}
@@ -123,7 +117,7 @@ impl PartitionLog {
 
     /// Why this log is not compacted any more, if so.
     pub fn compaction_failed(&self) -> Option<std::sync::Arc<str>> {
-        self.compaction.failed.borrow().clone()
+        self.compaction().failed.borrow().clone()
     }
 }
 
@@ -161,13 +155,17 @@ struct Bench {
 impl Pass<'_> {
     async fn run(&self, map: OffsetMap) -> Result<Passed, LogError> {
         let (mut passed, cut) = (Passed::default(), self.log.last_cut());
-        let segments: Vec<Rc<Segment>> =
-            self.log.sealed().into_iter().filter(|s| s.meta().next_offset <= self.candidate.end).collect();
+        let segments: Vec<Rc<Segment>> = self
+            .log
+            .sealed_segments()
+            .into_iter()
+            .filter(|s| s.meta().next_offset <= self.candidate.end)
+            .collect();
         let mut bench = Bench {
             map,
             transactions: Transactions::new(self.aborted),
             rules: self.rules.clone(),
-            scratch: Scratch::new(self.log.cache.largest_records()),
+            scratch: Scratch::new(self.log.cache().largest_records()),
             from: self.candidate.first_dirty,
             full: false,
             out: Vec::new(),
@@ -279,7 +277,7 @@ impl Pass<'_> {
         output.kept = new.is_some();
         let replaced = self.log.replace(group, new).await;
         if !matches!(replaced, Ok(true)) {
-            output.kept &= self.log.compaction.halfway.borrow().is_some();
+            output.kept &= self.log.compaction().halfway.borrow().is_some();
         }
         match replaced {
             Ok(true) => {}
@@ -288,7 +286,7 @@ impl Pass<'_> {
             Err(LogError::Io { source, .. })
                 if is_out_of_files(&source)
                     && group.len() > 1
-                    && self.log.compaction.halfway.borrow().is_none() =>
+                    && self.log.compaction().halfway.borrow().is_none() =>
             {
                 (bench.transactions, bench.read, bench.kept) = before;
                 return Ok((bench, Cleaned::TooMuch));
@@ -314,7 +312,7 @@ impl Pass<'_> {
         let position = slice.extents[0].position;
         let bytes = slice.bytes.len();
         let expected = bench.expected(&slice.bytes);
-        let memory = self.log.cache.work().take(expected, expected).await;
+        let memory = self.log.cache().work().take(expected, expected).await;
         let work = move || {
             let problem = slice.check().and_then(|()| job(&mut bench, &slice.bytes)).err();
             bench.scratch.shrink();

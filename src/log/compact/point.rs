@@ -11,20 +11,20 @@ const POINT_MAGIC: &[u8; 4] = b"WCMP";
 
 impl PartitionLog {
     pub(in crate::log) async fn first_dirty(&self) -> i64 {
-        if let Some(known) = self.compaction.first_dirty.get() {
+        if let Some(known) = self.compaction().first_dirty.get() {
             return known;
         }
-        let path = self.dir.join(POINT_FILE);
+        let path = self.dir().join(POINT_FILE);
         let bytes = rt::blocking(move || rt::fs::read_all(path)).await.unwrap_or_default();
         let point = decode_point(&bytes).unwrap_or(0);
-        self.compaction.first_dirty.set(Some(point));
+        self.compaction().first_dirty.set(Some(point));
         point
     }
 
     /// Unless the log was cut since `cut` was its last truncation.
     pub(super) async fn set_first_dirty(&self, offset: i64, cut: Lsn) {
         let _turn = self.quiet_turn().await;
-        if self.state.borrow().removed || self.last_cut() > cut {
+        if self.is_removed() || self.last_cut() > cut {
             // The directory may be another's by now, and what was clean another branch's.
             return;
         }
@@ -33,11 +33,11 @@ impl PartitionLog {
 
     /// For who has the turn.
     pub(in crate::log) async fn put_first_dirty(&self, offset: i64) {
-        self.compaction.first_dirty.set(Some(offset));
-        let path = self.dir.join(POINT_FILE);
+        self.compaction().first_dirty.set(Some(offset));
+        let path = self.dir().join(POINT_FILE);
         let bytes = encode_point(offset);
-        if let Err(e) = with_files(&self.cache, move || rt::fs::write_atomic(&path, &bytes)).await {
-            log::warn!("{}: {e}; the next start compacts again", self.dir.display());
+        if let Err(e) = with_files(self.cache(), move || rt::fs::write_atomic(&path, &bytes)).await {
+            log::warn!("{}: {e}; the next start compacts again", self.dir().display());
         }
     }
 }

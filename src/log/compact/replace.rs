@@ -21,7 +21,6 @@ use std::rc::Rc;
 
 use crate::log::error::may_pass;
 use crate::log::files::names::file_name;
-use crate::log::memory::Evict;
 use crate::log::segment::extents::ExtentIndex;
 use crate::log::segment::{Segment, SegmentMeta, with_files};
 use crate::log::{LogError, PartitionLog};
@@ -30,13 +29,7 @@ use crate::rt::fs::unlink;
 
 use super::Swap;
 use super::manifest::{Manifest, PARTIAL, SWAP};
-
-/// A replacement that is committed, or may be, and not in place yet.
-pub(super) struct Halfway {
-    manifest: Manifest,
-    old: Vec<Rc<Segment>>,
-    index: Option<ExtentIndex>,
-}
+use super::state::Halfway;
 
 impl PartitionLog {
     /// Puts `new`, whose file is written and synced, in the place of `old`. False if they are no longer there to be
@@ -47,7 +40,7 @@ impl PartitionLog {
         new: Option<(SegmentMeta, ExtentIndex)>,
     ) -> Result<bool, LogError> {
         let _turn = self.turn().await;
-        if self.place_of(old).is_none() || self.is_cut_halfway() {
+        if !self.can_replace(old) || self.is_cut_halfway() {
             return Ok(false);
         }
         let manifest = Manifest {
@@ -64,72 +57,62 @@ impl PartitionLog {
         if held.is_ok() {
             let half =
                 Halfway { manifest: manifest.clone(), old: old.to_vec(), index: new.map(|(_, index)| index) };
-            *self.compaction.halfway.borrow_mut() = Some(half);
+            *self.compaction().halfway.borrow_mut() = Some(half);
             held = self.commit(&manifest).await;
         }
         if let Err(e) = held {
-            if self.state.borrow().failed.is_none() {
-                self.compaction.halfway.take();
+            if !self.has_failed() {
+                self.compaction().halfway.take();
                 old.iter().for_each(|segment| segment.thaw());
             }
             return Err(e);
         }
-        self.state.borrow_mut().clean = false;
+        self.note_disorder();
         self.finish_replacement().await?;
         Ok(true)
     }
 
     /// Brings a replacement that is half-way to its end. For who has the turn: nothing else may change files before.
     pub(in crate::log) async fn finish_replacement(&self) -> Result<(), LogError> {
-        let Some(manifest) = self.compaction.halfway.borrow().as_ref().map(|half| half.manifest.clone())
+        let Some(manifest) = self.compaction().halfway.borrow().as_ref().map(|half| half.manifest.clone())
         else {
             return Ok(());
         };
         self.check_usable()?;
-        let dir = self.dir.to_path_buf();
-        let done = with_files(&self.cache, move || {
+        let dir = self.dir().to_path_buf();
+        let done = with_files(self.cache(), move || {
             // First the manifest, for certain.
             rt::fs::sync_dir(&dir)?;
             manifest.carry_out(&dir)
         });
         let done = done.await;
         #[cfg(test)]
-        let done = match self.compaction.hinder.get() {
+        let done = match self.compaction().hinder.get() {
             0 => done,
             n => {
-                self.compaction.hinder.set(n - 1);
+                self.compaction().hinder.set(n - 1);
                 Err(std::io::ErrorKind::StorageFull.into())
             }
         };
         match done {
             Ok(()) => {}
-            Err(e) if may_pass(&e) => return Err(LogError::io(&*self.dir, e)),
-            Err(e) => return Err(self.fail(self.dir.to_path_buf(), e)),
+            Err(e) if may_pass(&e) => return Err(LogError::io(self.dir(), e)),
+            Err(e) => return Err(self.fail(self.dir().to_path_buf(), e)),
         }
-        let Some(half) = self.compaction.halfway.take() else { return Ok(()) };
+        let Some(half) = self.compaction().halfway.take() else { return Ok(()) };
         let segment = half.manifest.new.zip(half.index).map(|(meta, index)| {
-            let segment = Segment::new(self.dir.clone(), self.cache.clone(), meta, true);
+            let segment = self.sealed_segment(meta);
             segment.put_index(index);
             segment
         });
-        {
-            let mut state = self.state.borrow_mut();
-            let at = state.segments.partition_point(|s| s.base_offset() < half.manifest.base());
-            state.segments.drain(at..at + half.old.len());
-            if let Some(segment) = &segment {
-                state.segments.insert(at, segment.clone());
-            }
-        }
-        // Readers are not given from memory what the log no longer has: what went may have been aborted.
-        let freed = self.tail.evict_below(half.manifest.end());
-        self.cache.forget(0, freed);
+        let (base, end) = (half.manifest.base(), half.manifest.end());
+        self.exchange(base, half.old.len(), end, segment.clone());
         for segment in &half.old {
             segment.supersede();
-            self.compaction.replaced.borrow_mut().push(segment.base_offset());
+            self.compaction().replaced.borrow_mut().push(segment.base_offset());
         }
         // Only now: a checkpoint made before lists the old segments and needs the manifest.
-        let swap = Swap { base: half.manifest.base(), end: half.manifest.end() };
-        self.compaction.swaps.borrow_mut().push(swap);
+        self.compaction().swaps.borrow_mut().push(Swap { base, end });
         if let Some(segment) = segment {
             segment.save_sidecar().await;
             segment.index().await?;
@@ -139,30 +122,25 @@ impl PartitionLog {
 
     /// As [`finish_replacement`](Self::finish_replacement), for who has not got the turn. Whether the log is whole.
     pub(super) async fn is_whole(&self) -> bool {
-        if self.compaction.halfway.borrow().is_none() {
+        if self.compaction().halfway.borrow().is_none() {
             return true;
         }
         let _turn = self.turn().await;
-        let finished = !self.state.borrow().removed && self.finish_replacement().await.is_ok();
-        finished && self.compaction.halfway.borrow().is_none()
+        let finished = !self.is_removed() && self.finish_replacement().await.is_ok();
+        finished && self.compaction().halfway.borrow().is_none()
     }
 
-    /// Where the segments lie in the log, if all of them still do, side by side.
-    fn place_of(&self, old: &[Rc<Segment>]) -> Option<usize> {
-        let state = self.state.borrow();
-        if state.removed || state.failed.is_some() || self.compaction.stopped.get() {
-            return None;
-        }
-        let at = state.segments.iter().position(|s| s.uid() == old[0].uid())?;
-        let there = state.segments.range(at..).zip(old).filter(|(a, b)| a.uid() == b.uid()).count();
-        (there == old.len()).then_some(at)
+    /// Whether the segments are still the log's, side by side, and may be replaced.
+    fn can_replace(&self, old: &[Rc<Segment>]) -> bool {
+        let blocked = self.is_removed() || self.has_failed() || self.compaction().stopped.get();
+        !blocked && self.has_segments(old)
     }
 
     /// Writes the manifest. After an error it is not there, unless the log has failed.
     async fn commit(&self, manifest: &Manifest) -> Result<(), LogError> {
-        let path = file_name(&self.dir, manifest.base(), SWAP);
+        let path = file_name(self.dir(), manifest.base(), SWAP);
         let (to, bytes) = (path.clone(), manifest.encode());
-        let written = with_files(&self.cache, move || match rt::fs::write_atomic(&to, &bytes) {
+        let written = with_files(self.cache(), move || match rt::fs::write_atomic(&to, &bytes) {
             // Its name comes last: only the directory's sync is missing, which whoever goes on from here does first.
             Err(e) if may_pass(&e) && rt::fs::exists(&to) => Ok(()),
             Err(e) => {
@@ -190,22 +168,22 @@ impl PartitionLog {
             return;
         }
         let _turn = self.quiet_turn().await;
-        if self.state.borrow().removed {
+        if self.is_removed() {
             // The directory may be another's by now.
             return;
         }
-        let dir = self.dir.to_path_buf();
+        let dir = self.dir().to_path_buf();
         let paths: Vec<PathBuf> = bases.iter().map(|base| file_name(&dir, *base, SWAP)).collect();
-        let gone = with_files(&self.cache, move || {
+        let gone = with_files(self.cache(), move || {
             paths.iter().try_for_each(unlink)?;
             rt::fs::sync_dir(&dir)
         });
         match gone.await {
-            Ok(()) => self.compaction.forget(&bases),
+            Ok(()) => self.compaction().forget(&bases),
             Err(e) => {
                 // The next checkpoint comes back to it.
                 self.touch();
-                log::warn!("{}: {e}; not compacted again until this works", self.dir.display());
+                log::warn!("{}: {e}; not compacted again until this works", self.dir().display());
             }
         }
     }

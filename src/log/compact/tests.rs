@@ -170,7 +170,7 @@ impl Fixture {
 
     /// As a checkpoint does it.
     async fn settle(&self) {
-        self.log.forget_swaps(self.log.compaction.swaps()).await;
+        self.log.forget_swaps(self.log.compaction().swaps()).await;
     }
 
     /// Compacts until there is nothing to do; returns where the compacted part ends, and the passes it took.
@@ -289,7 +289,7 @@ fn tombstones_go_once_their_horizon_has_passed() {
         // The first pass only writes the horizon.
         f.check(end, false).await;
         rt::sleep(std::time::Duration::from_millis(2)).await;
-        f.log.compaction.first_dirty.set(Some(0));
+        f.log.compaction().first_dirty.set(Some(0));
         let (end, _) = f.compact_all(1 << 20).await;
         f.check(end, true).await;
     });
@@ -316,7 +316,7 @@ async fn reopened(dir: &Path, f: &Fixture, checkpoint: &PartitionCheckpoint) -> 
     assert!(read(&log).await == first, "the second start finds the same");
     // The next checkpoint ends the replacement for good.
     let after = log.checkpoint();
-    log.forget_swaps(log.compaction.swaps()).await;
+    log.forget_swaps(log.compaction().swaps()).await;
     drop(log);
     let log = open(dir, &f.config, Some(after), &f.cache).unwrap();
     assert!(read(&log).await == first, "so does the start after the next checkpoint");
@@ -342,7 +342,7 @@ fn a_crash_at_any_point_leaves_the_old_segments_or_the_new() {
             let old = read(&f.log).await;
             f.compact(1 << 20).await.unwrap();
             let new = read(&f.log).await;
-            assert!(new != old && f.log.compaction.swaps().len() == 1);
+            assert!(new != old && f.log.compaction().swaps().len() == 1);
             let after = scratch.path().join("after");
             copy_dir(&f.dir(), &after);
             let new_checkpoint = f.log.checkpoint();
@@ -407,7 +407,7 @@ fn readers_go_on_while_segments_are_replaced_under_them() {
                 rt::spawn(async move {
                     let mut rounds = 0;
                     while !over.get() || rounds == 0 {
-                        log.cache.set_budget(if i == 0 { 0 } else { 1 << 20 });
+                        log.cache().set_budget(if i == 0 { 0 } else { 1 << 20 });
                         for batch in read(&log).await {
                             for (offset, entry) in entries(&batch) {
                                 assert!(records[&offset] == entry, "offset {offset}");
@@ -541,12 +541,12 @@ fn a_replacement_that_the_disk_holds_up_is_finished_later() {
         let mut f = Fixture::small_segments(23, 12).await;
         let old = read(&f.log).await;
         let start = f.log.checkpoint().segments[1].base_offset;
-        f.log.compaction.hinder.set(3);
+        f.log.compaction().hinder.set(3);
         let (end, passed) = f.try_compact(1 << 20).await.unwrap();
         assert!(matches!(passed, Err(LogError::Io { .. })), "{passed:?}");
-        f.log.cache.set_budget(0);
+        f.log.cache().set_budget(0);
         assert!(read(&f.log).await == old, "readers do not notice");
-        assert!(f.log.state.borrow().failed.is_none() && f.log.compaction_failed().is_none());
+        assert!(!f.log.has_failed() && f.log.compaction_failed().is_none());
         let image = f.root.path().join("image");
         copy_dir(&f.dir(), &image);
         let new = reopened(&image, &f, &f.log.checkpoint()).await;
@@ -565,7 +565,7 @@ fn a_replacement_that_the_disk_holds_up_is_finished_later() {
             0,
             "what the start lies in stays"
         );
-        assert_eq!(f.log.compaction.swaps(), [0]);
+        assert_eq!(f.log.compaction().swaps(), [0]);
         f.settle().await;
         f.records = f.records.split_off(&start);
         let left: Vec<RecordBatch> = read(&f.log).await;
@@ -587,7 +587,7 @@ fn a_failed_replacement_keeps_retention_away() {
         std::fs::remove_file(&obstacle).unwrap();
         std::fs::create_dir(&obstacle).unwrap();
         let (_, passed) = f.try_compact(1 << 20).await.unwrap();
-        assert!(passed.is_err() && f.log.state.borrow().failed.is_some());
+        assert!(passed.is_err() && f.log.has_failed());
         f.log.set_start_offset(second);
         let before = names(&f.dir());
         assert!(f.log.retention(NOW, || i64::MAX).await.is_err());
@@ -607,7 +607,7 @@ fn a_removed_log_leaves_its_successors_files_alone() {
     rt::block_on(async {
         let f = Fixture::small_segments(25, 12).await;
         f.compact(1 << 20).await.unwrap();
-        let swaps = f.log.compaction.swaps();
+        let swaps = f.log.compaction().swaps();
         assert_eq!(swaps, [0]);
         f.log.remove().await.unwrap();
         std::fs::create_dir(f.dir()).unwrap();
@@ -635,10 +635,10 @@ fn damage_is_of_the_file_that_was_replaced() {
         spoil();
         f.compact(1 << 20).await.unwrap();
         assert!(f.cache.take_damage().is_empty());
-        assert!(f.log.compaction.take_replaced().contains(&segment.base_offset()));
+        assert!(f.log.compaction().take_replaced().contains(&segment.base_offset()));
         let checkpoint = f.log.checkpoint();
         let log = open(&f.dir(), &f.config, Some(checkpoint), &f.cache).unwrap();
-        assert!(log.compaction.take_replaced().is_empty(), "the checkpoint is of the new file");
+        assert!(log.compaction().take_replaced().is_empty(), "the checkpoint is of the new file");
     });
 }
 

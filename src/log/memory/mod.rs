@@ -19,11 +19,11 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::{Rc, Weak};
 
+use crate::rt::{Budget, File, Notify};
+
 use damage::DamagedRange;
 use lru::Lru;
 use window::Window;
-
-use crate::rt::{Budget, File, Notify};
 
 /// What a batch costs beside its bytes: its place in the queue and its share of a reference-counted buffer.
 pub const BATCH_OVERHEAD: usize = 128;

@@ -35,7 +35,7 @@ impl PartitionLog {
         let _turn = self.turn().await;
         self.write_tail(None).await?;
         self.seal().await?;
-        self.state.borrow_mut().clean = false;
+        self.note_disorder();
         Ok(())
     }
 
@@ -56,14 +56,10 @@ impl PartitionLog {
         let _turn = self.turn().await;
         let mut taken = Vec::new();
         for segment in self.every_segment() {
-            let epoch = self.state.borrow().epochs.at(segment.base_offset());
+            let epoch = self.epoch_at(segment.base_offset());
             taken.extend(segment.take_out_damage(aside, self.id(), epoch.unwrap_or(0)).await?);
         }
         Ok(taken)
-    }
-
-    fn every_segment(&self) -> Vec<Rc<Segment>> {
-        self.state.borrow().segments.iter().cloned().collect()
     }
 }
 

@@ -7,12 +7,11 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
-use crate::log::PartitionLog;
 use crate::model::PartitionId;
 
 /// The listed logs of a shard.
 #[derive(Default)]
-pub(in crate::log) struct List(RefCell<Vec<PartitionId>>);
+pub struct List(RefCell<Vec<PartitionId>>);
 
 impl List {
     /// Each once, in order.
@@ -29,55 +28,57 @@ impl List {
 }
 
 /// What a log knows of it.
-#[derive(Default)]
-pub(in crate::log) struct Changed {
+pub struct Changed {
+    id: PartitionId,
     list: OnceCell<Rc<List>>,
     listed: Cell<bool>,
     differs: Cell<bool>,
 }
 
 impl Changed {
-    fn enlist(&self, id: PartitionId) {
+    pub fn new(id: PartitionId) -> Self {
+        Self { id, list: OnceCell::new(), listed: Cell::new(false), differs: Cell::new(false) }
+    }
+
+    fn enlist(&self) {
         if let Some(list) = self.list.get()
             && !self.listed.replace(true)
         {
-            list.0.borrow_mut().push(id);
+            list.0.borrow_mut().push(self.id);
         }
     }
-}
 
-impl PartitionLog {
     /// The log differs from what the last checkpoint says.
-    pub(in crate::log) fn touch(&self) {
-        if !self.changed.differs.replace(true) {
-            self.changed.enlist(self.id());
+    pub fn touch(&self) {
+        if !self.differs.replace(true) {
+            self.enlist();
         }
     }
 
     /// From now on the log is in this list while it differs.
-    pub(in crate::log) fn follow_changes(&self, list: &Rc<List>) {
-        let _ = self.changed.list.set(list.clone());
-        if self.changed.differs.get() {
-            self.changed.enlist(self.id());
+    pub fn follow(&self, list: &Rc<List>) {
+        let _ = self.list.set(list.clone());
+        if self.differs.get() {
+            self.enlist();
         }
     }
 
     /// A checkpoint takes in what the log is now: whether it differs from the last.
-    pub(in crate::log) fn take_changed(&self) -> bool {
-        self.changed.differs.replace(false) || self.has_turn()
+    pub fn take(&self) -> bool {
+        self.differs.replace(false)
     }
 
-    /// What was taken in is written, or is as good as not taken in if it `differs`. Whoever goes on holding up the journal
-    /// stays on the list.
-    pub(in crate::log) fn settle_changed(&self, differs: bool) {
-        self.changed.differs.set(self.changed.differs.get() || differs);
-        match self.changed.differs.get() || self.oldest_tail_lsn().is_some() {
-            true => self.changed.enlist(self.id()),
-            false => self.changed.listed.set(false),
+    /// What was taken in is written, or is as good as not taken in if it `differs`. Whoever goes on holding up the
+    /// journal stays on the list.
+    pub fn settle(&self, differs: bool, holds_up_the_journal: bool) {
+        self.differs.set(self.differs.get() || differs);
+        match self.differs.get() || holds_up_the_journal {
+            true => self.enlist(),
+            false => self.listed.set(false),
         }
     }
 
-    pub(in crate::log) fn is_listed_changed(&self) -> bool {
-        self.changed.listed.get()
+    pub fn is_listed(&self) -> bool {
+        self.listed.get()
     }
 }

@@ -1,43 +1,43 @@
 //! A log's leader epochs.
 
-use crate::log::PartitionLog;
 use crate::model::{LeaderEpoch, Offset};
+
+use super::PartitionLog;
 
 impl PartitionLog {
     /// The largest leader epoch not above `epoch`, and the offset at which it ended; (−1, −1) if there is none.
     pub fn epoch_end_offset(&self, epoch: i32) -> (i32, i64) {
-        self.state.borrow().epochs.end_offset(epoch, self.end_offset())
+        self.epochs.borrow().end_offset(epoch, self.end_offset())
     }
 
     pub fn latest_epoch(&self) -> Option<i32> {
-        self.state.borrow().epochs.latest()
+        self.epochs.borrow().latest()
     }
 
     /// The first leader epochs above `epoch`, and where they begin: at most so many.
     pub fn epochs_after(&self, epoch: i32, most: usize) -> Vec<(LeaderEpoch, Offset)> {
-        let state = self.state.borrow();
-        let entries = state.epochs.entries();
+        let epochs = self.epochs.borrow();
+        let entries = epochs.entries();
         let after = entries.partition_point(|(known, _)| *known <= epoch);
         entries[after..].iter().take(most).map(|(e, at)| (LeaderEpoch(*e), Offset(*at))).collect()
     }
 
     /// The leader epoch that wrote what is at `offset`, as far as that is known.
     pub fn epoch_at(&self, offset: i64) -> Option<i32> {
-        self.state.borrow().epochs.at(offset)
+        self.epochs.borrow().at(offset)
     }
 
     /// Leader epoch `epoch` begins at `offset`, whether a batch follows or not; the journal says so.
     pub(in crate::log) fn note_epoch_at(&self, epoch: i32, offset: i64) {
         self.touch();
-        let mut state = self.state.borrow_mut();
-        state.clean = false;
-        state.epochs.note(epoch, offset);
+        self.note_disorder();
+        self.epochs.borrow_mut().note(epoch, offset);
     }
 
     /// Forgets the epochs that are not between the log's start and its end.
     pub(in crate::log) fn bound_epochs(&self) {
-        let mut state = self.state.borrow_mut();
-        state.epochs.cut_back(self.end_offset() + 1);
-        state.epochs.cut_front(self.start_offset());
+        let mut epochs = self.epochs.borrow_mut();
+        epochs.cut_back(self.end_offset() + 1);
+        epochs.cut_front(self.start_offset());
     }
 }

@@ -4,33 +4,34 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::log::formats::PartitionCheckpoint;
-use crate::log::segment::SegmentMeta;
 use crate::log::segment::scan::Scanned;
-use crate::log::{BatchCache, LogError, PartitionLog};
+use crate::log::{BatchCache, LogError};
 use crate::model::PartitionId;
 use crate::model::topic_config::TopicConfig;
 
+use super::PartitionLog;
 use super::recover::scan_all;
 
 impl PartitionLog {
     /// What is synced, as the next start needs to know it.
     pub fn checkpoint(&self) -> PartitionCheckpoint {
-        let state = self.state.borrow();
         let durable = self.segment_durable_offset();
-        let active = state.active.as_ref();
-        let sealed = state.segments.len() - usize::from(active.is_some());
-        let mut segments: Vec<SegmentMeta> = state.segments.iter().take(sealed).map(|s| s.meta()).collect();
-        let last = active.map(|a| a.durable()).filter(|meta| meta.size > 0);
+        let active = self.segments.active();
+        let mut segments = self.segments.metas();
+        segments.truncate(self.segments.sealed_count());
+        let last = active.as_ref().map(|active| active.durable()).filter(|meta| meta.size > 0);
         segments.extend(last);
-        let extents = active.filter(|_| last.is_some()).map(|a| a.durable_extents().to_vec());
+        let extents = active.filter(|_| last.is_some()).map(|active| active.durable_extents().to_vec());
         PartitionCheckpoint {
             segment_durable_offset: durable,
             start_offset: self.start_offset(),
-            epochs: state.epochs.clone(),
+            epochs: self.epochs.borrow().clone(),
             segments,
             active: last.is_some(),
             extents: extents.unwrap_or_default(),
-            clean: state.clean && durable == self.end_offset() && self.compaction.is_settled(),
+            clean: self.directory.is_in_order()
+                && durable == self.end_offset()
+                && self.compaction.is_settled(),
             was_reset: false,
         }
     }

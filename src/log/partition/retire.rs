@@ -38,11 +38,11 @@ impl PartitionLog {
     ) -> Result<Retired, LogError> {
         // Most passes find nothing to do: look before waiting for the turn.
         let (segments, sealed) = self.layout(now_ms);
-        if self.state.borrow().removed || self.plan_for(&segments, sealed, i64::MAX, now_ms).delete == 0 {
+        if self.is_removed() || self.plan_for(&segments, sealed, i64::MAX, now_ms).delete == 0 {
             return Ok(Retired::default());
         }
         let _turn = self.turn().await;
-        if self.state.borrow().removed {
+        if self.is_removed() {
             return Ok(Retired::default());
         }
         self.finish_replacement().await?;
@@ -57,10 +57,10 @@ impl PartitionLog {
         self.set_start_offset(plan.start_offset);
         let mut retired = Retired::default();
         for _ in 0..plan.delete {
-            let Some(segment) = self.state.borrow().segments.front().cloned() else { break };
+            let Some(segment) = self.segments.first() else { break };
             // What could not be renamed stays in the list, to be tried again.
             self.rename_away(&segment).await?;
-            self.state.borrow_mut().segments.pop_front();
+            self.segments.drop_first();
             retired.segments += 1;
             retired.bytes += u64::from(segment.meta().size);
         }
@@ -89,7 +89,7 @@ impl PartitionLog {
         now_ms: i64,
     ) -> RetentionPlan {
         let (open, start_offset) = (segments.len() > sealed, self.start_offset());
-        plan(View { segments, open, start_offset, committed, now_ms }, &self.state.borrow().limits)
+        plan(View { segments, open, start_offset, committed, now_ms }, &self.limits.get())
     }
 
     /// For who has the turn. Who comes to read it meanwhile is told that it is gone, which the log's start says, too.
@@ -99,11 +99,11 @@ impl PartitionLog {
             let _ = segment.hold();
         }
         // Files that no checkpoint names are not "in order": the next start has to look.
-        self.state.borrow_mut().clean = false;
+        self.note_disorder();
         segment.set_deleted(true);
         let paths = [segment.sidecar_path(), segment.path()];
-        let (doomed, renamed) = rt::blocking(move || rename_dead(&paths)).await;
-        self.state.borrow_mut().doomed.extend(doomed);
+        let (dead, renamed) = rt::blocking(move || rename_dead(&paths)).await;
+        self.directory.note_dead(dead);
         if renamed.is_err() {
             segment.set_deleted(false);
         }
@@ -111,21 +111,16 @@ impl PartitionLog {
     }
 
     fn unlink_later(self: &Rc<Self>) {
-        let delay = Duration::from_millis(self.state.borrow().limits.file_delete_delay_ms.max(0) as u64);
-        let (log, due): (Weak<Self>, Vec<String>) = (Rc::downgrade(self), self.state.borrow().doomed.clone());
+        let delay = Duration::from_millis(self.limits.get().file_delete_delay_ms.max(0) as u64);
+        let (log, due): (Weak<Self>, Vec<String>) = (Rc::downgrade(self), self.directory.dead());
         drop(rt::spawn(async move {
             rt::sleep(delay).await;
             let Some(log) = log.upgrade() else { return };
-            if !log.state.borrow().removed {
+            if !log.is_removed() {
                 log.shrink(&due).await;
             }
             // Closing may have been first.
-            let due: Vec<String> = {
-                let mut state = log.state.borrow_mut();
-                let (now, later) = state.doomed.drain(..).partition(|name| due.contains(name));
-                state.doomed = later;
-                now
-            };
+            let due = log.directory.take_dead_of(&due);
             log.unlink(due).await;
         }));
     }
@@ -139,9 +134,8 @@ impl PartitionLog {
         }
     }
 
-    pub(super) async fn unlink_doomed(&self) {
-        let doomed = std::mem::take(&mut self.state.borrow_mut().doomed);
-        self.unlink(doomed).await;
+    pub(super) async fn unlink_dead(&self) {
+        self.unlink(self.directory.take_dead()).await;
     }
 
     async fn unlink(&self, mut names: Vec<String>) {
@@ -166,16 +160,11 @@ impl PartitionLog {
     /// nothing. Returns where the directory is, if there was one: nobody needs it once that name is durable.
     pub async fn remove(&self) -> Result<Option<PathBuf>, LogError> {
         let _turn = self.turn().await;
-        let segments = {
-            let mut state = self.state.borrow_mut();
-            if std::mem::replace(&mut state.removed, true) {
-                return Ok(None);
-            }
-            state.active = None;
-            state.unsynced = None;
-            state.doomed.clear();
-            std::mem::take(&mut state.segments)
-        };
+        if !self.condition.remove() {
+            return Ok(None);
+        }
+        drop(self.directory.take_dead());
+        let segments = self.segments.cut(0, None);
         let had_segments = !segments.is_empty();
         for segment in segments {
             segment.set_deleted(true);

@@ -629,7 +629,7 @@ fn a_deleted_segment_that_is_cut_is_no_damage() {
             f.append(&[i], 3_000, Compression::None);
         }
         f.log.flush(None).await.unwrap();
-        let segment = f.log.state.borrow().segments[0].clone();
+        let segment = f.log.every_segment()[0].clone();
         segment.freeze().await.unwrap();
         let wanted = || Wanted { offset: 0, limit: FOREVER, max_bytes: 1 << 20, at_least_one: true };
         for deleted in [true, false] {

@@ -14,16 +14,9 @@ impl PartitionLog {
 
     /// The first record with the largest timestamp in the log.
     pub async fn max_timestamp(&self) -> Result<Option<(i64, i64, i32)>, LogError> {
-        let (mut best, mut from) = (-1, self.start_offset());
-        for segment in &self.state.borrow().segments {
-            let meta = segment.meta();
-            if meta.max_timestamp > best {
-                (best, from) = (meta.max_timestamp, meta.max_timestamp_offset);
-            }
-        }
-        let written = self.state.borrow().segments.back().map_or(0, |s| s.meta().next_offset);
+        let (mut best, mut from) = self.segments.newest_timestamp();
         if let Some(newest) = self.tail.borrow().pinned_max_timestamp().filter(|newest| *newest > best) {
-            (best, from) = (newest, written);
+            (best, from) = (newest, self.segments.last().map_or(0, |last| last.meta().next_offset));
         }
         if best < 0 {
             return Ok(None);

@@ -17,14 +17,16 @@ impl PartitionLog {
     pub(in crate::log) fn fail(&self, path: std::path::PathBuf, e: io::Error) -> LogError {
         let what = format!("{}: sync failed: {e}", path.display());
         log::error!("{what}; partition {} takes no more writes", self.id());
-        self.state.borrow_mut().failed = Some(what.into());
+        self.condition.fail(what);
         LogError::io(path, e)
     }
 
+    /// Whether a sync failed, so that nothing more is written.
+    pub(in crate::log) fn has_failed(&self) -> bool {
+        self.condition.has_failed()
+    }
+
     pub(in crate::log) fn check_usable(&self) -> Result<(), LogError> {
-        match &self.state.borrow().failed {
-            Some(what) => Err(LogError::io(&*self.dir, io::Error::other(what.to_string()))),
-            None => Ok(()),
-        }
+        self.condition.check_usable().map_err(|e| LogError::io(&*self.dir, e))
     }
 }

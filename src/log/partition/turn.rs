@@ -2,11 +2,12 @@
 
 use std::cell::Cell;
 
-use crate::log::PartitionLog;
 use crate::rt::Notify;
 
+use super::changed::Changed;
+
 /// Who has it, and who waits.
-pub(in crate::log) struct Turns {
+pub struct Turns {
     busy: Cell<bool>,
     idle: Notify,
 }
@@ -15,47 +16,32 @@ impl Turns {
     pub fn new() -> Self {
         Self { busy: Cell::new(false), idle: Notify::new() }
     }
+
+    /// Waits for the turn. With `changed`, what a checkpoint says may not be so any more when it begins and when it ends.
+    pub async fn wait<'a>(&'a self, changed: Option<&'a Changed>) -> Turn<'a> {
+        while self.busy.replace(true) {
+            self.idle.notified().await;
+        }
+        changed.inspect(|changed| changed.touch());
+        Turn { turns: self, changed }
+    }
+
+    /// Whether somebody has the turn.
+    pub fn is_taken(&self) -> bool {
+        self.busy.get()
+    }
 }
 
 /// The turn; the next one's when dropped.
-pub(in crate::log) struct Turn<'a> {
-    log: &'a PartitionLog,
-    /// What a checkpoint says may not be so any more.
-    changes: bool,
+pub struct Turn<'a> {
+    turns: &'a Turns,
+    changed: Option<&'a Changed>,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if self.changes {
-            self.log.touch();
-        }
-        self.log.turns.busy.set(false);
-        self.log.turns.idle.notify_all();
-    }
-}
-
-impl PartitionLog {
-    /// Waits for the turn to change files.
-    pub(in crate::log) async fn turn(&self) -> Turn<'_> {
-        self.await_turn().await;
-        self.touch();
-        Turn { log: self, changes: true }
-    }
-
-    /// As [`turn`](Self::turn), for what no checkpoint says, or the one that is being made does.
-    pub(in crate::log) async fn quiet_turn(&self) -> Turn<'_> {
-        self.await_turn().await;
-        Turn { log: self, changes: false }
-    }
-
-    async fn await_turn(&self) {
-        while self.turns.busy.replace(true) {
-            self.turns.idle.notified().await;
-        }
-    }
-
-    /// Whether somebody has the turn.
-    pub(in crate::log) fn has_turn(&self) -> bool {
-        self.turns.busy.get()
+        self.changed.inspect(|changed| changed.touch());
+        self.turns.busy.set(false);
+        self.turns.idle.notify_all();
     }
 }

@@ -51,7 +51,7 @@ struct Underway<'a>(&'a PartitionLog);
 
 impl Drop for Underway<'_> {
     fn drop(&mut self) {
-        self.0.state.borrow_mut().failed = Some("a write was abandoned".into());
+        self.0.condition.fail("a write was abandoned");
     }
 }
 
@@ -60,27 +60,24 @@ impl PartitionLog {
     /// forget it.
     pub async fn flush(&self, upto: Option<Lsn>) -> Result<(), LogError> {
         let _turn = self.turn().await;
-        if self.state.borrow().removed {
+        if self.is_removed() {
             return Ok(());
         }
         self.write_tail(upto).await?;
-        if self.state.borrow().unsynced.is_some() { self.sync().await } else { Ok(()) }
+        if self.segments.unsynced().is_some() { self.sync().await } else { Ok(()) }
     }
 
     /// Syncs what was written, and writes nothing.
     pub async fn sync_written(&self) -> Result<(), LogError> {
         let _turn = self.turn().await;
-        let nothing = {
-            let state = self.state.borrow();
-            state.removed || state.unsynced.is_none()
-        };
+        let nothing = self.is_removed() || self.segments.unsynced().is_none();
         if nothing { Ok(()) } else { self.sync().await }
     }
 
     /// As [`flush`](Self::flush) without the sync: frees the memory, but the journal still has to keep the entries.
     pub async fn write(&self, upto: Option<Lsn>) -> Result<(), LogError> {
         let _turn = self.turn().await;
-        if self.state.borrow().removed {
+        if self.is_removed() {
             return Ok(());
         }
         self.write_tail(upto).await
@@ -89,7 +86,7 @@ impl PartitionLog {
     /// Flushes everything, cuts the padding and finishes pending deletions: the next start finds all in order.
     pub async fn close(&self) -> Result<(), LogError> {
         let _turn = self.turn().await;
-        if self.state.borrow().removed {
+        if self.is_removed() {
             return Ok(());
         }
         self.compaction.stop();
@@ -100,21 +97,20 @@ impl PartitionLog {
             let e = std::io::Error::other("a truncation is not on disk");
             return Err(LogError::io(&*self.dir, e));
         }
-        self.unlink_doomed().await;
-        let active = self.state.borrow().active.clone();
-        if let Some(active) = active
-            && !self.state.borrow().clean
+        self.unlink_dead().await;
+        if let Some(active) = self.segments.active()
+            && !self.directory.is_in_order()
         {
             self.cut_padding(&active).await?;
             self.sync().await?;
         }
-        self.state.borrow_mut().clean = true;
+        self.directory.set_in_order(true);
         Ok(())
     }
 
     /// Writes the tail if a segment ends in it: what is to be compacted has to be in sealed segments.
     pub async fn write_what_rolls(&self) -> Result<(), LogError> {
-        if self.state.borrow().removed || !self.tail_rolls() {
+        if self.is_removed() || !self.tail_rolls() {
             return Ok(());
         }
         self.write(None).await
@@ -127,11 +123,10 @@ impl PartitionLog {
 
     /// The segments that there are once all of the tail is written, and how many of them are sealed already.
     pub(super) fn layout(&self, now_ms: i64) -> (Vec<SegmentMeta>, usize) {
-        let (tail, state) = (self.tail.borrow(), self.state.borrow());
-        let mut segments: Vec<SegmentMeta> = state.segments.iter().map(|s| s.meta()).collect();
-        let open = state.active.is_some();
-        let sealed = segments.len() - usize::from(open);
-        lay_out(&mut segments, open, tail.pinned().map(|b| next_batch(&b, now_ms)), &state.limits);
+        let tail = self.tail.borrow();
+        let (mut segments, sealed) = (self.segments.metas(), self.segments.sealed_count());
+        let open = segments.len() > sealed;
+        lay_out(&mut segments, open, tail.pinned().map(|b| next_batch(&b, now_ms)), &self.limits.get());
         (segments, sealed)
     }
 
@@ -161,7 +156,7 @@ impl PartitionLog {
         let mut chunk = self.gather(segment.meta(), extents, &partial, first.bytes, wanted);
         *active.last_block.borrow_mut() = Some(partial);
         let file = segment.file(true)?;
-        self.state.borrow_mut().clean = false;
+        self.note_disorder();
         let position = segment.meta().size as usize / BLOCK * BLOCK;
         let underway = Underway(self);
         let written;
@@ -187,7 +182,7 @@ impl PartitionLog {
         wanted: impl Fn(&TailBatch<'_>) -> bool,
     ) -> Chunk {
         let tail = self.tail.borrow();
-        let limits = self.state.borrow().limits;
+        let limits = self.limits.get();
         let now_ms = rt::unix_ms();
         let most = (tail.pinned_bytes() as usize).min(CHUNK_BYTES).max(first_bytes);
         let mut buffer = AlignedBuf::recycled(partial.len() + most + BLOCK);
@@ -225,7 +220,7 @@ impl PartitionLog {
         active.segment.with_index(|index| index.join(extents));
         active.segment.set_meta(meta);
         *active.last_block.borrow_mut() = Some(bytes[end / BLOCK * BLOCK..end].to_vec());
-        self.state.borrow_mut().unsynced.get_or_insert(first_lsn);
+        self.segments.note_written(first_lsn);
         let small = (end - start) / batches < SMALL_BATCH_BYTES;
         let (cost, below) = if small && buffer.capacity() / 2 <= end {
             let chunk = buffer.freeze();
@@ -238,44 +233,36 @@ impl PartitionLog {
 
     /// The segment that takes the batch `next`: the active one, or a new one after a roll.
     async fn active_for(&self, next: &NextBatch) -> Result<Rc<Active>, LogError> {
-        let (active, limits) = {
-            let state = self.state.borrow();
-            (state.active.clone(), state.limits)
-        };
-        if let Some(active) = active {
-            if !must_roll(&active.segment.meta(), next, &limits) {
+        if let Some(active) = self.segments.active() {
+            if !must_roll(&active.segment.meta(), next, &self.limits.get()) {
                 return Ok(active);
             }
             self.seal().await?;
         }
-        if !self.state.borrow().directory_made {
+        if !self.directory.is_made() {
             let (dir, id) = (self.dir.to_path_buf(), self.id());
             let made = rt::blocking(move || make_directory(&dir, id)).await;
             made.map_err(|e| LogError::io(&self.dir, e))?;
         }
         let meta = SegmentMeta::new(next.base_offset, next.written_ms);
         let segment = Segment::new(self.dir.clone(), self.cache.clone(), meta, false);
-        let active = Active::new(segment.clone());
-        let mut state = self.state.borrow_mut();
-        state.segments.push_back(segment);
-        state.active = Some(active.clone());
+        let active = Active::new(segment);
+        self.segments.begin(active.clone());
         Ok(active)
     }
 
     /// Ends the active segment: exact length, synced, never written again.
     pub(in crate::log) async fn seal(&self) -> Result<(), LogError> {
-        let Some(active) = self.state.borrow().active.clone() else { return Ok(()) };
+        let Some(active) = self.segments.active() else { return Ok(()) };
         let segment = &active.segment;
         if segment.meta().size == 0 {
-            let mut state = self.state.borrow_mut();
-            state.active = None;
-            state.segments.pop_back();
+            self.segments.end_empty();
             return Ok(());
         }
         self.cut_padding(&active).await?;
         self.sync().await?;
         segment.set_sealed();
-        self.state.borrow_mut().active = None;
+        self.segments.end();
         // Its index may be evicted from now on.
         segment.index().await?;
         segment.save_sidecar().await;
@@ -295,7 +282,7 @@ impl PartitionLog {
     /// Makes durable what was written. Everything but the active segment already is.
     pub(in crate::log) async fn sync(&self) -> Result<(), LogError> {
         self.check_usable()?;
-        let Some(active) = self.state.borrow().active.clone() else { return Ok(()) };
+        let Some(active) = self.segments.active() else { return Ok(()) };
         let (meta, extents) = (active.segment.meta(), active.segment.unsaved_extents());
         if meta.size == 0 {
             return Ok(());
@@ -310,21 +297,21 @@ impl PartitionLog {
         }
         active.durable.set(meta);
         *active.extents.borrow_mut() = extents;
-        self.durable_offset.set(meta.next_offset);
-        self.state.borrow_mut().unsynced = None;
+        self.ends.sync(meta.next_offset);
+        self.segments.note_synced();
         Ok(())
     }
 
     /// A new file's name is durable once its directory is, and a new directory's once its parent is.
     async fn sync_directories(&self) -> Result<(), LogError> {
         let mut directories = vec![self.dir.to_path_buf()];
-        if !self.state.borrow().directory_made {
+        if !self.directory.is_made() {
             directories.extend(self.dir.parent().map(|p| p.to_path_buf()));
         }
         let synced = with_files(&self.cache, move || directories.iter().try_for_each(rt::fs::sync_dir));
         match synced.await {
             Ok(()) => {
-                self.state.borrow_mut().directory_made = true;
+                self.directory.set_made();
                 Ok(())
             }
             // Nothing was synced, and nothing failed to be.

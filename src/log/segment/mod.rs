@@ -33,13 +33,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use extents::{Extent, ExtentIndex};
-
 use crate::log::LogError;
 use crate::log::error::is_out_of_files;
 use crate::log::files::names::{EXTENTS, LOG, file_name};
 use crate::log::memory::{BatchCache, Indexed};
 use crate::rt::{self, File, Notify, OpenOptions};
+
+use extents::{Extent, ExtentIndex};
 
 pub use meta::{Limits, SegmentMeta};
 

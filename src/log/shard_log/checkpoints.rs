@@ -127,7 +127,7 @@ impl ShardLog {
             if !held.log.take_changed() && !all {
                 continue;
             }
-            let replaced = held.log.compaction.swaps();
+            let replaced = held.log.compaction().swaps();
             if !replaced.is_empty() && held.frozen.is_none() {
                 swaps.push((held.log.clone(), replaced));
             }

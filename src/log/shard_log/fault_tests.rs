@@ -112,10 +112,12 @@ fn an_error_of_the_journals_disk_ends_acknowledging_for_good() {
     rt::block_on(async {
         let (counted, f) = (Counted::begin(), Fixture::new().await);
         let acked = f.fill(5, 1000).await.unwrap();
-        let fault = inject(f.path(), JOURNAL, Op::Write, Fault::Error(libc::EIO), 1);
+        // Until the commit has met it: zeros ahead of the commits may come first.
+        let fault = inject(f.path(), JOURNAL, Op::Write, Fault::Error(libc::EIO), ALWAYS);
         let lsn = append(&f.store, &f.log, 100);
         assert!(f.store.journal().wait_durable(lsn).await.is_err());
-        assert_eq!(fault.met(), 1);
+        assert!(fault.met() > 0);
+        drop(fault);
         counted.has(Op::Write, Kind::Failed, 1);
         let why = f.store.journal().failed().expect("it has failed");
         assert!(why.contains(JOURNAL), "{why}");

@@ -44,8 +44,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use removal::Refuse;
-use space::Space;
 
 use crate::log::direct::lanes::Lanes;
 use crate::log::formats::checkpoint::{Files, FilesStats, Origin, PartitionState};
@@ -57,6 +55,9 @@ use crate::model::PartitionId;
 use crate::rt::{Notify, Turnstiles};
 use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
+
+use removal::Refuse;
+use space::Space;
 
 pub use scrub::ScrubStats;
 pub use settings::LogSettings;

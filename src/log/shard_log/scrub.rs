@@ -82,7 +82,7 @@ impl ShardLog {
     pub(super) fn note_damage(&self) {
         let logs = self.logs.borrow();
         for held in self.list.ids().iter().filter_map(|id| logs.get(id)) {
-            let replaced = held.log.compaction.take_replaced();
+            let replaced = held.log.compaction().take_replaced();
             let mut damaged = held.damaged.borrow_mut();
             let known = damaged.len();
             damaged.retain(|range| !replaced.contains(&range.segment));

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::log::journal::EntryKind;
-use crate::log::partition::snapshots::Producers;
-use crate::log::partition::truncate::Plan;
+use crate::log::partition::Plan;
+use crate::log::partition::Producers;
 use crate::log::{JournalFailed, LogError, Lsn, PartitionLog};
 use crate::rt;
 use crate::wire::batch::BatchHeader;
@@ -96,7 +96,7 @@ impl ShardLog {
         let turn = loop {
             let placed = self.lanes.done().listen();
             let turn = log.turn().await;
-            if log.state.borrow().removed {
+            if log.is_removed() {
                 return Err(LogError::Removed);
             }
             if let Some(why) = self.journal.failed() {
@@ -164,7 +164,7 @@ impl ShardLog {
             journal.wait_entries(lsn).await?;
             log.note_cut_durable(lsn);
             let _turn = log.turn().await;
-            if log.state.borrow().removed {
+            if log.is_removed() {
                 return Ok(());
             }
             if let Err(e) = log.finish_cut().await {
