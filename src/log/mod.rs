@@ -8,7 +8,7 @@
 //! The rooms, each built on those above it:
 //! ```text
 //! lsn error    words
-//! files        names, owners and the end of files            memory     one shard's budget: cache, open files, windows
+//! files        names, owners and the end of files            resources  memory and open files that logs share
 //! segment      one file of batches at rest, its index        formats    checkpoint, placement, cut: bytes on disk
 //! journal      durability of appends, one fsync for many     directory  whether a data directory's parts belong together
 //! direct       batches that go to their segment first        partition  one partition's log: tail and segments
@@ -24,9 +24,9 @@ mod files;
 mod formats;
 pub mod journal;
 mod lsn;
-mod memory;
 mod offline;
 mod partition;
+mod resources;
 mod segment;
 mod shard_log;
 
@@ -37,12 +37,12 @@ pub use formats::PartitionCheckpoint;
 pub use formats::checkpoint::{self, Origin};
 pub use journal::Journal;
 pub use lsn::Lsn;
-pub use memory::BatchCache;
 pub use offline::evidence::{FoundTopic, evidence};
 pub use offline::mend::{Mended, Mending};
 pub use offline::relayout::relayout;
 pub use offline::survey::{Finding, Survey, survey};
 pub use partition::{PartitionLog, Producers};
+pub use resources::Resources;
 pub use segment::SegmentMeta;
 pub use shard_log::space::{DiskFull, drop_ballast};
 pub use shard_log::{

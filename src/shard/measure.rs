@@ -18,8 +18,8 @@ impl Shard {
             tail_bytes: store.tail_bytes() as u64,
             cache_bytes: store.cache_bytes() as u64,
             memory: self.memory_figures(),
-            open_segments: store.cache().open_files() as u64,
-            out_of_files: store.cache().out_of_files(),
+            open_segments: store.resources().files().count() as u64,
+            out_of_files: store.resources().files().ran_out(),
             disk_free_bytes,
             disk_full_refusals,
             scrub: store.scrub_stats(),
@@ -34,7 +34,7 @@ impl Shard {
     }
 
     fn memory_figures(&self) -> Vec<(&'static str, BudgetFigures)> {
-        let cache = self.store().cache();
+        let resources = self.store().resources();
         let held = |used: usize, limit: usize| BudgetFigures {
             used: used as u64,
             limit: limit as u64,
@@ -42,12 +42,12 @@ impl Shard {
         };
         let tail = self.share(self.settings.tail_bytes);
         vec![
-            ("tail", held(cache.pinned_bytes(), tail)),
-            ("cache", held(cache.cached_bytes() + cache.read_bytes(), cache.budget() - tail)),
+            ("tail", held(resources.pinned_bytes(), tail)),
+            ("cache", held(resources.cached_bytes() + resources.read_bytes(), resources.budget() - tail)),
             ("requests", self.memory.requests.figures()),
             ("answers", self.memory.answers.figures()),
             ("work", self.memory.work.figures()),
-            ("reads", cache.reading().figures()),
+            ("reads", resources.reading().figures()),
         ]
     }
 }

@@ -56,7 +56,7 @@ impl Shard {
         let topics = View { image: &start.image, resolver: &resolver };
         let (store, recovered) =
             ShardLog::open(&start.data_dir, start.index, start.count, &topics, log_settings).await?;
-        store.cache().set_open_files(settings.open_segments);
+        store.resources().files().set_limit(settings.open_segments);
         let me = Me { broker: settings.broker_id, shard: start.index, count: start.count };
         let quotas = Quotas::new(start.image.quotas.clone(), start.count == 1);
         let memory = settings.per_shard(settings.request_memory_bytes, start.count);
@@ -65,7 +65,7 @@ impl Shard {
             me,
             settings: settings.clone(),
             port: Port::new(start.end),
-            memory: Memory::new(memory, store.cache().work()),
+            memory: Memory::new(memory, store.resources().work()),
             applied: Applied::new(start.image, resolver),
             partitions: Partitions::new(store, me.broker),
             intake: Intake::default(),
@@ -83,7 +83,7 @@ impl Shard {
             strays: start.strays,
         });
         // Buffers that are kept count in no budget.
-        AlignedBuf::keep_at_most(shard.store().cache().budget() / 8);
+        AlignedBuf::keep_at_most(shard.store().resources().budget() / 8);
         for partition in recovered {
             shard.adopt(partition);
         }

@@ -84,7 +84,7 @@ impl Output {
         let path = file_name(log.dir(), first.base_offset, CLEANED);
         let options = OpenOptions { write: true, create: true, truncate: true, direct: true };
         let mut file = File::open(&path, options);
-        while file.as_ref().is_err_and(is_out_of_files) && log.cache().close_some_files() {
+        while file.as_ref().is_err_and(is_out_of_files) && log.resources().files().close_some() {
             file = File::open(&path, options);
         }
         let file = file.map_err(|e| LogError::io(&path, e))?;

@@ -165,7 +165,7 @@ impl Pass<'_> {
             map,
             transactions: Transactions::new(self.aborted),
             rules: self.rules.clone(),
-            scratch: Scratch::new(self.log.cache().largest_records()),
+            scratch: Scratch::new(self.log.resources().largest_records()),
             from: self.candidate.first_dirty,
             full: false,
             out: Vec::new(),
@@ -312,7 +312,7 @@ impl Pass<'_> {
         let position = slice.extents[0].position;
         let bytes = slice.bytes.len();
         let expected = bench.expected(&slice.bytes);
-        let memory = self.log.cache().work().take(expected, expected).await;
+        let memory = self.log.resources().work().take(expected, expected).await;
         let work = move || {
             let problem = slice.check().and_then(|()| job(&mut bench, &slice.bytes)).err();
             bench.scratch.shrink();

@@ -36,7 +36,7 @@ impl PartitionLog {
         self.compaction().first_dirty.set(Some(offset));
         let path = self.dir().join(POINT_FILE);
         let bytes = encode_point(offset);
-        if let Err(e) = with_files(self.cache(), move || rt::fs::write_atomic(&path, &bytes)).await {
+        if let Err(e) = with_files(self.resources(), move || rt::fs::write_atomic(&path, &bytes)).await {
             log::warn!("{}: {e}; the next start compacts again", self.dir().display());
         }
     }

@@ -80,7 +80,7 @@ impl PartitionLog {
         };
         self.check_usable()?;
         let dir = self.dir().to_path_buf();
-        let done = with_files(self.cache(), move || {
+        let done = with_files(self.resources(), move || {
             // First the manifest, for certain.
             rt::fs::sync_dir(&dir)?;
             manifest.carry_out(&dir)
@@ -140,7 +140,7 @@ impl PartitionLog {
     async fn commit(&self, manifest: &Manifest) -> Result<(), LogError> {
         let path = file_name(self.dir(), manifest.base(), SWAP);
         let (to, bytes) = (path.clone(), manifest.encode());
-        let written = with_files(self.cache(), move || match rt::fs::write_atomic(&to, &bytes) {
+        let written = with_files(self.resources(), move || match rt::fs::write_atomic(&to, &bytes) {
             // Its name comes last: only the directory's sync is missing, which whoever goes on from here does first.
             Err(e) if may_pass(&e) && rt::fs::exists(&to) => Ok(()),
             Err(e) => {
@@ -174,7 +174,7 @@ impl PartitionLog {
         }
         let dir = self.dir().to_path_buf();
         let paths: Vec<PathBuf> = bases.iter().map(|base| file_name(&dir, *base, SWAP)).collect();
-        let gone = with_files(self.cache(), move || {
+        let gone = with_files(self.resources(), move || {
             paths.iter().try_for_each(unlink)?;
             rt::fs::sync_dir(&dir)
         });

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kafka_wire_core::DecodeLimits;
 use kafka_wire_records::{Compression, Record, RecordBatch, RecordDecodeLimits, RecordEncodeLimits};
 
-use crate::log::{BatchCache, LogError, Lsn, PartitionCheckpoint, PartitionLog};
+use crate::log::{LogError, Lsn, PartitionCheckpoint, PartitionLog, Resources};
 use crate::model::topic_config::{CleanupPolicy, TopicConfig};
 use crate::model::{PartitionId, Producer, TopicId, WallMs};
 use crate::rt;
@@ -46,7 +46,7 @@ fn config() -> TopicConfig {
 
 struct Fixture {
     root: tempfile::TempDir,
-    cache: Rc<BatchCache>,
+    resources: Rc<Resources>,
     config: TopicConfig,
     log: Rc<PartitionLog>,
     random: Random,
@@ -62,22 +62,22 @@ fn open(
     dir: &Path,
     config: &TopicConfig,
     checkpoint: Option<PartitionCheckpoint>,
-    cache: &Rc<BatchCache>,
+    resources: &Rc<Resources>,
 ) -> Result<Rc<PartitionLog>, LogError> {
     let id = PartitionId { topic: TopicId([9; 16]), index: 0 };
-    PartitionLog::open(dir.to_path_buf(), id, config, checkpoint, cache)
+    PartitionLog::open(dir.to_path_buf(), id, config, checkpoint, resources)
 }
 
 impl Fixture {
     fn new(seed: u64) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let (cache, config) = (BatchCache::new(0), config());
-        let log = open(&root.path().join("topics/keys-0"), &config, None, &cache).unwrap();
+        let (resources, config) = (Resources::new(0), config());
+        let log = open(&root.path().join("topics/keys-0"), &config, None, &resources).unwrap();
         let random = Random(seed | 1);
         let (records, sequences) = (BTreeMap::new(), HashMap::new());
         Self {
             root,
-            cache,
+            resources,
             config,
             log,
             random,
@@ -272,7 +272,7 @@ fn the_last_record_of_every_key_stays_whatever_the_input() {
                 assert!(passes == 1 || keys == 5000, "seed {seed}: {passes} passes");
                 f.check(end, false).await;
                 let checkpoint = f.log.checkpoint();
-                f.log = open(&f.dir(), &f.config, Some(checkpoint), &f.cache).unwrap();
+                f.log = open(&f.dir(), &f.config, Some(checkpoint), &f.resources).unwrap();
                 f.check(end, false).await;
             }
         });
@@ -309,16 +309,16 @@ fn names(dir: &Path) -> Vec<String> {
 
 /// A log in a directory of its own, opened as after a crash, twice: the second start finds what the first left.
 async fn reopened(dir: &Path, f: &Fixture, checkpoint: &PartitionCheckpoint) -> Vec<RecordBatch> {
-    let log = open(dir, &f.config, Some(checkpoint.clone()), &f.cache).unwrap();
+    let log = open(dir, &f.config, Some(checkpoint.clone()), &f.resources).unwrap();
     let first = read(&log).await;
     drop(log);
-    let log = open(dir, &f.config, Some(checkpoint.clone()), &f.cache).unwrap();
+    let log = open(dir, &f.config, Some(checkpoint.clone()), &f.resources).unwrap();
     assert!(read(&log).await == first, "the second start finds the same");
     // The next checkpoint ends the replacement for good.
     let after = log.checkpoint();
     log.forget_swaps(log.compaction().swaps()).await;
     drop(log);
-    let log = open(dir, &f.config, Some(after), &f.cache).unwrap();
+    let log = open(dir, &f.config, Some(after), &f.resources).unwrap();
     assert!(read(&log).await == first, "so does the start after the next checkpoint");
     assert!(!names(dir).iter().any(|n| n.ends_with(".swap") || n.ends_with(".cleaned")), "{:?}", names(dir));
     first
@@ -407,7 +407,7 @@ fn readers_go_on_while_segments_are_replaced_under_them() {
                 rt::spawn(async move {
                     let mut rounds = 0;
                     while !over.get() || rounds == 0 {
-                        log.cache().set_budget(if i == 0 { 0 } else { 1 << 20 });
+                        log.resources().set_budget(if i == 0 { 0 } else { 1 << 20 });
                         for batch in read(&log).await {
                             for (offset, entry) in entries(&batch) {
                                 assert!(records[&offset] == entry, "offset {offset}");
@@ -505,7 +505,7 @@ fn the_log_begins_where_it_did_when_nothing_is_left_of_its_first_segment() {
         let check = |name: &str, checkpoint: &PartitionCheckpoint| {
             let image = f.root.path().join(name);
             copy_dir(&f.dir(), &image);
-            let log = open(&image, &f.config, Some(checkpoint.clone()), &f.cache).unwrap();
+            let log = open(&image, &f.config, Some(checkpoint.clone()), &f.resources).unwrap();
             assert_eq!(log.start_offset(), second + 1, "{name}");
         };
         check("before the checkpoint", &before);
@@ -523,14 +523,14 @@ fn a_log_with_a_manifest_is_not_closed_clean() {
         let left = read(&f.log).await;
         f.log.close().await.unwrap();
         assert!(!f.log.checkpoint().clean, "a start has to look");
-        f.log = open(&f.dir(), &f.config, Some(f.log.checkpoint()), &f.cache).unwrap();
+        f.log = open(&f.dir(), &f.config, Some(f.log.checkpoint()), &f.resources).unwrap();
         assert!(read(&f.log).await == left);
         f.settle().await;
         f.log.close().await.unwrap();
         assert!(f.log.checkpoint().clean);
         assert!(!names(&f.dir()).iter().any(|n| n.ends_with(".swap")));
         // The old segments, had they been listed with `clean`, would be gone without anybody noticing.
-        let log = open(&f.dir(), &f.config, Some(f.log.checkpoint()), &f.cache).unwrap();
+        let log = open(&f.dir(), &f.config, Some(f.log.checkpoint()), &f.resources).unwrap();
         assert!(read(&log).await == left);
     });
 }
@@ -544,7 +544,7 @@ fn a_replacement_that_the_disk_holds_up_is_finished_later() {
         f.log.compaction().hinder.set(3);
         let (end, passed) = f.try_compact(1 << 20).await.unwrap();
         assert!(matches!(passed, Err(LogError::Io { .. })), "{passed:?}");
-        f.log.cache().set_budget(0);
+        f.log.resources().set_budget(0);
         assert!(read(&f.log).await == old, "readers do not notice");
         assert!(!f.log.has_failed() && f.log.compaction_failed().is_none());
         let image = f.root.path().join("image");
@@ -594,7 +594,7 @@ fn a_failed_replacement_keeps_retention_away() {
         assert_eq!(names(&f.dir()), before);
         let checkpoint = f.log.checkpoint();
         std::fs::remove_dir(&obstacle).unwrap();
-        f.log = open(&f.dir(), &f.config, Some(checkpoint), &f.cache).unwrap();
+        f.log = open(&f.dir(), &f.config, Some(checkpoint), &f.resources).unwrap();
         let keys = |batches: Vec<RecordBatch>| -> std::collections::BTreeSet<Option<Bytes>> {
             batches.iter().flat_map(|b| b.records.iter().map(|r| r.key.clone())).collect()
         };
@@ -634,10 +634,10 @@ fn damage_is_of_the_file_that_was_replaced() {
         // As when a cable was loose: it reads back well again.
         spoil();
         f.compact(1 << 20).await.unwrap();
-        assert!(f.cache.take_damage().is_empty());
+        assert!(f.resources.damage().take().is_empty());
         assert!(f.log.compaction().take_replaced().contains(&segment.base_offset()));
         let checkpoint = f.log.checkpoint();
-        let log = open(&f.dir(), &f.config, Some(checkpoint), &f.cache).unwrap();
+        let log = open(&f.dir(), &f.config, Some(checkpoint), &f.resources).unwrap();
         assert!(log.compaction().take_replaced().is_empty(), "the checkpoint is of the new file");
     });
 }
@@ -667,14 +667,14 @@ fn what_would_grow_too_large_is_compacted_in_parts_or_left() {
 fn what_was_compacted_is_not_served_from_memory_as_it_was() {
     rt::block_on(async {
         let mut f = Fixture::new(30);
-        f.cache.set_budget(64 << 20);
+        f.resources.set_budget(64 << 20);
         f.fill(120, 40).await;
-        assert!(f.cache.cached_bytes() > 20_000);
+        assert!(f.resources.cached_bytes() > 20_000);
         let (end, _) = f.compact_all(1 << 20).await;
         f.check(end, false).await;
-        assert!(f.cache.cached_bytes() > 0, "what is behind stays");
+        assert!(f.resources.cached_bytes() > 0, "what is behind stays");
         drop(f.log);
-        assert_eq!(f.cache.cached_bytes(), 0);
+        assert_eq!(f.resources.cached_bytes(), 0);
     });
 }
 

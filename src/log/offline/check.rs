@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::log::files::names::{EXTENTS, LOG, file_name};
-use crate::log::memory::damage::DamagedRange;
+use crate::log::resources::damage::DamagedRange;
 use crate::log::segment::SegmentMeta;
 use crate::log::segment::extents::{Extent, ExtentIndex, decode_sidecar};
 use crate::log::segment::index::partial_meta;

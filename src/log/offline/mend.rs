@@ -25,7 +25,7 @@ use crate::log::files::owner::{Owner, foreign, make_directory, owner};
 use crate::log::formats::checkpoint::{Checkpoint, PartitionState};
 use crate::log::journal::{inspect, is_journal_file, survivors};
 use crate::log::shard_log::{LogSettings, RecoveredPartition, ShardLog};
-use crate::log::{BatchCache, LogError, Lsn, PartitionLog};
+use crate::log::{LogError, Lsn, PartitionLog, Resources};
 use crate::model::{PartitionId, shard_of};
 use crate::rt;
 use crate::wire::batch::{self, BatchHeader, BatchIter};
@@ -180,9 +180,9 @@ impl Mending<'_> {
             number: seen(self.data_dir)?.get(&shard).map_or(1, |seen| seen + 1),
             ..Checkpoint::empty(shard, shards, known.salt.unwrap_or_default())
         };
-        let cache = BatchCache::new(self.settings.cache_bytes);
+        let resources = Resources::new(self.settings.cache_bytes);
         for id in self.partitions.iter().copied().filter(|id| shard_of(*id, shards) == shard) {
-            checkpoint.partitions.extend(self.scan(id, &cache, producers)?);
+            checkpoint.partitions.extend(self.scan(id, &resources, producers)?);
         }
         Ok(checkpoint)
     }
@@ -191,7 +191,7 @@ impl Mending<'_> {
     fn scan(
         &self,
         id: PartitionId,
-        cache: &Rc<BatchCache>,
+        resources: &Rc<Resources>,
         producers: &impl Fn(&RecoveredPartition) -> Option<Vec<u8>>,
     ) -> Result<Option<PartitionState>, LogError> {
         let Some((topic, config)) = self.topics.partition(id) else { return Ok(None) };
@@ -199,7 +199,7 @@ impl Mending<'_> {
         if !rt::fs::exists(&dir) || foreign(&dir, id.topic).map_err(|e| LogError::io(&dir, e))?.is_some() {
             return Ok(None);
         }
-        let (log, replayed) = PartitionLog::open_unknown(dir, id, &config, cache)?;
+        let (log, replayed) = PartitionLog::open_unknown(dir, id, &config, resources)?;
         let (state, end) = (log.checkpoint(), log.end_offset());
         let found =
             RecoveredPartition { id, log, producer_state: None, replayed, high_watermark: end, repair: None };
@@ -220,7 +220,7 @@ impl Mending<'_> {
     ) -> Result<Vec<Mended>, LogError> {
         let (shard, shards) = (checkpoint.shard as usize, checkpoint.shards as usize);
         let (aside, journaled) = (set_aside(self.data_dir)?, self.journaled(checkpoint)?);
-        let (cache, mut mended) = (BatchCache::new(self.settings.cache_bytes), Vec::new());
+        let (resources, mut mended) = (Resources::new(self.settings.cache_bytes), Vec::new());
         for id in self.partitions.iter().copied().filter(|id| shard_of(*id, shards) == shard) {
             let Some((topic, _)) = self.topics.partition(id) else { continue };
             let dir = partition_dir(self.data_dir, &topic, id.index);
@@ -258,7 +258,7 @@ impl Mending<'_> {
             if !has_logs(&dir).map_err(io)? {
                 continue;
             }
-            if let Some(state) = self.scan(id, &cache, producers)? {
+            if let Some(state) = self.scan(id, &resources, producers)? {
                 make_directory(&dir, id).map_err(io)?;
                 say(format!(
                     "offsets {}..{} of its segments are served",

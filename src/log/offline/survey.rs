@@ -14,7 +14,7 @@ use crate::log::files::names::{LOG, file_name, parse_log_name};
 use crate::log::files::owner::foreign;
 use crate::log::formats::checkpoint::{self, Checkpoint, Looked, PartitionState, look};
 use crate::log::journal::{EntryKind, Known, inspect, survivors};
-use crate::log::memory::damage::DamagedRange;
+use crate::log::resources::damage::DamagedRange;
 use crate::log::shard_log::history::{Histories, by_partition};
 use crate::log::shard_log::strays;
 use crate::model::topic_config::TopicConfig;

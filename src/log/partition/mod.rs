@@ -52,7 +52,7 @@ use bytes::Bytes;
 use crate::log::compact::State as Compaction;
 use crate::log::direct::promised::Promises;
 use crate::log::formats::PartitionCheckpoint;
-use crate::log::memory::{BatchCache, Evict};
+use crate::log::resources::{Evict, Resources};
 use crate::log::segment::epochs::EpochList;
 use crate::log::segment::{Limits, Segment, SegmentMeta};
 use crate::log::{LogError, Lsn};
@@ -80,7 +80,7 @@ pub use producers::Producers;
 pub struct PartitionLog {
     id: PartitionId,
     dir: Rc<Path>,
-    cache: Rc<BatchCache>,
+    resources: Rc<Resources>,
     limits: Cell<Limits>,
     ends: Ends,
     tail: Rc<RefCell<Tail>>,
@@ -105,11 +105,11 @@ impl PartitionLog {
         id: PartitionId,
         config: &TopicConfig,
         checkpoint: Option<PartitionCheckpoint>,
-        cache: &Rc<BatchCache>,
+        resources: &Rc<Resources>,
     ) -> Result<Rc<Self>, LogError> {
         let dir: Rc<Path> = dir.into();
-        let found = recover::recover(&dir, cache, checkpoint)?;
-        Ok(Self::found(dir, id, config, found, cache))
+        let found = recover::recover(&dir, resources, checkpoint)?;
+        Ok(Self::found(dir, id, config, found, resources))
     }
 
     /// A log whose files were gone through.
@@ -118,13 +118,13 @@ impl PartitionLog {
         id: PartitionId,
         config: &TopicConfig,
         found: Recovered,
-        cache: &Rc<BatchCache>,
+        resources: &Rc<Resources>,
     ) -> Rc<Self> {
         let active = found.active.as_ref().map(|active| active.segment.base_offset());
         Rc::new(Self {
             id,
             dir,
-            cache: cache.clone(),
+            resources: resources.clone(),
             limits: Cell::new(Limits::from(config)),
             ends: Ends::new(found.start_offset, found.end_offset),
             tail: Rc::default(),
@@ -150,8 +150,8 @@ impl PartitionLog {
         &self.dir
     }
 
-    pub(in crate::log) fn cache(&self) -> &BatchCache {
-        &self.cache
+    pub(in crate::log) fn resources(&self) -> &Resources {
+        &self.resources
     }
 
     pub(in crate::log) fn compaction(&self) -> &Compaction {
@@ -222,7 +222,7 @@ impl PartitionLog {
         let (base_offset, max_timestamp) = (header.base_offset, header.max_timestamp);
         let cost = self.tail.borrow_mut().push(base_offset, next, max_timestamp, lsn, batch, rt::unix_ms);
         self.ends.append(next);
-        self.cache.pin(cost);
+        self.resources.pin(cost);
     }
 
     /// The segments that are never written again, oldest first.
@@ -240,7 +240,7 @@ impl PartitionLog {
 
     /// A segment of this log whose file is written and is written to no more.
     pub(in crate::log) fn sealed_segment(&self, meta: SegmentMeta) -> Rc<Segment> {
-        Segment::new(self.dir.clone(), self.cache.clone(), meta, true)
+        Segment::new(self.dir.clone(), self.resources.clone(), meta, true)
     }
 
     /// Puts `new` in the place of the `count` segments from the one at `base` on, all of which end at `end`. What readers
@@ -248,7 +248,7 @@ impl PartitionLog {
     pub(in crate::log) fn exchange(&self, base: i64, count: usize, end: i64, new: Option<Rc<Segment>>) {
         self.segments.replace(base, count, new);
         let freed = self.tail.evict_below(end);
-        self.cache.forget(0, freed);
+        self.resources.forget(0, freed);
     }
 
     /// Files are not, or soon will not be, what a start is told of them: it has to look.
@@ -312,6 +312,6 @@ impl PartitionLog {
 impl Drop for PartitionLog {
     fn drop(&mut self) {
         let (pinned, cached) = self.tail.borrow_mut().clear();
-        self.cache.forget(pinned, cached);
+        self.resources.forget(pinned, cached);
     }
 }

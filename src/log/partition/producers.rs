@@ -57,7 +57,7 @@ impl PartitionLog {
         let bytes = encode(state.as_deref());
         let listed = self.snapshots.with(Snapshot { offset, crc: Framed::crc(&bytes) });
         let (dir, kept) = (self.dir.to_path_buf(), listed.clone());
-        let written = with_files(&self.cache, move || {
+        let written = with_files(&self.resources, move || {
             rt::fs::write_atomic(dir.join(snapshot_name(offset)), &bytes)?;
             unlink_others(&dir, &kept)
         });

@@ -129,7 +129,7 @@ impl PartitionLog {
         }
         let bytes = max_bytes.clamp(*PREFETCH_BYTES.start(), *PREFETCH_BYTES.end());
         if let Some(segment) = self.segment_at(ended) {
-            segment.prefetch(ended, bytes.min(self.cache.kept_limit() / 2));
+            segment.prefetch(ended, bytes.min(self.resources.kept_limit() / 2));
         }
     }
 }

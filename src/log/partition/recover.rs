@@ -14,7 +14,7 @@ use crate::log::compact::settle::{Settled, settle};
 use crate::log::files::dead::{self, dead_below, unlink_dead};
 use crate::log::files::names::{EXTENTS, LOG, file_name, parse_log_name};
 use crate::log::formats::PartitionCheckpoint;
-use crate::log::memory::BatchCache;
+use crate::log::resources::Resources;
 use crate::log::segment::epochs::EpochList;
 use crate::log::segment::extents::ExtentIndex;
 use crate::log::segment::scan::{SCAN_BYTES, Scanned, Scanner, Step};
@@ -43,28 +43,28 @@ pub struct Recovered {
 
 pub fn recover(
     dir: &Rc<Path>,
-    cache: &Rc<BatchCache>,
+    resources: &Rc<Resources>,
     checkpoint: Option<PartitionCheckpoint>,
 ) -> Result<Recovered, LogError> {
     match checkpoint {
         Some(checkpoint) if checkpoint.clean => {
-            let mut found = adopt(dir, cache, checkpoint);
+            let mut found = adopt(dir, resources, checkpoint);
             check_active(&mut found)?;
             Ok(found)
         }
         Some(checkpoint) => {
             let (checkpoint, settled) = tidy(dir, checkpoint)?;
-            let mut found = adopt(dir, cache, checkpoint);
+            let mut found = adopt(dir, resources, checkpoint);
             found.settled = settled;
             cut_active(&mut found)?;
             Ok(found)
         }
-        None => scan_all(dir, cache),
+        None => scan_all(dir, resources),
     }
 }
 
 /// Takes the checkpoint's word.
-fn adopt(dir: &Rc<Path>, cache: &Rc<BatchCache>, checkpoint: PartitionCheckpoint) -> Recovered {
+fn adopt(dir: &Rc<Path>, resources: &Rc<Resources>, checkpoint: PartitionCheckpoint) -> Recovered {
     let PartitionCheckpoint {
         segment_durable_offset,
         start_offset,
@@ -79,7 +79,7 @@ fn adopt(dir: &Rc<Path>, cache: &Rc<BatchCache>, checkpoint: PartitionCheckpoint
     let segments: VecDeque<Rc<Segment>> = segments
         .into_iter()
         .enumerate()
-        .map(|(i, meta)| Segment::new(dir.clone(), cache.clone(), meta, !(active && i == last)))
+        .map(|(i, meta)| Segment::new(dir.clone(), resources.clone(), meta, !(active && i == last)))
         .collect();
     if let Some(last) = segments.back().filter(|_| active) {
         last.vouch(extents.into());
@@ -221,7 +221,7 @@ fn cut_active(found: &mut Recovered) -> Result<(), LogError> {
 }
 
 /// Reads every segment in the directory.
-pub(in crate::log) fn scan_all(dir: &Rc<Path>, cache: &Rc<BatchCache>) -> Result<Recovered, LogError> {
+pub(in crate::log) fn scan_all(dir: &Rc<Path>, resources: &Rc<Resources>) -> Result<Recovered, LogError> {
     let names = rt::fs::read_dir_names(&**dir).map_err(|e| LogError::io(&**dir, e))?;
     settle(dir, &names, None)?;
     let names = rt::fs::read_dir_names(&**dir).map_err(|e| LogError::io(&**dir, e))?;
@@ -247,14 +247,14 @@ pub(in crate::log) fn scan_all(dir: &Rc<Path>, cache: &Rc<BatchCache>) -> Result
     let count = sizes.len();
     for (i, (base, size)) in sizes.into_iter().enumerate() {
         let last = i + 1 == count;
-        scan_segment(dir, cache, base, size, last, &mut found)?;
+        scan_segment(dir, resources, base, size, last, &mut found)?;
     }
     Ok(found)
 }
 
 fn scan_segment(
     dir: &Rc<Path>,
-    cache: &Rc<BatchCache>,
+    resources: &Rc<Resources>,
     base: i64,
     length: u64,
     last: bool,
@@ -283,7 +283,7 @@ fn scan_segment(
     found.batches.extend(scanner.batches.take().into_iter().flatten());
     // The index is made again when it is needed; an old one may say something else.
     unlink(&file_name(dir, base, EXTENTS))?;
-    let segment = Segment::new(dir.clone(), cache.clone(), scanner.meta, !last);
+    let segment = Segment::new(dir.clone(), resources.clone(), scanner.meta, !last);
     found.active = last.then(|| Active::reopened(segment.clone()));
     found.segments.push_back(segment);
     Ok(())

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::log::formats::PartitionCheckpoint;
 use crate::log::segment::scan::Scanned;
-use crate::log::{BatchCache, LogError};
+use crate::log::{LogError, Resources};
 use crate::model::PartitionId;
 use crate::model::topic_config::TopicConfig;
 
@@ -41,11 +41,11 @@ impl PartitionLog {
         dir: PathBuf,
         id: PartitionId,
         config: &TopicConfig,
-        cache: &Rc<BatchCache>,
+        resources: &Rc<Resources>,
     ) -> Result<(Rc<Self>, Vec<Scanned>), LogError> {
         let dir: Rc<Path> = dir.into();
-        let mut found = scan_all(&dir, cache)?;
+        let mut found = scan_all(&dir, resources)?;
         let batches = std::mem::take(&mut found.batches);
-        Ok((Self::found(dir, id, config, found, cache), batches))
+        Ok((Self::found(dir, id, config, found, resources), batches))
     }
 }

@@ -168,10 +168,10 @@ impl PartitionLog {
         let had_segments = !segments.is_empty();
         for segment in segments {
             segment.set_deleted(true);
-            self.cache.close_file(segment.uid());
+            self.resources.files().close(segment.uid());
         }
         let (pinned, cached) = self.tail.borrow_mut().clear();
-        self.cache.forget(pinned, cached);
+        self.resources.forget(pinned, cached);
         let (dir, id) = (self.dir.to_path_buf(), self.id());
         let gone = rt::blocking(move || rename_directory(&dir, id, had_segments)).await;
         gone.map_err(|e| LogError::io(&*self.dir, e))

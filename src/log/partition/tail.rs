@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::log::Lsn;
-use crate::log::memory::{BATCH_OVERHEAD, Evict};
+use crate::log::resources::{BATCH_OVERHEAD, Evict};
 
 /// One batch. `bytes` may be shared with its neighbours, which then lie side by side in it.
 struct Entry {

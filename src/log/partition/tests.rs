@@ -9,7 +9,7 @@ use kafka_wire_records::Compression;
 
 use crate::log::segment::reader::Wanted;
 use crate::log::segment::testing::{batch, records_at};
-use crate::log::{BatchCache, LogError, Lsn, PartitionCheckpoint, PartitionLog};
+use crate::log::{LogError, Lsn, PartitionCheckpoint, PartitionLog, Resources};
 use crate::model::{PartitionId, TopicConfig, TopicId};
 use crate::rt;
 use crate::wire::batch::BatchHeader;
@@ -27,7 +27,7 @@ struct Stored {
 /// A log, and the batches that it has to hold.
 struct Fixture {
     root: tempfile::TempDir,
-    cache: Rc<BatchCache>,
+    resources: Rc<Resources>,
     config: TopicConfig,
     log: Rc<PartitionLog>,
     batches: Vec<Stored>,
@@ -37,9 +37,9 @@ struct Fixture {
 impl Fixture {
     fn new(config: TopicConfig, budget: usize) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let cache = BatchCache::new(budget);
-        let log = open(root.path(), &config, None, &cache).unwrap();
-        Self { root, cache, config, log, batches: Vec::new(), epoch: 0 }
+        let resources = Resources::new(budget);
+        let log = open(root.path(), &config, None, &resources).unwrap();
+        Self { root, resources, config, log, batches: Vec::new(), epoch: 0 }
     }
 
     fn dir(&self) -> PathBuf {
@@ -68,7 +68,7 @@ impl Fixture {
 
     /// Starts again from `checkpoint`, with what the journal would bring back.
     fn reopen(&mut self, checkpoint: Option<PartitionCheckpoint>) {
-        self.log = open(self.root.path(), &self.config, checkpoint, &self.cache).unwrap();
+        self.log = open(self.root.path(), &self.config, checkpoint, &self.resources).unwrap();
         let end = self.log.end_offset();
         let replay: Vec<Stored> = self.batches.iter().filter(|b| b.base_offset >= end).cloned().collect();
         replay.iter().for_each(|b| self.give(b));
@@ -123,10 +123,10 @@ fn open(
     root: &Path,
     config: &TopicConfig,
     checkpoint: Option<PartitionCheckpoint>,
-    cache: &Rc<BatchCache>,
+    resources: &Rc<Resources>,
 ) -> Result<Rc<PartitionLog>, LogError> {
     let id = PartitionId { topic: TopicId([9; 16]), index: 0 };
-    PartitionLog::open(directory(root), id, config, checkpoint, cache)
+    PartitionLog::open(directory(root), id, config, checkpoint, resources)
 }
 
 fn last_batch(bytes: &[u8]) -> BatchHeader {
@@ -219,9 +219,9 @@ async fn random_life(seed: u64, small: bool) {
     }
     f.check_everything().await;
     f.log.flush(None).await.unwrap();
-    assert_eq!(f.cache.pinned_bytes(), 0);
-    assert!(f.cache.cached_bytes() <= budget);
-    f.cache.set_budget(0);
+    assert_eq!(f.resources.pinned_bytes(), 0);
+    assert!(f.resources.cached_bytes() <= budget);
+    f.resources.set_budget(0);
     f.check_everything().await;
 }
 
@@ -283,7 +283,7 @@ fn files_hold_plain_batches_and_only_the_active_one_is_padded() {
         assert_eq!(last.unwrap().len() as usize, all.len() - sealed);
         f.append(&[7], 10, Compression::None);
         f.log.flush(None).await.unwrap();
-        f.cache.set_budget(0);
+        f.resources.set_budget(0);
         f.check_everything().await;
     });
 }
@@ -608,7 +608,7 @@ fn removal_ends_everything() {
         assert!(matches!(f.log.read(0, FOREVER, 1, true).await, Err(LogError::Removed)));
         f.log.flush(None).await.unwrap();
         assert_eq!(f.log.remove().await.unwrap(), None);
-        assert_eq!((f.cache.pinned_bytes(), f.cache.cached_bytes()), (0, 0));
+        assert_eq!((f.resources.pinned_bytes(), f.resources.cached_bytes()), (0, 0));
         let names = rt::fs::read_dir_names(&topics).unwrap();
         assert!(names.len() == 1 && crate::log::files::dead::is_removed_directory(&names[0]), "{names:?}");
         assert_eq!(topics.join(&names[0]), dead);
@@ -638,7 +638,7 @@ fn a_deleted_segment_that_is_cut_is_no_damage() {
             file.set_len(4096).unwrap();
             let error = segment.read(wanted()).await.unwrap_err();
             assert_eq!(matches!(error, LogError::Removed), deleted, "{error}");
-            assert_eq!(f.cache.take_damage().is_empty(), deleted);
+            assert_eq!(f.resources.damage().take().is_empty(), deleted);
         }
     });
 }

@@ -39,7 +39,7 @@ impl PartitionLog {
                 continue;
             }
             let Some((next, batch)) = self.tail.borrow().find_timestamp(from, target) else { break };
-            let found = find_in_batch(batch, from, target, &self.cache).await;
+            let found = find_in_batch(batch, from, target, &self.resources).await;
             if found.is_some() {
                 return Ok(found);
             }

@@ -102,7 +102,7 @@ impl PartitionLog {
             true => self.tail.borrow_mut().clear(),
             false => self.tail.borrow_mut().truncate(to),
         };
-        self.cache.forget(pinned, cached);
+        self.resources.forget(pinned, cached);
         let mut halfway = Halfway {
             lsn,
             gone: Vec::new(),
@@ -157,7 +157,7 @@ impl PartitionLog {
             let _ = discard::shrink(file_name(&dir, *base, LOG)).await;
         }
         let root = dir.to_path_buf();
-        match with_files(&self.cache, move || job.carry_out(&root)).await {
+        match with_files(&self.resources, move || job.carry_out(&root)).await {
             Ok(()) => {}
             Err(e) if may_pass(&e) => return Err(LogError::io(&*dir, e)),
             Err(e) => return Err(self.fail(dir.to_path_buf(), e)),

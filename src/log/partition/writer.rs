@@ -228,7 +228,7 @@ impl PartitionLog {
         } else {
             self.tail.borrow_mut().mark_written(batches, None)
         };
-        self.cache.unpin(self.evictable(), below, cost);
+        self.resources.unpin(self.evictable(), below, cost);
     }
 
     /// The segment that takes the batch `next`: the active one, or a new one after a roll.
@@ -245,7 +245,7 @@ impl PartitionLog {
             made.map_err(|e| LogError::io(&self.dir, e))?;
         }
         let meta = SegmentMeta::new(next.base_offset, next.written_ms);
-        let segment = Segment::new(self.dir.clone(), self.cache.clone(), meta, false);
+        let segment = Segment::new(self.dir.clone(), self.resources.clone(), meta, false);
         let active = Active::new(segment);
         self.segments.begin(active.clone());
         Ok(active)
@@ -308,7 +308,7 @@ impl PartitionLog {
         if !self.directory.is_made() {
             directories.extend(self.dir.parent().map(|p| p.to_path_buf()));
         }
-        let synced = with_files(&self.cache, move || directories.iter().try_for_each(rt::fs::sync_dir));
+        let synced = with_files(&self.resources, move || directories.iter().try_for_each(rt::fs::sync_dir));
         match synced.await {
             Ok(()) => {
                 self.directory.set_made();

@@ -40,7 +40,7 @@ impl Segment {
         loop {
             if let Some(index) = self.index.borrow().clone() {
                 if self.sealed.get() {
-                    self.cache.keep_index(self.uid, self, index.memory());
+                    self.resources.keep_index(self.uid, self, index.memory());
                 }
                 return Ok(index);
             }

@@ -36,7 +36,7 @@ use std::rc::Rc;
 use crate::log::LogError;
 use crate::log::error::is_out_of_files;
 use crate::log::files::names::{EXTENTS, LOG, file_name};
-use crate::log::memory::{BatchCache, Indexed};
+use crate::log::resources::{Indexed, Resources};
 use crate::rt::{self, File, Notify, OpenOptions};
 
 use extents::{Extent, ExtentIndex};
@@ -47,7 +47,7 @@ pub use meta::{Limits, SegmentMeta};
 pub struct Segment {
     uid: u64,
     dir: Rc<Path>,
-    cache: Rc<BatchCache>,
+    resources: Rc<Resources>,
     meta: Cell<SegmentMeta>,
     sealed: Cell<bool>,
     deleted: Cell<bool>,
@@ -66,13 +66,13 @@ pub struct Segment {
 }
 
 impl Segment {
-    pub fn new(dir: Rc<Path>, cache: Rc<BatchCache>, meta: SegmentMeta, sealed: bool) -> Rc<Self> {
+    pub fn new(dir: Rc<Path>, resources: Rc<Resources>, meta: SegmentMeta, sealed: bool) -> Rc<Self> {
         // What is not in a file yet needs no loading.
         let index = (meta.size == 0).then(Rc::default);
         Rc::new(Self {
-            uid: cache.next_uid(),
+            uid: resources.next_uid(),
             dir,
-            cache,
+            resources,
             meta: Cell::new(meta),
             sealed: Cell::new(sealed),
             deleted: Cell::new(false),
@@ -128,13 +128,13 @@ impl Segment {
     /// Ends writing to it: its file is opened for reading only, and its index may be evicted.
     pub fn set_sealed(&self) {
         self.sealed.set(true);
-        self.cache.close_file(self.uid);
+        self.resources.files().close(self.uid);
     }
 
     /// Takes another file in its place, of which no index is known.
     pub fn refile(&self, meta: SegmentMeta) {
-        self.cache.forget_segment(self.uid);
-        self.cache.close_file(self.uid);
+        self.resources.forget_segment(self.uid);
+        self.resources.files().close(self.uid);
         self.meta.set(meta);
         *self.index.borrow_mut() = None;
         *self.sidecar.borrow_mut() = Default::default();
@@ -145,7 +145,7 @@ impl Segment {
     pub fn end_of_life(&self, gone: bool) {
         self.supersede();
         self.deleted.set(gone);
-        self.cache.close_file(self.uid);
+        self.resources.files().close(self.uid);
     }
 
     /// Cuts what the file has past the segment's end, if it is there.
@@ -173,7 +173,7 @@ impl Segment {
         if let Some(file) = &*self.held.borrow() {
             return Ok(file.clone());
         }
-        if let Some(file) = self.cache.file(self.uid) {
+        if let Some(file) = self.resources.files().get(self.uid) {
             return Ok(file);
         }
         let write = !self.sealed.get();
@@ -181,12 +181,12 @@ impl Segment {
         let path = self.path();
         let mut opened = File::open(&path, options);
         // Out of descriptors: those of segments that nobody reads at the moment are given up for this one.
-        while opened.as_ref().is_err_and(is_out_of_files) && self.cache.close_some_files() {
+        while opened.as_ref().is_err_and(is_out_of_files) && self.resources.files().close_some() {
             opened = File::open(&path, options);
         }
         match opened {
             Ok(file) => {
-                self.cache.keep_file(self.uid, file.clone());
+                self.resources.files().keep(self.uid, file.clone());
                 Ok(file)
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound && self.deleted.get() => Err(LogError::Removed),
@@ -220,7 +220,7 @@ impl Segment {
     /// Its place is another's from now on. What was found damaged of it no longer matters.
     pub fn supersede(&self) {
         self.superseded.set(true);
-        self.cache.forget_damage(&self.dir, self.base_offset());
+        self.resources.damage().forget(&self.dir, self.base_offset());
     }
 
     fn is_held(&self) -> bool {
@@ -239,19 +239,19 @@ impl Indexed for Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        self.cache.forget_segment(self.uid);
+        self.resources.forget_segment(self.uid);
     }
 }
 
 /// Does a blocking job that opens files. While there is no descriptor for them, those of segments that nobody reads at
 /// the moment are given up.
 pub async fn with_files<T: Send + 'static>(
-    cache: &BatchCache,
+    resources: &Resources,
     job: impl Fn() -> io::Result<T> + Clone + Send + 'static,
 ) -> io::Result<T> {
     loop {
         let done = rt::blocking(job.clone()).await;
-        if !done.as_ref().is_err_and(is_out_of_files) || !cache.close_some_files() {
+        if !done.as_ref().is_err_and(is_out_of_files) || !resources.files().close_some() {
             return done;
         }
     }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::log::LogError;
-use crate::log::memory::window::Window;
+use crate::log::resources::window::Window;
 use crate::wire::batch::BatchHeader;
 
 use super::Segment;

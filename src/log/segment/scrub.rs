@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::log::LogError;
-use crate::log::memory::damage::DamagedRange;
+use crate::log::resources::damage::DamagedRange;
 
 use super::extents::Extent;
 use super::{Segment, SegmentMeta};
@@ -61,7 +61,7 @@ impl Segment {
             index.extents().get(at).copied()
         });
         let range = damaged_range(&self.meta(), extent, next.as_ref());
-        self.cache.note_damage(self.dir.clone(), range);
+        self.resources.damage().note(self.dir.clone(), range);
     }
 }
 

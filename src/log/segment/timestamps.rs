@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::log::{BatchCache, LogError};
+use crate::log::{LogError, Resources};
 use crate::rt;
 use crate::wire::batch::{BatchHeader, HEADER_SIZE};
 use crate::wire::{codec, record};
@@ -28,16 +28,16 @@ pub async fn find_in_batch(
     batch: Bytes,
     offset: i64,
     target: i64,
-    cache: &BatchCache,
+    resources: &Resources,
 ) -> Option<TimestampOffset> {
     let header = BatchHeader::parse(&batch).ok()?;
-    let limit = cache.largest_records();
+    let limit = resources.largest_records();
     if header.attributes & 7 == 0 && batch.len() <= INLINE_BYTES {
         return decode_and_find(&batch, offset, target, limit);
     }
     let (codec, payload) = (header.compression(), batch.get(HEADER_SIZE..)?);
     let expected = codec::expected_size(codec, payload, limit) + codec::window(codec, payload).min(limit);
-    let memory = cache.work().take(expected, expected).await;
+    let memory = resources.work().take(expected, expected).await;
     rt::blocking_within(memory, move || decode_and_find(&batch, offset, target, limit)).await.0
 }
 
@@ -98,7 +98,7 @@ impl Segment {
                 if header.max_timestamp >= target
                     && header.next_offset() > offset
                     && let Some(found) =
-                        find_in_batch(bytes.slice(at..end), offset, target, &self.cache).await
+                        find_in_batch(bytes.slice(at..end), offset, target, &self.resources).await
                 {
                     return Ok(Some(found));
                 }

@@ -11,8 +11,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::log::LogError;
-use crate::log::memory::WindowKey;
-use crate::log::memory::window::{Failure, State, Window};
+use crate::log::resources::WindowKey;
+use crate::log::resources::window::{Failure, State, Window};
 use crate::rt::{self, Charge};
 
 use super::Segment;
@@ -75,7 +75,7 @@ impl<'a> Ahead<'a> {
     pub async fn next(&mut self) -> Rc<Window> {
         if self.started.is_empty() && !self.start_now() {
             let bytes = self.missing().iter().map(Plan::bytes).sum();
-            let charge = self.segment.cache.reading().take(bytes, bytes).await;
+            let charge = self.segment.resources.reading().take(bytes, bytes).await;
             // Others may have begun to load it meanwhile.
             if !self.start_cached() {
                 self.start(charge);
@@ -93,7 +93,7 @@ impl<'a> Ahead<'a> {
             return true;
         }
         let bytes = self.missing().iter().map(Plan::bytes).sum();
-        match self.segment.cache.reading().try_take(bytes, bytes) {
+        match self.segment.resources.reading().try_take(bytes, bytes) {
             Some(charge) if bytes > 0 => {
                 self.start(charge);
                 true
@@ -103,7 +103,8 @@ impl<'a> Ahead<'a> {
     }
 
     fn start_cached(&mut self) -> bool {
-        let Some(window) = self.plans.get(self.next).and_then(|p| self.segment.cache.window(p.key)) else {
+        let Some(window) = self.plans.get(self.next).and_then(|p| self.segment.resources.window(p.key))
+        else {
             return false;
         };
         self.started.push_back(window);
@@ -115,12 +116,12 @@ impl<'a> Ahead<'a> {
     fn missing(&self) -> &'a [Plan] {
         let plans = &self.plans[self.next..];
         let Some(first) = plans.first() else { return plans };
-        let most = READ_BYTES.min(self.segment.cache.reading().limit() / 8);
+        let most = READ_BYTES.min(self.segment.resources.reading().limit() / 8);
         let fits = |(at, plan): &(usize, &Plan)| {
             *at == 0
                 || (plan.key.start == plans[at - 1].key.end
                     && (plan.key.end - first.key.start) as usize <= most
-                    && self.segment.cache.window(plan.key).is_none())
+                    && self.segment.resources.window(plan.key).is_none())
         };
         &plans[..plans.iter().enumerate().take_while(fits).count()]
     }
@@ -130,7 +131,7 @@ impl<'a> Ahead<'a> {
         charge.resize(plans.iter().map(Plan::bytes).sum());
         let load = |plan: &Plan| {
             let window = Window::loading();
-            self.segment.cache.keep_window(plan.key, window.clone());
+            self.segment.resources.keep_window(plan.key, window.clone());
             (window, plan.key, plan.extents.clone())
         };
         let windows: Vec<_> = plans.iter().map(load).collect();
@@ -184,7 +185,7 @@ impl Segment {
             Err(LogError::Io { source, .. }) => Err(self.io_failure(&source)),
             Err(_) => Err(Failure::Missing),
         };
-        self.cache.count_disk_read(read.as_ref().map_or(0, |bytes| bytes.len()));
+        self.resources.count_disk_read(read.as_ref().map_or(0, |bytes| bytes.len()));
         for (window, key, extents) in windows {
             match &read {
                 Ok(bytes) => {
@@ -192,7 +193,7 @@ impl Segment {
                     let matches = |e: &Extent| e.matches(&bytes[at(e.position)..at(e.end())]);
                     let bad: Vec<u32> = extents.iter().filter(|e| !matches(e)).map(|e| e.position).collect();
                     if !bad.is_empty() {
-                        self.cache.drop_window(key);
+                        self.resources.drop_window(key);
                         // What is deleted is cut before it goes.
                         if self.is_deleted() {
                             window.set(State::Failed(Failure::Removed));
@@ -212,7 +213,7 @@ impl Segment {
                     if !matches!(failure, Failure::Removed) {
                         extents.iter().for_each(|e| self.note_damage(e));
                     }
-                    self.cache.drop_window(key);
+                    self.resources.drop_window(key);
                     window.set(State::Failed(failure.clone()));
                 }
             }

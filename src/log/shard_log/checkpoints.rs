@@ -181,7 +181,7 @@ impl ShardLog {
         loop {
             match store().await {
                 Err(LogError::Io { source, .. })
-                    if is_out_of_files(&source) && self.cache.close_some_files() => {}
+                    if is_out_of_files(&source) && self.resources.files().close_some() => {}
                 Err(LogError::Io { path, source }) if !is_out_of_files(&source) && may_pass(&source) => {
                     let dropped = self.space.drop_ballast().await;
                     return if dropped { store().await } else { Err(LogError::io(path, source)) };

@@ -22,7 +22,7 @@ impl ShardLog {
             return log;
         }
         let dir = partition_dir(&self.data_dir, topic, id.index);
-        let open = |state| PartitionLog::open(dir.clone(), id, &config, Some(state), &self.cache);
+        let open = |state| PartitionLog::open(dir.clone(), id, &config, Some(state), &self.resources);
         let found = match rt::fs::exists(&dir) {
             false => Ok(None),
             true => in_the_way(&dir, id, self.trusts_unnamed).and_then(|why| match why {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::log::formats::checkpoint::PartitionState;
-use crate::log::memory::damage::DamagedRange;
+use crate::log::resources::damage::DamagedRange;
 use crate::log::{LogError, Lsn, PartitionLog, Producers};
 use crate::model::PartitionId;
 use crate::wire::batch::BatchHeader;

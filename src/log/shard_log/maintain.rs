@@ -98,7 +98,7 @@ impl ShardLog {
             }
             if self.ticked.replace(false) {
                 self.note_damage();
-                self.cache.allow_more_files();
+                self.resources.files().allow_more();
                 if done.is_ok() && last_checkpoint.elapsed() >= self.settings.checkpoint_interval {
                     last_checkpoint = rt::now();
                     done = self.checkpoint_if_behind(&states).await;
@@ -173,7 +173,7 @@ impl ShardLog {
                     store.pressed.set(true);
                     store.rouse();
                     // Who waits for room is told that there is none.
-                    store.cache.freed().notify_all();
+                    store.resources.freed().notify_all();
                 }
                 drop(store);
                 space.until_due().await;
@@ -206,7 +206,7 @@ impl ShardLog {
             loop {
                 starved.notified().await;
                 let Some(store) = store.upgrade().filter(|store| !store.closing.get()) else { return };
-                store.cache.close_some_files();
+                store.resources.files().close_some();
             }
         });
     }
@@ -251,7 +251,7 @@ impl ShardLog {
 
     /// Writes the tails with the oldest batches until a quarter of the bound is left.
     async fn relieve_memory(&self) -> Result<(), LogError> {
-        let mut excess = self.cache.pinned_bytes().saturating_sub(self.settings.tail_bytes / 4) as u64;
+        let mut excess = self.resources.pinned_bytes().saturating_sub(self.settings.tail_bytes / 4) as u64;
         let mut logs = self.oldest_first();
         logs.retain(|log| {
             let wanted = excess > 0 && log.tail_bytes() > 0;
@@ -323,7 +323,7 @@ impl ShardLog {
     /// Takes a step for which there was no descriptor; as often as there are tries left, and once in any case.
     async fn take_again(&self, log: &PartitionLog, step: Step, tries: &mut u32) -> Result<(), LogError> {
         loop {
-            self.cache.close_some_files();
+            self.resources.files().close_some();
             let done = step.take(log).await;
             *tries = tries.saturating_sub(1);
             if *tries == 0 || !done.as_ref().is_err_and(wants_files) {

@@ -48,9 +48,9 @@ use bytes::Bytes;
 use crate::log::direct::lanes::Lanes;
 use crate::log::formats::checkpoint::{Files, FilesStats, Origin, PartitionState};
 use crate::log::journal::Journal;
-use crate::log::memory::damage::DamagedRange;
 use crate::log::partition::changed::List;
-use crate::log::{BatchCache, JournalFailed, LogError, Lsn, PartitionLog};
+use crate::log::resources::damage::DamagedRange;
+use crate::log::{JournalFailed, LogError, Lsn, PartitionLog, Resources};
 use crate::model::PartitionId;
 use crate::rt::{Notify, Turnstiles};
 use crate::wire::batch::BatchHeader;
@@ -96,7 +96,7 @@ pub struct ShardLog {
     settings: LogSettings,
     journal: Rc<Journal>,
     space: Rc<Space>,
-    cache: Rc<BatchCache>,
+    resources: Rc<Resources>,
     logs: RefCell<HashMap<PartitionId, Held>>,
     /// Who waits for room, first come first served.
     gate: Turnstiles<()>,
@@ -150,8 +150,8 @@ impl ShardLog {
         &self.space
     }
 
-    pub fn cache(&self) -> &Rc<BatchCache> {
-        &self.cache
+    pub fn resources(&self) -> &Rc<Resources> {
+        &self.resources
     }
 
     /// Checkpoints are made under this version of the metadata from now on; it is durable.
@@ -175,17 +175,17 @@ impl ShardLog {
 
     /// Memory held by batches that no segment has.
     pub fn tail_bytes(&self) -> usize {
-        self.cache.pinned_bytes()
+        self.resources.pinned_bytes()
     }
 
     /// Memory held for readers only.
     pub fn cache_bytes(&self) -> usize {
-        self.cache.cached_bytes() + self.cache.read_bytes()
+        self.resources.cached_bytes() + self.resources.read_bytes()
     }
 
     /// Bytes that readers had read from disk.
     pub fn disk_reads(&self) -> u64 {
-        self.cache.disk_reads()
+        self.resources.disk_reads()
     }
 
     /// Puts a stamped batch into the journal and the log; neither, when the journal has failed.
@@ -231,7 +231,7 @@ impl ShardLog {
     }
 
     fn memory_is_short(&self) -> bool {
-        self.cache.pinned_bytes() > self.settings.tail_bytes / 2
+        self.resources.pinned_bytes() > self.settings.tail_bytes / 2
     }
 }
 

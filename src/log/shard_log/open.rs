@@ -18,7 +18,7 @@ use crate::log::files::owner::foreign;
 use crate::log::formats::checkpoint::{self, Checkpoint, Files, Layout, Loaded, PartitionState};
 use crate::log::journal::{Damage, EntryKind, Known, Recovery};
 use crate::log::partition::changed::List;
-use crate::log::{BatchCache, LogError, Lsn, PartitionCheckpoint, PartitionLog};
+use crate::log::{LogError, Lsn, PartitionCheckpoint, PartitionLog, Resources};
 use crate::model::PartitionId;
 use crate::model::topic_config::TopicConfig;
 use crate::rt::{self, Notify, Turnstiles};
@@ -57,7 +57,7 @@ impl ShardLog {
             data_dir: data_dir.to_owned(),
             journal: dir.clone(),
             topics,
-            cache: BatchCache::new(settings.tail_bytes + settings.cache_bytes),
+            resources: Resources::new(settings.tail_bytes + settings.cache_bytes),
             floor_is_exact: unchanged && recovery.is_done(),
             checkpoint_durable: checkpoint.durable,
             trusts_unnamed: old_format && !checkpoint.closed,
@@ -67,7 +67,7 @@ impl ShardLog {
             damage: Vec::new(),
             is_behind: false,
         };
-        opening.cache.work().set_limit(settings.work_bytes);
+        opening.resources.work().set_limit(settings.work_bytes);
         opening.histories = history::by_partition(recovery.marks().await?);
         for state in &checkpoint.partitions {
             opening.open_known(state)?;
@@ -139,7 +139,7 @@ pub(super) struct Opening<'a> {
     pub(super) data_dir: PathBuf,
     pub(super) journal: PathBuf,
     pub(super) topics: &'a dyn Topics,
-    pub(super) cache: Rc<BatchCache>,
+    pub(super) resources: Rc<Resources>,
     /// Nothing was written since the clean close that the checkpoint is of.
     pub(super) floor_is_exact: bool,
     pub(super) checkpoint_durable: Lsn,
@@ -192,7 +192,7 @@ impl Opening<'_> {
         };
         let foreign = foreign.or(unread);
         let opened = match &foreign {
-            None => PartitionLog::open(dir.clone(), id, &config, Some(log_state), &self.cache),
+            None => PartitionLog::open(dir.clone(), id, &config, Some(log_state), &self.resources),
             Some(_) => self.stand_in(dir.clone(), id, &config),
         };
         let (log, failure) = match opened {
@@ -229,7 +229,7 @@ impl Opening<'_> {
         config: &TopicConfig,
     ) -> Result<Rc<PartitionLog>, LogError> {
         let nothing = PartitionCheckpoint { clean: true, ..PartitionCheckpoint::nothing() };
-        PartitionLog::open(dir, id, config, Some(nothing), &self.cache)
+        PartitionLog::open(dir, id, config, Some(nothing), &self.resources)
     }
 
     /// Marks the partitions that lost something.
@@ -348,7 +348,7 @@ impl Opening<'_> {
             shards,
             settings,
             journal: Rc::new(recovery.finish()),
-            cache: self.cache,
+            resources: self.resources,
             logs: RefCell::new(logs),
             gate: Turnstiles::default(),
             ready: RefCell::default(),

@@ -43,7 +43,7 @@ impl Opening<'_> {
                     }
                 }
                 // A file may hold more than tails may.
-                if self.cache.pinned_bytes() > tail_bytes / 2 && !full {
+                if self.resources.pinned_bytes() > tail_bytes / 2 && !full {
                     full = !self.write_tails().await?;
                 }
             }
@@ -222,9 +222,9 @@ impl Opening<'_> {
         // Without a checkpoint there is nothing that a truncation would have to be applied to but what the journal has.
         let unread = history.apply(&mut state, Lsn::ZERO).err();
         let (log, replayed) = if says_files || entry.base_offset == 0 {
-            (PartitionLog::open(dir, id, &config, Some(state), &self.cache)?, Vec::new())
+            (PartitionLog::open(dir, id, &config, Some(state), &self.resources)?, Vec::new())
         } else {
-            PartitionLog::open_unknown(dir, id, &config, &self.cache)?
+            PartitionLog::open_unknown(dir, id, &config, &self.resources)?
         };
         let seen = if says_files { 0 } else { log.end_offset() };
         let mut found = Found { replayed, history, ..Found::new(log, topic, seen) };

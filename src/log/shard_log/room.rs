@@ -14,7 +14,7 @@ impl ShardLog {
     /// A failed journal and a full disk have room: appending says what is wrong.
     fn fits(&self, bytes: usize) -> bool {
         let tail = self.settings.tail_bytes;
-        let memory = self.cache.pinned_bytes() + bytes.min(tail / 2) <= tail;
+        let memory = self.resources.pinned_bytes() + bytes.min(tail / 2) <= tail;
         (memory && self.journal.has_room(bytes))
             || self.journal.failed().is_some()
             || self.space.is_full()
@@ -41,7 +41,7 @@ impl ShardLog {
         let place = self.gate.enter_one();
         place.front().await;
         loop {
-            let (freed, advanced) = (self.cache.freed().listen(), self.journal.advanced().listen());
+            let (freed, advanced) = (self.resources.freed().listen(), self.journal.advanced().listen());
             if self.fits(bytes) {
                 return;
             }

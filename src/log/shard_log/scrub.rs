@@ -7,7 +7,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::log::memory::damage::DamagedRange;
+use crate::log::resources::damage::DamagedRange;
 use crate::log::{LogError, PartitionLog};
 use crate::model::PartitionId;
 use crate::rt;
@@ -58,7 +58,7 @@ impl ShardLog {
     /// Takes the marks off the partitions that could be opened: somebody has looked at them and mended what there is.
     pub(in crate::log) fn clear_marks(&self) {
         // What readers have found up to now is mended, too.
-        drop(self.cache.take_damage());
+        drop(self.resources.damage().take());
         for held in self.logs.borrow_mut().values_mut().filter(|held| held.frozen.is_none()) {
             held.damaged.borrow_mut().clear();
             held.repair = None;
@@ -91,7 +91,7 @@ impl ShardLog {
                 self.changed.set(true);
             }
         }
-        for (dir, range) in self.cache.take_damage() {
+        for (dir, range) in self.resources.damage().take() {
             let Some(held) = logs.values().find(|held| held.log.dir() == &*dir) else { continue };
             let mut damaged = held.damaged.borrow_mut();
             if damaged.iter().any(|known| known.segment == range.segment && known.position == range.position)

@@ -38,7 +38,7 @@ use crate::model::PartitionId;
 
 use super::{PartitionCheckpoint, read_body, write_body};
 
-pub use crate::log::memory::damage::DamagedRange;
+pub use crate::log::resources::damage::DamagedRange;
 pub use changes::Change;
 pub use files::{Files, FilesStats, Layout, Loaded, Looked, file_path, file_paths, look};
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::log::formats::PartitionCheckpoint as Log;
-use crate::log::memory::damage::DamagedRange;
+use crate::log::resources::damage::DamagedRange;
 use crate::log::segment::SegmentMeta;
 use crate::log::segment::epochs::EpochList;
 
