@@ -101,7 +101,7 @@ const ON_HELPERS: &[(&str, &[&str])] = &[
     ),
     ("src/log/partition/snapshots.rs", &["unlink_others"]),
     ("src/log/shard_log/space.rs", &["drop_ballast"]),
-    ("src/log/partition/truncate.rs", &["carry_out"]),
+    ("src/log/partition/cutting.rs", &["carry_out"]),
 ];
 /// Functions that do it on a serving shard all the same, and why.
 const QUICK: &[(&str, &str, &str)] = &[

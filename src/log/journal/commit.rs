@@ -17,10 +17,10 @@ use crate::log::Lsn;
 use crate::log::error::JournalFailed;
 use crate::rt::{self, AlignedBuf, BLOCK, File, Notify, Ticks};
 
-use super::JournalSettings;
 use super::files::{self, Discard, Files, Slot};
 use super::gather::{Commit, Gather};
 use super::promises::Promises;
+use super::settings::JournalSettings;
 use super::stats::JournalStats;
 use crate::log::error::{is_full, is_out_of_files, may_pass};
 

@@ -6,6 +6,9 @@ use std::rc::Weak;
 
 use crate::rt::Notify;
 
+/// What a batch costs beside its bytes: its place in the queue and its share of a reference-counted buffer.
+pub const BATCH_OVERHEAD: usize = 128;
+
 /// Something that holds cached batches and gives them up.
 pub trait Evict {
     /// Drops the unpinned batches below `offset`; returns the cost given back.

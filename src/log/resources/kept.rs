@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
-use super::BATCH_OVERHEAD;
+use super::batches::BATCH_OVERHEAD;
 use super::lru::Lru;
 use super::window::Window;
 

@@ -28,12 +28,10 @@ use damage::Damage;
 use kept::Kept;
 use window::Window;
 
-pub use batches::Evict;
+pub use batches::{BATCH_OVERHEAD, Evict};
 pub use kept::{Indexed, WindowKey};
 pub use open_files::OpenFiles;
 
-/// What a batch costs beside its bytes: its place in the queue and its share of a reference-counted buffer.
-pub const BATCH_OVERHEAD: usize = 128;
 /// The part of the budget that reads from disk may use, and the least they get.
 const READ_SHARE: usize = 4;
 const MIN_READ_BYTES: usize = 4 << 20;

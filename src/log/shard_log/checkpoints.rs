@@ -9,12 +9,12 @@ use crate::log::directory::holdings::note_seen;
 use crate::log::error::{is_out_of_files, may_pass};
 use crate::log::files::layout::{journal_dir, topics_dir};
 use crate::log::formats::checkpoint::{Change, Checkpoint, PartitionState};
-use crate::log::partition::changed::List;
 use crate::log::{LogError, PartitionLog};
 use crate::model::PartitionId;
 use crate::rt;
 
-use super::{Held, OwnerState, RecoveredPartition, ShardLog, States};
+use super::held::States;
+use super::{OwnerState, ShardLog};
 
 impl ShardLog {
     /// Replaces the checkpoint and lets the journal reuse what no longer is needed. `states` says what each partition's owner
@@ -27,13 +27,9 @@ impl ShardLog {
     }
 
     pub(super) async fn write_checkpoint(&self, states: &States<'_>, closed: bool) -> Result<(), LogError> {
-        while self.checkpointing.replace(true) {
-            self.checkpointed.notified().await;
-        }
-        let written = self.replace_checkpoint(states, closed).await;
-        self.checkpointing.set(false);
-        self.checkpointed.notify_all();
-        written
+        let turn = self.checkpointing.enter_one();
+        turn.front().await;
+        self.replace_checkpoint(states, closed).await
     }
 
     async fn replace_checkpoint(&self, states: &States<'_>, closed: bool) -> Result<(), LogError> {
@@ -52,7 +48,7 @@ impl ShardLog {
     async fn store_next(&self, states: &States<'_>, closed: bool, all: bool) -> Result<(), LogError> {
         self.note_damage();
         let last = self.journal.last();
-        let changed = self.changed.replace(false);
+        let touched = self.progress.take_touched();
         let Next { mut change, ids, mut swaps, due, in_segments } = self.gather(states, closed, all);
         let removed = change.removed.clone();
         let (number, floor, entry) = (change.now.number, change.now.floor, change.now.durable);
@@ -75,10 +71,8 @@ impl ShardLog {
             Ok(change) => {
                 #[cfg(test)]
                 self.check_stored(&expected);
-                self.number.set(number);
                 self.note_seen(number).await;
-                self.checkpoint_lsn.set(last);
-                self.current.set(true);
+                self.progress.stored(number, last);
                 self.journal.release(floor);
                 for state in &change.now.partitions {
                     if let Some(log) = self.get(state.id) {
@@ -91,8 +85,8 @@ impl ShardLog {
                 Ok(())
             }
             Err(e) => {
-                self.changed.set(changed || self.changed.get());
-                self.gone.borrow_mut().extend(removed);
+                self.progress.give_back(touched);
+                self.partitions.give_back_gone(removed);
                 // Without checkpoints the journal fills, and producers would wait for ever instead of being told.
                 self.distrusts(&e);
                 Err(e)
@@ -104,55 +98,55 @@ impl ShardLog {
     fn gather(&self, states: &States<'_>, closed: bool, all: bool) -> Next {
         let entry = self.journal.last_entry();
         let (salt, generation) = self.journal.identity();
-        let logs = self.logs.borrow();
-        let ids = if all { logs.keys().copied().collect() } else { self.list.ids() };
+        let ids = if all { self.partitions.ids() } else { self.partitions.changed() };
         let mut now = Checkpoint {
             generation,
             lasting: self.journal.lasting_generation(),
             floor: entry.next(),
             durable: entry,
             closed,
-            origin: Some(self.origin.borrow().clone()),
-            number: self.number.get() + 1,
-            seen: self.seen,
+            origin: Some(self.progress.origin()),
+            number: self.progress.next_number(),
+            seen: self.progress.seen(),
             ..Checkpoint::empty(self.shard, self.shards, salt)
         };
         let (mut swaps, mut due, mut in_segments) = (Vec::new(), Vec::new(), true);
-        for (id, held) in ids.iter().filter_map(|id| Some((id, logs.get(id)?))) {
-            if let Some(oldest) = held.log.oldest_tail_lsn() {
-                now.floor = now.floor.min(oldest);
-                now.closed = false;
-                in_segments = false;
-            }
-            if !held.log.take_changed() && !all {
-                continue;
-            }
-            let replaced = held.log.compaction().swaps();
-            if !replaced.is_empty() && held.frozen.is_none() {
-                swaps.push((held.log.clone(), replaced));
-            }
-            let state = held.state(*id, states, closed);
-            if held.frozen.is_none() && held.log.wants_snapshot() {
-                due.push((now.partitions.len(), held.log.clone()));
-            }
-            now.partitions.push(state);
+        for id in &ids {
+            self.partitions.with(*id, |held| {
+                let log = held.log();
+                if let Some(oldest) = log.oldest_tail_lsn() {
+                    now.floor = now.floor.min(oldest);
+                    now.closed = false;
+                    in_segments = false;
+                }
+                if !log.take_changed() && !all {
+                    return;
+                }
+                let replaced = log.compaction().swaps();
+                if !replaced.is_empty() && !held.is_frozen() {
+                    swaps.push((log.clone(), replaced));
+                }
+                if !held.is_frozen() && log.wants_snapshot() {
+                    due.push((now.partitions.len(), log.clone()));
+                }
+                now.partitions.push(held.state(*id, states, closed));
+            });
         }
-        let removed = self.gone.take();
+        let removed = self.partitions.take_gone();
         Next { change: Change { now, removed }, ids, swaps, due, in_segments }
     }
 
     /// The partitions that were gathered are as `stored` says, or as before. What is not committed yet will be.
     fn settle_changes(&self, ids: &[PartitionId], stored: Option<&[PartitionState]>) {
-        let logs = self.logs.borrow();
         let uncommitted = |state: &&PartitionState| state.high_watermark < state.end_offset;
         let differ: HashSet<PartitionId> = match stored {
             Some(states) => states.iter().filter(uncommitted).map(|state| state.id).collect(),
             None => ids.iter().copied().collect(),
         };
-        for held in ids.iter().filter_map(|id| logs.get(id)) {
-            held.log.settle_changed(differ.contains(&held.log.id()));
+        for log in ids.iter().filter_map(|id| self.get(*id)) {
+            log.settle_changed(differ.contains(&log.id()));
         }
-        self.list.retain(|id| logs.get(&id).is_some_and(|held| held.log.is_listed_changed()));
+        self.partitions.trim_changed();
     }
 
     /// Topics' files know of the checkpoint, too. May fail: they then know less.
@@ -175,8 +169,8 @@ impl ShardLog {
     /// On a full disk the ballast makes room: without checkpoints nothing could be deleted.
     async fn store_change(&self, change: &Arc<Change>, all: bool) -> Result<(), LogError> {
         let store = async || match all {
-            true => self.files.replace(change.clone()).await,
-            false => self.files.add(change.clone()).await,
+            true => self.checkpoints.replace(change.clone()).await,
+            false => self.checkpoints.add(change.clone()).await,
         };
         loop {
             match store().await {
@@ -193,34 +187,7 @@ impl ShardLog {
 
     /// Whether a checkpoint would say anything new.
     pub(super) fn is_behind(&self) -> bool {
-        self.changed.get() || self.checkpoint_lsn.get() < self.journal.last()
-    }
-}
-
-impl Held {
-    /// At a start: the log is in this list while it differs from the checkpoint, which has `known`.
-    pub(super) fn follow_changes(
-        &self,
-        list: &Rc<List>,
-        known: Option<PartitionState>,
-        found: &RecoveredPartition,
-    ) {
-        if !known.is_some_and(|known| self.is_as_in(&known, found)) {
-            self.log.touch();
-        }
-        self.log.follow_changes(list);
-    }
-
-    /// Whether a checkpoint would say the same again.
-    fn is_as_in(&self, known: &PartitionState, found: &RecoveredPartition) -> bool {
-        let owner = |_| OwnerState { producers: None, high_watermark: Some(known.high_watermark) };
-        let mut state = self.state(known.id, &owner, true);
-        // Only that of a clean close counts, and that one is of all partitions.
-        state.log.clean = known.log.clean;
-        let committed = known.high_watermark == known.end_offset;
-        let owned = found.replayed.is_empty() && found.producer_state == known.producers;
-        state.producers.clone_from(&known.producers);
-        committed && owned && state == *known
+        self.progress.is_behind(self.journal.last())
     }
 }
 
@@ -259,8 +226,9 @@ async fn keep_snapshots(checkpoint: &mut Checkpoint, due: Vec<(usize, Rc<Partiti
 impl ShardLog {
     /// What a checkpoint of all partitions would say now, but for what owners and snapshots say.
     fn every_state(&self, closed: bool) -> Vec<PartitionState> {
-        let logs = self.logs.borrow();
-        logs.iter().map(|(id, held)| held.state(*id, &|_| OwnerState::default(), closed)).collect()
+        let mut states = Vec::new();
+        self.partitions.each(|id, held| states.push(held.state(id, &|_| OwnerState::default(), closed)));
+        states
     }
 
     /// The files say what they would if all of it had been written.

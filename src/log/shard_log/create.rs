@@ -1,6 +1,5 @@
 //! Logs of new partitions, and whose the directories are that they find.
 
-use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,7 +11,8 @@ use crate::model::PartitionId;
 use crate::model::topic_config::TopicConfig;
 use crate::rt;
 
-use super::{Held, ShardLog};
+use super::ShardLog;
+use super::held::Held;
 
 impl ShardLog {
     /// A new partition's log. A directory of its name that is there already and is not its own stays as it is: the
@@ -38,18 +38,8 @@ impl ShardLog {
             log::error!("{topic}-{} needs repair: {why}", id.index);
             log.mark_for_repair(why.clone());
         }
-        log.touch();
-        log.follow_changes(&self.list);
-        let held = Held {
-            log: log.clone(),
-            topic: topic.to_owned(),
-            repair,
-            promised_end: 0,
-            damaged: RefCell::default(),
-            frozen: None,
-        };
-        self.logs.borrow_mut().insert(id, held);
-        self.changed.set(true);
+        self.partitions.add(id, Held::created(log.clone(), topic.to_owned(), repair));
+        self.progress.touch();
         self.created.notify_all();
         log
     }

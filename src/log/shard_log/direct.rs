@@ -37,10 +37,10 @@ impl ShardLog {
         let enough = if bytes >= large { most } else { 2 * most };
         most > 0
             && bytes >= most / SMALL
-            && self.maintained.get()
-            && !self.closing.get()
+            && self.upkeep.is_running()
+            && !self.upkeep.is_closing()
             && log.is_listed()
-            && self.logs.borrow().contains_key(&log.id())
+            && self.partitions.contains(log.id())
             && log.waiting_bytes(self.journal.durable_entries(), enough) + bytes >= enough
     }
 

@@ -10,8 +10,8 @@ use crate::model::PartitionId;
 use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
 
+use super::held::{Held, RecoveredPartition};
 use super::history::History;
-use super::{Held, RecoveredPartition};
 
 pub(super) struct Found {
     pub(super) log: Rc<PartitionLog>,
@@ -111,8 +111,7 @@ impl Found {
             high_watermark: self.high_watermark.min(self.log.end_offset()).max(self.log.start_offset()),
             repair: repair.clone(),
         };
-        let (topic, damaged) = (self.topic, self.damaged.into());
-        let promised_end = if repair.is_some() { self.promised_end } else { 0 };
-        (Held { log: self.log, topic, repair, promised_end, damaged, frozen: self.frozen }, recovered)
+        let Self { log, topic, promised_end, damaged, frozen, .. } = self;
+        (Held::recovered(log, topic, repair, promised_end, damaged, frozen), recovered)
     }
 }

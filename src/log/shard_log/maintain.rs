@@ -11,7 +11,8 @@ use crate::log::{LogError, Lsn, PartitionLog};
 use crate::model::PartitionId;
 use crate::rt::{self, AlignedBuf};
 
-use super::{OwnerState, ShardLog, States};
+use super::held::States;
+use super::{OwnerState, ShardLog};
 
 /// Files written at a time: commits wait behind them at the disk.
 const WRITES: usize = 1;
@@ -72,7 +73,7 @@ impl ShardLog {
         committed: impl Fn(PartitionId) -> i64 + 'static,
     ) {
         let states = |id| states(id).into();
-        self.maintained.set(true);
+        self.upkeep.begin();
         self.start_ticking();
         self.watch_space();
         self.start_scrubbing();
@@ -83,20 +84,19 @@ impl ShardLog {
         let mut last_retention = rt::now();
         let mut last_checkpoint = rt::now();
         let mut commits = 0;
-        while !self.closing.get() {
-            let listen = self.work.listen();
-            self.roused.set(false);
+        while !self.upkeep.is_closing() {
+            let listen = self.upkeep.look();
             let mut done = self.make_room(&states).await;
-            let pressed = self.pressed.replace(false) && last_retention.elapsed() >= PRESSED_RETENTION;
+            let pressed = self.upkeep.take_pressed() && last_retention.elapsed() >= PRESSED_RETENTION;
             if pressed {
                 last_retention = rt::now();
                 done = done.and(self.apply_retention(&states, &committed).await);
             }
-            if self.unnamed.replace(false) && done.is_ok() {
+            if self.upkeep.take_unnamed() && done.is_ok() {
                 last_checkpoint = rt::now();
                 done = self.checkpoint_if_behind(&states).await;
             }
-            if self.ticked.replace(false) {
+            if self.upkeep.take_ticked() {
                 self.note_damage();
                 self.resources.files().allow_more();
                 if done.is_ok() && last_checkpoint.elapsed() >= self.settings.checkpoint_interval {
@@ -123,16 +123,15 @@ impl ShardLog {
                 }
                 self.space.look_soon();
                 rt::sleep(AFTER_FAILURE).await;
-                self.rouse();
+                self.upkeep.rouse();
             } else {
                 self.space.allow();
             }
-            if !self.roused.get() && !self.closing.get() {
+            if !self.upkeep.is_roused() && !self.upkeep.is_closing() {
                 listen.await;
             }
         }
-        self.maintained.set(false);
-        self.maintenance_over.notify_all();
+        self.upkeep.end();
     }
 
     fn start_ticking(self: &Rc<Self>) {
@@ -141,10 +140,8 @@ impl ShardLog {
         rt::spawn(async move {
             loop {
                 rt::sleep(every).await;
-                let Some(store) = store.upgrade().filter(|store| !store.closing.get()) else { return };
-                store.ticked.set(true);
-                store.work.notify_all();
-                store.roused.set(true);
+                let Some(store) = store.upgrade().filter(|store| !store.upkeep.is_closing()) else { return };
+                store.upkeep.tick();
             }
         });
     }
@@ -153,11 +150,8 @@ impl ShardLog {
     /// one opens it.
     #[cfg(test)]
     pub(super) async fn abandon(&self) {
-        self.closing.set(true);
-        self.work.notify_all();
-        while self.maintained.get() {
-            self.maintenance_over.notified().await;
-        }
+        self.upkeep.close();
+        self.upkeep.ended().await;
     }
 
     /// Keeps an eye on the disk. While room is short, old segments are looked for more often, and the journal makes do
@@ -165,13 +159,12 @@ impl ShardLog {
     fn watch_space(self: &Rc<Self>) {
         let (store, space) = (Rc::downgrade(self), self.space.clone());
         rt::spawn(async move {
-            while let Some(store) = store.upgrade().filter(|store| !store.closing.get()) {
+            while let Some(store) = store.upgrade().filter(|store| !store.upkeep.is_closing()) {
                 space.look(store.tail_bytes() as u64).await;
                 let shortage = space.shortage();
                 store.journal.set_shortage(shortage);
                 if shortage.is_some() {
-                    store.pressed.set(true);
-                    store.rouse();
+                    store.upkeep.press();
                     // Who waits for room is told that there is none.
                     store.resources.freed().notify_all();
                 }
@@ -188,13 +181,12 @@ impl ShardLog {
         rt::spawn(async move {
             loop {
                 let listen = created.listen();
-                if store.upgrade().is_none_or(|store| !store.changed.get()) {
+                if store.upgrade().is_none_or(|store| !store.progress.is_touched()) {
                     listen.await;
                 }
                 rt::sleep(soon).await;
-                let Some(store) = store.upgrade().filter(|store| !store.closing.get()) else { return };
-                store.unnamed.set(true);
-                store.rouse();
+                let Some(store) = store.upgrade().filter(|store| !store.upkeep.is_closing()) else { return };
+                store.upkeep.name();
             }
         });
     }
@@ -205,7 +197,7 @@ impl ShardLog {
         rt::spawn(async move {
             loop {
                 starved.notified().await;
-                let Some(store) = store.upgrade().filter(|store| !store.closing.get()) else { return };
+                let Some(store) = store.upgrade().filter(|store| !store.upkeep.is_closing()) else { return };
                 store.resources.files().close_some();
             }
         });
@@ -217,10 +209,9 @@ impl ShardLog {
         rt::spawn(async move {
             loop {
                 pinched.notified().await;
-                let Some(store) = store.upgrade().filter(|store| !store.closing.get()) else { return };
+                let Some(store) = store.upgrade().filter(|store| !store.upkeep.is_closing()) else { return };
                 store.space.look_soon();
-                store.pressed.set(true);
-                store.rouse();
+                store.upkeep.press();
             }
         });
     }
@@ -237,11 +228,7 @@ impl ShardLog {
     }
 
     async fn write_ready(&self) -> Result<(), LogError> {
-        let ids: Vec<PartitionId> = {
-            let mut ready = self.ready.borrow_mut();
-            ready.1.clear();
-            ready.0.drain(..).collect()
-        };
+        let ids = self.ready.take();
         if ids.is_empty() {
             return Ok(());
         }
@@ -252,7 +239,7 @@ impl ShardLog {
     /// Writes the tails with the oldest batches until a quarter of the bound is left.
     async fn relieve_memory(&self) -> Result<(), LogError> {
         let mut excess = self.resources.pinned_bytes().saturating_sub(self.settings.tail_bytes / 4) as u64;
-        let mut logs = self.oldest_first();
+        let mut logs = self.partitions.oldest_first();
         logs.retain(|log| {
             let wanted = excess > 0 && log.tail_bytes() > 0;
             excess = excess.saturating_sub(if wanted { log.tail_bytes() } else { 0 });
@@ -266,7 +253,7 @@ impl ShardLog {
     /// before the first is synced: the file system then commits once for all of them.
     async fn reclaim(&self, target: Lsn, states: &States<'_>) -> Result<(), LogError> {
         let now = self.journal.last();
-        let mut logs = self.oldest_first();
+        let mut logs = self.partitions.oldest_first();
         logs.retain(|log| log.oldest_tail_lsn().is_some_and(|oldest| oldest <= target));
         // Whatever fails, the entries of the others can go.
         let written = self.each(logs.clone(), Step::Write(Some(now))).await;
@@ -274,17 +261,7 @@ impl ShardLog {
         self.write_checkpoint(states, false).await.and(written).and(synced)
     }
 
-    /// The logs that the journal holds entries of, those with the oldest entry first.
-    fn oldest_first(&self) -> Vec<Rc<PartitionLog>> {
-        let logs = self.logs.borrow();
-        let listed = self.list.ids().into_iter().filter_map(|id| logs.get(&id));
-        let mut oldest: Vec<_> =
-            listed.filter_map(|held| Some((held.log.oldest_tail_lsn()?, held.log.clone()))).collect();
-        oldest.sort_by_key(|(lsn, _)| *lsn);
-        oldest.into_iter().map(|(_, log)| log).collect()
-    }
-
-    /// Takes a step with each log, several at a time; goes on past a failure and returns the gravest. What fails for want
+    /// Takes a step with each log, several at a time; goes on past a failure and returns the most severe failure. What fails for want
     /// of descriptors is done again, one at a time.
     async fn each(&self, logs: Vec<Rc<PartitionLog>>, step: Step) -> Result<(), LogError> {
         let lanes = logs.len().min(step.lanes());
@@ -305,7 +282,7 @@ impl ShardLog {
         for task in tasks {
             task.await;
         }
-        let (mut gravest, mut tries) = (None, MOST_TRIES);
+        let (mut worst, mut tries) = (None, MOST_TRIES);
         for (log, failure) in work.2.take() {
             let failure = match wants_files(&failure) {
                 true => self.take_again(&log, step, &mut tries).await.err(),
@@ -313,11 +290,11 @@ impl ShardLog {
             };
             match failure {
                 None => {}
-                Some(failure) if self.distrusts(&failure) => gravest = Some(failure),
-                Some(failure) => drop(gravest.get_or_insert(failure)),
+                Some(failure) if self.distrusts(&failure) => worst = Some(failure),
+                Some(failure) => drop(worst.get_or_insert(failure)),
             }
         }
-        gravest.map_or(Ok(()), Err)
+        worst.map_or(Ok(()), Err)
     }
 
     /// Takes a step for which there was no descriptor; as often as there are tries left, and once in any case.
@@ -342,18 +319,18 @@ impl ShardLog {
         states: &States<'_>,
         committed: &dyn Fn(PartitionId) -> i64,
     ) -> Result<(), LogError> {
-        if !self.current.get() {
+        if !self.progress.is_current() {
             // The last checkpoint may say that files are exactly as it lists them. Deleting would make that untrue.
             self.write_checkpoint(states, false).await?;
         }
-        let logs: Vec<_> = self.logs.borrow().values().map(|held| held.log.clone()).collect();
+        let logs = self.partitions.logs(|_| true);
         let mut done = Ok(());
         for log in logs {
             let before = log.start_offset();
             // One log's trouble is no reason to keep what the others need not.
             done = done.and(log.retention(rt::unix_ms(), || committed(log.id())).await.map(drop));
             if log.start_offset() != before {
-                self.changed.set(true);
+                self.progress.touch();
             }
             rt::yield_now().await;
         }
@@ -366,17 +343,13 @@ impl ShardLog {
         states: impl Fn(PartitionId) -> S,
     ) -> Result<(), LogError> {
         let states = |id| states(id).into();
-        self.closing.set(true);
+        self.upkeep.close();
         self.space.look_soon();
-        self.work.notify_all();
-        while self.maintained.get() {
-            self.maintenance_over.notified().await;
-        }
+        self.upkeep.ended().await;
         self.await_placed().await;
         self.journal.stop();
         self.await_cuts().await;
-        let logs: Vec<_> =
-            self.logs.borrow().values().filter(|h| h.frozen.is_none()).map(|h| h.log.clone()).collect();
+        let logs = self.partitions.logs(|held| !held.is_frozen());
         // Where this fails, closing does.
         let _ = self.each(logs.clone(), Step::Write(None)).await;
         let closed = self.each(logs, Step::Close).await;

@@ -21,13 +21,17 @@ use crate::log::partition::changed::List;
 use crate::log::{LogError, Lsn, PartitionCheckpoint, PartitionLog, Resources};
 use crate::model::PartitionId;
 use crate::model::topic_config::TopicConfig;
-use crate::rt::{self, Notify, Turnstiles};
+use crate::rt::{self, Turnstiles};
 
 use super::aside::Aside;
 use super::create::in_the_way;
 use super::found::Found;
 use super::history::{self, Histories};
+use super::partitions::Partitions;
+use super::progress::Progress;
+use super::ready::Ready;
 use super::space::{Space, drop_ballast};
+use super::upkeep::Upkeep;
 use super::{LogSettings, RecoveredPartition, ShardLog};
 
 impl ShardLog {
@@ -341,48 +345,36 @@ impl Opening<'_> {
         }
         recovered.sort_by_key(|partition| partition.id);
         let space = Space::new(journal_dir(&self.data_dir, shard), settings.reserve_bytes, shards);
+        let gone = known.into_keys().collect();
+        let origin = self.topics.origin();
+        let (number, lsn) = (checkpoint.number, self.checkpoint_durable);
         let store = ShardLog {
             data_dir: self.data_dir,
-            space,
             shard,
             shards,
             settings,
             journal: Rc::new(recovery.finish()),
+            space,
             resources: self.resources,
-            logs: RefCell::new(logs),
+            partitions: Partitions::new(logs, list, gone),
             gate: Turnstiles::default(),
-            ready: RefCell::default(),
+            ready: Ready::default(),
             lanes: Rc::default(),
             written_directly: Cell::new(0),
-            work: Notify::new(),
-            roused: Cell::new(false),
-            ticked: Cell::new(false),
-            pressed: Cell::new(false),
-            closing: Cell::new(false),
-            maintained: Cell::new(false),
-            maintenance_over: Notify::new(),
-            checkpointing: Cell::new(false),
-            checkpointed: Notify::new(),
-            checkpoint_lsn: Cell::new(self.checkpoint_durable),
-            changed: Cell::new(self.is_behind),
-            removals_unsynced: Cell::new(false),
-            refuse: Rc::default(),
-            scrub: RefCell::default(),
+            upkeep: Upkeep::new(),
+            checkpointing: Turnstiles::default(),
+            checkpoints: files,
+            progress: Progress::new(number, lsn, self.is_behind, origin, seen),
             created: Rc::default(),
-            unnamed: Cell::new(false),
-            current: Cell::new(false),
-            origin: RefCell::new(self.topics.origin()),
-            number: Cell::new(checkpoint.number),
-            files,
-            list,
-            gone: RefCell::new(known.into_keys().collect()),
-            seen,
+            removals_unsynced: Cell::new(false),
+            garbage: Rc::default(),
+            scrub: RefCell::default(),
             trusts_unnamed: self.trusts_unnamed,
         };
         // The checkpoint's marks may be of files that were replaced after it.
         store.note_damage();
         if shard == 0 {
-            store.clear_refuse();
+            store.collect_garbage();
         }
         (Rc::new(store), recovered)
     }

@@ -2,15 +2,10 @@
 //!
 //! A directory that is renamed away is gone as far as anybody can tell; its space comes back afterwards.
 
-use std::cell::{Cell, RefCell};
-use std::io;
-use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::Duration;
 
-use crate::log::error::{is_full, may_pass};
+use crate::log::error::is_full;
 use crate::log::files::dead::is_removed_directory;
-use crate::log::files::discard;
 use crate::log::files::layout::topics_dir;
 use crate::model::PartitionId;
 use crate::rt;
@@ -21,47 +16,6 @@ use super::ShardLog;
 const RETRY: Duration = Duration::from_secs(1);
 /// How often a sync that finds no room is tried again.
 const MOST_TRIES: u32 = 20;
-
-/// Directories that are to go; one task works on them while there are any.
-#[derive(Default)]
-pub(super) struct Refuse {
-    directories: RefCell<Vec<PathBuf>>,
-    busy: Cell<bool>,
-}
-
-impl Refuse {
-    fn add(self: &Rc<Self>, topics: PathBuf, directories: impl IntoIterator<Item = PathBuf>) {
-        self.directories.borrow_mut().extend(directories);
-        if !self.busy.replace(true) {
-            let refuse = self.clone();
-            rt::spawn(async move {
-                if let Err(e) = refuse.clear(topics.clone()).await {
-                    log::warn!("{}: {e}; what was deleted goes at the next start", topics.display());
-                }
-                refuse.busy.set(false);
-            });
-        }
-    }
-
-    async fn clear(&self, topics: PathBuf) -> io::Result<()> {
-        loop {
-            let directories = self.directories.take();
-            if directories.is_empty() {
-                return Ok(());
-            }
-            let root = topics.clone();
-            rt::blocking(move || rt::fs::sync_dir(root)).await?;
-            for dir in directories {
-                while let Err(e) = discard::remove_directory(dir.clone()).await {
-                    if !may_pass(&e) {
-                        return Err(e);
-                    }
-                    rt::sleep(RETRY).await;
-                }
-            }
-        }
-    }
-}
 
 impl ShardLog {
     /// The removals so far are durable when this returns: what was removed cannot come back after a power cut and be
@@ -87,26 +41,25 @@ impl ShardLog {
     }
 
     /// Takes up what removals before this start have left.
-    pub(super) fn clear_refuse(&self) {
-        let (refuse, topics) = (self.refuse.clone(), topics_dir(&self.data_dir));
+    pub(super) fn collect_garbage(&self) {
+        let (garbage, topics) = (self.garbage.clone(), topics_dir(&self.data_dir));
         rt::spawn(async move {
             let root = topics.clone();
             let names = rt::blocking(move || rt::fs::read_dir_names(root)).await.unwrap_or_default();
             let dead = names.iter().filter(|name| is_removed_directory(name)).map(|name| topics.join(name));
-            refuse.add(topics.clone(), dead);
+            garbage.add(topics.clone(), dead);
         });
     }
 
     /// Deletes a partition's log; see [`Self::removals_durable`]. Its space comes back later.
     pub async fn remove(&self, id: PartitionId) {
-        let held = self.logs.borrow_mut().remove(&id);
-        self.gone.borrow_mut().push(id);
-        self.changed.set(true);
+        let held = self.partitions.remove(id);
+        self.progress.touch();
         self.removals_unsynced.set(true);
         let Some(held) = held else { return };
-        match held.log.remove().await {
-            Ok(dead) => self.refuse.add(topics_dir(&self.data_dir), dead),
-            Err(e) => log::warn!("removing {}-{}: {e}", held.topic, id.index),
+        match held.log().remove().await {
+            Ok(dead) => self.garbage.add(topics_dir(&self.data_dir), dead),
+            Err(e) => log::warn!("removing {}-{}: {e}", held.topic(), id.index),
         }
     }
 }

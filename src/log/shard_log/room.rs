@@ -45,7 +45,7 @@ impl ShardLog {
             if self.fits(bytes) {
                 return;
             }
-            self.rouse();
+            self.upkeep.rouse();
             race(freed, advanced).await;
         }
     }

@@ -12,17 +12,11 @@ use crate::log::{LogError, PartitionLog};
 use crate::model::PartitionId;
 use crate::rt;
 
-use super::{Held, ShardLog};
+use super::ShardLog;
+use super::held::Held;
 
 /// The longest rest between two looks at whether the shard is closing.
 const LONGEST_REST: Duration = Duration::from_secs(1);
-
-impl Held {
-    /// What is damaged of the log that starts here.
-    pub(super) fn damaged_from(&self, start: i64) -> Vec<DamagedRange> {
-        self.damaged.borrow().iter().copied().filter(|range| range.until > start).collect()
-    }
-}
 
 /// What the scrubber has done since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,57 +44,48 @@ impl ShardLog {
 
     /// Partitions with damaged records, and what is damaged.
     pub fn damaged(&self) -> Vec<(PartitionId, Vec<DamagedRange>)> {
-        let logs = self.logs.borrow();
-        let damaged = logs.iter().map(|(id, held)| (*id, held.damaged_from(held.log.start_offset())));
-        damaged.filter(|(_, ranges)| !ranges.is_empty()).collect()
+        let mut found = Vec::new();
+        self.partitions.each(|id, held| found.push((id, held.damaged())));
+        found.retain(|(_, ranges)| !ranges.is_empty());
+        found
     }
 
     /// Takes the marks off the partitions that could be opened: somebody has looked at them and mended what there is.
     pub(in crate::log) fn clear_marks(&self) {
         // What readers have found up to now is mended, too.
         drop(self.resources.damage().take());
-        for held in self.logs.borrow_mut().values_mut().filter(|held| held.frozen.is_none()) {
-            held.damaged.borrow_mut().clear();
-            held.repair = None;
-            held.promised_end = 0;
-            held.log.touch();
-        }
-        self.changed.set(true);
+        self.partitions.change_each(|held| {
+            if !held.is_frozen() {
+                held.clear_marks();
+            }
+        });
+        self.progress.touch();
     }
 
     /// Whether the partition's log could not be opened.
     pub(in crate::log) fn is_frozen(&self, id: PartitionId) -> bool {
-        self.logs.borrow().get(&id).is_some_and(|held| held.frozen.is_some())
+        self.partitions.with(id, Held::is_frozen).unwrap_or(false)
     }
 
     /// How many partitions must not lead.
     pub fn unrepaired(&self) -> usize {
-        self.logs.borrow().values().filter(|held| held.repair.is_some()).count()
+        self.partitions.logs(|held| held.repair().is_some()).len()
     }
 
     /// Takes what readers and the scrubber found into the partitions' marks.
     pub(super) fn note_damage(&self) {
-        let logs = self.logs.borrow();
-        for held in self.list.ids().iter().filter_map(|id| logs.get(id)) {
-            let replaced = held.log.compaction().take_replaced();
-            let mut damaged = held.damaged.borrow_mut();
-            let known = damaged.len();
-            damaged.retain(|range| !replaced.contains(&range.segment));
-            if damaged.len() < known {
-                held.log.touch();
-                self.changed.set(true);
+        for id in self.partitions.changed() {
+            if self.partitions.with(id, Held::forget_replaced) == Some(true) {
+                self.progress.touch();
             }
         }
         for (dir, range) in self.resources.damage().take() {
-            let Some(held) = logs.values().find(|held| held.log.dir() == &*dir) else { continue };
-            let mut damaged = held.damaged.borrow_mut();
-            if damaged.iter().any(|known| known.segment == range.segment && known.position == range.position)
-            {
+            let mut is_new = false;
+            self.partitions.each(|_, held| is_new |= held.log().dir() == &*dir && held.note_damaged(range));
+            if !is_new {
                 continue;
             }
-            damaged.push(range);
-            held.log.touch();
-            self.changed.set(true);
+            self.progress.touch();
             log::error!(
                 "{}: {} bytes at {} of segment {:020} are damaged: offsets {}..{} cannot be read",
                 dir.display(),
@@ -124,7 +109,7 @@ impl ShardLog {
                 let began = rt::now();
                 while began.elapsed() < interval {
                     rt::sleep(interval.saturating_sub(began.elapsed()).min(LONGEST_REST)).await;
-                    if store.upgrade().is_none_or(|store| store.closing.get()) {
+                    if store.upgrade().is_none_or(|store| store.upkeep.is_closing()) {
                         return;
                     }
                 }
@@ -136,15 +121,14 @@ impl ShardLog {
 
     /// Reads every sealed segment once.
     pub async fn scrub_all(&self) {
-        let ids: Vec<PartitionId> = self.logs.borrow().keys().copied().collect();
-        for id in ids {
+        for id in self.partitions.ids() {
             let Some(log) = self.get(id) else { continue };
             if let Err(e) = self.scrub_log(&log).await
                 && !matches!(e, LogError::Removed)
             {
                 log::warn!("{id}: not scrubbed to its end: {e}");
             }
-            if self.closing.get() {
+            if self.upkeep.is_closing() {
                 return;
             }
         }
@@ -155,7 +139,7 @@ impl ShardLog {
         for segment in log.sealed_segments() {
             let mut next = Some(0);
             while let Some(extent) = next
-                && !self.closing.get()
+                && !self.upkeep.is_closing()
             {
                 let found = match segment.scrub(extent).await {
                     Err(LogError::Removed) => break,

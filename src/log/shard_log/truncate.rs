@@ -8,8 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::log::journal::EntryKind;
-use crate::log::partition::Plan;
-use crate::log::partition::Producers;
+use crate::log::partition::{Plan, Producers};
 use crate::log::{JournalFailed, LogError, Lsn, PartitionLog};
 use crate::rt;
 use crate::wire::batch::BatchHeader;
@@ -143,17 +142,8 @@ impl ShardLog {
             false => self.journal.append_as(EntryKind::Truncate, log.id(), to, epoch, &plan.cut.encode())?,
         };
         log.cut(plan, lsn);
-        if let Some(held) = self.logs.borrow_mut().get_mut(&log.id()) {
-            let mut damaged = held.damaged.borrow_mut();
-            damaged.retain(|range| !resets && range.from < to);
-            damaged.iter_mut().for_each(|range| range.until = range.until.min(to));
-            held.promised_end = if resets { 0 } else { held.promised_end.min(to) };
-            if resets {
-                held.repair = None;
-                log.clear_repair();
-            }
-        }
-        self.changed.set(true);
+        self.partitions.change(log.id(), |held| held.cut(to, resets));
+        self.progress.touch();
         Ok(lsn)
     }
 
@@ -178,8 +168,7 @@ impl ShardLog {
 
     /// Returns when no truncation waits for the journal.
     pub(super) async fn await_cuts(&self) {
-        let logs: Vec<_> = self.logs.borrow().values().map(|held| held.log.clone()).collect();
-        for log in logs.into_iter().filter(|log| log.is_cut_halfway()) {
+        for log in self.partitions.logs(|held| held.log().is_cut_halfway()) {
             if self.journal.wait_entries(log.last_cut()).await.is_ok() {
                 log.note_cut_durable(log.last_cut());
             }
