@@ -66,7 +66,7 @@ async fn open(dir: &std::path::Path) -> (Rc<ShardLog>, Rc<Replica>) {
     let replica = Replica::new((ID, "bench".into()), &Host::new(1), log, Arc::default(), Offset::ZERO);
     replica.assign(&store, Assignment::alone(1, LeaderEpoch(0)), MonoMs::ZERO);
     let maintained = store.clone();
-    rt::spawn(async move { maintained.maintain(|_| None, |_| i64::MAX).await });
+    rt::spawn(async move { maintained.maintain(|_| None, |_| Offset(i64::MAX)).await });
     (store, Rc::new(replica))
 }
 
@@ -220,7 +220,7 @@ fn checkpoint(c: &mut Criterion) {
                     let before = store.checkpoint_stats();
                     for _ in 0..count {
                         for log in &logs[..changed] {
-                            let base_offset = log.end_offset();
+                            let base_offset = log.end_offset().0;
                             let header = BatchHeader { base_offset, ..header };
                             store.append(log, &header, batch.clone()).expect("an append");
                         }

@@ -182,7 +182,7 @@ fn highest(held: &Holdings) -> (i32, i64) {
     let states = held.checkpoints().flat_map(|(_, checkpoint)| &checkpoint.partitions);
     let (mut epoch, mut producer_id) = (0, 0);
     for state in states {
-        epoch = epoch.max(state.log.epochs.latest().unwrap_or(0));
+        epoch = epoch.max(state.log.epochs.latest().map_or(0, |latest| latest.0));
         let producers = state.producers.as_ref().and_then(|(_, bytes)| Producers::restore(bytes));
         let last = producers.iter().flat_map(Producers::views).map(|view| view.producer.id.0).max();
         producer_id = producer_id.max(last.unwrap_or(0));

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::model::PartitionId;
+use crate::model::{Offset, PartitionId};
 
 /// The journal stopped for ever at its first failed write: which file, and why.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -29,7 +29,7 @@ pub enum LogError {
     #[error(transparent)]
     Journal(#[from] JournalFailed),
     #[error("offset {offset} is outside {start}..{end}")]
-    OffsetOutOfRange { offset: i64, start: i64, end: i64 },
+    OffsetOutOfRange { offset: Offset, start: Offset, end: Offset },
     /// The log was removed while it was in use.
     #[error("the log was removed")]
     Removed,

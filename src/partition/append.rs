@@ -42,7 +42,7 @@ impl Replica {
             return Ok(Appended {
                 base_offset,
                 log_append_time: self.has_broker_time().then_some(WallMs(timestamp)),
-                log_start_offset: Offset(self.log.start_offset()),
+                log_start_offset: self.log.start_offset(),
                 end: Offset(base_offset.0 + i64::from(header.last_offset_delta) + 1),
             });
         }
@@ -110,7 +110,7 @@ impl Replica {
         if broker_time {
             batch.set_log_append_time(now.0);
         }
-        let base_offset = Offset(self.log.end_offset());
+        let base_offset = self.log.end_offset();
         batch.place(base_offset.0, self.leader_epoch().0);
         let ProducedBatch { bytes, header } = batch;
         let lsn = store.append(&self.log, &header, bytes.freeze())?;
@@ -121,7 +121,7 @@ impl Replica {
         Ok(Appended {
             base_offset,
             log_append_time: broker_time.then_some(now),
-            log_start_offset: Offset(self.log.start_offset()),
+            log_start_offset: self.log.start_offset(),
             end: self.note_appended(lsn, self.config.borrow().write_caching),
         })
     }

@@ -13,7 +13,7 @@ impl Replica {
 
     /// What is worth compacting, if anything.
     pub async fn compaction_candidate(&self, policy: &Policy, now: WallMs) -> Option<Candidate> {
-        self.log.compaction_candidate(self.last_stable_offset().0, policy, now.0).await
+        self.log.compaction_candidate(self.last_stable_offset(), policy, now).await
     }
 
     pub async fn compact(
@@ -31,17 +31,13 @@ impl Replica {
     pub(super) fn compaction_bounds(&self) -> Bounds {
         let limit = self.last_stable_offset();
         let mut producers = self.producers.borrow_mut();
-        producers.transactions_mut().cut(Offset(self.log.start_offset()));
+        producers.transactions_mut().cut(self.log.start_offset());
         let aborted = producers.transactions().aborted().map(|a| AbortedTransaction {
             producer_id: a.producer_id.0,
             first_offset: a.first_offset.0,
             last_offset: a.last_offset.0,
         });
-        Bounds {
-            limit: limit.0,
-            aborted: aborted.collect(),
-            last_batches: producers.last_batches().collect(),
-        }
+        Bounds { limit, aborted: aborted.collect(), last_batches: producers.last_batches().collect() }
     }
 
     /// Nothing of the aborted transactions with these markers is left: readers need not be told of them, and must not

@@ -135,7 +135,7 @@ impl Replica {
         };
         self.offsets.set(offsets);
         if offsets.log_start() > before.log_start() {
-            self.log.set_start_offset(offsets.log_start().0);
+            self.log.set_start_offset(offsets.log_start());
         }
         self.settle(offsets.high_watermark() > before.high_watermark(), false);
         take
@@ -173,31 +173,31 @@ impl Replica {
         next: &BatchHeader,
         starts: &[(LeaderEpoch, Offset)],
     ) -> Result<Vec<Bytes>, ReplicaAppendError> {
-        let (mut at, base) = (self.log.end_offset(), next.base_offset);
+        let (mut at, base) = (self.log.end_offset().0, next.base_offset);
         if at >= base {
             return Ok(Vec::new());
         }
         if base - at > MOST_EMPTY * EMPTY_SPAN {
-            return Err(ReplicaAppendError::NotNext { base_offset: base, end_offset: at });
+            return Err(ReplicaAppendError::NotNext { base_offset: Offset(base), end_offset: Offset(at) });
         }
         let known = self.log.latest_epoch();
         let within = |(epoch, start): &&(LeaderEpoch, Offset)| {
-            known.is_none_or(|known| epoch.0 > known) && epoch.0 <= next.leader_epoch && start.0 < base
+            known.is_none_or(|known| *epoch > known) && epoch.0 <= next.leader_epoch && start.0 < base
         };
         let mut epoch = known;
         let mut fillers = Vec::new();
-        let mut fill = |at: &mut i64, until: i64, epoch: i32| {
+        let mut fill = |at: &mut i64, until: i64, epoch: LeaderEpoch| {
             while *at < until {
                 let to = until.min(at.saturating_add(EMPTY_SPAN));
-                fillers.push(empty_batch(*at, to, epoch).freeze());
+                fillers.push(empty_batch(*at, to, epoch.0).freeze());
                 *at = to;
             }
         };
         for (begins, start) in starts.iter().filter(within) {
-            fill(&mut at, start.0.min(base), epoch.unwrap_or(begins.0));
-            epoch = Some(begins.0.max(epoch.unwrap_or(begins.0)));
+            fill(&mut at, start.0.min(base), epoch.unwrap_or(*begins));
+            epoch = Some(epoch.map_or(*begins, |epoch| epoch.max(*begins)));
         }
-        fill(&mut at, base, epoch.unwrap_or(next.leader_epoch));
+        fill(&mut at, base, epoch.unwrap_or(LeaderEpoch(next.leader_epoch)));
         Ok(fillers)
     }
 
@@ -206,10 +206,10 @@ impl Replica {
     pub async fn cut(&self, store: &ShardLog, cut: Cut, now: impl Fn() -> MonoMs) -> Result<bool, LogError> {
         assert!(!self.cutting.replace(true), "a log is cut by one at a time");
         let before = self.log.end_offset();
-        let epoch = self.leader_epoch().0;
+        let epoch = self.leader_epoch();
         let cut_off = match cut {
-            Cut::Truncate(to) => store.truncate(&self.log, to.0, epoch).await,
-            Cut::Reset(at) => store.reset(&self.log, at.0, epoch).await,
+            Cut::Truncate(to) => store.truncate(&self.log, to, epoch).await,
+            Cut::Reset(at) => store.reset(&self.log, at, epoch).await,
         };
         let done = match cut_off {
             Ok(Truncated { producers, .. }) => Ok(producers),
@@ -264,7 +264,7 @@ impl Replica {
 
     /// Offsets and what waits for a commit are as the log is.
     fn follow_cut(&self, cut: Cut) {
-        let (start, end) = (Offset(self.log.start_offset()), Offset(self.log.end_offset()));
+        let (start, end) = (self.log.start_offset(), self.log.end_offset());
         let mut offsets = self.offsets.get();
         match cut {
             Cut::Reset(_) => offsets.restart(start),

@@ -34,12 +34,11 @@ const MOST_STARTS: usize = 1000;
 
 impl Epochs for PartitionLog {
     fn latest(&self) -> Option<LeaderEpoch> {
-        self.latest_epoch().map(LeaderEpoch)
+        self.latest_epoch()
     }
 
     fn end_of(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        let (found, end) = self.epoch_end_offset(epoch.0);
-        (found >= 0).then_some((LeaderEpoch(found), Offset(end)))
+        self.epoch_end_offset(epoch)
     }
 }
 
@@ -75,7 +74,7 @@ impl Replica {
             log_start: offsets.log_start(),
             end: offsets.end(),
             diverging,
-            starts: self.log.epochs_after(report.last_epoch.map_or(-1, |epoch| epoch.0), MOST_STARTS),
+            starts: self.log.epochs_after(report.last_epoch, MOST_STARTS),
             propose,
             lost,
         })
@@ -89,7 +88,7 @@ impl Replica {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Option<Vec<Bytes>> {
-        self.log.read_cached(from.0, self.log.end_offset(), max_bytes, at_least_one)
+        self.log.read_cached(from, self.log.end_offset(), max_bytes, at_least_one)
     }
 
     /// As [`Self::read_ordered_cached`], from wherever they are.
@@ -99,7 +98,7 @@ impl Replica {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Result<Vec<Bytes>, LogError> {
-        self.log.read(from.0, self.log.end_offset(), max_bytes, at_least_one).await
+        self.log.read(from, self.log.end_offset(), max_bytes, at_least_one).await
     }
 
     /// Tells `follows` from now on that there is something new here, by its number for this partition.

@@ -118,7 +118,7 @@ impl Replica {
         if let Some(reason) = self.log.needs_repair() {
             return Err(ReadError::Corrupt(reason));
         }
-        let (high_watermark, log_start_offset) = (self.high_watermark(), Offset(self.log.start_offset()));
+        let (high_watermark, log_start_offset) = (self.high_watermark(), self.log.start_offset());
         if position.offset < log_start_offset {
             return Err(ReadError::OffsetOutOfRange);
         }
@@ -137,7 +137,7 @@ impl Replica {
                 return Ok(outcome);
             }
         }
-        if position.offset.0 > self.log.end_offset() {
+        if position.offset > self.log.end_offset() {
             return Err(ReadError::OffsetOutOfRange);
         }
         Ok(outcome)
@@ -164,7 +164,7 @@ impl Replica {
             return Ok(Some(outcome));
         }
         let Position { offset, max_bytes, .. } = *position;
-        let Some(batches) = self.log.read_cached(offset.0, outcome.limit().0, max_bytes, at_least_one) else {
+        let Some(batches) = self.log.read_cached(offset, outcome.limit(), max_bytes, at_least_one) else {
             return Ok(None);
         };
         outcome.batches = batches;
@@ -175,7 +175,7 @@ impl Replica {
     /// What is known of a position whose batches are on disk, without reading them.
     pub async fn find_cold(&self, position: &Position) -> Result<ReadOutcome, ReadError> {
         let mut outcome = self.begin_read(position)?;
-        outcome.cold = self.log.cold_bytes(position.offset.0).await?;
+        outcome.cold = self.log.cold_bytes(position.offset).await?;
         Ok(outcome)
     }
 
@@ -185,7 +185,7 @@ impl Replica {
         }
         let mut outcome = self.begin_read(position)?;
         let Position { offset, max_bytes, .. } = *position;
-        outcome.batches = self.log.read(offset.0, outcome.limit().0, max_bytes, at_least_one).await?;
+        outcome.batches = self.log.read(offset, outcome.limit(), max_bytes, at_least_one).await?;
         self.note_aborted(&mut outcome, offset);
         Ok(outcome)
     }
@@ -207,7 +207,7 @@ impl Replica {
             }
             special_timestamp::LATEST => return at(end()),
             special_timestamp::EARLIEST | special_timestamp::EARLIEST_LOCAL => {
-                return at(Offset(self.log.start_offset()));
+                return at(self.log.start_offset());
             }
             // Nothing is ever on its way to another store.
             special_timestamp::LATEST_TIERED | special_timestamp::EARLIEST_PENDING_UPLOAD => return Ok(None),
@@ -215,10 +215,10 @@ impl Replica {
             timestamp => self.log.offset_for_timestamp(timestamp).await?,
         };
         match found {
-            Some((offset, timestamp, epoch)) if Offset(offset) < end() => Ok(Some(FoundOffset {
-                offset: Offset(offset),
-                timestamp: Some(timestamp),
-                leader_epoch: LeaderEpoch(epoch),
+            Some(found) if found.offset < end() => Ok(Some(FoundOffset {
+                offset: found.offset,
+                timestamp: Some(found.timestamp),
+                leader_epoch: found.leader_epoch,
             })),
             Some(_) if !self.knows_committed() => Err(ReadError::OffsetNotAvailable),
             _ => Ok(None),
@@ -239,7 +239,7 @@ impl Replica {
     fn end_of(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
         // The leader's own epoch is open, also before anything was appended in it.
         if epoch == self.leader_epoch() {
-            return Some((epoch, Offset(self.log.end_offset())));
+            return Some((epoch, self.log.end_offset()));
         }
         Epochs::end_of(&*self.log, epoch)
     }

@@ -81,7 +81,7 @@ impl Replica {
         config: Arc<TopicConfig>,
         high_watermark: Offset,
     ) -> Self {
-        let (start, end) = (Offset(log.start_offset()), Offset(log.end_offset()));
+        let (start, end) = (log.start_offset(), log.end_offset());
         Self {
             id,
             topic,
@@ -105,16 +105,16 @@ impl Replica {
 
     pub fn set_producers(&self, mut producers: Producers) {
         producers.transactions_mut().settle(self.high_watermark());
-        producers.transactions_mut().cut(Offset(self.log.start_offset()));
+        producers.transactions_mut().cut(self.log.start_offset());
         self.producers.replace(producers);
     }
 
     /// The producers' state and the offset that it is of, to be stored once that is durable: the log end, but for a log that
     /// is being cut, where it may be past that.
-    pub fn producer_snapshot(&self) -> Option<(i64, Vec<u8>)> {
+    pub fn producer_snapshot(&self) -> Option<(Offset, Vec<u8>)> {
         let mut producers = self.producers.borrow_mut();
-        producers.transactions_mut().cut(Offset(self.log.start_offset()));
-        (!producers.is_empty()).then(|| (self.offsets.get().end().0, producers.snapshot()))
+        producers.transactions_mut().cut(self.log.start_offset());
+        (!producers.is_empty()).then(|| (self.offsets.get().end(), producers.snapshot()))
     }
 
     pub fn expire_producers(&self, before: WallMs) {
@@ -192,10 +192,12 @@ impl Replica {
     /// R1: the journal has where the epoch begins, though nothing may ever be written in it, before anything that follows
     /// in it. The first epoch of a partition has nothing before it: without an entry it is found to begin at 0, too.
     fn record_epoch(&self, store: &ShardLog, epoch: LeaderEpoch) {
-        if (epoch == LeaderEpoch::ZERO && self.log.end_offset() == 0) || self.log.needs_repair().is_some() {
+        if (epoch == LeaderEpoch::ZERO && self.log.end_offset() == Offset::ZERO)
+            || self.log.needs_repair().is_some()
+        {
             return;
         }
-        if let Err(e) = store.epoch_start(&self.log, epoch.0) {
+        if let Err(e) = store.epoch_start(&self.log, epoch) {
             log::warn!("{}: epoch {} is not recorded: {e}", self.id, epoch.0);
         }
     }
@@ -258,7 +260,7 @@ impl Replica {
     pub fn offsets(&self) -> Offsets {
         let mut offsets = self.offsets.get();
         // Retention moves it, up to what is committed, where the replica is not asked.
-        offsets.start_at(Offset(self.log.start_offset()).min(offsets.high_watermark()));
+        offsets.start_at(self.log.start_offset().min(offsets.high_watermark()));
         self.offsets.set(offsets);
         offsets
     }
@@ -276,7 +278,7 @@ impl Replica {
 
     /// Returns the log's end.
     pub(super) fn note_appended(&self, lsn: Lsn, write_caching: bool) -> Offset {
-        let end = Offset(self.log.end_offset());
+        let end = self.log.end_offset();
         self.move_offsets(|offsets| offsets.append(end));
         self.followed.mark();
         if write_caching {

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 
 use super::*;
 use crate::log::{LogSettings, RecoveredPartition, ShardLog, Topics};
-use crate::model::{Producer, ProducerId, TopicId};
+use crate::model::{LeaderEpoch, Offset, Producer, ProducerId, TopicId};
 use crate::partition::{AppendError, Appended, EndOfTxn, Position};
 use crate::rt;
 use crate::wire::ProducedBatch;
@@ -52,13 +52,13 @@ async fn open(dir: &Path) -> (Rc<ShardLog>, Replica) {
     let (store, recovered) = open_log(dir).await;
     let replica = |log, high_watermark| {
         let replica =
-            Replica::new((ID, "orders".into()), &Host::new(ME), log, Arc::default(), Offset(high_watermark));
+            Replica::new((ID, "orders".into()), &Host::new(ME), log, Arc::default(), high_watermark);
         replica.assign(&store, Assignment::alone(ME, LeaderEpoch(0)), MonoMs::ZERO);
         replica
     };
     let Some(recovered) = recovered.into_iter().next() else {
         let log = store.create(ID, "orders", Arc::default());
-        let replica = replica(log, 0);
+        let replica = replica(log, Offset::ZERO);
         return (store, replica);
     };
     let replica = replica(recovered.log, recovered.high_watermark);
@@ -203,9 +203,9 @@ fn compaction_is_told_of_no_transaction_that_ended_before_the_log_starts() {
         settle(&store, &replica).await;
         let listed = || replica.compaction_bounds().aborted.iter().map(|a| a.last_offset).collect::<Vec<_>>();
         assert_eq!(listed(), [1, 3]);
-        replica.log.set_start_offset(1);
+        replica.log.set_start_offset(Offset(1));
         assert_eq!(listed(), [1, 3]);
-        replica.log.set_start_offset(2);
+        replica.log.set_start_offset(Offset(2));
         assert_eq!(listed(), [3]);
     });
 }
@@ -288,7 +288,7 @@ async fn drive(seed: u64) -> usize {
     }
     settle(&store, &replica).await;
     let open_from = producers.values().filter_map(|(_, _, offsets)| offsets.first()).min();
-    assert_eq!(replica.last_stable_offset().0, open_from.copied().unwrap_or(replica.log.end_offset()));
+    assert_eq!(replica.last_stable_offset().0, open_from.copied().unwrap_or(replica.log.end_offset().0));
     crashes
 }
 

@@ -1,7 +1,7 @@
 //! What a replica answers in each role, and whom it tells when the role changes.
 
 use super::*;
-use crate::model::{LeaderEpoch, PartitionEpoch};
+use crate::model::{LeaderEpoch, Offset, PartitionEpoch};
 use crate::partition::read::special_timestamp;
 use crate::partition::{Acks, Due, Failure, ReadError, Role, Wait};
 
@@ -243,7 +243,7 @@ fn a_reader_is_told_where_its_log_parts_from_this_one_or_that_nobody_knows() {
         assert_eq!(read(9, 0).unwrap(), Some((LeaderEpoch(0), Offset(3))));
         assert!(matches!(read(9, 4).unwrap(), Some((LeaderEpoch(4), Offset(4)))));
         assert!(matches!(read(3, 7), Err(ReadError::OffsetOutOfRange)), "an epoch that is not known here");
-        replica.log.set_start_offset(3);
+        replica.log.set_start_offset(Offset(3));
         assert!(matches!(read(2, 0), Err(ReadError::OffsetOutOfRange)), "nothing is left there");
     });
 }

@@ -23,7 +23,7 @@ impl Replica {
 
     /// Whole batches from the one that holds `from` on, as far as they are committed; none if nothing there is left.
     pub async fn read_committed(&self, from: Offset, max_bytes: usize) -> Result<Vec<Bytes>, LogError> {
-        self.log.read(from.0, self.high_watermark().0, max_bytes, true).await
+        self.log.read(from, self.high_watermark(), max_bytes, true).await
     }
 
     /// Up to where retention may delete: what is committed, of a leader. A follower's log starts where its leader's does, and
@@ -47,7 +47,7 @@ impl Replica {
         if to > before.high_watermark() {
             return Err(ReadError::OffsetOutOfRange);
         }
-        self.log.set_start_offset(to.0);
+        self.log.set_start_offset(to);
         let start = self.offsets().log_start();
         self.followed.mark();
         Ok((start, start > before.log_start()))

@@ -15,7 +15,7 @@ impl Replica {
         let high_watermark = self.high_watermark();
         match self.producers.borrow().transactions().first_unstable() {
             // Records may be deleted while their transaction is open.
-            Some(first) => first.max(Offset(self.log.start_offset())).min(high_watermark),
+            Some(first) => first.max(self.log.start_offset()).min(high_watermark),
             None => high_watermark,
         }
     }

@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::model::Offset;
+
 use super::Shard;
 use crate::rt;
 
@@ -24,7 +26,7 @@ impl Shard {
     pub(super) async fn maintain(self: Rc<Self>) {
         let store = self.store().clone();
         let (shard, same) = (self.clone(), self.clone());
-        let committed = move |id| same.replica(id).map_or(i64::MIN, |replica| replica.may_go().0);
+        let committed = move |id| same.replica(id).map_or(Offset::ZERO, |replica| replica.may_go());
         rt::spawn(async move { store.maintain(move |id| shard.partitions.owner_state(id), committed).await });
         loop {
             rt::sleep(PRODUCER_CHECK).await;

@@ -81,7 +81,7 @@ impl Partitions {
     ) -> Rc<Replica> {
         let producers = recovered_producers(&recovered);
         let names = (recovered.id, topic.clone());
-        let high_watermark = Offset(recovered.high_watermark);
+        let high_watermark = recovered.high_watermark;
         let replica = Replica::new(names, &self.host, recovered.log, config, high_watermark);
         replica.set_producers(producers);
         self.insert(replica)
@@ -198,7 +198,7 @@ impl Partitions {
     /// What a checkpoint has to know of a partition beside its log.
     pub(super) fn owner_state(&self, id: PartitionId) -> OwnerState {
         let Some(replica) = self.get(id) else { return OwnerState::default() };
-        let (producers, high_watermark) = (replica.producer_snapshot(), replica.high_watermark().0);
+        let (producers, high_watermark) = (replica.producer_snapshot(), replica.high_watermark());
         OwnerState { producers, high_watermark: Some(high_watermark) }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use weir::controller::Desk;
 use weir::log::{LogSettings, PartitionLog, RecoveredPartition, ShardLog, Topics, holdings, relayout};
 use weir::metadata::{Image, Resolver, Store, Topic};
-use weir::model::{BrokerSettings, Offset, PartitionId, ProducerId, TopicConfig, shard_of};
+use weir::model::{BrokerSettings, LeaderEpoch, Offset, PartitionId, ProducerId, TopicConfig, shard_of};
 use weir::partition::producer::{Origin, Producers, Verdict};
 use weir::partition::recovered_producers;
 use weir::partition::transactions::Aborted;
@@ -112,7 +112,7 @@ pub async fn check(opened: &Opened, world: &World, t: usize) -> Result<BTreeMap<
         let producers = recovered.map(recovered_producers).unwrap_or_default();
         check_producers(log, partition, &producers, t).map_err(|e| format!("{id}: {e}"))?;
         check_transactions(log, partition, producers, t, found).map_err(|e| format!("{id}: {e}"))?;
-        ends.insert(*id, log.end_offset());
+        ends.insert(*id, log.end_offset().0);
     }
     Ok(ends)
 }
@@ -124,7 +124,7 @@ async fn check_log(
     t: usize,
     is_compacted: bool,
 ) -> Result<Option<Found>, String> {
-    let (start, end) = (log.start_offset(), log.end_offset());
+    let (start, end) = (log.start_offset().0, log.end_offset().0);
     let (low, high) = partition.start_bounds(t);
     if !(low..=high).contains(&start) {
         return Err(format!("the log starts at {start}, not within {low}..={high}"));
@@ -142,7 +142,10 @@ async fn check_log(
     let mut found = is_compacted.then(Found::default);
     let mut epochs: Vec<(i32, i64)> = Vec::new();
     while at < end {
-        let slices = log.read(from, end, 1 << 20, true).await.map_err(|e| format!("reading {from}: {e}"))?;
+        let slices = log
+            .read(Offset(from), Offset(end), 1 << 20, true)
+            .await
+            .map_err(|e| format!("reading {from}: {e}"))?;
         if slices.is_empty() {
             return Err(format!("nothing can be read at {from} of {start}..{end}"));
         }
@@ -171,8 +174,8 @@ async fn check_log(
     }
     for (i, (epoch, _)) in epochs.iter().enumerate() {
         let expected = (*epoch, epochs.get(i + 1).map_or(end, |(_, begins)| *begins));
-        let found = log.epoch_end_offset(*epoch);
-        if found != expected {
+        let found = log.epoch_end_offset(LeaderEpoch(*epoch)).map(|(epoch, end)| (epoch.0, end.0));
+        if found != Some(expected) {
             return Err(format!("leader epoch {epoch} ends at {found:?}, not {expected:?}"));
         }
     }
@@ -190,7 +193,7 @@ fn check_transactions(
     t: usize,
     compacted: Option<Found>,
 ) -> Result<(), String> {
-    let (start, end) = (log.start_offset(), log.end_offset());
+    let (start, end) = (log.start_offset().0, log.end_offset().0);
     let (mut open, mut aborted) = (BTreeMap::new(), Vec::new());
     for (base, entry) in partition.allowed(t).range(..end) {
         let (base, producer) = (Offset(*base), ProducerId(entry.header.producer_id));
@@ -249,7 +252,7 @@ fn check_producers(
     producers: &Producers,
     t: usize,
 ) -> Result<(), String> {
-    let there = log.start_offset()..log.end_offset();
+    let there = log.start_offset().0..log.end_offset().0;
     let mut by_producer: HashMap<i64, Vec<&BatchHeader>> = HashMap::new();
     for (base, entry) in partition.allowed(t) {
         if there.contains(&base) && entry.header.producer_id >= 0 && !entry.header.is_control() {

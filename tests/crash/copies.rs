@@ -3,7 +3,7 @@
 
 use weir::controller::{ControlRequest, NewTopic};
 use weir::log::ReplicaAppendError;
-use weir::model::PartitionId;
+use weir::model::{LeaderEpoch, Offset, PartitionId};
 use weir::rt;
 use weir::wire::batch::BatchHeader;
 
@@ -47,8 +47,8 @@ impl Drive<'_> {
             let size = self.scale.payload(self.random);
             let mut bytes = batch(-1, -1, count, size, self.random);
             store.room(bytes.len()).await;
-            let epoch = log.latest_epoch().unwrap_or(0) + i32::from(self.random.chance(10));
-            weir::wire::batch::stamp(&mut bytes, log.end_offset(), epoch);
+            let epoch = log.latest_epoch().map_or(0, |epoch| epoch.0) + i32::from(self.random.chance(10));
+            weir::wire::batch::stamp(&mut bytes, log.end_offset().0, epoch);
             let (header, bytes) = (BatchHeader::parse(&bytes).expect("a batch"), bytes.freeze());
             let submitted = self.now();
             let lsn = store
@@ -70,14 +70,14 @@ impl Drive<'_> {
 
     fn begin_epoch(&mut self, id: PartitionId) -> Result<(), String> {
         let (log, store) = (&self.copies[&id], &self.opened.stores[self.shard(id)]);
-        let epoch = log.latest_epoch().unwrap_or(0) + 1;
-        store.epoch_start(log, epoch).map(drop).map_err(|e| e.to_string())
+        let epoch = log.latest_epoch().map_or(0, |epoch| epoch.0) + 1;
+        store.epoch_start(log, LeaderEpoch(epoch)).map(drop).map_err(|e| e.to_string())
     }
 
     /// From when it begins, what is past the cut need not be there; from when it is over, it must not.
     async fn truncate(&mut self, id: PartitionId, resets: bool) -> Result<(), String> {
         let (log, store) = (self.copies[&id].clone(), self.opened.stores[self.shard(id)].clone());
-        let (start, end) = (log.start_offset(), log.end_offset());
+        let (start, end) = (log.start_offset().0, log.end_offset().0);
         let most = if self.random.chance(20) { end - start } else { (end - start).min(40) };
         let to = match resets {
             true => end + self.random.below(50) as i64,
@@ -90,10 +90,10 @@ impl Drive<'_> {
                 entry.cut = entry.cut.min(begun);
             }
         }
-        let epoch = log.latest_epoch().unwrap_or(0) + 1;
+        let epoch = log.latest_epoch().map_or(0, |epoch| epoch.0) + 1;
         let cut = match resets {
-            true => store.reset(&log, to, epoch).await,
-            false => store.truncate(&log, to, epoch).await,
+            true => store.reset(&log, Offset(to), LeaderEpoch(epoch)).await,
+            false => store.truncate(&log, Offset(to), LeaderEpoch(epoch)).await,
         };
         cut.map_err(|e| format!("{id}: cut to {to}: {e}"))?;
         super::TRUNCATED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -106,7 +106,7 @@ impl Drive<'_> {
             partition.deleted.push((now, to));
         }
         // Another leader, another epoch.
-        store.epoch_start(&log, epoch).map_err(|e| e.to_string())?;
+        store.epoch_start(&log, LeaderEpoch(epoch)).map_err(|e| e.to_string())?;
         rt::yield_now().await;
         Ok(())
     }

@@ -101,7 +101,7 @@ async fn fill(dir: &Path) -> Subject {
     }
     // What half of the partitions are given goes straight to segments.
     let bypassing = opened.stores[0].clone();
-    rt::spawn(async move { bypassing.maintain(|_| None, |_| i64::MAX).await });
+    rt::spawn(async move { bypassing.maintain(|_| None, |_| Offset(i64::MAX)).await });
     rt::yield_now().await;
     // Each round fits into the journal, which nobody empties meanwhile.
     for (count, flushed) in [(12, true), (12, true), (12, true), (8, true), (8, false)] {
@@ -356,7 +356,7 @@ impl Subject {
                 }
             }
             let producers = opened.recovered.get(&id).map(recovered_producers).unwrap_or_default();
-            let aborted = producers.transactions().aborted_in(Offset::ZERO, Offset(log.end_offset()));
+            let aborted = producers.transactions().aborted_in(Offset::ZERO, log.end_offset());
             if aborted != self.aborted[&id] {
                 return Err(format!("{dir}: aborted are {:?}, not {aborted:?}", self.aborted[&id]));
             }
@@ -374,13 +374,13 @@ impl Subject {
         let batches = &self.batches[&id];
         let end = batches.last().map_or(0, |(h, _)| h.next_offset());
         let least = self.unproven.get(&id).copied().unwrap_or(end);
-        if log.start_offset() != 0 || log.end_offset() < least || log.end_offset() > end {
-            return Err(format!("the log is {}..{}, not 0..{end}", log.start_offset(), log.end_offset()));
+        if log.start_offset().0 != 0 || log.end_offset().0 < least || log.end_offset().0 > end {
+            return Err(format!("the log is {}..{}, not 0..{end}", log.start_offset().0, log.end_offset().0));
         }
         let (mut at, mut errors) = (0, 0);
-        while at < batches.len() && batches[at].0.base_offset < log.end_offset() {
+        while at < batches.len() && batches[at].0.base_offset < log.end_offset().0 {
             let from = batches[at].0.base_offset;
-            let slices = match log.read(from, log.end_offset(), 1 << 20, true).await {
+            let slices = match log.read(Offset(from), log.end_offset(), 1 << 20, true).await {
                 Ok(slices) if slices.is_empty() => return Err(format!("nothing at {from}, and no error")),
                 Ok(slices) => slices,
                 Err(e) if harmed => {

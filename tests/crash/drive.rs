@@ -153,7 +153,7 @@ pub async fn run(
         let replicas = drive.replicas.clone();
         let state = move |id| replicas.borrow().get(&id).and_then(|r| r.producer_snapshot());
         let replicas = drive.replicas.clone();
-        let committed = move |id| replicas.borrow().get(&id).map_or(0, |r| r.high_watermark().0);
+        let committed = move |id| replicas.borrow().get(&id).map_or(Offset::ZERO, |r| r.high_watermark());
         rt::spawn(async move { store.maintain(state, committed).await });
     }
     let closing = Rc::new(Cell::new(false));
@@ -249,7 +249,7 @@ impl Drive<'_> {
         for (id, log) in self.opened.logs(&image) {
             let partition = self.world.partitions.entry(id).or_default();
             for entry in &mut partition.entries {
-                if entry.header.next_offset() <= log.end_offset() {
+                if entry.header.next_offset() <= log.end_offset().0 {
                     entry.acked = entry.acked.min(now);
                 } else {
                     entry.dropped = now;
@@ -315,7 +315,7 @@ impl Drive<'_> {
             replica.on_durable(|lsn| journal.is_durable(lsn));
         }
         let led = replicas.iter().map(|(id, replica)| (id, replica.offsets().log_start().0));
-        let copied = self.copies.iter().map(|(id, log)| (id, log.start_offset()));
+        let copied = self.copies.iter().map(|(id, log)| (id, log.start_offset().0));
         for (id, start) in led.chain(copied) {
             let partition = partitions.entry(*id).or_default();
             match partition.starts.last_mut() {

@@ -34,16 +34,18 @@ mod transactions;
 
 use std::collections::HashMap;
 
+use crate::model::Offset;
+
 pub use pass::{Passed, Work};
 pub use plan::Candidate;
-pub(in crate::log) use state::State;
+pub(in crate::log) use state::Compaction;
 pub use transactions::AbortedTransaction;
 
 /// What the partition lets be compacted.
 #[derive(Clone, Debug, Default)]
 pub struct Bounds {
     /// The high watermark, or the first offset of the oldest open transaction if that is smaller.
-    pub limit: i64,
+    pub limit: Offset,
     /// Aborted transactions that reach below the limit.
     pub aborted: Vec<AbortedTransaction>,
     /// By producer id.

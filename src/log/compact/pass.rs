@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::log::error::is_out_of_files;
 use crate::log::segment::{Segment, SegmentMeta};
 use crate::log::{LogError, PartitionLog};
+use crate::model::{Offset, WallMs};
 use crate::rt;
 use crate::wire::batch::{BatchHeader, BatchIter};
 
@@ -62,7 +63,12 @@ impl Drop for Running<'_> {
 
 impl PartitionLog {
     /// Whether there is something to compact, and what. `None` also while the last pass waits for its checkpoint.
-    pub async fn compaction_candidate(&self, limit: i64, policy: &Policy, now_ms: i64) -> Option<Candidate> {
+    pub async fn compaction_candidate(
+        &self,
+        limit: Offset,
+        policy: &Policy,
+        now: WallMs,
+    ) -> Option<Candidate> {
         let state = self.compaction();
         let blocked = state.running.get() || state.stopped.get() || state.failed.borrow().is_some();
         if !policy.compact || blocked || self.needs_repair().is_some() {
@@ -76,12 +82,9 @@ impl PartitionLog {
         }
         let point = self.first_dirty().await;
         // A point past the end is of another log; this one has not been compacted.
-        let first_dirty = if point > self.end_offset() { 0 } else { point }.max(self.start_offset());
-        plan::candidate(&self.sealed_metas(), first_dirty, limit, policy, now_ms)
-    }
-
-    fn sealed_metas(&self) -> Vec<SegmentMeta> {
-        self.sealed_segments().iter().map(|segment| segment.meta()).collect()
+        let first_dirty = if point > self.end_offset().0 { 0 } else { point }.max(self.start_offset().0);
+        let sealed: Vec<SegmentMeta> = self.sealed_segments().iter().map(|s| s.meta()).collect();
+        plan::candidate(&sealed, first_dirty, limit.0, policy, now.0)
     }
 
     /// Compacts once. `candidate` was found before the last checkpoint, which therefore lists its segments as they are.

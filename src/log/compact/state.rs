@@ -20,7 +20,7 @@ pub struct Halfway {
 
 /// See the module's page.
 #[derive(Default)]
-pub struct State {
+pub struct Compaction {
     /// Where the dirty part begins, once read from its file.
     pub(super) first_dirty: Cell<Option<i64>>,
     /// The groups replaced since the last checkpoint, whose manifests are still needed.
@@ -38,7 +38,7 @@ pub struct State {
     pub(super) failed: RefCell<Option<Arc<str>>>,
 }
 
-impl State {
+impl Compaction {
     /// After a start that found these groups replaced past the checkpoint.
     pub fn recovered(settled: Settled) -> Self {
         let Settled { swaps, replaced, .. } = settled;

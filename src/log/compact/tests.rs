@@ -10,7 +10,7 @@ use kafka_wire_records::{Compression, Record, RecordBatch, RecordDecodeLimits, R
 
 use crate::log::{LogError, Lsn, PartitionCheckpoint, PartitionLog, Resources};
 use crate::model::topic_config::{CleanupPolicy, TopicConfig};
-use crate::model::{PartitionId, Producer, TopicId, WallMs};
+use crate::model::{Offset, PartitionId, Producer, TopicId, WallMs};
 use crate::rt;
 use crate::wire::batch::BatchHeader;
 
@@ -94,7 +94,7 @@ impl Fixture {
 
     fn append(&mut self, keys: u64) {
         let count = 1 + self.random.below(20) as i32;
-        let (base_offset, time) = (self.log.end_offset(), 1000 + self.log.end_offset() * 7 % 500);
+        let (base_offset, time) = (self.log.end_offset().0, 1000 + self.log.end_offset().0 * 7 % 500);
         let records: Vec<Record> = (0..count)
             .map(|i| Record {
                 attributes: 0,
@@ -152,7 +152,7 @@ impl Fixture {
 
     async fn try_compact(&self, map_bytes: usize) -> Option<(i64, Result<Passed, LogError>)> {
         let policy = Policy { most_bytes: self.most_bytes, ..Policy::from(&self.config) };
-        let candidate = self.log.compaction_candidate(self.bounds.limit, &policy, NOW).await?;
+        let candidate = self.log.compaction_candidate(self.bounds.limit, &policy, WallMs(NOW)).await?;
         let work = Work { map_bytes, activity: &|| 0, rate: &|| u64::MAX, stop: &|| false };
         let passed = self.log.compact(candidate, self.bounds.clone(), &policy, &work).await;
         Some((candidate.end, passed))
@@ -216,12 +216,20 @@ impl Fixture {
         for target in [0, 1000, 1100, 1250, 1400, 1549, 1550, 2000] {
             let expected = found.iter().find(|(_, (.., t))| *t >= target).map(|(o, (.., t))| (*o, *t));
             let looked_up = self.log.offset_for_timestamp(target).await.unwrap();
-            assert_eq!(looked_up.map(|(o, t, _)| (o, t)), expected, "timestamp {target}");
+            assert_eq!(
+                looked_up.map(|found| (found.offset.0, found.timestamp)),
+                expected,
+                "timestamp {target}"
+            );
         }
         let newest = found.values().map(|(.., t)| *t).max();
         let expected = found.iter().find(|(_, (.., t))| Some(*t) == newest).map(|(o, (.., t))| (*o, *t));
         let looked_up = self.log.max_timestamp().await.unwrap();
-        assert_eq!(looked_up.map(|(o, t, _)| (o, t)), expected, "the largest timestamp");
+        assert_eq!(
+            looked_up.map(|found| (found.offset.0, found.timestamp)),
+            expected,
+            "the largest timestamp"
+        );
     }
 }
 
@@ -245,9 +253,9 @@ fn decode(bytes: &[u8]) -> Vec<RecordBatch> {
 
 /// All batches, as a consumer gets them; offsets only rise.
 async fn read(log: &PartitionLog) -> Vec<RecordBatch> {
-    let (mut at, mut batches) = (log.start_offset(), Vec::new());
-    while at < log.end_offset() {
-        let bytes = log.read(at, i64::MAX, 30_000, true).await.unwrap().concat();
+    let (mut at, mut batches) = (log.start_offset().0, Vec::new());
+    while at < log.end_offset().0 {
+        let bytes = log.read(Offset(at), Offset(i64::MAX), 30_000, true).await.unwrap().concat();
         let read = decode(&bytes);
         let Some(last) = read.last() else { break };
         assert!(read[0].base_offset + i64::from(read[0].last_offset_delta) >= at);
@@ -268,7 +276,7 @@ fn the_last_record_of_every_key_stays_whatever_the_input() {
                 f.fill(120, keys).await;
                 // The smallest map holds some 900 keys.
                 let (end, passes) = f.compact_all([0, 1 << 20][round % 2]).await;
-                assert!(end > 0 && end < f.log.end_offset(), "seed {seed}: {end}");
+                assert!(end > 0 && end < f.log.end_offset().0, "seed {seed}: {end}");
                 assert!(passes == 1 || keys == 5000, "seed {seed}: {passes} passes");
                 f.check(end, false).await;
                 let checkpoint = f.log.checkpoint();
@@ -441,7 +449,7 @@ fn a_damaged_batch_ends_the_pass_and_nothing_is_replaced() {
         std::fs::write(&path, &bytes).unwrap();
         let before = names(&f.dir());
         let policy = Policy::from(&f.config);
-        let candidate = f.log.compaction_candidate(f.bounds.limit, &policy, NOW).await.unwrap();
+        let candidate = f.log.compaction_candidate(f.bounds.limit, &policy, WallMs(NOW)).await.unwrap();
         let work = Work { map_bytes: 0, activity: &|| 0, rate: &|| u64::MAX, stop: &|| false };
         let done = f.log.compact(candidate, f.bounds.clone(), &policy, &work).await;
         assert!(matches!(done, Err(LogError::Corrupt { .. })), "{done:?}");
@@ -457,7 +465,7 @@ fn nothing_is_replaced_once_the_log_is_closed_or_the_work_is_stopped() {
         let mut f = Fixture::new(6);
         f.fill(80, 10).await;
         let policy = Policy::from(&f.config);
-        let candidate = f.log.compaction_candidate(f.bounds.limit, &policy, NOW).await.unwrap();
+        let candidate = f.log.compaction_candidate(f.bounds.limit, &policy, WallMs(NOW)).await.unwrap();
         let stopped = Work { map_bytes: 0, activity: &|| 0, rate: &|| u64::MAX, stop: &|| true };
         let passed = f.log.compact(candidate, f.bounds.clone(), &policy, &stopped).await.unwrap();
         assert_eq!(passed, Passed::default());
@@ -474,8 +482,8 @@ fn retention_after_a_replacement_leaves_a_manifest_that_a_start_accepts() {
     rt::block_on(async {
         let f = Fixture::small_segments(21, 12).await;
         let (end, _) = f.compact(1 << 20).await.unwrap();
-        f.log.set_start_offset(end);
-        assert!(f.log.retention(NOW, || i64::MAX).await.unwrap().segments > 0);
+        f.log.set_start_offset(Offset(end));
+        assert!(f.log.retention(WallMs(NOW), || Offset(i64::MAX)).await.unwrap().segments > 0);
         let left = read(&f.log).await;
         let checkpoint = f.log.checkpoint();
         assert_eq!(checkpoint.start_offset, end);
@@ -496,8 +504,8 @@ fn the_log_begins_where_it_did_when_nothing_is_left_of_its_first_segment() {
             names(dir).iter().filter_map(|n| n.strip_suffix(".log")?.parse().ok()).collect()
         };
         let second = bases(&f.dir())[1];
-        f.log.set_start_offset(second + 1);
-        assert_eq!(f.log.retention(NOW, || i64::MAX).await.unwrap().segments, 1);
+        f.log.set_start_offset(Offset(second + 1));
+        assert_eq!(f.log.retention(WallMs(NOW), || Offset(i64::MAX)).await.unwrap().segments, 1);
         let before = f.log.checkpoint();
         f.compact(1 << 20).await.unwrap();
         assert!(bases(&f.dir())[0] > second, "nothing is left of it");
@@ -506,7 +514,7 @@ fn the_log_begins_where_it_did_when_nothing_is_left_of_its_first_segment() {
             let image = f.root.path().join(name);
             copy_dir(&f.dir(), &image);
             let log = open(&image, &f.config, Some(checkpoint.clone()), &f.resources).unwrap();
-            assert_eq!(log.start_offset(), second + 1, "{name}");
+            assert_eq!(log.start_offset().0, second + 1, "{name}");
         };
         check("before the checkpoint", &before);
         check("after the checkpoint", &after);
@@ -552,8 +560,8 @@ fn a_replacement_that_the_disk_holds_up_is_finished_later() {
         let new = reopened(&image, &f, &f.log.checkpoint()).await;
         assert!(new != old, "a start finishes it");
         // Retention would take one old segment and, by its name, the file with the records of all.
-        f.log.set_start_offset(start);
-        assert!(f.log.retention(NOW, || i64::MAX).await.is_err());
+        f.log.set_start_offset(Offset(start));
+        assert!(f.log.retention(WallMs(NOW), || Offset(i64::MAX)).await.is_err());
         assert!(
             f.compact(1 << 20).await.is_none(),
             "as long as it cannot be finished, nothing else is begun"
@@ -561,7 +569,7 @@ fn a_replacement_that_the_disk_holds_up_is_finished_later() {
         f.append(3);
         f.log.flush(None).await.unwrap();
         assert_eq!(
-            f.log.retention(NOW, || i64::MAX).await.unwrap().segments,
+            f.log.retention(WallMs(NOW), || Offset(i64::MAX)).await.unwrap().segments,
             0,
             "what the start lies in stays"
         );
@@ -588,9 +596,9 @@ fn a_failed_replacement_keeps_retention_away() {
         std::fs::create_dir(&obstacle).unwrap();
         let (_, passed) = f.try_compact(1 << 20).await.unwrap();
         assert!(passed.is_err() && f.log.has_failed());
-        f.log.set_start_offset(second);
+        f.log.set_start_offset(Offset(second));
         let before = names(&f.dir());
-        assert!(f.log.retention(NOW, || i64::MAX).await.is_err());
+        assert!(f.log.retention(WallMs(NOW), || Offset(i64::MAX)).await.is_err());
         assert_eq!(names(&f.dir()), before);
         let checkpoint = f.log.checkpoint();
         std::fs::remove_dir(&obstacle).unwrap();
@@ -699,7 +707,7 @@ fn replaced_files_are_let_go_of() {
             0
         };
         let policy = Policy::from(&f.config);
-        let candidate = f.log.compaction_candidate(f.bounds.limit, &policy, NOW).await.unwrap();
+        let candidate = f.log.compaction_candidate(f.bounds.limit, &policy, WallMs(NOW)).await.unwrap();
         let work = Work { map_bytes: 1 << 20, activity: &count, rate: &|| u64::MAX, stop: &|| false };
         let passed = f.log.compact(candidate, f.bounds.clone(), &policy, &work).await.unwrap();
         assert!(passed.segments_replaced > 15, "{passed:?}");

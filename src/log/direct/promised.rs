@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::log::Lsn;
 use crate::log::formats::PartitionCheckpoint;
 use crate::log::formats::placement::{Placement, head};
+use crate::model::Offset;
 use crate::wire::batch::BatchHeader;
 
 /// One of them.
@@ -16,7 +17,7 @@ pub struct Promised {
 
 /// The promised batches of one partition, and what placements have to say of its files.
 #[derive(Default)]
-pub struct Promises {
+pub struct DirectWrites {
     /// Oldest first, without gaps up to the log's end.
     given: VecDeque<Promised>,
     /// First segment whose metadata differs from the last checkpoint or placement.
@@ -25,7 +26,7 @@ pub struct Promises {
     listed: bool,
 }
 
-impl Promises {
+impl DirectWrites {
     /// Files that are as the checkpoint and the placements have them.
     pub fn known(active: Option<i64>, end_offset: i64) -> Self {
         Self { from: active.unwrap_or(end_offset), ..Self::default() }
@@ -62,7 +63,7 @@ impl Promises {
         log.clean = false;
         // What is still on its way is lost if the broker dies now, and so are the epochs that began with it.
         if let Some(next) = self.given.front() {
-            log.epochs.cut_back(next.header.base_offset);
+            log.epochs.cut_back(Offset(next.header.base_offset));
         }
         self.from = next_from(&log);
         let batches = placed.iter_mut().map(|promised| std::mem::take(&mut promised.head)).collect();

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::log::segment::SegmentMeta;
+use crate::model::Offset;
 
 use super::{PartitionCheckpoint, read_versioned, write_versioned};
 
@@ -31,7 +32,7 @@ impl Cut {
 
     /// The log ends at `to`. What was not in segments is the journal's to bring back, up to there.
     pub fn apply(self, to: i64, known: &mut PartitionCheckpoint) {
-        known.epochs.cut_back(to);
+        known.epochs.cut_back(Offset(to));
         known.clean = false;
         if to >= known.segment_durable_offset {
             return;
@@ -40,7 +41,7 @@ impl Cut {
         known.segments.extend_from_slice(&self.segments);
         known.segment_durable_offset = to;
         known.start_offset = known.start_offset.max(self.start_offset);
-        known.epochs.cut_front(known.start_offset);
+        known.epochs.cut_front(Offset(known.start_offset));
         known.active = false;
         known.extents.clear();
     }

@@ -47,7 +47,7 @@ impl Placement {
         segments.extend_from_slice(&self.log.segments);
         let mut epochs = self.log.epochs;
         // An epoch that began behind these batches may be told of before them only.
-        known.epochs.entries().iter().for_each(|(epoch, offset)| epochs.note(*epoch, *offset));
+        known.epochs.entries().for_each(|(epoch, offset)| epochs.note(epoch, offset));
         *known = PartitionCheckpoint { segments, epochs, ..self.log };
     }
 }
@@ -56,6 +56,7 @@ impl Placement {
 mod tests {
     use super::*;
     use crate::log::segment::SegmentMeta;
+    use crate::model::{LeaderEpoch, Offset};
 
     fn files(durable: i64, bases: &[i64]) -> PartitionCheckpoint {
         PartitionCheckpoint {
@@ -94,11 +95,16 @@ mod tests {
     #[test]
     fn an_epoch_that_began_behind_what_was_placed_is_kept() {
         let mut known = files(50, &[0]);
-        [(1, 0), (4, 90)].iter().for_each(|(epoch, offset)| known.epochs.note(*epoch, *offset));
+        [(1, 0), (4, 90)]
+            .iter()
+            .for_each(|(epoch, offset)| known.epochs.note(LeaderEpoch(*epoch), Offset(*offset)));
         let mut placed = placement(0, 90, &[0]);
-        [(1, 0), (3, 70)].iter().for_each(|(epoch, offset)| placed.log.epochs.note(*epoch, *offset));
+        [(1, 0), (3, 70)]
+            .iter()
+            .for_each(|(epoch, offset)| placed.log.epochs.note(LeaderEpoch(*epoch), Offset(*offset)));
         placed.apply(&mut known);
-        assert_eq!(known.epochs.entries(), [(1, 0), (3, 70), (4, 90)]);
+        let entries: Vec<_> = known.epochs.entries().map(|(epoch, at)| (epoch.0, at.0)).collect();
+        assert_eq!(entries, [(1, 0), (3, 70), (4, 90)]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::log::formats::checkpoint::{Checkpoint, PartitionState};
 use crate::log::journal::{inspect, is_journal_file, survivors};
 use crate::log::shard_log::{LogSettings, RecoveredPartition, ShardLog};
 use crate::log::{LogError, Lsn, PartitionLog, Resources};
-use crate::model::{PartitionId, shard_of};
+use crate::model::{Offset, PartitionId, shard_of};
 use crate::rt;
 use crate::wire::batch::{self, BatchHeader, BatchIter};
 use crate::wire::control;
@@ -139,7 +139,7 @@ impl Mending<'_> {
             let id = partition.id;
             let from = aside.join(id.to_string());
             let Some(why) = partition.repair.clone() else {
-                let end = partition.log.end_offset();
+                let end = partition.log.end_offset().0;
                 if end_of(&from)? > end {
                     let what = bring_back(partition, end, &from, store.journal().last()).await?;
                     mended.push(Mended { id: Some(id), what });
@@ -200,9 +200,9 @@ impl Mending<'_> {
             return Ok(None);
         }
         let (log, replayed) = PartitionLog::open_unknown(dir, id, &config, resources)?;
-        let (state, end) = (log.checkpoint(), log.end_offset());
-        let found =
-            RecoveredPartition { id, log, producer_state: None, replayed, high_watermark: end, repair: None };
+        let (state, end) = (log.checkpoint(), log.end_offset().0);
+        let (producer_state, high_watermark) = (None, Offset(end));
+        let found = RecoveredPartition { id, log, producer_state, replayed, high_watermark, repair: None };
         Ok(Some(PartitionState {
             log: state,
             end_offset: end,
@@ -291,7 +291,7 @@ async fn take_out(
     store: &ShardLog,
     mut logs: Vec<Rc<PartitionLog>>,
     aside: &Path,
-    state: &impl Fn(PartitionId) -> Option<(i64, Vec<u8>)>,
+    state: &impl Fn(PartitionId) -> Option<(Offset, Vec<u8>)>,
 ) -> Result<Vec<Mended>, LogError> {
     let mut damaged = Vec::new();
     for log in logs.drain(..) {
@@ -341,7 +341,7 @@ async fn bring_back(
         let bytes = Bytes::from(rt::fs::read_all(&path).map_err(|e| LogError::io(&path, e))?);
         for (header, range) in BatchIter::new(&bytes).map_while(Result::ok) {
             let batch = bytes.slice(range);
-            if header.base_offset < log.end_offset() || batch::checksum(&batch) != header.crc {
+            if header.base_offset < log.end_offset().0 || batch::checksum(&batch) != header.crc {
                 continue;
             }
             lost.extend(skip_to(&log, header.base_offset, lsn));
@@ -367,11 +367,11 @@ async fn bring_back(
 
 /// An empty batch up to `to`, if the log ends before; the range that it stands for.
 fn skip_to(log: &PartitionLog, to: i64, lsn: Lsn) -> Option<(i64, i64)> {
-    let from = log.end_offset();
+    let from = log.end_offset().0;
     if to <= from {
         return None;
     }
-    let empty = empty_batch(from, to, log.latest_epoch().unwrap_or(0)).freeze();
+    let empty = empty_batch(from, to, log.latest_epoch().map_or(0, |epoch| epoch.0)).freeze();
     let header = BatchHeader::parse(&empty).expect("a batch of our own");
     log.append(&header, empty, lsn);
     Some((from, to))

@@ -14,7 +14,7 @@ use crate::log::files::owner::make_directory;
 use crate::log::segment::extents::Extent;
 use crate::log::segment::{Segment, SegmentMeta};
 use crate::log::{LogError, PartitionLog};
-use crate::model::PartitionId;
+use crate::model::{Offset, PartitionId};
 use crate::rt;
 use crate::wire::batch::{BatchHeader, BatchIter};
 use crate::wire::records::empty_batch;
@@ -56,8 +56,8 @@ impl PartitionLog {
         let _turn = self.turn().await;
         let mut taken = Vec::new();
         for segment in self.every_segment() {
-            let epoch = self.epoch_at(segment.base_offset());
-            taken.extend(segment.take_out_damage(aside, self.id(), epoch.unwrap_or(0)).await?);
+            let epoch = self.epoch_at(Offset(segment.base_offset()));
+            taken.extend(segment.take_out_damage(aside, self.id(), epoch.map_or(0, |epoch| epoch.0)).await?);
         }
         Ok(taken)
     }

@@ -12,6 +12,7 @@ use crate::log::files::names::{EXTENTS, LOG, file_name};
 use crate::log::formats::cut::Cut;
 use crate::log::segment::extents::ExtentIndex;
 use crate::log::segment::{Segment, SegmentMeta};
+use crate::model::Offset;
 use crate::rt;
 use crate::rt::fs::unlink;
 
@@ -20,7 +21,7 @@ use super::snapshots::snapshot_name;
 /// Where a log is cut.
 pub struct Plan {
     /// Where it ends afterwards, and starts, if it begins anew.
-    pub to: i64,
+    pub to: Offset,
     pub resets: bool,
     /// How many of the oldest segments stay whole; all of them where only the tail is cut.
     pub(super) whole: usize,

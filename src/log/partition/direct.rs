@@ -44,7 +44,7 @@ impl PartitionLog {
     /// nothing, if the log was removed.
     pub(in crate::log) fn take_placed(&self) -> Option<(Vec<Promised>, Option<Placement>)> {
         let removed = self.is_removed();
-        let durable = if removed { i64::MAX } else { self.segment_durable_offset() };
+        let durable = if removed { i64::MAX } else { self.segment_durable_offset().0 };
         let mut direct = self.direct.borrow_mut();
         let mut placed = direct.take_below(durable);
         if placed.is_empty() {

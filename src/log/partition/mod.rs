@@ -49,15 +49,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::log::compact::State as Compaction;
-use crate::log::direct::promised::Promises;
+use crate::log::compact::Compaction;
+use crate::log::direct::promised::DirectWrites;
 use crate::log::formats::PartitionCheckpoint;
 use crate::log::resources::{Evict, Resources};
 use crate::log::segment::epochs::EpochList;
 use crate::log::segment::{Limits, Segment, SegmentMeta};
 use crate::log::{LogError, Lsn};
-use crate::model::PartitionId;
 use crate::model::topic_config::TopicConfig;
+use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::rt;
 use crate::wire::batch::BatchHeader;
 
@@ -91,7 +91,7 @@ pub struct PartitionLog {
     turns: Turns,
     reads: Sequential,
     compaction: Compaction,
-    direct: RefCell<Promises>,
+    direct: RefCell<DirectWrites>,
     cutting: Cutting,
     snapshots: Snapshots,
     changed: Changed,
@@ -126,7 +126,7 @@ impl PartitionLog {
             dir,
             resources: resources.clone(),
             limits: Cell::new(Limits::from(config)),
-            ends: Ends::new(found.start_offset, found.end_offset),
+            ends: Ends::new(Offset(found.start_offset), Offset(found.end_offset)),
             tail: Rc::default(),
             directory: Directory::new(!found.segments.is_empty(), found.clean),
             segments: Segments::found(found.segments, found.active),
@@ -135,7 +135,7 @@ impl PartitionLog {
             turns: Turns::new(),
             reads: Sequential::default(),
             compaction: Compaction::recovered(found.settled),
-            direct: Promises::known(active, found.end_offset).into(),
+            direct: DirectWrites::known(active, found.end_offset).into(),
             cutting: Cutting::default(),
             snapshots: Snapshots::default(),
             changed: Changed::new(id),
@@ -178,17 +178,17 @@ impl PartitionLog {
     }
 
     /// The first offset that can be read.
-    pub fn start_offset(&self) -> i64 {
+    pub fn start_offset(&self) -> Offset {
         self.ends.start()
     }
 
     /// The offset that the next record gets.
-    pub fn end_offset(&self) -> i64 {
+    pub fn end_offset(&self) -> Offset {
         self.ends.end()
     }
 
     /// Everything below is in segment files and synced.
-    pub fn segment_durable_offset(&self) -> i64 {
+    pub fn segment_durable_offset(&self) -> Offset {
         self.ends.durable()
     }
 
@@ -214,14 +214,17 @@ impl PartitionLog {
 
     /// Takes a batch that is stamped and in the journal at `lsn`. Visible to reads at once.
     pub fn append(&self, header: &BatchHeader, batch: Bytes, lsn: Lsn) {
-        assert_eq!(header.base_offset, self.end_offset(), "{}: appends are contiguous", self.id);
+        let base_offset = Offset(header.base_offset);
+        assert_eq!(base_offset, self.end_offset(), "{}: appends are contiguous", self.id);
         self.touch();
         self.directory.set_in_order(false);
-        self.epochs.borrow_mut().note(header.leader_epoch, header.base_offset);
+        if let Some(epoch) = LeaderEpoch::from_wire(header.leader_epoch) {
+            self.epochs.borrow_mut().note(epoch, base_offset);
+        }
         let next = header.next_offset();
-        let (base_offset, max_timestamp) = (header.base_offset, header.max_timestamp);
-        let cost = self.tail.borrow_mut().push(base_offset, next, max_timestamp, lsn, batch, rt::unix_ms);
-        self.ends.append(next);
+        let (at, newest) = (header.base_offset, header.max_timestamp);
+        let cost = self.tail.borrow_mut().push(at, next, newest, lsn, batch, rt::unix_ms);
+        self.ends.append(Offset(next));
         self.resources.pin(cost);
     }
 
@@ -257,7 +260,7 @@ impl PartitionLog {
     }
 
     /// Moves the log's start up to `offset` (DeleteRecords); whole segments below it go at the next retention.
-    pub fn set_start_offset(&self, offset: i64) {
+    pub fn set_start_offset(&self, offset: Offset) {
         if self.ends.raise_start(offset) {
             self.touch();
             // The files are as they were: an order that was clean stays so.

@@ -4,6 +4,7 @@ use crate::log::formats::Framed;
 use crate::log::formats::checkpoint::Snapshot;
 use crate::log::segment::with_files;
 use crate::log::{LogError, Lsn};
+use crate::model::Offset;
 use crate::rt;
 use crate::wire::batch::{BatchHeader, BatchIter};
 use crate::wire::control::{self, EndMarker};
@@ -20,7 +21,7 @@ const READ_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug, Default)]
 pub struct Producers {
     /// The state at an earlier offset, and that offset; `None` for no producers at the log's start.
-    pub snapshot: Option<(i64, Vec<u8>)>,
+    pub snapshot: Option<(Offset, Vec<u8>)>,
     /// Producers' batches past that, in order, with what those that end a transaction say.
     pub replayed: Vec<(BatchHeader, Option<EndMarker>)>,
 }
@@ -43,8 +44,8 @@ impl PartitionLog {
     /// Whether producers' state at the log's end should be kept.
     pub(in crate::log) fn wants_snapshot(&self) -> bool {
         let Some(last) = self.segments.last().map(|segment| segment.base_offset()) else { return false };
-        let known = self.snapshots.newest().unwrap_or(self.start_offset());
-        last > known || self.end_offset() - known >= OFFSETS_BETWEEN
+        let known = self.snapshots.newest().unwrap_or(self.start_offset().0);
+        last > known || self.end_offset().0 - known >= OFFSETS_BETWEEN
     }
 
     /// Keeps producers' state as of `offset` after the entry at `lsn`; whether it is listed now. May fail: an older one
@@ -76,8 +77,11 @@ impl PartitionLog {
             let path = self.dir.join(snapshot_name(snapshot.offset));
             let bytes = rt::blocking(move || rt::fs::read_all(path)).await.unwrap_or_default();
             if let Some(state) = decode(&bytes, snapshot.crc) {
-                let replayed = self.producers_batches(snapshot.offset).await?;
-                return Ok(Producers { snapshot: state.map(|state| (snapshot.offset, state)), replayed });
+                let replayed = self.producers_batches(Offset(snapshot.offset)).await?;
+                return Ok(Producers {
+                    snapshot: state.map(|state| (Offset(snapshot.offset), state)),
+                    replayed,
+                });
             }
         }
         Ok(Producers { snapshot: None, replayed: self.producers_batches(self.start_offset()).await? })
@@ -86,14 +90,15 @@ impl PartitionLog {
     /// The headers of producers' batches from `offset` on. What cannot be read is left out.
     async fn producers_batches(
         &self,
-        offset: i64,
+        offset: Offset,
     ) -> Result<Vec<(BatchHeader, Option<EndMarker>)>, LogError> {
         let (mut at, mut found) = (offset.max(self.start_offset()), Vec::new());
         while at < self.end_offset() {
             let batches = match self.read(at, self.end_offset(), READ_BYTES, true).await {
                 Ok(batches) => batches,
                 Err(LogError::Corrupt { .. }) => {
-                    at = self.segment_at(at).map_or(self.end_offset(), |s| s.next_extent_offset(at));
+                    at =
+                        self.segment_at(at).map_or(self.end_offset(), |s| Offset(s.next_extent_offset(at.0)));
                     continue;
                 }
                 Err(e) => return Err(e),
@@ -101,10 +106,10 @@ impl PartitionLog {
             let began = at;
             for slice in &batches {
                 for (header, range) in BatchIter::new(slice).map_while(Result::ok) {
-                    if header.has_producer_id() && header.base_offset >= offset {
+                    if header.has_producer_id() && header.base_offset >= offset.0 {
                         found.push((header, control::decode(&slice[range], &header)));
                     }
-                    at = header.next_offset();
+                    at = Offset(header.next_offset());
                 }
             }
             if at <= began {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::log::LogError;
 use crate::log::segment::Segment;
 use crate::log::segment::reader::Wanted;
+use crate::model::Offset;
 
 use super::PartitionLog;
 
@@ -20,8 +21,8 @@ impl PartitionLog {
     /// from disk. A slice may hold several batches.
     pub fn read_cached(
         &self,
-        offset: i64,
-        limit_offset: i64,
+        offset: Offset,
+        limit_offset: Offset,
         max_bytes: usize,
         at_least_one: bool,
     ) -> Option<Vec<Bytes>> {
@@ -31,15 +32,15 @@ impl PartitionLog {
         if offset < self.start_offset() {
             return None;
         }
-        self.tail.borrow().read(offset, limit_offset, max_bytes, at_least_one)
+        self.tail.borrow().read(offset.0, limit_offset.0, max_bytes, at_least_one)
     }
 
     /// As [`read_cached`](Self::read_cached), from wherever the batches are. Returns less than `max_bytes` only where
     /// the limit, a bad stretch or an internal bound ends the read.
     pub async fn read(
         &self,
-        offset: i64,
-        limit_offset: i64,
+        offset: Offset,
+        limit_offset: Offset,
         max_bytes: usize,
         at_least_one: bool,
     ) -> Result<Vec<Bytes>, LogError> {
@@ -49,7 +50,7 @@ impl PartitionLog {
         let (mut at, mut from_disk) = (offset, false);
         while at < limit_offset.min(self.end_offset()) {
             let one = at_least_one && out.is_empty();
-            if let Some(batches) = self.tail.borrow().read(at, limit_offset, room, one) {
+            if let Some(batches) = self.tail.borrow().read(at.0, limit_offset.0, room, one) {
                 out.extend(batches);
                 break;
             }
@@ -60,17 +61,17 @@ impl PartitionLog {
             let Some(segment) = self.segment_at(at) else { break };
             from_disk = true;
             let began = at;
-            let wanted = Wanted { offset: at, limit: limit_offset, max_bytes: room, at_least_one: one };
+            let wanted = Wanted { offset: at.0, limit: limit_offset.0, max_bytes: room, at_least_one: one };
             match segment.read(wanted).await {
                 Ok(found) => {
                     room = room.saturating_sub(found.bytes);
                     out.extend(found.batches);
-                    at = found.next_offset.max(at);
+                    at = Offset(found.next_offset).max(at);
                     if found.full || (room == 0 && !out.is_empty()) {
                         break;
                     }
-                    if found.bytes == 0 && found.next_offset <= began {
-                        at = segment.meta().next_offset.max(at + 1);
+                    if found.bytes == 0 && found.next_offset <= began.0 {
+                        at = Offset(segment.meta().next_offset.max(at.0 + 1));
                     }
                 }
                 Err(_) if !out.is_empty() => break,
@@ -89,17 +90,17 @@ impl PartitionLog {
 
     /// What has to be read from disk at least to return the batch that holds `offset`, or the next one; 1 where that is
     /// not known.
-    pub async fn cold_bytes(&self, offset: i64) -> Result<usize, LogError> {
+    pub async fn cold_bytes(&self, offset: Offset) -> Result<usize, LogError> {
         self.check_range(offset)?;
         let Some(segment) = self.segment_at(offset) else { return Ok(1) };
-        match segment.first_read(offset).await {
+        match segment.first_read(offset.0).await {
             Ok(bytes) => Ok(bytes.max(1)),
             Err(LogError::Removed) => Err(self.gone(offset)),
             Err(e) => Err(e),
         }
     }
 
-    fn check_range(&self, offset: i64) -> Result<(), LogError> {
+    fn check_range(&self, offset: Offset) -> Result<(), LogError> {
         if self.is_removed() {
             return Err(LogError::Removed);
         }
@@ -109,27 +110,27 @@ impl PartitionLog {
         Ok(())
     }
 
-    fn out_of_range(&self, offset: i64) -> LogError {
+    fn out_of_range(&self, offset: Offset) -> LogError {
         LogError::OffsetOutOfRange { offset, start: self.start_offset(), end: self.end_offset() }
     }
 
     /// A segment went away under a reader: with the topic, or because the log's start moved.
-    fn gone(&self, offset: i64) -> LogError {
+    fn gone(&self, offset: Offset) -> LogError {
         if self.is_removed() { LogError::Removed } else { self.out_of_range(offset) }
     }
 
     /// The segment to read for `offset`: the one that holds it, else the next one.
-    pub(super) fn segment_at(&self, offset: i64) -> Option<Rc<Segment>> {
-        self.segments.at(offset)
+    pub(super) fn segment_at(&self, offset: Offset) -> Option<Rc<Segment>> {
+        self.segments.at(offset.0)
     }
 
-    fn read_ahead(&self, began: i64, ended: i64, max_bytes: usize) {
-        if !self.reads.goes_on(began, ended) || self.tail.borrow().holds(ended) {
+    fn read_ahead(&self, began: Offset, ended: Offset, max_bytes: usize) {
+        if !self.reads.goes_on(began.0, ended.0) || self.tail.borrow().holds(ended.0) {
             return;
         }
         let bytes = max_bytes.clamp(*PREFETCH_BYTES.start(), *PREFETCH_BYTES.end());
         if let Some(segment) = self.segment_at(ended) {
-            segment.prefetch(ended, bytes.min(self.resources.kept_limit() / 2));
+            segment.prefetch(ended.0, bytes.min(self.resources.kept_limit() / 2));
         }
     }
 }

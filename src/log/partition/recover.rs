@@ -19,6 +19,7 @@ use crate::log::segment::epochs::EpochList;
 use crate::log::segment::extents::ExtentIndex;
 use crate::log::segment::scan::{SCAN_BYTES, Scanned, Scanner, Step};
 use crate::log::segment::{Segment, SegmentMeta};
+use crate::model::{LeaderEpoch, Offset};
 use crate::rt::{self, AlignedBuf, BLOCK, File, OpenOptions};
 
 use super::active::Active;
@@ -139,7 +140,7 @@ fn begin_at(bound: i64, names: &[String], settled: &Settled, checkpoint: &mut Pa
     let start = listed.or(live.min()).into_iter().chain(emptied).min();
     let start = start.unwrap_or(checkpoint.segment_durable_offset);
     checkpoint.start_offset = checkpoint.start_offset.max(start);
-    checkpoint.epochs.cut_front(start);
+    checkpoint.epochs.cut_front(Offset(start));
     checkpoint.segments.drain(..dead);
     checkpoint.active &= !checkpoint.segments.is_empty();
 }
@@ -273,7 +274,9 @@ fn scan_segment(
         return set_aside(&path);
     }
     for (epoch, offset) in &scanner.epochs {
-        found.epochs.note(*epoch, *offset);
+        if let Some(epoch) = LeaderEpoch::from_wire(*epoch) {
+            found.epochs.note(epoch, Offset(*offset));
+        }
     }
     if size < length {
         save_rest(&file, &path, size, length)?;

@@ -23,8 +23,8 @@ impl PartitionLog {
         segments.extend(last);
         let extents = active.filter(|_| last.is_some()).map(|active| active.durable_extents().to_vec());
         PartitionCheckpoint {
-            segment_durable_offset: durable,
-            start_offset: self.start_offset(),
+            segment_durable_offset: durable.0,
+            start_offset: self.start_offset().0,
             epochs: self.epochs.borrow().clone(),
             segments,
             active: last.is_some(),

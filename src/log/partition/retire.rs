@@ -15,6 +15,7 @@ use crate::log::files::dead::{
 };
 use crate::log::files::discard;
 use crate::log::segment::{Segment, SegmentMeta};
+use crate::model::{Offset, WallMs};
 use crate::rt;
 
 use super::PartitionLog;
@@ -33,9 +34,10 @@ impl PartitionLog {
     /// after `file.delete.delay.ms`.
     pub async fn retention(
         self: &Rc<Self>,
-        now_ms: i64,
-        committed: impl Fn() -> i64,
+        now: WallMs,
+        committed: impl Fn() -> Offset,
     ) -> Result<Retired, LogError> {
+        let now_ms = now.0;
         // Most passes find nothing to do: look before waiting for the turn.
         let (segments, sealed) = self.layout(now_ms);
         if self.is_removed() || self.plan_for(&segments, sealed, i64::MAX, now_ms).delete == 0 {
@@ -53,8 +55,8 @@ impl PartitionLog {
         let (segments, sealed) = self.layout(now_ms);
         let sealed_end = segments.get(sealed).map_or(i64::MAX, |open| open.base_offset);
         // What was sealed before the high watermark had passed it goes next time.
-        let plan = self.plan_for(&segments, sealed, committed().min(sealed_end), now_ms);
-        self.set_start_offset(plan.start_offset);
+        let plan = self.plan_for(&segments, sealed, committed().0.min(sealed_end), now_ms);
+        self.set_start_offset(Offset(plan.start_offset));
         let mut retired = Retired::default();
         for _ in 0..plan.delete {
             let Some(segment) = self.segments.first() else { break };
@@ -88,7 +90,7 @@ impl PartitionLog {
         committed: i64,
         now_ms: i64,
     ) -> RetentionPlan {
-        let (open, start_offset) = (segments.len() > sealed, self.start_offset());
+        let (open, start_offset) = (segments.len() > sealed, self.start_offset().0);
         plan(View { segments, open, start_offset, committed, now_ms }, &self.limits.get())
     }
 

@@ -20,6 +20,7 @@ use crate::log::formats::cut::Cut;
 use crate::log::segment::extents::ExtentIndex;
 use crate::log::segment::{SegmentMeta, with_files};
 use crate::log::{LogError, Lsn};
+use crate::model::Offset;
 
 use super::PartitionLog;
 use super::cutting::{Halfway, OnItsWay, Plan};
@@ -41,37 +42,37 @@ impl PartitionLog {
 
     /// Finds where to cut for the log to end at `to` or, if a batch has it within, before that; `None` if there is
     /// nothing past it. For who has the turn, of a log that is whole.
-    pub(in crate::log) async fn plan_cut(&self, to: i64) -> Result<Option<Plan>, LogError> {
+    pub(in crate::log) async fn plan_cut(&self, to: Offset) -> Result<Option<Plan>, LogError> {
         self.check_usable()?;
         self.finish_replacement().await?;
-        let (whole, segment) = self.segments.split_at(to);
+        let (whole, segment) = self.segments.split_at(to.0);
         let Some(segment) = segment else {
-            let to = self.tail.borrow().boundary(to).unwrap_or(to.min(self.end_offset()));
+            let to = self.tail.borrow().boundary(to.0).map_or(to.min(self.end_offset()), Offset);
             let past = to < self.end_offset() || self.epochs.borrow().starts_past(to);
-            let cut = Cut { from: i64::MAX, segments: Vec::new(), start_offset: self.start_offset() };
+            let cut = Cut { from: i64::MAX, segments: Vec::new(), start_offset: self.start_offset().0 };
             let plan = Plan { to, resets: false, whole, part: None, in_segments: false, cut };
             return Ok(past.then_some(plan));
         };
         if self.segments.unsynced().is_some() {
             self.sync().await?;
         }
-        let (to, part) = match to <= segment.base_offset() {
-            true => (to, None),
-            false => segment.part_below(to).await?,
+        let (to, part) = match to.0 <= segment.base_offset() {
+            true => (to.0, None),
+            false => segment.part_below(to.0).await?,
         };
         if part.is_some() {
             // Who reads it goes on with what is open.
             segment.freeze().await?;
         }
         let cut = self.describe(whole, &part);
-        Ok(Some(Plan { to, resets: false, whole, part, in_segments: true, cut }))
+        Ok(Some(Plan { to: Offset(to), resets: false, whole, part, in_segments: true, cut }))
     }
 
     /// As [`plan_cut`](Self::plan_cut), for a log that has nothing and starts at `start`.
-    pub(in crate::log) async fn plan_reset(&self, start: i64) -> Result<Plan, LogError> {
+    pub(in crate::log) async fn plan_reset(&self, start: Offset) -> Result<Plan, LogError> {
         self.check_usable()?;
         self.finish_replacement().await?;
-        let cut = Cut { from: i64::MIN, segments: Vec::new(), start_offset: start };
+        let cut = Cut { from: i64::MIN, segments: Vec::new(), start_offset: start.0 };
         Ok(Plan { to: start, resets: true, whole: 0, part: None, in_segments: true, cut })
     }
 
@@ -82,16 +83,16 @@ impl PartitionLog {
         // What was replaced may be listed as it was before.
         if !self.compaction.is_settled() {
             let segments = segments.into_iter().take(whole).chain(part).collect();
-            return Cut { from: i64::MIN, segments, start_offset: self.start_offset() };
+            return Cut { from: i64::MIN, segments, start_offset: self.start_offset().0 };
         }
         let (from, segments) = (segments[whole].base_offset, part.into_iter().collect());
-        Cut { from, segments, start_offset: self.start_offset() }
+        Cut { from, segments, start_offset: self.start_offset().0 }
     }
 
     /// What was compacted ends where the log will, for a start too. For who has the turn.
-    pub(in crate::log) async fn lower_first_dirty(&self, to: i64) {
-        if self.first_dirty().await > to {
-            self.put_first_dirty(to).await;
+    pub(in crate::log) async fn lower_first_dirty(&self, to: Offset) {
+        if self.first_dirty().await > to.0 {
+            self.put_first_dirty(to.0).await;
         }
     }
 
@@ -100,20 +101,23 @@ impl PartitionLog {
         let Plan { to, resets, whole, part, in_segments, .. } = plan;
         let (pinned, cached) = match resets {
             true => self.tail.borrow_mut().clear(),
-            false => self.tail.borrow_mut().truncate(to),
+            false => self.tail.borrow_mut().truncate(to.0),
         };
         self.resources.forget(pinned, cached);
+        let from = if resets { i64::MIN } else { to.0 };
         let mut halfway = Halfway {
             lsn,
             gone: Vec::new(),
             part: None,
             swaps: Vec::new(),
-            snapshots: self.snapshots.forget_past(if resets { i64::MIN } else { to }),
-            resets_to: resets.then_some(to),
+            snapshots: self.snapshots.forget_past(from),
+            resets_to: resets.then_some(to.0),
         };
-        let from = if resets { i64::MIN } else { to };
         self.note_disorder();
-        self.epochs.borrow_mut().cut_back(from);
+        match resets {
+            true => self.epochs.borrow_mut().clear(),
+            false => self.epochs.borrow_mut().cut_back(to),
+        }
         if in_segments {
             let part = part.map(|(meta, index)| {
                 let segment = self.sealed_segment(meta);
@@ -132,7 +136,7 @@ impl PartitionLog {
             true => self.ends.reset(to),
             false => self.ends.cut(to),
         }
-        self.direct.borrow_mut().cut(to);
+        self.direct.borrow_mut().cut(to.0);
         let left = in_segments || !halfway.snapshots.is_empty();
         self.cutting.begin(lsn, left.then_some(halfway));
     }

@@ -18,6 +18,7 @@ use crate::log::files::owner::make_directory;
 use crate::log::segment::extents::ExtentIndex;
 use crate::log::segment::{Segment, SegmentMeta, with_files};
 use crate::log::{LogError, Lsn};
+use crate::model::Offset;
 use crate::rt::{self, AlignedBuf, BLOCK};
 
 use super::PartitionLog;
@@ -137,7 +138,7 @@ impl PartitionLog {
             // What follows on a truncation is on disk no earlier than it.
             return Ok(());
         }
-        let end = self.end_offset();
+        let end = self.end_offset().0;
         while self.write_chunk(upto, end).await? {}
         Ok(())
     }
@@ -297,7 +298,7 @@ impl PartitionLog {
         }
         active.durable.set(meta);
         *active.extents.borrow_mut() = extents;
-        self.ends.sync(meta.next_offset);
+        self.ends.sync(Offset(meta.next_offset));
         self.segments.note_synced();
         Ok(())
     }

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// "No such epoch" and "no such offset" on the wire.
-pub const UNDEFINED: i32 = -1;
+use crate::model::{LeaderEpoch, Offset};
 
 /// `(epoch, first offset written in it)`, both strictly increasing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,60 +11,70 @@ pub struct EpochList(Vec<(i32, i64)>);
 impl EpochList {
     /// Notes that `epoch` starts at `offset`, with a batch or without. An epoch that is not above the latest says nothing
     /// new; one that nothing was written in gives its place to the one that starts where it did.
-    pub fn note(&mut self, epoch: i32, offset: i64) {
-        if epoch >= 0 && self.latest().is_none_or(|latest| epoch > latest) {
+    pub fn note(&mut self, epoch: LeaderEpoch, offset: Offset) {
+        if self.latest().is_none_or(|latest| epoch > latest) {
             self.cut_back(offset);
-            self.0.push((epoch, offset));
+            self.0.push((epoch.0, offset.0));
         }
     }
 
-    pub fn latest(&self) -> Option<i32> {
-        self.0.last().map(|(epoch, _)| *epoch)
+    pub fn latest(&self) -> Option<LeaderEpoch> {
+        self.0.last().map(|(epoch, _)| LeaderEpoch(*epoch))
     }
 
-    pub fn entries(&self) -> &[(i32, i64)] {
-        &self.0
+    pub fn entries(&self) -> impl DoubleEndedIterator<Item = (LeaderEpoch, Offset)> {
+        self.0.iter().map(|(epoch, start)| (LeaderEpoch(*epoch), Offset(*start)))
     }
 
-    /// The largest epoch not above the one asked for, and the offset at which it ended; (−1, −1) when `epoch` is
-    /// above the latest. An epoch from before the list's start ends where the list starts.
-    pub fn end_offset(&self, epoch: i32, log_end: i64) -> (i32, i64) {
+    /// At most so many of those above `epoch`, or of all, the first ones.
+    pub fn after(&self, epoch: Option<LeaderEpoch>, most: usize) -> Vec<(LeaderEpoch, Offset)> {
+        let after = self.0.partition_point(|(known, _)| epoch.is_some_and(|epoch| *known <= epoch.0));
+        self.entries().skip(after).take(most).collect()
+    }
+
+    /// The largest epoch not above the one asked for, and the offset at which it ended; `None` when `epoch` is above the
+    /// latest. An epoch from before the list's start ends where the list starts.
+    pub fn end_offset(&self, epoch: LeaderEpoch, log_end: Offset) -> Option<(LeaderEpoch, Offset)> {
         match self.latest() {
-            Some(latest) if latest == epoch => return (epoch, log_end),
-            Some(latest) if epoch >= 0 && epoch < latest => {}
-            _ => return (UNDEFINED, i64::from(UNDEFINED)),
+            Some(latest) if latest == epoch => return Some((epoch, log_end)),
+            Some(latest) if epoch < latest => {}
+            _ => return None,
         }
-        let after = self.0.partition_point(|(e, _)| *e <= epoch);
-        let end = self.0[after].1;
+        let after = self.0.partition_point(|(e, _)| *e <= epoch.0);
+        let end = Offset(self.0[after].1);
         match after.checked_sub(1) {
-            Some(floor) => (self.0[floor].0, end),
-            None => (epoch, end),
+            Some(floor) => Some((LeaderEpoch(self.0[floor].0), end)),
+            None => Some((epoch, end)),
         }
     }
 
     /// The log now starts at `offset`: forgets the epochs that ended before it.
-    pub fn cut_front(&mut self, offset: i64) {
-        let gone = self.0.partition_point(|(_, start)| *start <= offset);
+    pub fn cut_front(&mut self, offset: Offset) {
+        let gone = self.0.partition_point(|(_, start)| *start <= offset.0);
         if gone > 0 {
             self.0.drain(..gone - 1);
-            self.0[0].1 = offset;
+            self.0[0].1 = offset.0;
         }
     }
 
     /// The epoch that wrote what is at `offset`, as far as the list goes back.
-    pub fn at(&self, offset: i64) -> Option<i32> {
-        let after = self.0.partition_point(|(_, start)| *start <= offset);
-        after.checked_sub(1).map(|at| self.0[at].0)
+    pub fn at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        let after = self.0.partition_point(|(_, start)| *start <= offset.0);
+        after.checked_sub(1).map(|at| LeaderEpoch(self.0[at].0))
     }
 
     /// Whether an epoch starts at `offset` or later.
-    pub fn starts_past(&self, offset: i64) -> bool {
-        self.0.last().is_some_and(|(_, start)| *start >= offset)
+    pub fn starts_past(&self, offset: Offset) -> bool {
+        self.0.last().is_some_and(|(_, start)| *start >= offset.0)
     }
 
     /// The log now ends at `offset`: forgets the epochs that start there or later.
-    pub fn cut_back(&mut self, offset: i64) {
-        self.0.truncate(self.0.partition_point(|(_, start)| *start < offset));
+    pub fn cut_back(&mut self, offset: Offset) {
+        self.0.truncate(self.0.partition_point(|(_, start)| *start < offset.0));
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
     }
 }
 
@@ -73,39 +82,44 @@ impl EpochList {
 mod tests {
     use super::*;
 
+    fn list(entries: &[(i32, i64)]) -> EpochList {
+        let mut list = EpochList::default();
+        entries.iter().for_each(|(epoch, offset)| list.note(LeaderEpoch(*epoch), Offset(*offset)));
+        list
+    }
+
     #[test]
     fn answers_as_kafka_does() {
-        let mut list = EpochList::default();
-        assert_eq!(list.end_offset(0, 10), (-1, -1));
-        for (epoch, offset) in [(2, 5), (2, 7), (4, 20), (3, 25), (7, 30)] {
-            list.note(epoch, offset);
-        }
-        assert_eq!(list.entries(), [(2, 5), (4, 20), (7, 30)]);
+        assert_eq!(EpochList::default().end_offset(LeaderEpoch(0), Offset(10)), None);
+        let mut epochs = list(&[(2, 5), (2, 7), (4, 20), (3, 25), (7, 30)]);
+        assert_eq!(epochs.0, [(2, 5), (4, 20), (7, 30)]);
         let cases = [
-            (-1, (-1, -1)),
-            (0, (0, 5)),
-            (2, (2, 20)),
-            (3, (2, 20)),
-            (4, (4, 30)),
-            (5, (4, 30)),
-            (7, (7, 44)),
-            (8, (-1, -1)),
+            (0, Some((0, 5))),
+            (2, Some((2, 20))),
+            (3, Some((2, 20))),
+            (4, Some((4, 30))),
+            (5, Some((4, 30))),
+            (7, Some((7, 44))),
+            (8, None),
         ];
         for (asked, expected) in cases {
-            assert_eq!(list.end_offset(asked, 44), expected, "epoch {asked}");
+            let expected = expected.map(|(epoch, end)| (LeaderEpoch(epoch), Offset(end)));
+            assert_eq!(epochs.end_offset(LeaderEpoch(asked), Offset(44)), expected, "epoch {asked}");
         }
         assert_eq!(
-            [4, 5, 19, 20, 99].map(|offset| list.at(offset)),
+            [4, 5, 19, 20, 99].map(|offset| epochs.at(Offset(offset)).map(|epoch| epoch.0)),
             [None, Some(2), Some(2), Some(4), Some(7)]
         );
-        let mut cut = list.clone();
-        cut.cut_back(30);
-        assert_eq!(cut.entries(), [(2, 5), (4, 20)]);
-        cut.note(9, 20);
-        assert_eq!(cut.entries(), [(2, 5), (9, 20)], "nothing was written in epoch 4");
-        list.cut_front(22);
-        assert_eq!(list.entries(), [(4, 22), (7, 30)]);
-        list.cut_front(3);
-        assert_eq!(list.entries(), [(4, 22), (7, 30)]);
+        assert_eq!(epochs.after(None, 2), epochs.entries().take(2).collect::<Vec<_>>());
+        assert_eq!(epochs.after(Some(LeaderEpoch(3)), 9), epochs.entries().skip(1).collect::<Vec<_>>());
+        let mut cut = epochs.clone();
+        cut.cut_back(Offset(30));
+        assert_eq!(cut.0, [(2, 5), (4, 20)]);
+        cut.note(LeaderEpoch(9), Offset(20));
+        assert_eq!(cut.0, [(2, 5), (9, 20)], "nothing was written in epoch 4");
+        epochs.cut_front(Offset(22));
+        assert_eq!(epochs.0, [(4, 22), (7, 30)]);
+        epochs.cut_front(Offset(3));
+        assert_eq!(epochs.0, [(4, 22), (7, 30)]);
     }
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::log::{LogError, Resources};
+use crate::model::{LeaderEpoch, Offset};
 use crate::rt;
 use crate::wire::batch::{BatchHeader, HEADER_SIZE};
 use crate::wire::{codec, record};
@@ -18,9 +19,10 @@ const INLINE_BYTES: usize = 64 << 10;
 /// A record found by its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimestampOffset {
-    pub offset: i64,
+    pub offset: Offset,
     pub timestamp: i64,
-    pub leader_epoch: i32,
+    /// Of the batch that has it.
+    pub leader_epoch: LeaderEpoch,
 }
 
 /// The first record of a batch at or after `offset` whose timestamp is not below `target`.
@@ -43,12 +45,12 @@ pub async fn find_in_batch(
 
 fn decode_and_find(batch: &[u8], offset: i64, target: i64, limit: usize) -> Option<TimestampOffset> {
     let header = BatchHeader::parse(batch).ok()?;
-    let leader_epoch = header.leader_epoch;
+    let leader_epoch = LeaderEpoch(header.leader_epoch);
     if header.record_count == 0 || header.max_timestamp < target || header.next_offset() <= offset {
         return None;
     }
     let whole_batch = TimestampOffset {
-        offset: header.base_offset.max(offset),
+        offset: Offset(header.base_offset.max(offset)),
         timestamp: header.max_timestamp,
         leader_epoch,
     };
@@ -69,7 +71,7 @@ fn decode_and_find(batch: &[u8], offset: i64, target: i64, limit: usize) -> Opti
             false => header.base_timestamp.saturating_add(record.timestamp_delta),
         };
         if timestamp >= target && at >= offset {
-            return Some(TimestampOffset { offset: at, timestamp, leader_epoch });
+            return Some(TimestampOffset { offset: Offset(at), timestamp, leader_epoch });
         }
     }
     match opened {
@@ -123,7 +125,7 @@ mod tests {
             let bytes = batch(10, 3, codec, &records_at(&[5, 9, 7, 20]));
             let find = |offset, target| {
                 decode_and_find(&bytes, offset, target, 1 << 20)
-                    .map(|f| (f.offset, f.timestamp, f.leader_epoch))
+                    .map(|f| (f.offset.0, f.timestamp, f.leader_epoch.0))
             };
             assert_eq!(find(0, 0), Some((10, 5, 3)), "{codec:?}");
             assert_eq!(find(0, 6), Some((11, 9, 3)));
@@ -139,7 +141,7 @@ mod tests {
         let mut bytes = batch(10, 3, Compression::None, &records_at(&[5, 9, 7])).to_vec();
         bytes[22] |= 8;
         let find = |bytes: &[u8], offset, target| {
-            decode_and_find(bytes, offset, target, 1 << 20).map(|f| (f.offset, f.timestamp))
+            decode_and_find(bytes, offset, target, 1 << 20).map(|f| (f.offset.0, f.timestamp))
         };
         assert_eq!(find(&bytes, 0, 1), Some((10, 9)));
         assert_eq!(find(&bytes, 12, 9), Some((12, 9)));
@@ -162,6 +164,6 @@ mod tests {
         // The first record's length.
         bytes[HEADER_SIZE] = 0x7f;
         let found = decode_and_find(&bytes, 0, 6, 1 << 20).unwrap();
-        assert_eq!((found.offset, found.timestamp), (10, 9));
+        assert_eq!((found.offset.0, found.timestamp), (10, 9));
     }
 }

@@ -15,7 +15,7 @@ use crate::log::compact::{Bounds, Policy, Work};
 use crate::log::directory::Topics;
 use crate::log::{LogError, Lsn, PartitionLog, Producers};
 use crate::model::topic_config::TopicConfig;
-use crate::model::{PartitionId, TopicId};
+use crate::model::{LeaderEpoch, Offset, PartitionId, TopicId};
 use crate::rt;
 use crate::wire::batch::{BatchHeader, BatchIter};
 
@@ -172,9 +172,9 @@ impl Model {
         epochs
     }
 
-    fn state(&self) -> Option<(i64, Vec<u8>)> {
+    fn state(&self) -> Option<(Offset, Vec<u8>)> {
         let bytes = self.producers.iter().flat_map(|base| base.to_le_bytes()).collect();
-        (!self.producers.is_empty()).then_some((self.end, bytes))
+        (!self.producers.is_empty()).then_some((Offset(self.end), bytes))
     }
 }
 
@@ -213,7 +213,7 @@ fn states(
     let partitions = partitions.clone();
     move |id| {
         let partition = &partitions.borrow()[id.index as usize].now;
-        OwnerState { producers: partition.state(), high_watermark: Some(partition.start) }
+        OwnerState { producers: partition.state(), high_watermark: Some(Offset(partition.start)) }
     }
 }
 
@@ -244,9 +244,9 @@ async fn open(dir: &Path) -> (Rc<ShardLog>, Vec<RecoveredPartition>) {
 }
 
 async fn read(log: &PartitionLog) -> Vec<Bytes> {
-    let (mut at, mut batches) = (log.start_offset(), Vec::new());
-    while at < log.end_offset() {
-        let read = log.read(at, log.end_offset(), 64 << 10, true).await.unwrap();
+    let (mut at, mut batches) = (log.start_offset().0, Vec::new());
+    while at < log.end_offset().0 {
+        let read = log.read(Offset(at), log.end_offset(), 64 << 10, true).await.unwrap();
         if read.is_empty() {
             break;
         }
@@ -270,10 +270,10 @@ fn bases_of(producers: &Producers, start: i64) -> Vec<i64> {
 
 /// Why the log is not as the model, if so.
 async fn differs(log: &PartitionLog, model: &Model, batches: &[Bytes]) -> Option<String> {
-    if log.end_offset() != model.end {
-        return Some(format!("it ends at {}, not {}", log.end_offset(), model.end));
+    if log.end_offset().0 != model.end {
+        return Some(format!("it ends at {}, not {}", log.end_offset().0, model.end));
     }
-    let start = log.start_offset();
+    let start = log.start_offset().0;
     let expected = model.batches.iter().filter(|batch| batch.next > start);
     let expected: Vec<_> = expected.map(Batch::bytes).collect();
     if expected != batches {
@@ -284,11 +284,12 @@ async fn differs(log: &PartitionLog, model: &Model, batches: &[Bytes]) -> Option
         return Some(format!("it has {:?}, not {:?}", bases(batches), bases(&expected)));
     }
     let mut epochs = log.checkpoint().epochs;
-    epochs.cut_front(start);
+    epochs.cut_front(Offset(start));
+    let epochs: Vec<(i32, i64)> = epochs.entries().map(|(epoch, at)| (epoch.0, at.0)).collect();
     // Where nothing is left, the epoch of what was before the start may be known or not.
-    let of_before = start == model.end && epochs.entries().is_empty() && model.epochs_from(start).len() == 1;
-    (epochs.entries() != model.epochs_from(start) && !of_before)
-        .then(|| format!("its epochs are {:?}, not {:?}", epochs.entries(), model.epochs_from(start)))
+    let of_before = start == model.end && epochs.is_empty() && model.epochs_from(start).len() == 1;
+    (epochs != model.epochs_from(start) && !of_before)
+        .then(|| format!("its epochs are {:?}, not {:?}", epochs, model.epochs_from(start)))
 }
 
 impl Bridge {
@@ -307,7 +308,7 @@ impl Bridge {
         for index in 0..PARTITIONS {
             store.create(id(index), "orders", config().into());
         }
-        rt::spawn(async move { store.maintain(states, |_| i64::MAX).await });
+        rt::spawn(async move { store.maintain(states, |_| Offset(i64::MAX)).await });
     }
 
     fn log(&self, index: usize) -> Rc<PartitionLog> {
@@ -346,16 +347,16 @@ impl Bridge {
     /// The truncation is on disk when it returns, and so is all before it.
     async fn cut(&mut self, index: usize, resets: bool) {
         let log = self.log(index);
-        let (start, end) = (log.start_offset(), log.end_offset());
+        let (start, end) = (log.start_offset().0, log.end_offset().0);
         let to = match (resets, self.random.below(10)) {
             (true, 0..5) => end + self.random.below(300),
             (true, _) => self.random.below(end + 1),
             (_, 0) => self.random.below(end + 1),
             (_, 1) => end,
-            (_, 2) => log.segment_durable_offset().max(start),
+            (_, 2) => log.segment_durable_offset().0.max(start),
             _ => start.max(end - self.random.below(120)),
         };
-        let epoch = log.latest_epoch().unwrap_or(0) + 1;
+        let epoch = log.latest_epoch().map_or(0, |epoch| epoch.0) + 1;
         let is_cut = {
             let now = &mut self.partitions.borrow_mut()[index].now;
             let before = now.clone();
@@ -367,14 +368,14 @@ impl Bridge {
             resets || before != *now
         };
         let done = match resets {
-            true => self.store.reset(&log, to, epoch).await.unwrap(),
-            false => self.store.truncate(&log, to, epoch).await.unwrap(),
+            true => self.store.reset(&log, Offset(to), LeaderEpoch(epoch)).await.unwrap(),
+            false => self.store.truncate(&log, Offset(to), LeaderEpoch(epoch)).await.unwrap(),
         };
         let expected = self.partitions.borrow()[index].now.clone();
-        assert_eq!(done.end_offset, expected.end, "seed {}: cut at {to} of {start}..{end}", self.seed);
+        assert_eq!(done.end_offset.0, expected.end, "seed {}: cut at {to} of {start}..{end}", self.seed);
         let known: Vec<i64> =
-            expected.producers.iter().copied().filter(|base| *base >= log.start_offset()).collect();
-        assert_eq!(bases_of(&done.producers, log.start_offset()), known, "seed {}: cut at {to}", self.seed);
+            expected.producers.iter().copied().filter(|base| *base >= log.start_offset().0).collect();
+        assert_eq!(bases_of(&done.producers, log.start_offset().0), known, "seed {}: cut at {to}", self.seed);
         if !is_cut {
             return;
         }
@@ -387,7 +388,7 @@ impl Bridge {
     }
 
     async fn checkpoint(&mut self) {
-        let starts: Vec<i64> = (0..PARTITIONS as usize).map(|i| self.log(i).start_offset()).collect();
+        let starts: Vec<i64> = (0..PARTITIONS as usize).map(|i| self.log(i).start_offset().0).collect();
         self.store.checkpoint(states(&self.partitions)).await.unwrap();
         for (partition, start) in self.partitions.borrow_mut().iter_mut().zip(starts) {
             partition.least_start = start;
@@ -399,8 +400,8 @@ impl Bridge {
         let log = self.log(index);
         let policy =
             Policy { compact: true, segment_bytes: 40_000, min_dirty_ratio: 0.0, ..Policy::from(&config()) };
-        let limit = log.end_offset();
-        let Some(candidate) = log.compaction_candidate(limit, &policy, rt::unix_ms()).await else {
+        let limit = log.end_offset().0;
+        let Some(candidate) = log.compaction_candidate(Offset(limit), &policy, rt::wall()).await else {
             return false;
         };
         self.checkpoint().await;
@@ -464,7 +465,7 @@ impl Bridge {
             match differs(log, model, &batches).await {
                 Some(other) => why.push(other),
                 None => {
-                    let start = log.start_offset();
+                    let start = log.start_offset().0;
                     assert!(
                         (least_start.min(most)..=most.max(model.start)).contains(&start),
                         "seed {seed}: partition {index} starts at {start}, not {least_start}..={most}"
@@ -497,7 +498,7 @@ impl Bridge {
         if let Some(why) = differs(&log, &model, &batches).await {
             panic!("seed {}: partition {index}: {why}", self.seed);
         }
-        assert_eq!(log.start_offset(), model.start, "seed {}: partition {index}", self.seed);
+        assert_eq!(log.start_offset().0, model.start, "seed {}: partition {index}", self.seed);
     }
 
     async fn step(&mut self) {
@@ -521,8 +522,8 @@ impl Bridge {
                 "reset"
             }
             62..66 => {
-                let epoch = log.latest_epoch().unwrap_or(0) + 1;
-                let lsn = self.store.epoch_start(&log, epoch).unwrap().unwrap();
+                let epoch = log.latest_epoch().map_or(0, |epoch| epoch.0) + 1;
+                let lsn = self.store.epoch_start(&log, LeaderEpoch(epoch)).unwrap().unwrap();
                 let partition = &mut self.partitions.borrow_mut()[index];
                 partition.now.note_epoch(epoch);
                 partition.did(lsn);
@@ -541,14 +542,14 @@ impl Bridge {
                 "checkpoint"
             }
             80..82 => {
-                log.retention(rt::unix_ms(), || i64::MAX).await.unwrap();
-                self.partitions.borrow_mut()[index].now.start = log.start_offset();
+                log.retention(rt::wall(), || Offset(i64::MAX)).await.unwrap();
+                self.partitions.borrow_mut()[index].now.start = log.start_offset().0;
                 "retention"
             }
             82..84 => {
-                let (start, end) = (log.start_offset(), log.end_offset());
-                log.set_start_offset(start + self.random.below(end - start + 1) / 2);
-                self.partitions.borrow_mut()[index].now.start = log.start_offset();
+                let (start, end) = (log.start_offset().0, log.end_offset().0);
+                log.set_start_offset(Offset(start + self.random.below(end - start + 1) / 2));
+                self.partitions.borrow_mut()[index].now.start = log.start_offset().0;
                 "start"
             }
             84..88 if self.compact(index).await => "compact",
@@ -572,8 +573,13 @@ impl Bridge {
         };
         // Shown where the test fails.
         let (log, last) = (self.log(index), self.store.journal().last());
-        let (start, end, epochs) = (log.start_offset(), log.end_offset(), log.checkpoint().epochs);
-        println!("{}: {index} {what}: {start}..{end} {:?} by lsn {}", self.seed, epochs.entries(), last.0);
+        let (start, end, epochs) = (log.start_offset().0, log.end_offset().0, log.checkpoint().epochs);
+        println!(
+            "{}: {index} {what}: {start}..{end} {:?} by lsn {}",
+            self.seed,
+            epochs.entries().collect::<Vec<_>>(),
+            last.0
+        );
         *self.counts.entry(what).or_default() += 1;
     }
 }
@@ -619,16 +625,28 @@ fn what_does_not_follow_is_not_taken_from_a_leader() {
             store.append_replica(&log, &BatchHeader::parse(&bytes).unwrap(), bytes)
         };
         offer(0, 4).unwrap();
-        assert!(matches!(offer(0, 4), Err(ReplicaAppendError::NotNext { base_offset: 0, end_offset: 3 })));
+        assert!(matches!(
+            offer(0, 4),
+            Err(ReplicaAppendError::NotNext { base_offset: Offset(0), end_offset: Offset(3) })
+        ));
         assert!(matches!(offer(5, 4), Err(ReplicaAppendError::NotNext { .. })));
-        assert!(matches!(offer(3, 3), Err(ReplicaAppendError::EpochFell { epoch: 3, latest: 4 })));
-        store.epoch_start(&log, 6).unwrap().unwrap();
-        assert_eq!(store.epoch_start(&log, 6).unwrap(), None);
-        assert!(matches!(offer(3, 5), Err(ReplicaAppendError::EpochFell { epoch: 5, latest: 6 })));
+        assert!(matches!(
+            offer(3, 3),
+            Err(ReplicaAppendError::EpochFell { epoch: LeaderEpoch(3), latest: LeaderEpoch(4) })
+        ));
+        store.epoch_start(&log, LeaderEpoch(6)).unwrap().unwrap();
+        assert_eq!(store.epoch_start(&log, LeaderEpoch(6)).unwrap(), None);
+        assert!(matches!(
+            offer(3, 5),
+            Err(ReplicaAppendError::EpochFell { epoch: LeaderEpoch(5), latest: LeaderEpoch(6) })
+        ));
         offer(3, 6).unwrap();
-        assert_eq!((log.end_offset(), log.epoch_end_offset(5)), (6, (4, 3)));
+        assert_eq!(
+            (log.end_offset().0, log.epoch_end_offset(LeaderEpoch(5))),
+            (6, Some((LeaderEpoch(4), Offset(3))))
+        );
         let gone = store.create(id(1), "orders", config().into());
         store.remove(id(1)).await;
-        assert!(matches!(store.truncate(&gone, 0, 7).await, Err(LogError::Removed)));
+        assert!(matches!(store.truncate(&gone, Offset(0), LeaderEpoch(7)).await, Err(LogError::Removed)));
     });
 }

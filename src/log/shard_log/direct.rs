@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use crate::log::journal::EntryKind;
 use crate::log::{JournalFailed, LogError, Lsn, PartitionLog};
+use crate::model::LeaderEpoch;
 use crate::rt;
 use crate::wire::batch::BatchHeader;
 
@@ -111,7 +112,7 @@ impl ShardLog {
                 EntryKind::Placement,
                 log.id(),
                 first.header.base_offset,
-                log.latest_epoch().unwrap_or(-1),
+                LeaderEpoch::to_wire(log.latest_epoch()),
                 &placement.encode(),
             )?,
             _ => Lsn::ZERO,

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::log::{LogError, Lsn, PartitionLog};
+use crate::model::Offset;
 use crate::rt;
 use crate::rt::errors::{Kind, seen};
 use crate::rt::fault::{Fault, Op, inject};
@@ -71,7 +72,7 @@ impl Fixture {
         let (store, _) = open(dir.path(), &cluster()).await;
         let log = store.create(id(1, 0), "orders", Arc::default());
         let maintained = store.clone();
-        rt::spawn(async move { maintained.maintain(no_states, |_| i64::MAX).await });
+        rt::spawn(async move { maintained.maintain(no_states, |_| Offset(i64::MAX)).await });
         Self { dir, store, log }
     }
 
@@ -89,7 +90,7 @@ impl Fixture {
             let lsn = append(&self.store, &self.log, size);
             self.store.journal().wait_durable(lsn).await.map_err(|e| e.to_string())?;
         }
-        Ok(self.log.end_offset())
+        Ok(self.log.end_offset().0)
     }
 
     async fn flush(&self) -> Result<(), LogError> {
@@ -160,13 +161,13 @@ fn a_segment_that_cannot_be_read_is_an_error_for_its_reader_alone() {
         let (store, _) = open(dir.path(), &cluster()).await;
         let log = store.create(id(1, 0), "orders", Arc::default());
         let fault = inject(dir.path(), SEGMENT, Op::Read, Fault::Error(libc::EIO), ALWAYS);
-        let read = log.read(0, log.end_offset(), 1 << 20, true).await;
+        let read = log.read(Offset(0), log.end_offset(), 1 << 20, true).await;
         assert!(matches!(read, Err(LogError::Io { .. })), "{:?}", read.map(|r| r.len()));
         let lsn = append(&store, &log, 100);
         store.journal().wait_durable(lsn).await.unwrap();
         counted.has(Op::Read, Kind::Failed, fault.met());
         drop(fault);
-        assert_eq!(verify(&log).await, log.end_offset());
+        assert_eq!(verify(&log).await, log.end_offset().0);
     });
 }
 
@@ -300,14 +301,14 @@ fn a_slow_commit_holds_up_acknowledgements_and_nothing_else() {
             last = append(&f.store, &f.log, 500);
             rt::sleep(Duration::from_millis(1)).await;
         }
-        let read = f.log.read(0, before, 1 << 20, true).await.unwrap();
+        let read = f.log.read(Offset(0), Offset(before), 1 << 20, true).await.unwrap();
         assert!(!read.is_empty() && began.elapsed() < SLOW, "reading does not wait for the disk");
         f.store.journal().wait_durable(last).await.unwrap();
         assert!(began.elapsed() >= SLOW && fault.met() == 1);
         let stats = f.store.journal().stats();
         assert!(f.store.journal().commits() - commits <= 3, "what gathered is one commit");
         assert!(stats.commit_us.max() >= SLOW.as_micros() as u64, "the metric shows it");
-        let end = f.log.end_offset();
+        let end = f.log.end_offset().0;
         assert_eq!(f.reopened().await, end);
     });
 }

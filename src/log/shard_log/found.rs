@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::log::formats::checkpoint::PartitionState;
 use crate::log::resources::damage::DamagedRange;
 use crate::log::{LogError, Lsn, PartitionLog, Producers};
-use crate::model::PartitionId;
+use crate::model::{Offset, PartitionId};
 use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
 
@@ -18,7 +18,7 @@ pub(super) struct Found {
     pub(super) topic: String,
     /// The log end that the checkpoint promises.
     pub(super) promised_end: i64,
-    pub(super) producers: Option<(i64, Vec<u8>)>,
+    pub(super) producers: Option<(Offset, Vec<u8>)>,
     pub(super) high_watermark: i64,
     pub(super) replayed: Vec<(BatchHeader, Option<EndMarker>)>,
     /// The last entry that followed on.
@@ -73,7 +73,7 @@ impl Found {
             self.damaged.retain(|range| range.from < to);
             self.damaged.iter_mut().for_each(|range| range.until = range.until.min(to));
             self.high_watermark = self.high_watermark.min(self.promised_end);
-            self.producers_cut = self.producers.as_ref().is_some_and(|(covered, _)| *covered > to);
+            self.producers_cut = self.producers.as_ref().is_some_and(|(covered, _)| covered.0 > to);
             if to == i64::MIN {
                 self.repair = None;
                 self.high_watermark = 0;
@@ -82,7 +82,7 @@ impl Found {
         }
         // A checkpoint that was made in the middle of a cut has the state from before it.
         let end = self.promised_end;
-        self.producers_cut |= self.producers.as_ref().is_some_and(|(covered, _)| *covered > end);
+        self.producers_cut |= self.producers.as_ref().is_some_and(|(covered, _)| covered.0 > end);
         self.history = history;
     }
 
@@ -108,7 +108,9 @@ impl Found {
             log: self.log.clone(),
             producer_state: self.producers,
             replayed: self.replayed,
-            high_watermark: self.high_watermark.min(self.log.end_offset()).max(self.log.start_offset()),
+            high_watermark: Offset(self.high_watermark)
+                .min(self.log.end_offset())
+                .max(self.log.start_offset()),
             repair: repair.clone(),
         };
         let Self { log, topic, promised_end, damaged, frozen, .. } = self;

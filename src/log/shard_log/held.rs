@@ -8,7 +8,7 @@ use crate::log::PartitionLog;
 use crate::log::formats::checkpoint::PartitionState;
 use crate::log::partition::changed::List;
 use crate::log::resources::damage::DamagedRange;
-use crate::model::PartitionId;
+use crate::model::{Offset, PartitionId};
 use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
 
@@ -17,10 +17,10 @@ pub struct RecoveredPartition {
     pub id: PartitionId,
     pub log: Rc<PartitionLog>,
     /// The producers' state in the checkpoint and the offset up to which it accounts for batches.
-    pub producer_state: Option<(i64, Vec<u8>)>,
+    pub producer_state: Option<(Offset, Vec<u8>)>,
     /// The batches past that offset, in order, with what those that end a transaction say.
     pub replayed: Vec<(BatchHeader, Option<EndMarker>)>,
-    pub high_watermark: i64,
+    pub high_watermark: Offset,
     /// Why the partition must not lead: durable data of it is missing.
     pub repair: Option<Arc<str>>,
 }
@@ -30,13 +30,13 @@ pub struct RecoveredPartition {
 pub struct OwnerState {
     /// Producers' state and the offset up to which it accounts for batches: the log end, or past it where the log is being cut
     /// and the owner has not followed. `None` for no producers.
-    pub producers: Option<(i64, Vec<u8>)>,
+    pub producers: Option<(Offset, Vec<u8>)>,
     /// `None`: the log end.
-    pub high_watermark: Option<i64>,
+    pub high_watermark: Option<Offset>,
 }
 
-impl From<Option<(i64, Vec<u8>)>> for OwnerState {
-    fn from(producers: Option<(i64, Vec<u8>)>) -> Self {
+impl From<Option<(Offset, Vec<u8>)>> for OwnerState {
+    fn from(producers: Option<(Offset, Vec<u8>)>) -> Self {
         Self { producers, high_watermark: None }
     }
 }
@@ -94,7 +94,7 @@ impl Held {
 
     /// What is damaged of the log from its start on.
     pub fn damaged(&self) -> Vec<DamagedRange> {
-        let start = self.log.start_offset();
+        let start = self.log.start_offset().0;
         self.damaged.borrow().iter().copied().filter(|range| range.until > start).collect()
     }
 
@@ -151,15 +151,15 @@ impl Held {
         }
         let mut log = self.log.checkpoint();
         log.clean &= closed;
-        let end_offset = self.log.end_offset().max(self.promised_end);
+        let end_offset = self.log.end_offset().0.max(self.promised_end);
         let OwnerState { producers, high_watermark } = states(id);
         PartitionState {
             id,
             topic: self.topic.clone(),
             log,
             end_offset,
-            high_watermark: high_watermark.map_or(end_offset, |known| known.min(end_offset)),
-            producers,
+            high_watermark: high_watermark.map_or(end_offset, |known| known.0.min(end_offset)),
+            producers: producers.map(|(offset, state)| (offset.0, state)),
             repair: self.repair.as_ref().map(|why| why.to_string()),
             damaged: self.damaged(),
             snapshots: self.log.snapshots(),
@@ -176,12 +176,14 @@ impl Held {
 
     /// Whether a checkpoint would say the same again.
     fn is_as_in(&self, known: &PartitionState, found: &RecoveredPartition) -> bool {
-        let owner = |_| OwnerState { producers: None, high_watermark: Some(known.high_watermark) };
+        let owner = |_| OwnerState { producers: None, high_watermark: Some(Offset(known.high_watermark)) };
         let mut state = self.state(known.id, &owner, true);
         // Only that of a clean close counts, and that one is of all partitions.
         state.log.clean = known.log.clean;
         let committed = known.high_watermark == known.end_offset;
-        let owned = found.replayed.is_empty() && found.producer_state == known.producers;
+        let producers = known.producers.as_ref().map(|(offset, state)| (Offset(*offset), state));
+        let found_producers = found.producer_state.as_ref().map(|(offset, state)| (*offset, state));
+        let owned = found.replayed.is_empty() && found_producers == producers;
         state.producers.clone_from(&known.producers);
         committed && owned && state == *known
     }

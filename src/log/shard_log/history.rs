@@ -127,11 +127,15 @@ pub fn by_partition(entries: Vec<(Entry, Vec<u8>)>) -> Histories {
 mod tests {
     use super::*;
     use crate::log::segment::SegmentMeta;
-    use crate::model::TopicId;
+    use crate::model::{LeaderEpoch, Offset, TopicId};
 
     fn entry(kind: EntryKind, lsn: u64, base_offset: i64) -> Entry {
         let partition = PartitionId { topic: TopicId([1; 16]), index: 0 };
         Entry { kind, lsn: Lsn(lsn), partition, base_offset, leader_epoch: 7 }
+    }
+
+    fn entries(known: &PartitionCheckpoint) -> Vec<(i32, i64)> {
+        known.epochs.entries().map(|(epoch, start)| (epoch.0, start.0)).collect()
     }
 
     fn meta(base: i64, next: i64) -> SegmentMeta {
@@ -228,26 +232,30 @@ mod tests {
     #[test]
     fn epochs_follow_and_what_cannot_be_read_is_said() {
         let mut known = files(30, &[(0, 30)]);
-        [(1, 0), (2, 10), (5, 20)].iter().for_each(|(epoch, offset)| known.epochs.note(*epoch, *offset));
+        [(1, 0), (2, 10), (5, 20)]
+            .iter()
+            .for_each(|(epoch, offset)| known.epochs.note(LeaderEpoch(*epoch), Offset(*offset)));
         history_of_cut(20).apply(&mut known, Lsn(0)).unwrap();
-        assert_eq!(known.epochs.entries(), [(1, 0), (2, 10)], "also what starts where the log now ends");
+        assert_eq!(entries(&known), [(1, 0), (2, 10)], "also what starts where the log now ends");
         let unread = history(&[(EntryKind::Truncate, 20, 7, vec![9, 9])]);
         assert!(unread.apply(&mut known, Lsn(0)).is_err());
         assert!(unread.apply(&mut known, Lsn(20)).is_ok() && unread.is_void(Lsn(10), 8));
         let reset = history(&[(EntryKind::Reset, 20, 400, vec![])]);
         reset.apply(&mut known, Lsn(0)).unwrap();
         assert_eq!((known.start_offset, known.segment_durable_offset, known.was_reset), (400, 400, true));
-        assert!(known.segments.is_empty() && known.epochs.entries().is_empty());
+        assert!(known.segments.is_empty() && entries(&known).is_empty());
     }
 
     #[test]
     fn what_was_deleted_before_a_truncation_stays_so() {
         let cut = Cut { from: i64::MIN, segments: vec![meta(20, 25)], start_offset: 20 };
         let mut known = files(30, &[(0, 10), (10, 20), (20, 30)]);
-        [(1, 0), (2, 15)].iter().for_each(|(epoch, offset)| known.epochs.note(*epoch, *offset));
+        [(1, 0), (2, 15)]
+            .iter()
+            .for_each(|(epoch, offset)| known.epochs.note(LeaderEpoch(*epoch), Offset(*offset)));
         history(&[(EntryKind::Truncate, 20, 25, cut.encode())]).apply(&mut known, Lsn(0)).unwrap();
         assert_eq!((known.start_offset, listed(&known)), (20, vec![(20, 25)]));
-        assert_eq!(known.epochs.entries(), [(2, 20)]);
+        assert_eq!(entries(&known), [(2, 20)]);
     }
 
     #[test]

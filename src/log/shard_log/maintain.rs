@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::log::error::{is_full, is_out_of_files};
 use crate::log::{LogError, Lsn, PartitionLog};
-use crate::model::PartitionId;
+use crate::model::{Offset, PartitionId};
 use crate::rt::{self, AlignedBuf};
 
 use super::held::States;
@@ -70,7 +70,7 @@ impl ShardLog {
     pub async fn maintain<S: Into<OwnerState>>(
         self: &Rc<Self>,
         states: impl Fn(PartitionId) -> S + 'static,
-        committed: impl Fn(PartitionId) -> i64 + 'static,
+        committed: impl Fn(PartitionId) -> Offset + 'static,
     ) {
         let states = |id| states(id).into();
         self.upkeep.begin();
@@ -317,7 +317,7 @@ impl ShardLog {
     async fn apply_retention(
         &self,
         states: &States<'_>,
-        committed: &dyn Fn(PartitionId) -> i64,
+        committed: &dyn Fn(PartitionId) -> Offset,
     ) -> Result<(), LogError> {
         if !self.progress.is_current() {
             // The last checkpoint may say that files are exactly as it lists them. Deleting would make that untrue.
@@ -328,7 +328,7 @@ impl ShardLog {
         for log in logs {
             let before = log.start_offset();
             // One log's trouble is no reason to keep what the others need not.
-            done = done.and(log.retention(rt::unix_ms(), || committed(log.id())).await.map(drop));
+            done = done.and(log.retention(rt::wall(), || committed(log.id())).await.map(drop));
             if log.start_offset() != before {
                 self.progress.touch();
             }

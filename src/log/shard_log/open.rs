@@ -19,8 +19,8 @@ use crate::log::formats::checkpoint::{self, Checkpoint, Files, Layout, Loaded, P
 use crate::log::journal::{Damage, EntryKind, Known, Recovery};
 use crate::log::partition::changed::List;
 use crate::log::{LogError, Lsn, PartitionCheckpoint, PartitionLog, Resources};
-use crate::model::PartitionId;
 use crate::model::topic_config::TopicConfig;
+use crate::model::{Offset, PartitionId};
 use crate::rt::{self, Turnstiles};
 
 use super::aside::Aside;
@@ -208,7 +208,7 @@ impl Opening<'_> {
         };
         let mut found = Found {
             promised_end: state.end_offset,
-            producers: state.producers.clone(),
+            producers: state.producers.clone().map(|(offset, state)| (Offset(offset), state)),
             high_watermark: state.high_watermark,
             repair: state.repair.clone(),
             damaged: state.damaged.clone(),
@@ -239,7 +239,7 @@ impl Opening<'_> {
     /// Marks the partitions that lost something.
     fn judge(&mut self) {
         for (id, found) in &mut self.found {
-            let end = found.log.end_offset();
+            let end = found.log.end_offset().0;
             if found.frozen.is_none() && end < found.promised_end {
                 let promised = found.promised_end;
                 let lost = format!("records at offsets {end}..{promised} were durable and are gone");
@@ -253,7 +253,7 @@ impl Opening<'_> {
                     let (id, base_offset) = (entry.partition, entry.base_offset);
                     let Some(found) = self.found.get_mut(&id) else { continue };
                     let counts = match entry.kind {
-                        EntryKind::Batch | EntryKind::Placement => found.log.end_offset() <= base_offset,
+                        EntryKind::Batch | EntryKind::Placement => found.log.end_offset().0 <= base_offset,
                         // What it said is in the checkpoint, or nowhere.
                         _ => entry.lsn > self.checkpoint_durable,
                     };

@@ -73,6 +73,7 @@ mod tests {
     use super::*;
     use crate::log::shard_log::tests::{Cluster, append, id, open};
     use crate::model::topic_config::TopicConfig;
+    use crate::model::{Offset, WallMs};
     use crate::rt::record::{Event, Recording};
 
     const LARGE: u64 = 40 << 20;
@@ -121,7 +122,7 @@ mod tests {
             }
             log.flush(None).await.unwrap();
             let recording = Recording::start(dir.path()).unwrap();
-            assert!(log.retention(0, || i64::MAX).await.unwrap().segments > 1);
+            assert!(log.retention(WallMs(0), || Offset(i64::MAX)).await.unwrap().segments > 1);
             let home = topics_dir(&store.data_dir).join("orders-0");
             let names = rt::fs::read_dir_names(&home).unwrap();
             names.iter().filter(|name| name.contains(".log")).for_each(|name| grow(&home.join(name)));

@@ -11,7 +11,7 @@ use crate::log::formats::checkpoint::PartitionState;
 use crate::log::formats::placement::Placement;
 use crate::log::journal::{Damage, Entry, EntryKind, Recovery, Replayed};
 use crate::log::{LogError, Lsn, PartitionLog};
-use crate::model::PartitionId;
+use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::wire::batch::BatchHeader;
 use crate::wire::control;
 
@@ -84,7 +84,7 @@ impl Opening<'_> {
         if found.history.is_void(entry.lsn, header.next_offset()) {
             return Ok(());
         }
-        let end = found.log.end_offset();
+        let end = found.log.end_offset().0;
         found.follow(id, header.base_offset, header.next_offset(), &self.damage);
         if found.frozen.is_none() && header.base_offset == end {
             found.log.append(&header, Bytes::copy_from_slice(batch), entry.lsn);
@@ -96,7 +96,7 @@ impl Opening<'_> {
             self.aside.push(id, header.base_offset, batch);
             return Ok(());
         } else if let Some(known) =
-            found.log.epoch_at(header.base_offset).filter(|e| *e < header.leader_epoch)
+            found.log.epoch_at(Offset(header.base_offset)).filter(|e| e.0 < header.leader_epoch)
         {
             let (base, epoch) = (header.base_offset, header.leader_epoch);
             found.mark(
@@ -146,8 +146,10 @@ impl Opening<'_> {
         }
         found.last = entry.lsn;
         // The checkpoint knows of those before it.
-        if entry.lsn > self.checkpoint_durable {
-            found.log.note_epoch_at(entry.leader_epoch, offset);
+        if entry.lsn > self.checkpoint_durable
+            && let Some(epoch) = LeaderEpoch::from_wire(entry.leader_epoch)
+        {
+            found.log.note_epoch_at(epoch, Offset(offset));
         }
         Ok(())
     }
@@ -193,8 +195,8 @@ impl Opening<'_> {
                 continue;
             }
             found.follow(id, header.base_offset, header.next_offset(), &self.damage);
-            if header.next_offset() > found.log.end_offset() {
-                let (next, end) = (header.next_offset(), found.log.end_offset());
+            if header.next_offset() > found.log.end_offset().0 {
+                let (next, end) = (header.next_offset(), found.log.end_offset().0);
                 found.mark(id, format!("segments had offsets up to {next} and end at {end}"));
                 return Ok(());
             }
@@ -226,7 +228,7 @@ impl Opening<'_> {
         } else {
             PartitionLog::open_unknown(dir, id, &config, &self.resources)?
         };
-        let seen = if says_files { 0 } else { log.end_offset() };
+        let seen = if says_files { 0 } else { log.end_offset().0 };
         let mut found = Found { replayed, history, ..Found::new(log, topic, seen) };
         if let Some(why) = unread {
             found.mark(id, why);
@@ -250,7 +252,7 @@ impl Found {
 
     /// Takes in what the batch says of its producer.
     fn note(&mut self, header: BatchHeader, batch: &[u8]) {
-        if self.producers.as_ref().is_none_or(|(covered, _)| header.base_offset >= *covered) {
+        if self.producers.as_ref().is_none_or(|(covered, _)| header.base_offset >= covered.0) {
             self.replayed.push((header, control::decode(batch, &header)));
         }
     }

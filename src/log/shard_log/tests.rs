@@ -14,7 +14,7 @@ use crate::log::formats::checkpoint::Checkpoint;
 use crate::log::offline::relayout::relayout;
 use crate::log::{Lsn, PartitionLog};
 use crate::model::topic_config::TopicConfig;
-use crate::model::{PartitionId, TopicId, shard_of};
+use crate::model::{Offset, PartitionId, TopicId, shard_of};
 use crate::rt;
 use crate::rt::fault::{Fault, Op, inject};
 use crate::wire::batch::BatchHeader;
@@ -96,11 +96,11 @@ fn batch(base_offset: i64, size: usize) -> Bytes {
 }
 
 pub(super) fn append(store: &ShardLog, log: &PartitionLog, size: usize) -> Lsn {
-    let batch = batch(log.end_offset(), size);
+    let batch = batch(log.end_offset().0, size);
     store.append(log, &BatchHeader::parse(&batch).unwrap(), batch).unwrap()
 }
 
-pub(super) fn no_states(_: PartitionId) -> Option<(i64, Vec<u8>)> {
+pub(super) fn no_states(_: PartitionId) -> Option<(Offset, Vec<u8>)> {
     None
 }
 
@@ -111,9 +111,9 @@ pub(super) async fn open(dir: &Path, cluster: &Cluster) -> (Rc<ShardLog>, Vec<Re
 
 /// Reads the whole log and checks that it is what `batch` made; returns its end.
 pub(super) async fn verify(log: &PartitionLog) -> i64 {
-    let (mut at, end) = (log.start_offset(), log.end_offset());
+    let (mut at, end) = (log.start_offset().0, log.end_offset().0);
     while at < end {
-        let batches = log.read(at, end, 256 << 10, true).await.unwrap();
+        let batches = log.read(Offset(at), Offset(end), 256 << 10, true).await.unwrap();
         assert!(!batches.is_empty(), "nothing at {at} of {end}");
         for mut slice in batches {
             while !slice.is_empty() {
@@ -185,7 +185,7 @@ fn producer_states_come_back_with_the_batches_after_them() {
         store.journal().wait_durable(last).await.unwrap();
         drop((store, log));
         let (_, recovered) = open(dir.path(), &cluster).await;
-        assert_eq!(recovered[0].producer_state, Some((3, b"state".to_vec())));
+        assert_eq!(recovered[0].producer_state, Some((Offset(3), b"state".to_vec())));
         assert_eq!(recovered[0].replayed.iter().map(|(h, _)| h.base_offset).collect::<Vec<_>>(), [3]);
     });
 }
@@ -197,7 +197,7 @@ fn a_crash_image_at_any_moment_has_all_that_was_acknowledged() {
     rt::block_on(async move {
         let (store, _) = open(dir.path(), &cluster).await;
         let running = store.clone();
-        rt::spawn(async move { running.maintain(no_states, |_| i64::MAX).await });
+        rt::spawn(async move { running.maintain(no_states, |_| Offset(i64::MAX)).await });
         let ids: Vec<_> = (0..PARTITIONS).flat_map(|i| [id(1, i), id(2, i)]).collect();
         let names = |id: PartitionId| if id.topic.0[0] == 1 { "orders" } else { "clicks" };
         let logs: Vec<_> = ids.iter().map(|id| store.create(*id, names(*id), Arc::default())).collect();
@@ -208,7 +208,7 @@ fn a_crash_image_at_any_moment_has_all_that_was_acknowledged() {
             let (which, size) = ((random >> 33) as usize % logs.len(), (random >> 40) as usize % 4000);
             store.room(size + 61).await;
             let lsn = append(&store, &logs[which], size);
-            ends[which].push((lsn, logs[which].end_offset()));
+            ends[which].push((lsn, logs[which].end_offset().0));
             if (random >> 20).is_multiple_of(4) {
                 rt::yield_now().await;
             }
@@ -226,9 +226,9 @@ fn a_crash_image_at_any_moment_has_all_that_was_acknowledged() {
                     continue;
                 };
                 assert!(
-                    log.end_offset() >= acked,
+                    log.end_offset().0 >= acked,
                     "step {step}: {id} ends at {} of {acked}",
-                    log.end_offset()
+                    log.end_offset().0
                 );
                 verify(&log).await;
             }
@@ -236,7 +236,7 @@ fn a_crash_image_at_any_moment_has_all_that_was_acknowledged() {
         }
         assert!(store.journal().stats().commits > 50);
         store.close(no_states).await.unwrap();
-        let ends: Vec<_> = logs.iter().map(|log| log.end_offset()).collect();
+        let ends: Vec<_> = logs.iter().map(|log| log.end_offset().0).collect();
         drop((store, logs));
         let (store, recovered) = open(dir.path(), &cluster).await;
         assert!(recovered.iter().all(|p| p.replayed.is_empty()));
@@ -258,7 +258,7 @@ fn segments_made_after_a_close_without_any_are_the_partitions_own() {
         log.flush(None).await.unwrap();
         copy_tree(dir.path(), image.path());
         log.set_config(&TopicConfig { retention_bytes: 0, ..TopicConfig::default() });
-        assert_eq!(log.retention(rt::unix_ms(), || i64::MAX).await.unwrap().segments, 1);
+        assert_eq!(log.retention(rt::wall(), || Offset(i64::MAX)).await.unwrap().segments, 1);
         store.close(no_states).await.unwrap();
         assert_eq!(unlisted(dir.path()), [].into());
         let name = "00000000000000000003.log";
@@ -283,7 +283,7 @@ fn segments_made_after_a_close_without_any_are_the_partitions_own() {
 
         let (store, _) = open(dir.path(), &cluster).await;
         let log = store.get(id(1, 0)).unwrap();
-        assert_eq!((log.start_offset(), verify(&log).await), (3, 6));
+        assert_eq!((log.start_offset().0, verify(&log).await), (3, 6));
     });
 }
 
@@ -362,7 +362,7 @@ fn marks_of_damage_go_with_the_file_that_they_were_of() {
         store.checkpoint(no_states).await.unwrap();
         let policy =
             Policy { compact: true, segment_bytes: 40_000, min_dirty_ratio: 0.0, ..Policy::from(&config) };
-        let candidate = log.compaction_candidate(log.end_offset(), &policy, rt::unix_ms()).await.unwrap();
+        let candidate = log.compaction_candidate(log.end_offset(), &policy, rt::wall()).await.unwrap();
         let work = Work { map_bytes: 0, activity: &|| 0, rate: &|| u64::MAX, stop: &|| false };
         log.compact(candidate, Bounds::default(), &policy, &work).await.unwrap();
         // A start that finds the replacement behind the checkpoint drops the mark, too.
@@ -374,7 +374,7 @@ fn marks_of_damage_go_with_the_file_that_they_were_of() {
         assert!(store.damaged().is_empty());
         let (again, _) = open(dir.path(), &cluster).await;
         assert!(again.damaged().is_empty());
-        assert_eq!(verify(&log).await, log.end_offset());
+        assert_eq!(verify(&log).await, log.end_offset().0);
     });
 }
 
@@ -408,7 +408,7 @@ fn deleted_topics_go_and_unknown_ones_stay() {
             let log = store.create(id(n, 0), name, Arc::default());
             let why = log.needs_repair().expect("it is in the way");
             assert!(why.contains(&format!("{name}-0 is in the way")), "{why}");
-            assert_eq!(log.end_offset(), 0);
+            assert_eq!(log.end_offset().0, 0);
         }
         // Neither after a crash, nor when they are deleted.
         store.checkpoint(no_states).await.unwrap();
@@ -460,12 +460,15 @@ fn a_topic_made_again_does_not_see_the_old_ones_records() {
         cluster.delete(1);
         cluster.topics.insert(TopicId([2; 16]), "orders".into());
         let new = store.create(id(2, 0), "orders", Arc::default());
-        assert_eq!(new.end_offset(), 0);
+        assert_eq!(new.end_offset().0, 0);
         let last = append(&store, &new, 10);
         store.journal().wait_durable(last).await.unwrap();
         drop((store, old, new));
         let (_, recovered) = open(dir.path(), &cluster).await;
-        assert_eq!(recovered.iter().map(|p| (p.id, p.log.end_offset())).collect::<Vec<_>>(), [(id(2, 0), 3)]);
+        assert_eq!(
+            recovered.iter().map(|p| (p.id, p.log.end_offset().0)).collect::<Vec<_>>(),
+            [(id(2, 0), 3)]
+        );
     });
 }
 
@@ -480,7 +483,7 @@ fn another_number_of_shards_keeps_everything() {
         for (round, shards) in [2, 3, 1, 2].into_iter().enumerate() {
             let settings = settings();
             let changed = relayout(dir.path(), shards, &cluster, &settings, |p| {
-                Some(format!("{} after {:?}", p.log.end_offset(), p.replayed.len()).into_bytes())
+                Some(format!("{} after {:?}", p.log.end_offset().0, p.replayed.len()).into_bytes())
             });
             assert_eq!(changed.await.unwrap(), round > 0);
             for shard in 0..shards {
@@ -501,7 +504,7 @@ fn another_number_of_shards_keeps_everything() {
                     for _ in 0..5 {
                         last = append(&store, &log, 700);
                     }
-                    ends.insert(*id, log.end_offset());
+                    ends.insert(*id, log.end_offset().0);
                 }
                 store.journal().wait_durable(last).await.unwrap();
             }
@@ -516,7 +519,7 @@ fn producers_wait_in_line_and_memory_stays_bounded() {
     rt::block_on(async move {
         let (store, _) = open(dir.path(), &cluster).await;
         let running = store.clone();
-        rt::spawn(async move { running.maintain(no_states, |_| i64::MAX).await });
+        rt::spawn(async move { running.maintain(no_states, |_| Offset(i64::MAX)).await });
         let log = store.create(id(1, 0), "orders", Arc::default());
         let mut tasks = Vec::new();
         for size in [1000, 30_000, 2_000_000] {
@@ -553,7 +556,7 @@ fn a_tail_that_never_runs_dry_does_not_keep_the_journal_from_being_reclaimed() {
     rt::block_on(async move {
         let (store, _) = ShardLog::open(dir.path(), 0, 1, &cluster, settings).await.unwrap();
         let running = store.clone();
-        rt::spawn(async move { running.maintain(no_states, |_| i64::MAX).await });
+        rt::spawn(async move { running.maintain(no_states, |_| Offset(i64::MAX)).await });
         let log = store.create(id(1, 0), "orders", Arc::default());
         let (mut before, mut last) = (Lsn::ZERO, Lsn::ZERO);
         for i in 0..2000 {
@@ -596,7 +599,7 @@ fn a_checkpoint_costs_what_changed() {
         // Those that the journal still has entries of are not written again.
         store.checkpoint(no_states).await.unwrap();
         assert_eq!(store.checkpoint_stats().states, after.states);
-        logs[3].set_start_offset(2);
+        logs[3].set_start_offset(Offset(2));
         store.remove(id(150, 0)).await;
         store.checkpoint(no_states).await.unwrap();
         assert_eq!(store.checkpoint_stats().states, after.states + 1);
@@ -654,7 +657,7 @@ fn random_histories_lose_nothing() {
                     (0..PARTITIONS).map(|i| store.create(id(1, i), "orders", Arc::default())).collect();
                 for (log, acked) in logs.iter().zip(&mut acked) {
                     assert_eq!(log.needs_repair(), None, "seed {seed} life {life}");
-                    assert!(log.end_offset() >= *acked, "seed {seed} life {life}");
+                    assert!(log.end_offset().0 >= *acked, "seed {seed} life {life}");
                     *acked = verify(log).await;
                 }
                 for _ in 0..next(150) {
@@ -668,14 +671,14 @@ fn random_histories_lose_nothing() {
                             let lsn = append(&store, &logs[which], next(9000) as usize);
                             if next(3) == 0 {
                                 store.journal().wait_durable(lsn).await.unwrap();
-                                acked[which] = logs[which].end_offset();
+                                acked[which] = logs[which].end_offset().0;
                             }
                         }
                     }
                 }
                 if next(3) == 0 {
                     store.close(no_states).await.unwrap();
-                    logs.iter().zip(&mut acked).for_each(|(log, acked)| *acked = log.end_offset());
+                    logs.iter().zip(&mut acked).for_each(|(log, acked)| *acked = log.end_offset().0);
                 }
             }
         });
@@ -695,7 +698,7 @@ async fn bypassing_again(
     let settings = LogSettings { bypass_bytes: 1, ..settings() };
     let (store, recovered) = ShardLog::open(dir, 0, 1, cluster, settings).await.unwrap();
     let running = store.clone();
-    rt::spawn(async move { running.maintain(no_states, |_| i64::MAX).await });
+    rt::spawn(async move { running.maintain(no_states, |_| Offset(i64::MAX)).await });
     rt::yield_now().await;
     let log = store.create(id(1, 0), "orders", Arc::default());
     store.checkpoint(no_states).await.unwrap();
@@ -724,8 +727,8 @@ fn what_went_straight_to_its_segment_is_there_after_a_kill() {
                 }
             }
             store.journal().wait_durable(last).await.unwrap();
-            end = log.end_offset();
-            assert_eq!(log.segment_durable_offset(), end);
+            end = log.end_offset().0;
+            assert_eq!(log.segment_durable_offset().0, end);
             assert!(store.bypass_bytes() > 60_000 && store.journal().stats().bytes - before < 60_000);
             store.abandon().await;
         }

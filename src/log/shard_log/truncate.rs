@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::log::journal::EntryKind;
 use crate::log::partition::{Plan, Producers};
 use crate::log::{JournalFailed, LogError, Lsn, PartitionLog};
+use crate::model::{LeaderEpoch, Offset};
 use crate::rt;
 use crate::wire::batch::BatchHeader;
 
@@ -19,7 +20,7 @@ use super::ShardLog;
 #[derive(Clone, Debug)]
 pub struct Truncated {
     /// Where the log ends: where it was told to, or before the batch that reached past that.
-    pub end_offset: i64,
+    pub end_offset: Offset,
     /// What producers' state is made of now.
     pub producers: Producers,
 }
@@ -28,9 +29,9 @@ pub struct Truncated {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ReplicaAppendError {
     #[error("the batch starts at offset {base_offset}, the log ends at {end_offset}")]
-    NotNext { base_offset: i64, end_offset: i64 },
+    NotNext { base_offset: Offset, end_offset: Offset },
     #[error("the batch is of leader epoch {epoch}, the log has one of {latest}")]
-    EpochFell { epoch: i32, latest: i32 },
+    EpochFell { epoch: LeaderEpoch, latest: LeaderEpoch },
     #[error(transparent)]
     Journal(#[from] JournalFailed),
 }
@@ -44,11 +45,11 @@ impl ShardLog {
         header: &BatchHeader,
         batch: Bytes,
     ) -> Result<Lsn, ReplicaAppendError> {
-        let (base_offset, end_offset) = (header.base_offset, log.end_offset());
+        let (base_offset, end_offset) = (Offset(header.base_offset), log.end_offset());
         if base_offset != end_offset {
             return Err(ReplicaAppendError::NotNext { base_offset, end_offset });
         }
-        let epoch = header.leader_epoch;
+        let epoch = LeaderEpoch(header.leader_epoch);
         match log.latest_epoch() {
             Some(latest) if epoch < latest => Err(ReplicaAppendError::EpochFell { epoch, latest }),
             _ => Ok(self.append(log, header, batch)?),
@@ -57,11 +58,12 @@ impl ShardLog {
 
     /// Leader epoch `epoch` begins at the log's end, even if no batch of it ever follows (apache/kafka#23205): it is on disk
     /// when the lsn is durable. `None` if the log knows of it.
-    pub fn epoch_start(&self, log: &PartitionLog, epoch: i32) -> Result<Option<Lsn>, JournalFailed> {
-        if epoch < 0 || log.latest_epoch().is_some_and(|latest| latest >= epoch) {
+    pub fn epoch_start(&self, log: &PartitionLog, epoch: LeaderEpoch) -> Result<Option<Lsn>, JournalFailed> {
+        if log.latest_epoch().is_some_and(|latest| latest >= epoch) {
             return Ok(None);
         }
-        let lsn = self.journal.append_as(EntryKind::EpochStart, log.id(), log.end_offset(), epoch, &[])?;
+        let lsn =
+            self.journal.append_as(EntryKind::EpochStart, log.id(), log.end_offset().0, epoch.0, &[])?;
         log.note_epoch_at(epoch, log.end_offset());
         Ok(Some(lsn))
     }
@@ -71,23 +73,33 @@ impl ShardLog {
     ///
     /// What it cut is durable when it returns, with all before it; where there is nothing to cut, nothing is waited for.
     /// Where it fails, nothing has changed, or the journal has failed.
-    pub async fn truncate(&self, log: &Rc<PartitionLog>, to: i64, epoch: i32) -> Result<Truncated, LogError> {
+    pub async fn truncate(
+        &self,
+        log: &Rc<PartitionLog>,
+        to: Offset,
+        epoch: LeaderEpoch,
+    ) -> Result<Truncated, LogError> {
         self.cut(log, Some(to), to, epoch).await
     }
 
     /// Empties the log, which then starts at `start`. What was missing or damaged of it matters no more.
     ///
     /// Durable when it returns. Where it fails, nothing has changed, or the journal has failed.
-    pub async fn reset(&self, log: &Rc<PartitionLog>, start: i64, epoch: i32) -> Result<Truncated, LogError> {
+    pub async fn reset(
+        &self,
+        log: &Rc<PartitionLog>,
+        start: Offset,
+        epoch: LeaderEpoch,
+    ) -> Result<Truncated, LogError> {
         self.cut(log, None, start, epoch).await
     }
 
     async fn cut(
         &self,
         log: &Rc<PartitionLog>,
-        truncate: Option<i64>,
-        start: i64,
-        epoch: i32,
+        truncate: Option<Offset>,
+        start: Offset,
+        epoch: LeaderEpoch,
     ) -> Result<Truncated, LogError> {
         if self.is_frozen(log.id()) || self.get(log.id()).is_none() {
             return Err(LogError::Removed);
@@ -135,8 +147,8 @@ impl ShardLog {
     }
 
     /// The journal is told, and memory is as it will be.
-    fn apply_cut(&self, log: &PartitionLog, plan: Plan, epoch: i32) -> Result<Lsn, JournalFailed> {
-        let (to, resets) = (plan.to, plan.resets);
+    fn apply_cut(&self, log: &PartitionLog, plan: Plan, epoch: LeaderEpoch) -> Result<Lsn, JournalFailed> {
+        let (to, resets, epoch) = (plan.to.0, plan.resets, epoch.0);
         let lsn = match resets {
             true => self.journal.append_as(EntryKind::Reset, log.id(), to, epoch, &[])?,
             false => self.journal.append_as(EntryKind::Truncate, log.id(), to, epoch, &plan.cut.encode())?,

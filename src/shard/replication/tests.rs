@@ -340,7 +340,7 @@ async fn start(world: &Rc<RefCell<World>>, broker: BrokerId) {
                 assert_eq!(found.repair, None);
                 let snapshot = found.producer_state.as_ref().map(|(_, state)| state.as_slice());
                 let producers = Producers::rebuild(snapshot, &found.replayed, rt::wall());
-                let at = Offset(found.high_watermark);
+                let at = found.high_watermark;
                 let replica = Replica::new(names, &host, found.log, Arc::default(), at);
                 replica.set_producers(producers);
                 replica
