@@ -32,7 +32,7 @@ pub fn three() -> [Broker; 3] {
 }
 
 /// Who votes, as the controller says.
-fn voters(at: SocketAddr) -> Vec<i32> {
+pub fn voters(at: SocketAddr) -> Vec<i32> {
     let partition = msg!(describe_quorum_request::PartitionData { partition_index: 0 });
     let topic = msg!(describe_quorum_request::TopicData {
         topic_name: "__cluster_metadata".into(),

@@ -1,4 +1,4 @@
-//! The driver of coordinators: one [`Machine`] for each partition of its internal topic that this shard owns.
+//! The driver of coordinators: one [`Machine`] for each partition of its internal topic that is led here, for one leader epoch.
 //!
 //! A machine is loaded by replaying its partition's log when the partition is first seen; requests meanwhile are
 //! told so. Afterwards events reach it one at a time. What it writes is appended at once, in order, through the
