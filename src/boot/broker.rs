@@ -339,7 +339,7 @@ async fn relayout(
     let work = move || {
         let (log_settings, resolver) = (LogSettings::of(&settings, 1), Resolver::new(&settings));
         rt::try_block_on(async move {
-            let topics = View { image: &image, resolver: &resolver };
+            let topics = View { image: &image, resolver: &resolver, of: Some(settings.broker_id) };
             let relayout =
                 || storage::relayout(&data_dir, shards, &topics, &log_settings, recovered_snapshot);
             match relayout().await {

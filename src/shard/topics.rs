@@ -5,12 +5,14 @@ use std::sync::Arc;
 use crate::log::{Origin, Topics};
 use crate::metadata::{Image, Resolver};
 use crate::model::topic_config::TopicConfig;
-use crate::model::{PartitionId, TopicId};
+use crate::model::{BrokerId, PartitionId, TopicId};
 
 /// An image as one broker sees it.
 pub struct View<'a> {
     pub image: &'a Image,
     pub resolver: &'a Resolver,
+    /// The broker, where it is known: a directory need not have what others keep.
+    pub of: Option<BrokerId>,
 }
 
 impl Topics for View<'_> {
@@ -33,10 +35,34 @@ impl Topics for View<'_> {
     }
 
     fn partition_count(&self) -> usize {
-        self.image.partition_count()
+        let Some(me) = self.of else { return self.image.partition_count() };
+        let partitions = self.image.topics().flat_map(|topic| topic.partitions.iter());
+        partitions.filter(|partition| partition.has_replica(me)).count()
     }
 
     fn has_name(&self, topic: &str, partition: i32) -> bool {
         self.image.topic(topic).is_some_and(|t| t.partition(partition).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::records::Record;
+    use crate::model::BrokerSettings;
+
+    /// Who joins a cluster that has topics has kept none of them.
+    #[test]
+    fn what_other_brokers_keep_is_not_missing_here() {
+        let id = TopicId([1; 16]);
+        let records = [
+            Record::Topic { id, name: "t".into() },
+            Record::new_partition(id, 0, &[1, 2]),
+            Record::new_partition(id, 1, &[1]),
+        ];
+        let (image, _) = Image::empty().with(&records).unwrap();
+        let resolver = Resolver::new(&BrokerSettings::default());
+        let count = |of| View { image: &image, resolver: &resolver, of }.partition_count();
+        assert_eq!([count(None), count(Some(1)), count(Some(2)), count(Some(3))], [2, 2, 1, 0]);
     }
 }

@@ -22,7 +22,7 @@ pub trait Topics {
     fn forgets(&self) -> bool {
         false
     }
-    /// How many partitions there are.
+    /// How many partitions the broker has whose directory it is.
     fn partition_count(&self) -> usize {
         0
     }
