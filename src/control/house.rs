@@ -1,15 +1,12 @@
 //! Who may come in by the cluster listener, and what is done for whom.
 
-use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
 
 use super::door::House;
-use super::socket;
 use super::{Control, courier};
 use crate::api::brokers;
 use crate::controller::{ControlReply, ControlRequest};
@@ -17,14 +14,11 @@ use crate::metadata::Broker;
 use crate::metadata::quorum::Voter;
 use crate::model::BrokerId;
 use crate::peer::hello::{Answer, NOBODY};
-use crate::peer::{Hello, Lane, Limits, LinkError, Refusal, Welcome, keys};
+use crate::peer::{Hello, Lane, Refusal, Welcome, keys};
 use crate::rt::net::Socket;
 use crate::shard::context::Handoff;
 use crate::shard::message;
 use crate::wire::frame::RequestHeader;
-
-/// How long a broker whose connection has ended is looked for.
-const PROBE: Duration = Duration::from_millis(500);
 
 impl House for Control {
     fn judge(&self, hello: &Hello) -> Answer {
@@ -111,17 +105,9 @@ impl House for Control {
 
     async fn left(self: Rc<Self>, hello: Rc<Hello>) {
         let image = self.image();
-        let same = |broker: &&Broker| broker.incarnation == hello.incarnation && !broker.fenced;
-        let Some(epoch) = image.broker(hello.broker).filter(same).map(|broker| broker.epoch) else { return };
-        if !self.leadership().mine {
-            return;
-        }
-        let Some(whom) = self.whom(hello.broker) else { return };
-        if let Err(LinkError::Unreachable(ErrorKind::ConnectionRefused, _)) =
-            socket::open(&whom, Limits::default(), PROBE).await
-        {
-            log::info!("broker {} is gone: nothing listens at {whom} any more", hello.broker);
-            self.ask_here(ControlRequest::Gone { id: hello.broker, epoch }).await;
+        let same = |broker: &&Broker| broker.incarnation == hello.incarnation;
+        if image.broker(hello.broker).filter(same).is_some() && self.leadership().mine {
+            self.look_for(hello.broker).await;
         }
     }
 }

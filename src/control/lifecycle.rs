@@ -148,6 +148,8 @@ impl Control {
             if let Some(epoch) = self.quorum.leads() {
                 let step = self.controller.borrow_mut().tick(self.now());
                 self.take(epoch, step);
+                let silent = self.controller.borrow().silent(self.now(), 2 * INTERVAL.as_millis() as i64);
+                self.look_for_all(silent);
             }
         }
     }

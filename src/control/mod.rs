@@ -20,6 +20,7 @@ mod links;
 mod local;
 mod node;
 mod peers;
+mod probe;
 pub mod quorum;
 pub mod raft;
 mod socket;
@@ -251,6 +252,7 @@ impl Control {
             };
             let now = self.now();
             let step = self.controller.borrow_mut().handle(to, &request, now, &mut new_id, &occupied);
+            self.look_for_the_last_life(&request, &step);
             self.take(epoch, step);
         }
     }
@@ -291,6 +293,9 @@ impl Control {
                 Event::Leader { epoch, mine, .. } => {
                     self.lose(&self.not_controller());
                     self.controller.borrow_mut().turn(mine.then_some(epoch), self.now());
+                    if mine {
+                        self.look_for_all(self.image().brokers().map(|broker| broker.id));
+                    }
                 }
                 Event::Lost { why } => {
                     log::error!("metadata changes refused: {why}");

@@ -40,7 +40,7 @@ use crate::metadata::quorum::Commit;
 use crate::metadata::records::Record;
 use crate::metadata::{ApplyError, Delta, Image, MIN_INSYNC, Partition};
 use crate::model::limits::MAX_PARTITIONS_PER_REQUEST;
-use crate::model::{BrokerSettings, MonoMs, TopicId};
+use crate::model::{BrokerId, BrokerSettings, MonoMs, TopicId};
 use decide::{Decision, Outcome};
 use index::Index;
 use sessions::Sessions;
@@ -202,6 +202,11 @@ impl<To> Controller<To> {
             }
         };
         self.carry(Some(to), decision, now)
+    }
+
+    /// Whom this controller has not heard for so many ms.
+    pub fn silent(&self, now: MonoMs, ms: i64) -> Vec<BrokerId> {
+        self.sessions.silent(now, ms).collect()
     }
 
     /// Does what time asks for: to be called about every half second, after what has arrived was handled.

@@ -59,6 +59,11 @@ impl Sessions {
         self.of.get(&id).is_some_and(|session| now.since(session.heard) < self.session_ms)
     }
 
+    /// Who was not heard for so long.
+    pub fn silent(&self, now: MonoMs, ms: i64) -> impl Iterator<Item = BrokerId> + '_ {
+        self.of.iter().filter(move |(_, session)| now.since(session.heard) >= ms).map(|(id, _)| *id)
+    }
+
     /// What was proposed after this offset is void.
     pub fn forget_after(&mut self, offset: u64) {
         for session in self.of.values_mut() {

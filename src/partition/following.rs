@@ -201,6 +201,10 @@ impl Replica {
         Ok(fillers)
     }
 
+    pub fn is_being_cut(&self) -> bool {
+        self.cutting.get()
+    }
+
     /// Cuts the log as the follower has decided. It takes nothing until this is over, and leads no sooner: `true`, if a term
     /// that waited for it has begun. Not to be dropped half-way.
     pub async fn cut(&self, store: &ShardLog, cut: Cut, now: impl Fn() -> MonoMs) -> Result<bool, LogError> {

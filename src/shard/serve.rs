@@ -27,6 +27,7 @@ use super::topics::View;
 use crate::log::{LogError, LogSettings, ShardLog};
 use crate::metadata::{Delta, Image, Resolver};
 use crate::model::settings::BrokerSettings;
+use crate::partition::Replica;
 use crate::rt::{self, AlignedBuf};
 use crate::security::Access;
 
@@ -116,6 +117,9 @@ impl Shard {
         let deadline = rt::now() + grace;
         // Others' as well: their requests may wait for this shard's answer, or be on their way here.
         while self.connections.open().any(|open| open > 0) && rt::now() < deadline {
+            rt::sleep(Duration::from_millis(2)).await;
+        }
+        while !self.partitions.select(Replica::is_being_cut).is_empty() {
             rt::sleep(Duration::from_millis(2)).await;
         }
         self.partitions.close().await

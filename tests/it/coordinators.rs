@@ -17,10 +17,10 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use crate::cluster::three;
 use crate::support::batch::encoded;
 use crate::support::broker::{http_get, needs_own_broker};
 use crate::support::calls::{Fetch, Topic, code, produce_at};
+use crate::support::cluster::three;
 use crate::support::{Broker, Wire, eventually, msg, unique};
 use crate::transactions::{Pipeline, config};
 
@@ -289,11 +289,11 @@ fn coordinators_topics_grow_with_the_cluster() {
     let at = coordinator(&[first.kafka], GROUP, "early").1;
     eventually("the group's coordinator serves", LONG, || commit(at, "early", "alone", 17) == 0);
     coordinator(&[first.kafka], TRANSACTION, "early");
-    let second = Broker::start_with(crate::cluster::joining(&first));
-    let third = Broker::start_with(crate::cluster::joining(&second));
+    let second = Broker::start_with(crate::support::cluster::joining(&first));
+    let third = Broker::start_with(crate::support::cluster::joining(&second));
     let mut all = [second, third];
     eventually("the coordinators' topics have three replicas", LONG, || whole(&all, &INTERNAL, 3));
-    eventually("three vote", LONG, || crate::cluster::voters(first.kafka).len() == 3);
+    eventually("three vote", LONG, || crate::support::cluster::voters(first.kafka).len() == 3);
     first.kill();
     let addresses = addresses(&all);
     eventually("another broker goes on", LONG, || {

@@ -6,88 +6,24 @@
 //!
 //! `WEIR_KILLS=N` runs longer than the sample; `WEIR_SEED=N` repeats a run's choices.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-use bytes::Bytes;
-use kafka_wire::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
-use kafka_wire::{DeleteTopicsRequest, OffsetForLeaderEpochRequest};
-use rdkafka::config::ClientConfig;
-use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientContext, producer::NoCustomPartitioner};
 
 use crate::support::batch::{batch, bytes_of, from_producer};
 use crate::support::broker::needs_own_broker;
 use crate::support::calls::{
     Topic, code, create, metadata_of, produce, produce_request, producer_id, read_from,
 };
+use crate::support::ledger::{Ledger, produce_until};
 use crate::support::retrying::{Load, Sent};
 use crate::support::{Broker, Options, Rng, Wire, msg, retrying, wire};
+use kafka_wire::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+use kafka_wire::{DeleteTopicsRequest, OffsetForLeaderEpochRequest};
 
 const PARTITIONS: i32 = 6;
-
-/// What was acknowledged.
-#[derive(Default)]
-struct Ledger {
-    acked: Mutex<BTreeMap<i32, BTreeMap<i64, String>>>,
-    refused: Mutex<Vec<String>>,
-}
-
-impl Ledger {
-    fn ack(&self, partition: i32, base: i64, values: &[String]) {
-        let mut acked = self.acked.lock().expect("the ledger");
-        let log = acked.entry(partition).or_default();
-        for (i, value) in values.iter().enumerate() {
-            let before = log.insert(base + i as i64, value.clone());
-            assert!(before.is_none_or(|b| b == *value), "two values acknowledged at {partition}/{base}+{i}");
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.acked.lock().expect("the ledger").values().map(BTreeMap::len).sum()
-    }
-
-    /// Reads every partition and holds it against what had been acknowledged before the reading began.
-    fn check(&self, addr: SocketAddr, topic: &Topic) {
-        let acked = self.acked.lock().expect("the ledger").clone();
-        let mut wire = Wire::connect(addr);
-        for (partition, acked) in acked {
-            let rows = read_from(&mut wire, topic, partition, 0);
-            let log: HashMap<i64, &Bytes> = rows.iter().map(|(offset, value)| (*offset, value)).collect();
-            for (offset, value) in &acked {
-                let found = log.get(offset).map(|found| String::from_utf8_lossy(found).into_owned());
-                assert_eq!(
-                    found.as_ref(),
-                    Some(value),
-                    "acknowledged at {partition}/{offset}, log has {}",
-                    rows.len()
-                );
-            }
-            check_log(partition, &rows);
-        }
-    }
-}
-
-/// Offsets follow each other, no value is there twice, and each producer's numbers grow.
-fn check_log(partition: i32, rows: &[(i64, Bytes)]) {
-    let (mut seen, mut last) = (HashSet::new(), HashMap::new());
-    for (i, (offset, value)) in rows.iter().enumerate() {
-        assert_eq!(*offset, i as i64, "partition {partition}: offsets are contiguous");
-        assert!(seen.insert(value), "partition {partition}: {value:?} again at {offset}");
-        let text = std::str::from_utf8(value).expect("a value of ours");
-        let (name, rest) = text.split_once(':').expect("name:number");
-        let number: u64 = rest.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
-        let before = last.insert(name.to_string(), number);
-        assert!(
-            before.is_none_or(|before| before < number),
-            "partition {partition}: {text:.40} after {before:?}"
-        );
-    }
-}
 
 /// Records for all partitions. With an identity sent until acknowledged; without, no value is ever sent twice.
 struct Values {
@@ -127,56 +63,6 @@ impl Load for Values {
         let request = produce_request(9, &self.topic, partition, acks, bytes_of(&records));
         Sent { partition, what: values, frame: wire::frame(9, 1, &request) }
     }
-}
-
-/// librdkafka's delivery reports, into the ledger.
-struct Reports(Arc<Ledger>);
-
-impl ClientContext for Reports {}
-
-impl ProducerContext<NoCustomPartitioner> for Reports {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
-        match result {
-            Ok(message) => {
-                let value = String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned();
-                self.0.ack(message.partition(), message.offset(), &[value]);
-            }
-            Err((error, _)) => self.0.refused.lock().expect("refused").push(error.to_string()),
-        }
-    }
-}
-
-fn librdkafka(addr: SocketAddr, topic: &str, stop: &AtomicBool, ledger: &Arc<Ledger>) {
-    let mut config = ClientConfig::new();
-    for (name, value) in [
-        ("bootstrap.servers", addr.to_string().as_str()),
-        ("broker.address.family", "v4"),
-        ("enable.idempotence", "true"),
-        ("message.timeout.ms", "300000"),
-        ("linger.ms", "2"),
-        ("reconnect.backoff.ms", "20"),
-        ("reconnect.backoff.max.ms", "100"),
-        ("retry.backoff.ms", "20"),
-    ] {
-        config.set(name, value);
-    }
-    let producer: ThreadedProducer<Reports> =
-        config.create_with_context(Reports(Arc::clone(ledger))).expect("a producer");
-    let mut sent = 0u64;
-    while !stop.load(Ordering::Relaxed) {
-        for _ in 0..20 {
-            let value = format!("rdkafka:{sent} {}", "r".repeat((sent % 300) as usize));
-            let partition = (sent % PARTITIONS as u64) as i32;
-            let record = BaseRecord::<(), _>::to(topic).partition(partition).payload(&value);
-            if producer.send(record).is_ok() {
-                sent += 1;
-            }
-        }
-        std::thread::sleep(Duration::from_millis(4));
-    }
-    producer.flush(Duration::from_secs(60)).expect("every message is acknowledged in the end");
 }
 
 /// Topics made and deleted between kills: what was acknowledged of metadata holds as well.
@@ -241,7 +127,10 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
         producers.push(std::thread::spawn(move || retrying::run(producer, addr, seed, &stop)));
     }
     let (name, stop_too, ledger_too) = (topic.name.clone(), Arc::clone(&stop), Arc::clone(&ledger));
-    producers.push(std::thread::spawn(move || librdkafka(addr, &name, &stop_too, &ledger_too)));
+    producers.push(std::thread::spawn(move || {
+        let at = (addr.to_string(), name, PARTITIONS);
+        produce_until(&stop_too, "rdkafka", &at, &ledger_too);
+    }));
 
     let mut churn = Churn { kept: Vec::new(), deleted: Vec::new() };
     for kill in 0..kills {
@@ -253,7 +142,7 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
         }
         broker.restart();
         println!("kill {kill}: {} acknowledged", ledger.len());
-        ledger.check(addr, &topic);
+        ledger.check(|partition| read_from(&mut Wire::connect(addr), &topic, partition, 0));
         churn.check(addr);
         broker.assert_healthy();
     }
@@ -261,13 +150,13 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
     for producer in producers {
         producer.join().expect("a producer");
     }
-    assert!(ledger.refused.lock().expect("refused").is_empty(), "{:?}", ledger.refused);
+    assert_eq!(ledger.refused(), Vec::<String>::new());
     assert!(ledger.len() > 100 * kills, "the load was real: {} acknowledged", ledger.len());
-    ledger.check(addr, &topic);
+    ledger.check(|partition| read_from(&mut Wire::connect(addr), &topic, partition, 0));
     // The same once more from a clean stop and from the files alone.
     assert_eq!(broker.stop().code(), Some(0));
     broker.restart();
-    ledger.check(addr, &topic);
+    ledger.check(|partition| read_from(&mut Wire::connect(addr), &topic, partition, 0));
 }
 
 /// What each epoch up to the newest says of its end: the largest one up to it, and its end.

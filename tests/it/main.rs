@@ -15,6 +15,7 @@ mod coordinators;
 mod crash;
 mod directory;
 mod endurance;
+mod failover;
 mod fetch;
 mod fills;
 mod group_speed;

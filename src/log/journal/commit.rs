@@ -270,6 +270,15 @@ impl Inner {
         }
     }
 
+    /// Whether anything may be appended: not after it has failed, nor once it is to end, when nobody would write it.
+    pub fn accepts(&self) -> Result<(), JournalFailed> {
+        self.check()?;
+        match self.closing.get() {
+            true => Err(JournalFailed("the log is being closed".into())),
+            false => Ok(()),
+        }
+    }
+
     /// Frees the files below `floor`; damaged ones go to `set_aside`, odd-sized ones away.
     pub fn release(&self, floor: Lsn) {
         self.released.set(self.released.get().max(floor));

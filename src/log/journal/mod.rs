@@ -114,7 +114,7 @@ impl Journal {
         leader_epoch: i32,
         bytes: &[u8],
     ) -> Result<Lsn, JournalFailed> {
-        self.inner.check()?;
+        self.inner.accepts()?;
         let lsn = self.inner.gather.borrow_mut().append(kind, partition, base_offset, leader_epoch, bytes);
         if self.inner.resting.get() {
             self.inner.wake.notify_all();
@@ -125,7 +125,7 @@ impl Journal {
     /// The lsn of something that is made durable elsewhere: it is once the entry is on disk that [`keep`](Self::keep)
     /// names.
     pub fn promise(&self) -> Result<Lsn, JournalFailed> {
-        self.inner.check()?;
+        self.inner.accepts()?;
         let mut gather = self.inner.gather.borrow_mut();
         let lsn = gather.promise();
         self.inner.promises.borrow_mut().give(lsn, gather.last());
@@ -310,7 +310,7 @@ impl Journal {
         committed
     }
 
-    /// What gathered is still committed, but nothing waits for disk space any more. Nothing may be appended after.
+    /// What gathered is still committed, but nothing waits for disk space any more. Nothing can be appended after.
     pub fn stop(&self) {
         self.inner.closing.set(true);
         self.inner.wake.notify_all();

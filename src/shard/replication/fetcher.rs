@@ -259,6 +259,9 @@ impl Fetcher {
         if bytes > 0 {
             store.room(bytes).await;
         }
+        if self.is_over() {
+            return Err("it is over".into());
+        }
         let mut appended: Vec<Rc<Replica>> = Vec::new();
         for (id, said) in answers {
             let asked = self.members.borrow().all.get(&id).copied().flatten();
@@ -291,6 +294,10 @@ impl Fetcher {
     fn cut(self: &Rc<Self>, replica: Rc<Replica>, cut: Cut) {
         let fetcher = self.clone();
         rt::spawn(async move {
+            // A log that is being closed is whole: the next life cuts it.
+            if fetcher.ground.is_stopping() {
+                return;
+            }
             let (ground, id) = (&fetcher.ground, replica.id);
             log::info!("{id}: cut as its leader's log is: {cut:?}");
             match replica.cut(&ground.store(), cut, || ground.now()).await {

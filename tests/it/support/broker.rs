@@ -154,19 +154,24 @@ impl Broker {
 
     pub fn restart_with(&mut self, change: impl FnOnce(&mut Options)) {
         change(&mut self.options);
-        self.respawn();
+        self.start_again();
+        self.await_ready();
+    }
+
+    pub fn await_ready(&mut self) {
         let ready = wait_ready(&mut self.child, self.admin);
         assert!(ready, "the broker did not start again; its log:\n{}", self.log());
     }
 
     /// Starts again and kills it before it can have become ready, or soon after.
     pub fn crash_while_starting(&mut self, after: Duration) {
-        self.respawn();
+        self.start_again();
         std::thread::sleep(after);
         self.kill();
     }
 
-    fn respawn(&mut self) {
+    /// Starts the process, which may wait for others before it is ready.
+    pub fn start_again(&mut self) {
         assert!(self.child.try_wait().expect("wait").is_some(), "restart of a running broker");
         self.home.starts += 1;
         self.child = self.home.spawn(self.kafka, self.admin, &self.options);
