@@ -20,7 +20,7 @@ pub mod txn;
 
 use bytes::Bytes;
 
-use crate::model::Producer;
+use crate::model::{MonoMs, Offset, Producer, WallMs};
 
 pub use timers::{Deadline, Fired, TimerHeap};
 
@@ -99,11 +99,11 @@ pub struct Answer<R> {
 }
 
 impl<M: Machine> Effects<M> {
-    pub fn new(now: Ms, wall: Ms, next_offset: i64, max_batch: usize) -> Self {
+    pub fn new(now: MonoMs, wall: WallMs, next: Offset, max_batch: usize) -> Self {
         Self {
-            now,
-            wall,
-            next_offset,
+            now: now.0,
+            wall: wall.0,
+            next_offset: next.0,
             max_batch,
             records: Vec::new(),
             producer: None,

@@ -14,6 +14,7 @@ mod admin;
 pub mod ask;
 pub mod codec;
 mod join;
+mod kept;
 mod member;
 pub mod offsets;
 mod rebalance;

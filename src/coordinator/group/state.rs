@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::codec::{StoredGroup, StoredMember, subscribed_topics};
+use super::kept::Offsets;
 use super::member::Member;
-use super::offsets::Offsets;
 use super::types::{GroupError, Join, Name};
 use crate::coordinator::{Deadline, Ms, Token};
 

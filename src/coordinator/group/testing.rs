@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::coordinator::{Effects, Machine, Record, Replayed, TimerHeap, Token};
-use crate::model::TopicId;
+use crate::model::{MonoMs, Offset, TopicId, WallMs};
 
 pub const GROUP: &str = "g";
 
@@ -39,7 +39,12 @@ impl Bench {
     }
 
     fn step(&mut self, event: impl FnOnce(&mut Groups, &mut Effects<Groups>)) {
-        let mut fx = Effects::new(self.now, 1_000_000 + self.now, self.log.len() as i64, 1 << 20);
+        let mut fx = Effects::new(
+            MonoMs(self.now),
+            WallMs(1_000_000 + self.now),
+            Offset(self.log.len() as i64),
+            1 << 20,
+        );
         event(&mut self.groups, &mut fx);
         for (at, timer) in fx.timers {
             self.timers.push(at, timer);

@@ -397,7 +397,7 @@ fn a_transactions_offsets_count_when_it_commits() {
         topic_id: TopicId::ZERO,
         record_offset: record,
     };
-    let mut offsets = offsets::Offsets::default();
+    let mut offsets = kept::Offsets::default();
     let t: Name = "t".into();
     offsets.commit(&t, 0, pending(1, 10));
     offsets.commit_pending(ProducerId(5), &t, 0, pending(2, 11));

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::*;
 use crate::coordinator::{Effects, Machine, Replayed, TimerHeap};
 use crate::model::settings::TransactionSettings;
-use crate::model::{Producer, ProducerEpoch, ProducerId};
+use crate::model::{MonoMs, Offset, Producer, ProducerEpoch, ProducerId, WallMs};
 
 const ROOM: usize = 1 << 20;
 
 fn step(machine: &mut Transactions, now: i64, request: Request) -> (Reply, Effects<Transactions>) {
-    let mut fx = Effects::new(now, 1_000_000 + now, 0, ROOM);
+    let mut fx = Effects::new(MonoMs(now), WallMs(1_000_000 + now), Offset(0), ROOM);
     machine.handle(1, request, &mut fx);
     (fx.replies.remove(0).reply, fx)
 }
@@ -159,18 +159,18 @@ fn what_is_not_used_is_forgotten_and_what_is_open_is_not() {
     let mut machine =
         Transactions::new(TransactionSettings { id_expiration_ms: 500, ..TransactionSettings::default() });
     let producer = begin(&mut machine);
-    let mut fx = Effects::new(400, 1_000_400, 0, ROOM);
+    let mut fx = Effects::new(MonoMs(400), WallMs(1_000_400), Offset(0), ROOM);
     machine.fire(Timer::Expire(None), &mut fx);
     assert_eq!((machine.len(), fx.records.len(), fx.timers.len()), (1, 0, 1));
     step(&mut machine, 450, add(producer, 0, Version::V2));
     for (now, left) in [(2000, 1), (2001, 1)] {
-        let mut fx = Effects::new(now, 1_000_000 + now, 0, ROOM);
+        let mut fx = Effects::new(MonoMs(now), WallMs(1_000_000 + now), Offset(0), ROOM);
         machine.fire(Timer::Expire(None), &mut fx);
         assert_eq!(machine.len(), left);
     }
     step(&mut machine, 2100, end(producer, true, Version::V2));
     step(&mut machine, 2100, Request::Marked { id: name("tx"), producer: Producer::new(7, 1) });
-    let mut fx = Effects::new(2600, 1_002_600, 0, ROOM);
+    let mut fx = Effects::new(MonoMs(2600), WallMs(1_002_600), Offset(0), ROOM);
     machine.fire(Timer::Expire(None), &mut fx);
     assert!(machine.is_empty() && fx.records[0].value.is_none());
 }
@@ -180,7 +180,7 @@ fn a_state_that_no_batch_holds_is_refused_and_changes_nothing() {
     let mut machine = Transactions::new(TransactionSettings::default());
     let producer = begin(&mut machine);
     let partitions = (0..1000).map(|i| (name("a-topic"), i)).collect();
-    let mut fx = Effects::new(0, 0, 0, 2000);
+    let mut fx = Effects::new(MonoMs(0), WallMs(0), Offset(0), 2000);
     let request = Request::Add { id: name("tx"), producer, partitions, version: Version::V2, verify: false };
     machine.handle(1, request, &mut fx);
     assert_eq!(fx.replies[0].reply, Reply::Added(Err(TxnError::TooLarge)));
@@ -293,7 +293,8 @@ impl World {
     }
 
     fn event(&mut self, what: impl FnOnce(&mut Transactions, &mut Effects<Transactions>)) {
-        let mut fx = Effects::new(self.now, 1_000_000 + self.now, self.log.len() as i64, ROOM);
+        let mut fx =
+            Effects::new(MonoMs(self.now), WallMs(1_000_000 + self.now), Offset(self.log.len() as i64), ROOM);
         what(&mut self.machine, &mut fx);
         for (at, timer) in fx.timers {
             self.timers.push(at, timer);

@@ -242,7 +242,7 @@ impl Shard {
         let driver = get(self);
         let Some(replica) = self.replica(partition) else { return };
         let room = replica.config().max_message_bytes;
-        let mut fx = Effects::new(self.now().0, rt::wall().0, replica.offsets().end().0, room);
+        let mut fx = Effects::new(self.now(), rt::wall(), replica.offsets().end(), room);
         {
             let mut slots = driver.slots.borrow_mut();
             let Some(Slot::Active { machine, .. }) = slots.get_mut(&partition) else { return };
