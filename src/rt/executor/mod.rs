@@ -30,7 +30,7 @@
 //! The queue of our own beside glommio's, in turns in the same way (30,000 records a second, four rounds): acknowledgements p50
 //! 12.7 (11.5–16.7) against 15.6 ms (12.0–18.1), with background work 13.1 (12.9–13.5) against 14.2 (13.6–16.9); p99 58 (50–62)
 //! against 59 (51–72), and 50 (44–57) against 59 (48–80); with 32 connections × 1 in two rounds 17 and 23 us CPU a request against 23
-//! and 24. It is nowhere worse. glommio ships, as others have tried it for longer, until a quiet machine tells them apart.
+//! and 24. The two cannot be told apart. glommio ships, as others have tried it for longer, until a quiet machine tells them apart.
 
 #[cfg(not(feature = "own-executor"))]
 mod glommio;
