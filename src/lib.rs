@@ -4,7 +4,7 @@
 //! # Where to start
 //!
 //! - A produced batch passes `server/connection.rs`, `api/produce.rs`, `shard/produce.rs`, `partition/append.rs`,
-//!   `log/store/mod.rs`, `log/journal/gather.rs` and `log/journal/commit.rs`, and its answer comes from
+//!   `log/shard_log/mod.rs`, `log/journal/gather.rs` and `log/journal/commit.rs`, and its answer comes from
 //!   `partition/replica.rs` and `partition/waits.rs`. Read in this order, they are the broker.
 //! - A change of the metadata passes `api/create_topics.rs`, `control/mod.rs`, `controller/mod.rs`, `metadata/apply.rs`,
 //!   `control/local.rs` and `shard/assign.rs`.

@@ -73,7 +73,7 @@ pub(super) struct Output {
     meta: SegmentMeta,
     index: ExtentIndex,
     most_bytes: u32,
-    /// More than fits was meant for it: it is of no use.
+    /// Set when the output exceeded its size limit; the file is discarded.
     over: bool,
     pub kept: bool,
 }

@@ -31,9 +31,9 @@ pub struct Manifest {
 /// What a manifest is to the list of segments in a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Applied {
-    /// The list was of before.
+    /// The checkpoint lists the old segments.
     Now,
-    /// The list was of afterwards, or the log starts behind all of it by now.
+    /// The checkpoint already lists the new segment, or the log start has passed it.
     Before,
     Misfit,
 }

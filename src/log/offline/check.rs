@@ -20,7 +20,7 @@ pub struct Checked {
     pub damaged: Vec<DamagedRange>,
 }
 
-/// Reads all of the segment that the checkpoint describes; of its end it may have the checksums.
+/// Verifies a segment. `vouched`: the checkpoint's checksums for its end.
 pub fn check_segment(dir: &Path, meta: &SegmentMeta, vouched: &[Extent]) -> io::Result<Checked> {
     let path = file_name(dir, meta.base_offset, LOG);
     let sidecar = rt::fs::read_all(file_name(dir, meta.base_offset, EXTENTS)).unwrap_or_default();

@@ -18,7 +18,7 @@ pub struct LogSettings {
     pub zero_ahead_bytes: u64,
     /// A partition's tail is written to its segment when it reaches this size.
     pub flush_chunk_bytes: usize,
-    /// A partition of which so much waits for the journal goes straight to its segment; zero for never.
+    /// Backlog (bytes) above which a partition is written directly to its segment; 0 disables.
     pub bypass_bytes: usize,
     /// Bytes that no segment holds yet; a full bound makes producers wait.
     pub tail_bytes: usize,

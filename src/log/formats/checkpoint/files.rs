@@ -18,7 +18,7 @@ const FEW: u64 = 64 << 10;
 #[derive(Debug)]
 pub struct Loaded {
     pub checkpoint: Checkpoint,
-    /// Both files say it.
+    /// Both copies are identical.
     pub twice: bool,
     /// Where a change goes; `None` where the files are not equal or of an earlier version.
     pub layout: Option<Layout>,
