@@ -91,10 +91,11 @@ impl Ledger {
 
 /// Offsets follow each other, no value is there twice, and each producer's numbers grow.
 fn check_log(partition: i32, rows: &[(i64, Bytes)]) {
-    let (mut seen, mut last) = (HashSet::new(), HashMap::new());
+    let (mut seen, mut last) = (HashMap::new(), HashMap::new());
     for (i, (offset, value)) in rows.iter().enumerate() {
         assert_eq!(*offset, i as i64, "partition {partition}: offsets are contiguous");
-        assert!(seen.insert(value), "partition {partition}: {value:?} again at {offset}");
+        let first = seen.insert(value, offset);
+        assert_eq!(first, None, "partition {partition}: {value:?} again at {offset}");
         let text = std::str::from_utf8(value).expect("a value of ours");
         let (name, rest) = text.split_once(':').expect("name:number");
         let number: u64 = rest.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
