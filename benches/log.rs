@@ -63,7 +63,8 @@ async fn open(dir: &std::path::Path) -> (Rc<ShardLog>, Rc<Replica>) {
     let (store, _) =
         ShardLog::open(dir, 0, 1, &OneTopic, LogSettings::default()).await.expect("a fresh log opens");
     let log = store.create(ID, "bench", Arc::default());
-    let replica = Replica::new((ID, "bench".into()), &Host::new(1), log, Arc::default(), Offset::ZERO);
+    let replica =
+        Replica::new((ID, "bench".into()), &Host::new(1, 30_000), log, Arc::default(), Offset::ZERO);
     replica.assign(&store, Assignment::alone(1, LeaderEpoch(0)), MonoMs::ZERO);
     let maintained = store.clone();
     rt::spawn(async move { maintained.maintain(|_| None, |_| Offset(i64::MAX)).await });

@@ -1,5 +1,6 @@
 //! AlterPartitionReassignments (KIP-455): moves partitions to other brokers, or back while they are on their way.
 
+use bytes::Bytes;
 use kafka_wire::alter_partition_reassignments_response::{
     ReassignablePartitionResponse, ReassignableTopicResponse,
 };
@@ -7,7 +8,9 @@ use kafka_wire::{AlterPartitionReassignmentsRequest, AlterPartitionReassignments
 
 use super::Cx;
 use super::common::{build, code, message, whole_error};
-use crate::controller::{ControlReply, ControlRequest, Reassignment};
+use crate::controller::{ControlError, ControlErrorKind, ControlReply, ControlRequest, Reassignment};
+use crate::model::report::{DRAIN, Drain};
+use crate::peer::keys;
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
@@ -20,10 +23,34 @@ pub async fn handle(
     if let Err(error) = cx.admit(Operation::Alter, Resource::Cluster) {
         return build(|r: &mut AlterPartitionReassignmentsResponse| r.error_code = error.code());
     }
+    if let Some(data) = keys::tagged(&request.unknown_tagged_fields, DRAIN) {
+        return drain(cx, &data).await;
+    }
     let reply = cx.shard.control(asked(&request)).await;
     let response = answer(&request, reply, cx.version);
     let results = response.responses.iter().flat_map(|t| &t.partitions);
     results.for_each(|p| cx.count(ErrorCode::from_code(p.error_code)));
+    response
+}
+
+/// Takes all that a broker holds elsewhere, for `weir cluster drain`.
+async fn drain(cx: &Cx, data: &[u8]) -> AlterPartitionReassignmentsResponse {
+    let reply = match serde_json::from_slice::<Drain>(data) {
+        Ok(wanted) => cx.shard.control(ControlRequest::Drain(wanted)).await,
+        Err(e) => ControlReply::Failed(ControlError::new(ControlErrorKind::InvalidRequest, e.to_string())),
+    };
+    let response = build(|r: &mut AlterPartitionReassignmentsResponse| match reply {
+        ControlReply::Drained(drained) => {
+            let data = serde_json::to_vec(&drained).map(Bytes::from).unwrap_or_default();
+            r.unknown_tagged_fields = keys::tags([(DRAIN, data)]);
+        }
+        other => {
+            let error = whole_error(other);
+            r.error_code = code(&error).code();
+            r.error_message = message(&error);
+        }
+    });
+    cx.count(ErrorCode::from_code(response.error_code));
     response
 }
 

@@ -1,5 +1,6 @@
 //! DescribeCluster: the cluster's id, its brokers and its controller.
 
+use bytes::Bytes;
 use kafka_wire::describe_cluster_response::DescribeClusterBroker;
 use kafka_wire::{DescribeClusterRequest, DescribeClusterResponse};
 use kafka_wire_core::StrBytes;
@@ -9,7 +10,9 @@ use super::authorize::Rights;
 use super::common::{NOT_ASKED, build, cluster_operations};
 use crate::metadata::{Broker, Image};
 use crate::model::BrokerId;
+use crate::model::report::{BrokerDetails, DETAILS, WATCH, Watch};
 use crate::peer::keys;
+use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 const BROKERS: i8 = 1;
@@ -27,7 +30,11 @@ pub async fn handle(cx: &Cx, request: DescribeClusterRequest) -> DescribeCluster
         let controller = if cx.shard.leads_metadata() { Some(me) } else { cx.shard.controller() };
         return for_brokers(&cx.shard.image(), controller);
     }
-    let response = answer(&cx.shard.image(), me, (cx, &cx.connection.listener.name), &request, cx.version);
+    let image = cx.shard.image();
+    let mut response = answer(&image, me, (cx, &cx.connection.listener.name), &request, cx.version);
+    if response.error_code == 0 && cx.authorize(Operation::Describe, Resource::Cluster).is_ok() {
+        report(cx, &image, &request, &mut response).await;
+    }
     cx.count(ErrorCode::from_code(response.error_code));
     response
 }
@@ -57,6 +64,43 @@ fn answer(
             r.cluster_authorized_operations = cluster_operations(rights);
         }
     })
+}
+
+/// What `weir cluster` asks for besides.
+async fn report(
+    cx: &Cx,
+    image: &Image,
+    request: &DescribeClusterRequest,
+    response: &mut DescribeClusterResponse,
+) {
+    let asked = |tag| keys::tagged(&request.unknown_tagged_fields, tag);
+    if asked(DETAILS).is_some() {
+        for told in &mut response.brokers {
+            let details = image.broker(told.broker_id).map(details);
+            told.unknown_tagged_fields = keys::tags(details.map(|data| (DETAILS, data)));
+        }
+    }
+    let watch = asked(WATCH).and_then(|data| serde_json::from_slice::<Watch>(&data).ok());
+    if let Some(watch) = watch {
+        let changes = cx.shard.watch_cluster(watch).await;
+        response.unknown_tagged_fields = keys::tags([(WATCH, json(&*changes))]);
+    }
+}
+
+fn details(broker: &Broker) -> Bytes {
+    let endpoint = broker.endpoint(keys::LISTENER);
+    json(&BrokerDetails {
+        epoch: broker.epoch.0,
+        shards: broker.shards,
+        build: broker.build.clone(),
+        draining: broker.draining,
+        stopping: broker.shutting_down,
+        cluster: endpoint.map_or_else(String::new, |at| format!("{}:{}", at.host, at.port)),
+    })
+}
+
+pub(super) fn json(value: &impl serde::Serialize) -> Bytes {
+    serde_json::to_vec(value).map(Bytes::from).unwrap_or_default()
 }
 
 /// Who the controller is and where brokers reach each other, for one that would join; no controller is -1.
@@ -113,6 +157,16 @@ mod tests {
             let operations = if version == 1 { cluster_operations(&Everything) } else { NOT_ASKED };
             assert_eq!(response.cluster_authorized_operations, operations);
         }
+    }
+
+    #[test]
+    fn details_of_a_broker_are_what_the_metadata_has() {
+        let controller = controller(&[]);
+        let image = controller.image();
+        let broker = image.broker(1).unwrap();
+        let told: BrokerDetails = serde_json::from_slice(&details(broker)).unwrap();
+        assert_eq!((told.epoch, told.shards, told.draining), (broker.epoch.0, broker.shards, false));
+        assert_eq!(told.build, env!("CARGO_PKG_VERSION"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::disk;
 use super::errors::StartError;
 use crate::config::Config;
 use crate::control::join::{self, JoinError};
-use crate::controller::{Registration, register};
+use crate::controller::{Registration, for_all, register};
 use crate::metadata::quorum::{QuorumState, Vote};
 use crate::metadata::{MetadataError, Node, Store, new_id};
 use crate::model::settings::BrokerSettings;
@@ -82,15 +82,21 @@ fn begin_or_return(
     if image.is_some() {
         belongs(&config.data_dir, settings, Some(store.image()))?;
     }
-    let registered = disk::with_ballast(&config.data_dir, || register_alone(&mut store, &registration));
+    let registered =
+        disk::with_ballast(&config.data_dir, || register_alone(&mut store, settings, &registration));
     let epoch = registered.map_err(|e| metadata_error(&e))?;
     Ok(Member { store, registration, epoch: Some(epoch) })
 }
 
 /// Each start is a life of its own, which the metadata knows before anything is served.
-fn register_alone(store: &mut Store, registration: &Registration) -> Result<BrokerEpoch, MetadataError> {
+fn register_alone(
+    store: &mut Store,
+    settings: &BrokerSettings,
+    registration: &Registration,
+) -> Result<BrokerEpoch, MetadataError> {
     let offset = store.image().version + 1;
-    let records = register(store.image(), offset, registration);
+    let mut records = register(store.image(), offset, registration);
+    records.extend(for_all(store.image(), settings));
     store.commit(vec![records])?;
     store.trim();
     Ok(BrokerEpoch(offset as i64))

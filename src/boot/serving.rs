@@ -50,7 +50,9 @@ pub(super) async fn run_until_stopped(
     // Who leads on is told before clients lose this broker.
     if control.image().brokers().len() > 1 {
         control.may_stop(limit / 2).await;
+        control.hand_over(limit / 4).await;
     }
+    control.stop_watching();
     control.broadcast(|| Stop).await;
 }
 

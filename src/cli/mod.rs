@@ -4,6 +4,7 @@
 //! programs read. Exit codes: 0 done, 1 failed, 2 the command line or a setting is wrong. A failure says
 //! what to do about it where that can be known.
 
+mod cluster;
 mod consume;
 mod consume_group;
 mod consumer;
@@ -43,6 +44,9 @@ struct Cli {
 enum Command {
     /// Run a broker
     Serve(serve::ServeArgs),
+    /// Show and watch a cluster, and take brokers out of it
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Create, list, describe, alter and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
@@ -100,6 +104,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Serve(args) => return serve::run(args),
+        Command::Cluster(command) => cluster::run(command),
         Command::Topic(command) => topic::run(command),
         Command::Group(command) => group::run(command),
         Command::Txn(command) => txn::run(command),

@@ -186,7 +186,7 @@ fn alterable_config((name, op): &(String, ConfigOp)) -> AlterableConfig {
     })
 }
 
-fn silent(what: String) -> ClientError {
-    let message = Some("the answer does not mention the topic".to_owned());
+pub(super) fn silent(what: String) -> ClientError {
+    let message = Some("the answer does not mention it".to_owned());
     ClientError::Kafka { what, error: KafkaError { code: -1, message } }
 }

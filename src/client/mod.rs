@@ -9,6 +9,7 @@
 //! was being asked. Imports `model` and `wire` only: the broker's own code never uses it.
 
 mod admin;
+mod cluster;
 mod connection;
 mod data;
 mod error;
@@ -20,6 +21,7 @@ pub mod stages;
 mod transactions;
 
 pub use admin::{ConfigEntry, ConfigOp, CreatedTopic, NewTopic};
+pub use cluster::{ClusterInfo, Moving, Node, Quorum, QuorumMember};
 pub use connection::{Connection, Options};
 pub use data::{FetchQuery, Fetched, Isolation, OffsetAt, Produced};
 pub use error::{ClientError, KafkaError};

@@ -209,7 +209,7 @@ impl Client {
     }
 }
 
-fn address(host: &str, port: i32) -> String {
+pub(super) fn address(host: &str, port: i32) -> String {
     match host.contains(':') {
         true => format!("[{host}]:{port}"),
         false => format!("{host}:{port}"),

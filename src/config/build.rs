@@ -10,13 +10,17 @@ use super::topic_defaults;
 use super::values::{parse_address, parse_bool, parse_duration, parse_size};
 use super::{Config, ConfigError, HostPort, Machine, Problem, Sources};
 use crate::model::config_def::parse_address_counts;
-use crate::model::settings::{GroupSettings, TransactionSettings};
+use crate::model::settings::{ClusterSettings, GroupSettings, TransactionSettings};
 use crate::model::topic_config;
 
 /// A budget below this leaves no room for one default batch and its neighbours on every shard.
 const LEAST_BUDGET: u64 = 16 << 20;
 /// How long a new member of a group may wait for its first generation; Kafka's, and no setting there either.
 const NEW_MEMBER_TIMEOUT_MS: i64 = 300_000;
+/// Replicas of a topic that is created without saying how many, where there are as many brokers.
+const REPLICAS: usize = 3;
+/// Replicas that a partition may have.
+const MOST_REPLICAS: usize = 32;
 const INT_MAX: u64 = i32::MAX as u64;
 
 struct Builder<'a> {
@@ -106,6 +110,18 @@ impl Builder<'_> {
         }
     }
 
+    fn cluster(&mut self) -> ClusterSettings {
+        let range = 1..=MOST_REPLICAS;
+        let factor =
+            self.auto("default_replication_factor", |t| t.parse().ok().filter(|n| range.contains(n)));
+        ClusterSettings {
+            default_replication_factor: factor.unwrap_or(REPLICAS),
+            session_ms: self.duration("broker_session_timeout", 1_000..=3_600_000).as_millis() as i64,
+            heartbeat_ms: self.duration("broker_heartbeat_interval", 50..=600_000).as_millis() as i64,
+            lag_max_ms: self.duration("replica_lag_time_max", 100..=86_400_000).as_millis() as i64,
+        }
+    }
+
     fn transactions(&mut self) -> TransactionSettings {
         TransactionSettings {
             topic_partitions: self.number("transaction_topic_partitions", 1..=10_000) as i32,
@@ -178,6 +194,11 @@ impl Builder<'_> {
         if config.groups.min_session_timeout_ms > config.groups.max_session_timeout_ms {
             let message = "must not be longer than group_max_session_timeout".to_owned();
             self.reject(setting("group_min_session_timeout"), message);
+        }
+        if config.cluster.heartbeat_ms > config.cluster.session_ms / 3 {
+            let message =
+                "must be at most a third of broker_session_timeout: one heartbeat may be late".to_owned();
+            self.reject(setting("broker_heartbeat_interval"), message);
         }
         if config.max_connections_per_ip == 0 && config.max_connections_per_ip_overrides.is_empty() {
             let message = "can be 0 only where max_connections_per_ip_overrides is set".to_owned();
@@ -259,6 +280,7 @@ pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, C
         compaction_rate: b.rate("compaction_rate"),
         scrub_rate: b.size("scrub_rate", 0..=1 << 30),
         scrub_interval: b.read("scrub_interval", parse_duration),
+        cluster: b.cluster(),
         shutdown_timeout: b.read("shutdown_timeout", parse_duration),
         log_level: b.read("log_level", |t| t.parse().ok()),
     };

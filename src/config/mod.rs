@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::listener::{CLUSTER_LISTENER, Listener, SecurityProtocol};
-use crate::model::settings::{GroupSettings, TransactionSettings};
+use crate::model::settings::{ClusterSettings, GroupSettings, TransactionSettings};
 
 pub use machine::Machine;
 pub use sources::{Source, Sources};
@@ -102,6 +102,7 @@ pub struct Config {
     /// Bytes a second that the scrubber reads; zero turns it off.
     pub scrub_rate: u64,
     pub scrub_interval: Duration,
+    pub cluster: ClusterSettings,
     pub shutdown_timeout: Duration,
     pub log_level: log::LevelFilter,
 }

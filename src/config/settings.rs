@@ -71,6 +71,7 @@ impl Config {
             journal_bypass_bytes: self.journal_bypass as usize,
             groups: self.groups.clone(),
             transactions: self.transactions.clone(),
+            cluster: self.cluster.clone(),
             live: self.live(),
             disk_reserve_bytes: self.disk_reserve as usize,
             retention_check_ms: ms(self.retention_check_interval),
@@ -152,6 +153,9 @@ mod tests {
         assert_eq!(
             names,
             [
+                "broker.heartbeat.interval.ms",
+                "broker.session.timeout.ms",
+                "default.replication.factor",
                 "log.cleaner.dedupe.buffer.size",
                 "log.retention.check.interval.ms",
                 "max.connections",

@@ -9,13 +9,6 @@ use crate::controller::{ControlErrorKind as Kind, ControlReply, ControlRequest, 
 use crate::model::BrokerEpoch;
 use crate::shard::message::{self, Ping};
 
-/// How often a broker says that it lives.
-const INTERVAL: Duration = Duration::from_secs(1);
-/// After how long a silence it is fenced.
-const SESSION: Duration = Duration::from_secs(6);
-/// For how long after a heartbeat that was answered this broker takes itself for who coordinates (C7): sooner than anybody else
-/// is told to.
-const COORDINATES: Duration = SESSION.saturating_sub(Duration::from_millis(SESSION.as_millis() as u64 / 5));
 /// How often members are looked after.
 const LOOK: Duration = Duration::from_millis(50);
 /// How often the controller does what time asks for.
@@ -30,9 +23,9 @@ impl Control {
             if self.shards_turn() {
                 self.heartbeat().await;
             }
-            next += INTERVAL;
+            next += self.heartbeat;
             let now = tokio::time::Instant::now();
-            next = next.max(now + INTERVAL / 4);
+            next = next.max(now + self.heartbeat / 4);
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
                 () = self.standing.hurry.notified() => {}
@@ -42,7 +35,7 @@ impl Control {
 
     /// However long the controller takes to answer.
     async fn keep_pinging(self: Rc<Self>) {
-        let mut interval = tokio::time::interval(INTERVAL);
+        let mut interval = tokio::time::interval(self.heartbeat);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
@@ -66,12 +59,12 @@ impl Control {
     /// Whether every shard has answered lately. One that still recovers has nothing to answer yet.
     fn shards_turn(&self) -> bool {
         let turned = self.standing.turned.borrow();
-        let late = turned.iter().position(|at| at.elapsed() > SESSION / 2);
+        let late = turned.iter().position(|at| at.elapsed() > self.session / 2);
         match late {
             Some(shard) if self.serving.get() => {
                 log::error!(
                     "shard {shard} has not answered for {:?}: this broker does not say that it lives",
-                    SESSION / 2
+                    self.session / 2
                 );
                 false
             }
@@ -94,11 +87,12 @@ impl Control {
         };
         let sent = Instant::now();
         let standing = &self.standing;
-        match self.ask_controller(ControlRequest::Heartbeat(heartbeat), SESSION / 2).await {
+        match self.ask_controller(ControlRequest::Heartbeat(heartbeat), self.session / 2).await {
             ControlReply::Heard(heard) => {
                 standing.heard.set(sent);
                 let alone = self.image().brokers().len() == 1;
-                let until = (!alone).then_some(sent + COORDINATES);
+                // For so long it takes itself for who coordinates (C7): sooner than anybody else is told to.
+                let until = (!alone).then_some(sent + self.session * 4 / 5);
                 (0..self.shards).for_each(|shard| drop(self.port.call(shard, message::Heard(until))));
                 standing.fenced.set(heard.fenced);
                 standing.may_stop.set(heard.may_stop);
@@ -138,17 +132,35 @@ impl Control {
         }
     }
 
+    /// Has another voter lead the quorum, if this one does and is about to stop: nobody has to find out that it is gone. Where
+    /// that fails it goes on leading.
+    pub(crate) async fn hand_over(&self, limit: Duration) {
+        if self.quorum.leads().is_none() {
+            return;
+        }
+        let Some(to) = voters::successor(&self.quorum.status(), &self.image()) else { return };
+        match tokio::time::timeout(limit, self.quorum.hand_over(to)).await {
+            Ok(Ok(())) => log::info!("broker {} is the controller from now on", to.node),
+            Ok(Err(why)) => log::warn!("broker {} has not become the controller: {why}", to.node),
+            Err(_) => log::warn!("broker {} has not become the controller within {limit:?}", to.node),
+        }
+    }
+
     /// Has the controller do what time asks for, for as long as the process lives.
     pub(super) async fn tick(self: Rc<Self>) {
         let mut interval = tokio::time::interval(TICK);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
+            let over = self.history.borrow_mut().pass(Instant::now());
+            self.tell_watchers(over);
+            self.show_quorum();
             self.quorum.ready().await;
             if let Some(epoch) = self.quorum.leads() {
                 let step = self.controller.borrow_mut().tick(self.now());
                 self.take(epoch, step);
-                let silent = self.controller.borrow().silent(self.now(), 2 * INTERVAL.as_millis() as i64);
+                let silent =
+                    self.controller.borrow().silent(self.now(), 2 * self.heartbeat.as_millis() as i64);
                 self.look_for_all(silent);
             }
         }
@@ -176,15 +188,15 @@ impl Control {
         let request = ControlRequest::Register(Box::new(registration));
         let began = Instant::now();
         loop {
-            match self.ask_controller(request.clone(), SESSION).await {
+            match self.ask_controller(request.clone(), self.session).await {
                 ControlReply::Registered { epoch, .. } => return Ok(epoch),
                 ControlReply::Failed(error) => match error.kind {
                     Kind::NotController | Kind::Unavailable => {
                         log::warn!("waiting to register, for {} s: {error}", began.elapsed().as_secs());
                     }
                     // The last life of this broker may be taken to live until its session is over.
-                    Kind::DuplicateRegistration if began.elapsed() < 2 * SESSION => {
-                        tokio::time::sleep(INTERVAL / 4).await;
+                    Kind::DuplicateRegistration if began.elapsed() < 2 * self.session => {
+                        tokio::time::sleep(self.heartbeat / 4).await;
                     }
                     _ => return Err(error.message),
                 },
@@ -202,7 +214,7 @@ impl Control {
             if here && i64::try_from(image.version).is_ok_and(|version| version >= epoch.0) {
                 return;
             }
-            if said.elapsed() > SESSION {
+            if said.elapsed() > self.session {
                 said = Instant::now();
                 log::warn!(
                     "waiting for the cluster's metadata up to offset {}, and there is it up to {}",

@@ -12,6 +12,7 @@
 mod answer;
 mod courier;
 mod door;
+mod history;
 mod house;
 pub(crate) mod join;
 mod left;
@@ -33,7 +34,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use flume::Receiver;
 use tokio::net::TcpListener;
@@ -51,6 +52,7 @@ use crate::shard::message::{self, Asked, End, Measure, Port, Reply, Request};
 use crate::shard::metrics::MetricsSnapshot;
 
 use answer::Answer;
+use history::History;
 use left::Left;
 use quorum::{Event, Quorum};
 use standing::Standing;
@@ -100,8 +102,12 @@ pub(crate) struct Control {
     serving: Cell<bool>,
     links: Rc<Links>,
     standing: Standing,
+    /// How often this broker says that it lives, and after how long a silence it is fenced.
+    heartbeat: Duration,
+    session: Duration,
     started: Instant,
     left: Left,
+    history: RefCell<History<To<message::WatchCluster>>>,
     quorum: Node<Courier>,
     controller: RefCell<Controller<Answer>>,
     queue: RefCell<VecDeque<(Answer, ControlRequest)>>,
@@ -129,6 +135,7 @@ impl Control {
     ) -> Self {
         let mut controller = Controller::new(image.clone(), settings.clone());
         quorum.leads().into_iter().for_each(|epoch| controller.lead(epoch, MonoMs::ZERO));
+        let incarnation = me.incarnation;
         let (version, shards) = (image.version, connections.open().count());
         Self {
             me,
@@ -140,7 +147,10 @@ impl Control {
             serving: Cell::new(false),
             links,
             standing: Standing::new(shards),
+            heartbeat: Duration::from_millis(settings.cluster.heartbeat_ms as u64),
+            session: Duration::from_millis(settings.cluster.session_ms as u64),
             started: Instant::now(),
+            history: RefCell::new(History::new(incarnation)),
             left: Left::new(PathBuf::from(&settings.log_dir)),
             quorum,
             controller: RefCell::new(controller),
@@ -180,6 +190,7 @@ impl Control {
                 self.appliers.borrow_mut().push((offset, to));
                 self.applied_to(0);
             }
+            Asked::WatchCluster(message::WatchCluster(watch), to) => self.watch(watch, to),
             Asked::QuorumStatus(_, to) => self.port.reply(to, Box::new(self.quorum.status())),
             _ => unreachable!("not for the control thread"),
         });
@@ -282,12 +293,16 @@ impl Control {
             let event = self.quorum.next().await;
             match event {
                 Event::Committed(commits) => {
+                    let before = self.image();
                     let settled = self.controller.borrow_mut().on_committed(&commits);
+                    self.show(&before, &settled);
                     self.publish(settled);
                 }
                 Event::Snapshot { image } => {
                     self.left.forget();
+                    let before = self.image();
                     let settled = self.controller.borrow_mut().on_snapshot(image);
+                    self.show(&before, &settled);
                     self.publish(settled);
                 }
                 Event::Leader { epoch, mine, .. } => {
@@ -302,6 +317,7 @@ impl Control {
                     self.lose(&ControlError::new(ControlErrorKind::Unavailable, why));
                 }
             }
+            self.show_quorum();
             self.tell_leadership();
         }
     }

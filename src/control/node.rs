@@ -88,6 +88,14 @@ impl<C: Carrier> Node<C> {
         Ok(())
     }
 
+    /// Has another voter lead, if this one does; an error says why it does not come to that.
+    pub async fn hand_over(&self, to: Voter) -> Result<(), String> {
+        match self.part() {
+            Part::Raft(raft) => raft.hand_over(to).await.map_err(|e| e.to_string()),
+            Part::Local(_) => Err("this node is alone".into()),
+        }
+    }
+
     /// Ends it, with what was proposed written, before the directory is another process's.
     pub async fn stop(&self) {
         match self.part() {

@@ -2,12 +2,17 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::Control;
 use super::answer::Answer;
+use super::history::Answers;
+use super::quorum::Quorum;
 use crate::controller::Settled;
 use crate::metadata::Image;
-use crate::shard::message::{Leads, Metadata, Removals};
+use crate::model::report::{LONGEST_WAIT_MS, Watch};
+use crate::rt::mesh::To;
+use crate::shard::message::{self, Leads, Metadata, Removals};
 
 impl Control {
     /// The metadata that shards are to start from: every change from now on is told them.
@@ -59,6 +64,42 @@ impl Control {
                 control.unpark();
             }
         });
+    }
+
+    /// Answers who watches the cluster, once there is something to tell.
+    pub(super) fn watch(&self, watch: Watch, to: To<message::WatchCluster>) {
+        let now = Instant::now();
+        let until = now + Duration::from_millis(watch.wait_ms.min(LONGEST_WAIT_MS).into());
+        self.history.borrow_mut().follow_quorum(&self.quorum.status());
+        let answers = self.history.borrow_mut().ask(watch.after, now, until, to);
+        self.tell_watchers(answers);
+    }
+
+    /// Notes a change for those who watch.
+    pub(super) fn show(&self, before: &Image, settled: &Settled<Answer>) {
+        if self.history.borrow().is_watched(Instant::now()) {
+            let answers = self.history.borrow_mut().follow(before, &settled.image, &settled.delta);
+            self.tell_watchers(answers);
+        }
+    }
+
+    pub(super) fn show_quorum(&self) {
+        if self.history.borrow().is_watched(Instant::now()) {
+            let answers = self.history.borrow_mut().follow_quorum(&self.quorum.status());
+            self.tell_watchers(answers);
+        }
+    }
+
+    pub(super) fn tell_watchers(&self, answers: Answers<To<message::WatchCluster>>) {
+        for (to, changes) in answers {
+            self.port.reply(to, Box::new(changes));
+        }
+    }
+
+    /// Lets those go who watch.
+    pub(crate) fn stop_watching(&self) {
+        let answers = self.history.borrow_mut().end();
+        self.tell_watchers(answers);
     }
 
     /// Every shard has applied the metadata up to an offset.

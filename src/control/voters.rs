@@ -49,17 +49,33 @@ pub fn next_change(status: &Status, image: &Image) -> Option<VoterChange> {
         return Some(VoterChange::Remove(gone.voter));
     }
     let wanted = voters_among(image.brokers().len());
-    if now.len() >= wanted {
+    let stays = |one: &Voter| *one == status.me || image.brokers().any(|broker| voter(broker) == *one);
+    let kept: BTreeSet<Voter> = now.iter().copied().filter(stays).collect();
+    if kept.len() == now.len() && now.len() >= wanted {
         return None;
     }
     let near = |one: &Voter| {
         let end = status.members.iter().find(|member| member.voter == *one).and_then(|member| member.end);
         end.is_some_and(|end| end + NEAR >= status.committed)
     };
-    let mut next = now.clone();
+    let mut next = kept.clone();
     let alive = image.brokers().filter(|broker| !broker.fenced).map(voter);
-    next.extend(alive.filter(|one| !now.contains(one) && near(one)).take(wanted - now.len()));
-    (next.len() == wanted).then_some(VoterChange::Voters(next))
+    let more = wanted.saturating_sub(kept.len());
+    next.extend(alive.filter(|one| !now.contains(one) && near(one)).take(more));
+    // Who was taken out of the cluster does not vote, be there others for its place or not. With two one of them would do.
+    if next.len() == 2 && wanted < 2 {
+        next.retain(|one| *one == status.me);
+    }
+    (next.len() == wanted || kept.len() < now.len()).then_some(VoterChange::Voters(next))
+}
+
+/// Who had best lead instead of this node: a voter whose broker lives and goes on, of these the one that has most.
+pub fn successor(status: &Status, image: &Image) -> Option<Voter> {
+    let goes_on = |one: &Voter| {
+        image.brokers().any(|broker| voter(broker) == *one && !broker.fenced && !broker.shutting_down)
+    };
+    let others = status.members.iter().filter(|member| member.votes && member.voter != status.me);
+    others.filter(|member| goes_on(&member.voter)).max_by_key(|member| member.end).map(|member| member.voter)
 }
 
 #[cfg(test)]
@@ -67,6 +83,7 @@ mod tests {
     use super::*;
     use crate::controller::{Registration, register};
     use crate::metadata::quorum::{MemberStatus, Membership};
+    use crate::metadata::records::Record;
     use crate::model::BrokerSettings;
 
     fn image(brokers: i32) -> Image {
@@ -131,6 +148,40 @@ mod tests {
         assert!(
             matches!(next_change(&joint, &three), Some(VoterChange::Voters(voters)) if voters.len() == 3)
         );
+    }
+
+    #[test]
+    fn who_was_taken_out_does_not_vote_any_more() {
+        let (four, three, two) = (image(4), image(3), image(2));
+        let voting = |status: &Status, image: &Image| match next_change(status, image) {
+            Some(VoterChange::Voters(voters)) => voters.iter().map(|voter| voter.node).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        let gone = |image: &Image, id: i32| {
+            let epoch = image.broker(id).unwrap().epoch.0 as u64;
+            image.with(&[Record::BrokerUnregistered { id, epoch }]).unwrap().0
+        };
+        // Another takes its place; without one there are two, and with two brokers one is enough.
+        assert_eq!(voting(&status(&four, 3, 4, 1000), &gone(&four, 2)), [1, 3, 4]);
+        assert_eq!(voting(&status(&three, 3, 3, 1000), &gone(&three, 2)), [1]);
+        assert_eq!(voting(&status(&four, 3, 4, 10), &gone(&four, 2)), [1, 3], "the fourth is too far behind");
+        assert!(next_change(&status(&two, 1, 2, 1000), &two).is_none());
+    }
+
+    #[test]
+    fn who_lives_and_has_most_leads_next() {
+        let three = image(3);
+        let mut all = status(&three, 3, 3, 1000);
+        all.members.iter_mut().for_each(|member| member.votes = true);
+        all.members[1].end = Some(900);
+        assert_eq!(successor(&all, &three).map(|voter| voter.node), Some(3));
+        let epoch = three.broker(3).unwrap().epoch.0 as u64;
+        let stops =
+            Record::BrokerChanged { id: 3, epoch, fenced: None, draining: None, shutting_down: Some(true) };
+        let (stopping, _) = three.with(&[stops]).unwrap();
+        assert_eq!(successor(&all, &stopping).map(|voter| voter.node), Some(2));
+        all.members[1].votes = false;
+        assert_eq!(successor(&all, &stopping), None, "nobody else votes");
     }
 
     #[test]

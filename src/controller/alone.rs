@@ -4,9 +4,21 @@ use super::brokers::Registration;
 use super::decide::membership;
 use super::decide::view::View;
 use super::index::Index;
-use crate::metadata::Image;
-use crate::metadata::records::Record;
-use crate::model::MonoMs;
+use crate::metadata::records::{Owner, Record};
+use crate::metadata::{Image, MIN_INSYNC};
+use crate::model::{BrokerSettings, MonoMs};
+
+/// What a broker's settings say for the whole cluster, where that has not been said: brokers that disagree about how many have
+/// to be in sync break KIP-966.
+pub fn for_all(image: &Image, settings: &BrokerSettings) -> Option<Record> {
+    let value = settings.topic_defaults.get(MIN_INSYNC)?;
+    let said = image.overrides.get(&Owner::EveryBroker).and_then(|all| all.get(MIN_INSYNC));
+    said.is_none().then(|| Record::Config {
+        owner: Owner::EveryBroker,
+        name: MIN_INSYNC.into(),
+        value: Some(value.clone()),
+    })
+}
 
 /// The records of a broker that comes in a new life and is the controller, to be committed at `offset`, all at once. One that
 /// has no id yet is broker 1.
@@ -19,7 +31,7 @@ pub fn register(image: &Image, offset: u64, registration: &Registration) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BrokerEpoch, BrokerId, BrokerSettings, PartitionId, TopicId};
+    use crate::model::{BrokerEpoch, BrokerId, PartitionId, TopicId};
 
     const TOPIC: TopicId = TopicId([1; 16]);
 
@@ -42,6 +54,19 @@ mod tests {
         let again = come(&image, 1, 2);
         let second = again.broker(1).unwrap();
         assert!(second.epoch > first.epoch && second.incarnation != first.incarnation);
+    }
+
+    #[test]
+    fn how_many_have_to_be_in_sync_is_said_once_for_all() {
+        let mut settings = BrokerSettings::default();
+        assert_eq!(for_all(&Image::empty(), &settings), None);
+        settings.topic_defaults.insert(MIN_INSYNC.into(), "2".into());
+        let (image, _) = Image::empty()
+            .with(&for_all(&Image::empty(), &settings).into_iter().collect::<Vec<_>>())
+            .unwrap();
+        assert_eq!(crate::metadata::min_insync(&image, &Default::default(), 3), 2);
+        settings.topic_defaults.insert(MIN_INSYNC.into(), "1".into());
+        assert_eq!(for_all(&image, &settings), None, "the cluster's stands");
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::brackets::commits;
-use super::brokers::{AlterPartitions, Heard, Heartbeat, IsrRefusal, Registration};
+use super::brokers::{AlterPartitions, Heard, Heartbeat, Registration};
 use super::decide::membership;
 use super::decide::view::View;
-use super::decide::{Decision, Outcome, check_epoch, elections, factor, isr, reassign};
+use super::decide::{Decision, Outcome, check_epoch, drain, elections, factor, isr, reassign};
 use super::request::{ControlError, ControlErrorKind as Kind, ControlRequest};
 use super::{Controller, MAX_RECORDS};
 use crate::metadata::records::Record;
@@ -26,6 +26,7 @@ pub fn is_of_brokers(request: &ControlRequest) -> bool {
             | ElectLeaders { .. }
             | Reassign { .. }
             | ListReassignments { .. }
+            | Drain(_)
     )
 }
 
@@ -58,6 +59,10 @@ impl<To> Controller<To> {
                 let moving = reassign::list(&self.view(), partitions.as_deref());
                 Decision::new(Vec::new(), Outcome::Reassignments(moving))
             }
+            ControlRequest::Drain(wanted) => match drain::drain(&self.view(), wanted) {
+                Ok((records, drained)) => Decision::new(records, Outcome::Drained(drained)),
+                Err(error) => Decision::failed(error),
+            },
             _ => unreachable!("of topics, configurations and the like"),
         }
     }
@@ -216,11 +221,8 @@ impl<To> Controller<To> {
     fn alter_partitions(&self, asked: &AlterPartitions) -> Result<Decision, ControlError> {
         check_epoch(&self.proposed, asked.broker, asked.epoch)?;
         self.check_knows(asked.applied)?;
-        if asked.applied < self.terms_since {
-            let none = asked.changes.iter().map(|_| Err(IsrRefusal::NotAttempted));
-            return Ok(Decision::new(Vec::new(), Outcome::Altered(none.collect())));
-        }
-        let knows = |id| self.sessions.get(id).is_none_or(|session| session.unfenced_at <= asked.applied);
+        let unfenced_at = |id| self.sessions.get(id).map_or(0, |session| session.unfenced_at);
+        let knows = |id| asked.applied >= self.terms_since.max(unfenced_at(id));
         let (records, results) = isr::alter(&self.view(), asked.broker, &knows, &asked.changes);
         Ok(Decision::new(records, Outcome::Altered(results)))
     }
@@ -272,6 +274,9 @@ impl<To> Controller<To> {
         let mut records = elections::revive(&view);
         if records.is_empty() {
             records = elections::rebalance(&view, MonoMs(now.0 - self.rules.settled_ms));
+        }
+        if records.is_empty() {
+            records = drain::go_on(&view);
         }
         if records.is_empty() {
             records = factor::raise(&view, self.rules.default_replication_factor);

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::*;
-use crate::controller::brokers::{IsrChange, PartitionState};
+use crate::controller::brokers::{IsrChange, IsrRefusal, PartitionState};
 use crate::controller::{ControlReply, NewTopic, Rules};
 use crate::metadata::quorum::Commit;
 use crate::metadata::records::Endpoint;
@@ -33,7 +33,8 @@ impl Rig {
         let mut new_id = || TopicId([7; 16]);
         let mut step = self.controller.handle((), request, self.now, &mut new_id, &BTreeSet::new());
         let first = self.controller.image().version + 1;
-        let commit = |(offset, records)| Commit { offset, epoch: 1, records };
+        let epoch = self.controller.epoch;
+        let commit = |(offset, records)| Commit { offset, epoch, records };
         let commits: Vec<Commit> = (first..).zip(std::mem::take(&mut step.propose)).map(commit).collect();
         step.answers.extend(self.controller.on_committed(&commits).answers);
         step.answers.pop().expect("an answer").1
@@ -129,6 +130,22 @@ fn a_copy_of_a_refused_proposal_is_refused_for_good() {
     assert_eq!(rig.partition(id).isr().collect::<Vec<_>>(), [1]);
     let again = rig.alter(id, &[1, 2]);
     assert_eq!(rig.propose(&again).unwrap().isr, [1, 2], "by what it knows now");
+}
+
+#[test]
+fn who_was_taken_at_its_word_is_not_told_that_it_was_not() {
+    let mut rig = Rig::new(&[1, 2]);
+    let id = rig.create(&[1, 2]);
+    let shrunk = rig.alter(id, &[1]);
+    rig.propose(&shrunk).unwrap();
+    let grown = rig.alter(id, &[1, 2]);
+    rig.propose(&grown).unwrap();
+    // The answer is lost, and the next controller does not know what its leader knows.
+    rig.controller.lead(2, rig.now);
+    assert_eq!(rig.propose(&grown), Err(IsrRefusal::InvalidUpdateVersion));
+    let other = rig.alter(id, &[1]);
+    let behind = AlterPartitions { applied: other.applied - 1, ..other };
+    assert_eq!(rig.propose(&behind), Err(IsrRefusal::NotAttempted), "nothing can have come of this");
 }
 
 #[test]

@@ -25,7 +25,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use alone::register;
+pub use alone::{for_all, register};
 pub use brokers::{AlterPartitions, Heard, Heartbeat, IsrChange, IsrRefusal, PartitionState, Registration};
 pub use desk::{Desk, occupied};
 pub use internal::internal_topic;
@@ -38,7 +38,7 @@ pub use rules::Rules;
 use crate::metadata::names::check_topic_name;
 use crate::metadata::quorum::Commit;
 use crate::metadata::records::Record;
-use crate::metadata::{ApplyError, Delta, Image, MIN_INSYNC, Partition};
+use crate::metadata::{ApplyError, Delta, Image, Partition};
 use crate::model::limits::MAX_PARTITIONS_PER_REQUEST;
 use crate::model::{BrokerId, BrokerSettings, MonoMs, TopicId};
 use decide::{Decision, Outcome};
@@ -99,7 +99,8 @@ pub type Place = (String, i32);
 impl<To> Controller<To> {
     /// As one who follows what others commit, until it leads.
     pub fn new(image: Arc<Image>, settings: BrokerSettings) -> Self {
-        Self::with_rules(image, settings, Rules::default())
+        let rules = Rules::of(&settings.cluster);
+        Self::with_rules(image, settings, rules)
     }
 
     pub fn with_rules(image: Arc<Image>, settings: BrokerSettings, rules: Rules) -> Self {
@@ -243,7 +244,7 @@ impl<To> Controller<To> {
             match image.with(records) {
                 Ok((next, delta)) => {
                     image = Arc::new(next);
-                    if records.iter().any(changes_terms) {
+                    if records.iter().any(rules::changes_terms) {
                         self.terms_since = image.version;
                     }
                     let epoch = self.epoch;
@@ -375,13 +376,9 @@ fn reply(image: &Image, outcome: Outcome) -> ControlReply {
         Outcome::Elected(results) => ControlReply::ElectLeaders(results),
         Outcome::Reassigned(results) => ControlReply::Reassign(results),
         Outcome::Reassignments(moving) => ControlReply::Reassignments(moving),
+        Outcome::Drained(drained) => ControlReply::Drained(Box::new(drained)),
         Outcome::Refused(error) => ControlReply::Failed(error),
     }
-}
-
-/// Whether it may change how many have to be in sync for something to be committed.
-fn changes_terms(record: &Record) -> bool {
-    matches!(record, Record::Config { name, .. } if name == MIN_INSYNC)
 }
 
 fn state(partition: &Partition) -> PartitionState {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::brokers::{AlterPartitions, Heard, Heartbeat, IsrRefusal, PartitionState, Registration};
 use crate::metadata::Topic;
+use crate::model::report::{Drain, Drained};
 use crate::model::{BrokerEpoch, BrokerId, TopicId};
 use crate::security::quota::Entity;
 
@@ -64,6 +65,8 @@ pub enum ControlRequest {
         /// Whether partitions may end with more or fewer replicas than they have (KIP-860).
         factor_may_change: bool,
     },
+    /// Takes what a broker holds elsewhere, and gives it nothing any more; or ends that.
+    Drain(Drain),
     /// What is being moved.
     ListReassignments {
         /// By topic and index; `None` for all there are.
@@ -118,6 +121,7 @@ pub enum ControlReply {
     ElectLeaders(Vec<Elected>),
     Reassign(Vec<Result<(), ControlError>>),
     Reassignments(Vec<Moving>),
+    Drained(Box<Drained>),
     /// The whole request was refused; or nothing was decided: the metadata log cannot be written, or the broker is stopping.
     Failed(ControlError),
 }

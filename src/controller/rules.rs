@@ -1,5 +1,9 @@
 //! What the controller goes by, for the whole cluster.
 
+use crate::metadata::MIN_INSYNC;
+use crate::metadata::records::Record;
+use crate::model::settings::ClusterSettings;
+
 /// Times in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
@@ -13,8 +17,23 @@ pub struct Rules {
     pub balance_ms: i64,
 }
 
+impl Rules {
+    pub fn of(settings: &ClusterSettings) -> Self {
+        Self {
+            default_replication_factor: settings.default_replication_factor,
+            session_ms: settings.session_ms,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Rules {
     fn default() -> Self {
         Self { default_replication_factor: 3, session_ms: 6_000, settled_ms: 30_000, balance_ms: 5_000 }
     }
+}
+
+/// Whether it may change how many have to be in sync for something to be committed.
+pub fn changes_terms(record: &Record) -> bool {
+    matches!(record, Record::Config { name, .. } if name == MIN_INSYNC)
 }

@@ -10,6 +10,7 @@ pub mod map;
 pub mod pattern;
 pub mod printable;
 pub mod quantities;
+pub mod report;
 pub mod resource_configs;
 pub mod settings;
 pub mod topic_config;

@@ -43,6 +43,19 @@ pub struct TransactionSettings {
     pub id_check_ms: i64,
 }
 
+/// What brokers go by among each other, by Kafka's names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterSettings {
+    /// Replicas of topics that are created without a factor; fewer while there are fewer brokers.
+    pub default_replication_factor: usize,
+    /// `broker.session.timeout.ms`
+    pub session_ms: i64,
+    /// `broker.heartbeat.interval.ms`
+    pub heartbeat_ms: i64,
+    /// `replica.lag.time.max.ms`
+    pub lag_max_ms: i64,
+}
+
 #[derive(Clone, Debug)]
 pub struct BrokerSettings {
     pub broker_id: BrokerId,
@@ -106,6 +119,7 @@ pub struct BrokerSettings {
 
     pub groups: GroupSettings,
     pub transactions: TransactionSettings,
+    pub cluster: ClusterSettings,
     /// What may be changed while the broker runs, as it was at the start; [`crate::metadata::Image`] has what holds.
     pub live: Live,
 

@@ -52,7 +52,7 @@ struct Node {
 /// A replica and the log it is of, as a start leaves them; it has no role yet.
 async fn start(dir: &Path, id: BrokerId) -> (Rc<ShardLog>, Rc<Host>, Rc<Replica>) {
     let (store, recovered) = open_log(dir).await;
-    let host = Host::new(id);
+    let host = Host::new(id, 30_000);
     let Some(found) = recovered.into_iter().next() else {
         let log = store.create(ID, "orders", Arc::default());
         let replica = Replica::new((ID, "orders".into()), &host, log, Arc::default(), Offset(0));

@@ -8,12 +8,10 @@ use super::peer::PeerState;
 use super::waits::Waits;
 use crate::model::{BrokerEpoch, BrokerId, MonoMs};
 
-/// `replica.lag.time.max.ms`, which nobody sets while there is one replica of everything.
-const LAG_MAX_MS: i64 = 30_000;
-
 pub struct Host {
     pub broker: BrokerId,
     pub waits: Rc<Waits>,
+    /// `replica.lag.time.max.ms`.
     pub lag_max_ms: i64,
     /// The brokers that the metadata has.
     peers: RefCell<BTreeMap<BrokerId, PeerState>>,
@@ -21,11 +19,11 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn new(broker: BrokerId) -> Rc<Self> {
+    pub fn new(broker: BrokerId, lag_max_ms: i64) -> Rc<Self> {
         Rc::new(Self {
             broker,
             waits: Rc::default(),
-            lag_max_ms: LAG_MAX_MS,
+            lag_max_ms,
             peers: RefCell::default(),
             now: Cell::new(MonoMs::ZERO),
         })

@@ -52,7 +52,7 @@ async fn open(dir: &Path) -> (Rc<ShardLog>, Replica) {
     let (store, recovered) = open_log(dir).await;
     let replica = |log, high_watermark| {
         let replica =
-            Replica::new((ID, "orders".into()), &Host::new(ME), log, Arc::default(), high_watermark);
+            Replica::new((ID, "orders".into()), &Host::new(ME, 30_000), log, Arc::default(), high_watermark);
         replica.assign(&store, Assignment::alone(ME, LeaderEpoch(0)), MonoMs::ZERO);
         replica
     };

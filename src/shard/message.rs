@@ -15,6 +15,7 @@ use crate::controller::{ControlReply, ControlRequest};
 use crate::coordinator::{group, txn};
 use crate::metadata::quorum::Status;
 use crate::metadata::{Delta, Image};
+use crate::model::report::{self, Changes};
 use crate::model::{LeaderEpoch, Offset, PartitionId, Producer};
 use crate::partition::producer::ProducerView;
 use crate::partition::{
@@ -202,6 +203,8 @@ calls! {
     Applied -> ();
     /// To the control thread.
     QuorumStatus -> Box<Status>;
+    /// To the control thread.
+    WatchCluster -> Box<Changes>;
 }
 
 /// Append these; answered when they are stored as `wait` says.
@@ -292,6 +295,9 @@ pub struct Applied(pub u64);
 
 /// How the quorum stands, as this broker sees it.
 pub struct QuorumStatus;
+
+/// What changes in the cluster, answered when something does.
+pub struct WatchCluster(pub report::Watch);
 
 pub type Port = mesh::Port<Request, Reply>;
 pub type End = mesh::End<Request, Reply>;

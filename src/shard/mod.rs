@@ -48,6 +48,7 @@ use std::sync::Arc;
 use crate::controller::{ControlReply, ControlRequest};
 use crate::log::ShardLog;
 use crate::metadata::{Image, Topic};
+use crate::model::report;
 use crate::model::settings::BrokerSettings;
 use crate::model::{Live, MonoMs, PartitionId, TopicConfig};
 use crate::partition::{ReadError, Replica};
@@ -63,7 +64,7 @@ use life::Life;
 use links::Links;
 use marking::Ends;
 use memory::Memory;
-use message::{Control, Port, QuorumStatus};
+use message::{Control, Port, QuorumStatus, WatchCluster};
 use metrics::ShardMetrics;
 use partitions::Partitions;
 use quotas::Quotas;
@@ -164,6 +165,11 @@ impl Shard {
     /// How the quorum of the metadata stands, as this broker sees it.
     pub async fn quorum(&self) -> Box<crate::metadata::quorum::Status> {
         self.port.call(self.me.count, QuorumStatus).await
+    }
+
+    /// What changes in the cluster, once something does.
+    pub async fn watch_cluster(&self, watch: report::Watch) -> Box<report::Changes> {
+        self.port.call(self.me.count, WatchCluster(watch)).await
     }
 
     /// The shard's clock.

@@ -32,10 +32,10 @@ struct Removals {
 }
 
 impl Partitions {
-    pub(super) fn new(store: Rc<ShardLog>, broker: BrokerId) -> Self {
+    pub(super) fn new(store: Rc<ShardLog>, broker: BrokerId, lag_max_ms: i64) -> Self {
         Self {
             store,
-            host: Host::new(broker),
+            host: Host::new(broker, lag_max_ms),
             replicas: RefCell::default(),
             undurable: RefCell::default(),
             appended: Notify::new(),

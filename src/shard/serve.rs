@@ -68,7 +68,7 @@ impl Shard {
             port: Port::new(start.end),
             memory: Memory::new(memory, store.resources().work()),
             applied: Applied::new(start.image, resolver),
-            partitions: Partitions::new(store, me.broker),
+            partitions: Partitions::new(store, me.broker, settings.cluster.lag_max_ms),
             intake: Intake::default(),
             deadlines: Deadlines::default(),
             coordinators: Coordinators::new(),

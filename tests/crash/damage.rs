@@ -89,7 +89,7 @@ async fn fill(dir: &Path) -> Subject {
         topics.insert(id, format!("{}-{}", topic.name, id.index));
         let replica = Replica::new(
             (id, topic.name.clone()),
-            &Host::new(1),
+            &Host::new(1, 30_000),
             log,
             check::config_of(&image, topic),
             Offset::ZERO,

@@ -611,7 +611,7 @@ fn leader(opened: &Opened, image: &Image, topic: &Topic, id: PartitionId, log: R
     let epoch = topic.partition(id.index).map_or(LeaderEpoch::ZERO, |p| p.leader_epoch);
     let replica = Replica::new(
         (id, topic.name.clone()),
-        &Host::new(1),
+        &Host::new(1, 30_000),
         log,
         check::config_of(image, topic),
         Offset::ZERO,

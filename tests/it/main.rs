@@ -25,6 +25,7 @@ mod limits;
 mod memory;
 mod network;
 mod offsets;
+mod operate;
 mod perf;
 mod process;
 mod produce;

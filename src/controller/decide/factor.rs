@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use super::placement::takers;
 use super::reassign::to;
 use super::view::{Other, View};
+use crate::controller::index::Index;
 use crate::metadata::records::Record;
-use crate::metadata::{Broker, Partition};
+use crate::metadata::{Broker, Image, Partition};
 use crate::model::{BrokerId, PartitionId};
 
 /// Partitions that may be moved at once: copying is not to take the disks from clients.
-const MAX_MOVING: usize = 64;
+pub const MAX_MOVING: usize = 64;
 
 /// Adds replicas where fewer are than `default`, or than there are brokers.
 pub fn raise(view: &View<'_>, default: usize) -> Vec<Record> {
@@ -35,6 +36,25 @@ pub fn raise(view: &View<'_>, default: usize) -> Vec<Record> {
     records
 }
 
+/// Who had best hold a partition besides those who do: of racks that have none of it, then who holds least.
+pub fn another(
+    image: &Image,
+    index: &Index,
+    replicas: &[BrokerId],
+    takers: &[&Broker],
+    given: &mut BTreeMap<BrokerId, usize>,
+) -> Option<BrokerId> {
+    let racks: Vec<_> = replicas.iter().filter_map(|id| image.broker(*id)?.rack.as_ref()).collect();
+    let rank = |broker: &&&Broker| {
+        let known = broker.rack.as_ref().is_some_and(|rack| racks.contains(&rack));
+        let held = index.held(broker.id).replicas;
+        (known, held + given.get(&broker.id).copied().unwrap_or(0), broker.id)
+    };
+    let new = takers.iter().filter(|broker| !replicas.contains(&broker.id)).min_by_key(rank)?.id;
+    *given.entry(new).or_default() += 1;
+    Some(new)
+}
+
 /// One partition gets more replicas: of racks that have none of it, then of brokers that hold least.
 fn more(
     view: &View<'_>,
@@ -45,15 +65,7 @@ fn more(
 ) -> Option<Record> {
     let mut replicas = partition.replicas().to_vec();
     while replicas.len() < target {
-        let racks: Vec<_> = replicas.iter().filter_map(|id| view.image.broker(*id)?.rack.as_ref()).collect();
-        let rank = |broker: &&&Broker| {
-            let known = broker.rack.as_ref().is_some_and(|rack| racks.contains(&rack));
-            let held = view.index.held(broker.id).replicas;
-            (known, held + given.get(&broker.id).copied().unwrap_or(0), broker.id)
-        };
-        let new = takers.iter().filter(|broker| !replicas.contains(&broker.id)).min_by_key(rank)?.id;
-        *given.entry(new).or_default() += 1;
-        replicas.push(new);
+        replicas.push(another(view.image, view.index, &replicas, takers, given)?);
     }
     let change = to(view.change(id)?, &replicas, true).ok()?;
     view.record(change, &Other::default())

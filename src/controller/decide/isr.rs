@@ -8,13 +8,14 @@ use crate::metadata::Partition;
 use crate::metadata::records::Record;
 use crate::model::{BrokerEpoch, BrokerId, PartitionId};
 
-/// Whether a leader knows that a broker may be in sync with it again.
+/// Whether a leader knows that a broker may be in sync with it, and by what rules it commits then.
 pub type Knows<'a> = &'a dyn Fn(BrokerId) -> bool;
 
 /// Each change succeeds or fails by itself.
 ///
 /// A refusal for a broker that was fenced holds for every copy of the request, which may come late: by what its leader knew
-/// then, the broker is not unfenced yet. A leader that was refused goes on without it.
+/// then, the broker is not unfenced yet. A leader that was refused goes on without it: where an earlier copy was taken, it must
+/// not hear that nothing came of it, but that its partition is another by now.
 pub fn alter(
     view: &View<'_>,
     leader: BrokerId,

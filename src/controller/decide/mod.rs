@@ -5,6 +5,7 @@
 mod brokers;
 mod change;
 mod configs;
+pub mod drain;
 pub mod elections;
 pub mod factor;
 pub mod isr;
@@ -22,6 +23,7 @@ use super::request::{ControlError, ControlErrorKind, ControlRequest, Elected, Mo
 use super::rules::Rules;
 use crate::metadata::records::Record;
 use crate::metadata::{Image, Topic};
+use crate::model::report::Drained;
 use crate::model::{BrokerEpoch, BrokerId, BrokerSettings, PartitionId, TopicId};
 
 /// What to commit, and what to answer once it is.
@@ -57,6 +59,7 @@ pub enum Outcome {
     Elected(Vec<Elected>),
     Reassigned(Vec<Result<(), ControlError>>),
     Reassignments(Vec<Moving>),
+    Drained(Drained),
     Refused(ControlError),
     /// Nobody asked.
     Nothing,

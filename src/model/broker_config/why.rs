@@ -1,6 +1,6 @@
 //! Why a config of Kafka's has no effect here; each ends a sentence that begins with "Without effect here:".
 
-pub(super) const ALONE: &str = "one broker is all there is: no other to follow, to lead or to wait for.";
+pub(super) const ALONE: &str = "brokers have ways of their own with each other, which nobody has to set.";
 pub(super) const AT_ONCE: &str = "a transaction is aborted when its time is up.";
 pub(super) const AUTH: &str = "clients are not authenticated, and all may do everything.";
 pub(super) const CLASSES: &str = "no Java classes can be loaded.";

@@ -327,7 +327,7 @@ async fn open(dir: &Path) -> (Rc<ShardLog>, Vec<RecoveredPartition>) {
 async fn start(world: &Rc<RefCell<World>>, broker: BrokerId) {
     let dir = world.borrow().dirs[&broker].path().to_owned();
     let (store, recovered) = open(&dir).await;
-    let host = Host::new(broker);
+    let host = Host::new(broker, 30_000);
     let mut recovered: BTreeMap<_, _> = recovered.into_iter().map(|found| (found.id, found)).collect();
     let replica = |index: i32| {
         let names = (id(index), Arc::from("orders"));

@@ -1,0 +1,30 @@
+//! `weir cluster status|watch|drain|remove`: who is there, who leads, who agrees on the metadata, and what becomes of it.
+
+mod away;
+mod status;
+mod watch;
+
+use clap::Subcommand;
+
+use super::failure::Failure;
+
+#[derive(Subcommand, Debug)]
+pub enum ClusterCommand {
+    /// Show brokers, who agrees on the metadata, and how partitions are
+    Status(status::StatusArgs),
+    /// Show registration, leadership and membership change by change, until it is stopped
+    Watch(watch::WatchArgs),
+    /// Take what a broker holds elsewhere, so that it can be taken out
+    Drain(away::DrainArgs),
+    /// Take a broker that is stopped out of the cluster for good
+    Remove(away::RemoveArgs),
+}
+
+pub fn run(command: ClusterCommand) -> Result<(), Failure> {
+    match command {
+        ClusterCommand::Status(args) => status::run(&args),
+        ClusterCommand::Watch(args) => watch::run(&args),
+        ClusterCommand::Drain(args) => away::drain(&args),
+        ClusterCommand::Remove(args) => away::remove(&args),
+    }
+}
