@@ -17,6 +17,7 @@ use super::*;
 use crate::controller::{ControlError, ControlErrorKind, ControlReply, ControlRequest};
 use crate::coordinator::{group, txn};
 use crate::metadata::internal::{CONSUMER_OFFSETS, TRANSACTION_STATE};
+use crate::metadata::quorum::{Membership, Status, Voter};
 use crate::model::{BrokerId, BrokerSettings};
 use crate::peer::{Hello, Lane};
 use crate::rt;
@@ -301,6 +302,12 @@ fn about_the_cluster() -> Vec<(i16, i16, BytesMut)> {
     ]
 }
 
+fn quorum_of_one() -> Status {
+    let me = Voter { node: 1, directory: [1; 16] };
+    let (membership, members) = (Membership::of_one(me), Vec::new());
+    Status { me, leader: Some(me), epoch: 1, committed: 0, membership, members }
+}
+
 /// Answers what the shard asks of the control thread: topics are there already, and nothing else is done.
 async fn control(shard: Rc<Shard>, port: Rc<Port>) {
     loop {
@@ -317,6 +324,7 @@ async fn control(shard: Rc<Shard>, port: Rc<Port>) {
                 let error = ControlError::new(ControlErrorKind::Unavailable, "not here");
                 port.reply(to, ControlReply::Failed(error));
             }
+            Asked::QuorumStatus(_, to) => port.reply(to, Box::new(quorum_of_one())),
             _ => unreachable!("for the control thread"),
         });
         shard.port.drain(|_, _| unreachable!("nobody asks the only shard"));
