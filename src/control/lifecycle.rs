@@ -90,9 +90,8 @@ impl Control {
         match self.ask_controller(ControlRequest::Heartbeat(heartbeat), self.session / 2).await {
             ControlReply::Heard(heard) => {
                 standing.heard.set(sent);
-                let alone = self.image().brokers().len() == 1;
                 // For so long it takes itself for who coordinates (C7): sooner than anybody else is told to.
-                let until = (!alone).then_some(sent + self.session * 4 / 5);
+                let until = sent + self.session * 4 / 5;
                 (0..self.shards).for_each(|shard| drop(self.port.call(shard, message::Heard(until))));
                 standing.fenced.set(heard.fenced);
                 standing.may_stop.set(heard.may_stop);

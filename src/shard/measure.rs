@@ -28,7 +28,7 @@ impl Shard {
             strays: self.strays as u64,
             coordinators: self.coordinators.counts(),
             ends: self.ends.len() as u64,
-            coordinators_silent: self.coordinators.silent_for(),
+            coordinators_silent: self.coordinators_silent(),
         };
         snapshot
     }

@@ -282,8 +282,8 @@ pub struct Stop;
 pub struct Leads(pub Leadership);
 
 /// From the control thread, after the controller has answered it: until when this broker may take itself for who coordinates
-/// what it leads (C7); `None` for as long as it is the only broker.
-pub struct Heard(pub Option<Instant>);
+/// what it leads (C7).
+pub struct Heard(pub Instant);
 
 /// From the control thread, which has to know whether the shard still turns.
 pub struct Ping;

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::controller::{Registration, register};
 use crate::coordinator::{Machine, group, partition_for, txn};
 use crate::metadata::internal::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::model::settings::BrokerSettings;
@@ -123,16 +124,28 @@ fn a_coordinator_is_where_its_partition_is_led() {
         };
         assert_eq!(described(here.clone()).await, Ok(Err(txn::TxnError::NotFound)));
         assert_eq!(described(elsewhere.clone()).await, Err(Unavailable::NotHere));
-        // While no controller answers it, a broker does not know whether it coordinates (C7).
+        // The only broker coordinates, however long its controller takes (C7).
         let now = rt::now();
-        shard.coordinators.extend(Some(now));
-        assert_eq!(describe(&here).await, Err(Unavailable::NotHere));
-        assert_eq!(described(of(0)).await, Err(Unavailable::NotHere));
-        assert_eq!(shard.list_groups_here(&Default::default()), Err(Unavailable::NotHere));
-        assert!(shard.coordinators.silent_for().is_some());
-        shard.coordinators.extend(Some(now + std::time::Duration::from_secs(60)));
+        shard.coordinators.extend(now);
         assert_eq!(describe(&here).await, Ok(None));
-        assert_eq!(shard.coordinators.silent_for(), None);
+        assert_eq!(shard.coordinators_silent(), None);
+        // One of several does not know, also where it was told while it was the only one.
+        let join = |image: &crate::metadata::Image, id: i32| {
+            let settings = BrokerSettings { broker_id: id, ..BrokerSettings::default() };
+            let registration = Registration::of(&settings, 1, [id as u8; 16], [id as u8; 16]);
+            image.with(&register(image, image.version + 1, &registration)).unwrap()
+        };
+        for id in [me, me + 1] {
+            let (image, delta) = join(&shard.image(), id);
+            shard.apply(&std::sync::Arc::new(image), &delta);
+        }
+        assert_eq!(describe(&here).await, Err(Unavailable::NotHere));
+        assert_eq!(described(here.clone()).await, Err(Unavailable::NotHere));
+        assert!(matches!(shard.list_groups_here(&Default::default()), Err(Unavailable::NotHere)));
+        assert!(shard.coordinators_silent().is_some());
+        shard.coordinators.extend(now + std::time::Duration::from_secs(60));
+        assert_eq!(describe(&here).await, Ok(None));
+        assert_eq!(shard.coordinators_silent(), None);
 
         let commit = CommitInTxn {
             partition: shard.coordinator_of(group::Groups::TOPIC, &elsewhere).unwrap(),

@@ -279,7 +279,6 @@ fn read_on(bootstrap: &str, count: usize, enough: &AtomicBool) -> Vec<String> {
 
 /// Topics that a broker made alone get more replicas as brokers join, and their coordinators are there all the time.
 #[test]
-#[ignore = "new: not run often enough yet to be relied on"]
 fn coordinators_topics_grow_with_the_cluster() {
     if needs_own_broker() {
         return;

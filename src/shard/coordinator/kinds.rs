@@ -14,7 +14,7 @@ use crate::shard::marking;
 pub(in crate::shard) struct Coordinators {
     groups: Driver<Groups>,
     transactions: Driver<Transactions>,
-    /// Until when this broker may take itself for who coordinates (C7); `None` for ever.
+    /// Until when this broker may take itself for who coordinates (C7); `None` before it was told.
     until: Cell<Option<Instant>>,
 }
 
@@ -36,16 +36,11 @@ impl Coordinators {
     }
 
     /// The controller has answered this broker: until then nobody else is told to coordinate what it does.
-    pub(in crate::shard) fn extend(&self, until: Option<Instant>) {
-        self.until.set(until);
+    pub(in crate::shard) fn extend(&self, until: Instant) {
+        self.until.set(Some(until));
     }
 
-    /// Whether this broker may take itself for who coordinates what it leads (C7).
-    pub(in crate::shard) fn may_answer(&self) -> bool {
-        self.until.get().is_none_or(|until| rt::now() < until)
-    }
-
-    /// For how long it may not.
+    /// For how long this broker may not take itself for who coordinates what it leads, if it may not (C7).
     pub(in crate::shard) fn silent_for(&self) -> Option<Duration> {
         rt::now().checked_duration_since(self.until.get()?)
     }

@@ -183,7 +183,7 @@ impl Shard {
         let driver = get(self);
         let (sender, receiver) = oneshot::channel();
         let refusal = match driver.slots.borrow().get(&partition) {
-            _ if !self.coordinators.may_answer() => Some(Unavailable::NotHere),
+            _ if !self.may_coordinate() => Some(Unavailable::NotHere),
             Some(slot) if !self.replica(partition).is_some_and(|replica| replica.leads_in(slot.epoch())) => {
                 Some(Unavailable::NotHere)
             }

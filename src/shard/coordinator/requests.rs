@@ -63,9 +63,16 @@ impl Shard {
         Ok(listed)
     }
 
-    /// Whether this broker may take itself for who coordinates what it leads (C7).
+    /// Whether this broker may take itself for who coordinates what it leads (C7). In place of the only broker nobody else is told
+    /// to, however long its controller takes.
     pub fn may_coordinate(&self) -> bool {
-        self.coordinators.may_answer()
+        self.coordinators_silent().is_none()
+    }
+
+    /// For how long it may not.
+    pub(in crate::shard) fn coordinators_silent(&self) -> Option<std::time::Duration> {
+        let silent = self.coordinators.silent_for()?;
+        self.applied.look(|image| image.brokers().len() > 1).then_some(silent)
     }
 
     pub(in crate::shard) fn list_groups_here(
