@@ -388,7 +388,8 @@ fn facts_are_this_brokers() {
         ("process.roles", "broker,controller"),
         ("broker.rack", "r1"),
         ("group.coordinator.rebalance.protocols", "classic"),
-        ("default.replication.factor", "1"),
+        // As many as there are brokers, up to this.
+        ("default.replication.factor", "3"),
     ] {
         assert_eq!(one(&mut wire, BROKER, "1", name).value.as_deref(), Some(value), "{name}");
     }
