@@ -120,7 +120,11 @@ fn row(kind: &str, mib: u64) -> Option<String> {
     take_everything(&filler);
     let full = work_on_the_full_disk(&broker, &mut stored);
     broker.kill();
-    broker.restart();
+    broker.start_again();
+    // What a start itself journals may have to wait for room, and readiness then says so.
+    eventually("it serves again", Duration::from_secs(30), || {
+        http_get(broker.admin, "/health/ready").is_ok_and(|(code, why)| code == 200 || why.contains("waits"))
+    });
     stored.check(&broker, true);
     let restarted = work_on_the_full_disk(&broker, &mut stored);
     std::fs::remove_file(&filler).expect("room again");
