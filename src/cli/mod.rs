@@ -4,6 +4,7 @@
 //! programs read. Exit codes: 0 done, 1 failed, 2 the command line or a setting is wrong. A failure says
 //! what to do about it where that can be known.
 
+mod clock;
 mod cluster;
 mod consume;
 mod consume_group;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
 use serde_json::json;
 
 use super::Remote;
+use super::clock::unix_ms;
 use super::failure::Failure;
 use super::output::{complain, print_json};
 use super::partitioner::partition_of_key;
@@ -118,12 +119,11 @@ impl Producer<'_> {
             (None, Some(key)) => partition_of_key(key, self.topic.partitions.len().max(1)),
             (None, None) => (self.turn % self.topic.partitions.len().max(1)) as i32,
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.batches.entry(partition).or_default().push(OwnedRecord {
             key: key.map(Bytes::copy_from_slice),
             value: Some(Bytes::copy_from_slice(value)),
             headers: Vec::new(),
-            timestamp_ms: now.as_millis() as i64,
+            timestamp_ms: unix_ms(),
         });
     }
 

@@ -1,11 +1,10 @@
 //! `weir txn list|describe|abort`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::Remote;
+use super::clock::unix_ms;
 use super::failure::Failure;
 use super::output::{Table, print, print_json};
 use crate::client::TxnInfo;
@@ -147,8 +146,7 @@ fn open_for(info: &TxnInfo) -> Option<i64> {
     if !matches!(info.state.as_str(), "Ongoing" | "PrepareCommit" | "PrepareAbort") {
         return None;
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
-    Some((now - info.started_ms).max(0))
+    Some((unix_ms() - info.started_ms).max(0))
 }
 
 fn unknown(id: &str) -> Failure {

@@ -100,15 +100,13 @@ impl<To> History<To> {
             members.filter(|one| status.membership.is_voter(*one) == votes).map(|one| one.node).collect()
         };
         let quorum = What::Quorum { voters: of(true), observers: of(false) };
-        for (now, then) in [(controller, &mut self.controller), (quorum, &mut self.quorum)] {
+        let both = [(controller, &mut self.controller), (quorum, &mut self.quorum)];
+        let changed = both.map(|(now, then)| {
             // What was so before anybody watched is no change.
-            if then.replace(now.clone()).is_some_and(|then| then != now) {
-                self.last += 1;
-                let change =
-                    Change { number: self.last, at_ms: rt::unix_ms(), offset: status.committed, what: now };
-                self.kept.push_back(change);
-            }
-        }
+            let before = then.replace(now.clone());
+            before.is_some_and(|before| before != now).then_some(now)
+        });
+        changed.into_iter().flatten().for_each(|what| self.note(status.committed, what));
         self.tell()
     }
 

@@ -105,8 +105,8 @@ impl House for Control {
 
     async fn left(self: Rc<Self>, hello: Rc<Hello>) {
         let image = self.image();
-        let same = |broker: &&Broker| broker.incarnation == hello.incarnation;
-        if image.broker(hello.broker).filter(same).is_some() && self.leadership().mine {
+        let same = |broker: &Broker| broker.incarnation == hello.incarnation;
+        if image.broker(hello.broker).is_some_and(same) && self.leadership().mine {
             self.look_for(hello.broker).await;
         }
     }

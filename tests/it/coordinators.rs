@@ -5,13 +5,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kafka_wire::create_topics_request::CreatableTopic;
-use kafka_wire::metadata_request::MetadataRequestTopic;
 use kafka_wire::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_wire::offset_fetch_request::OffsetFetchRequestTopic;
-use kafka_wire::{
-    CreateTopicsRequest, FindCoordinatorRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
-};
+use kafka_wire::{FindCoordinatorRequest, OffsetCommitRequest, OffsetFetchRequest};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
@@ -19,8 +15,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::support::batch::encoded;
 use crate::support::broker::{http_get, needs_own_broker};
-use crate::support::calls::{Fetch, Topic, code, produce_at};
-use crate::support::cluster::three;
+use crate::support::calls::{Fetch, code, metadata_of, produce_at};
+use crate::support::cluster::{bootstrap, create, three, whole};
 use crate::support::{Broker, Wire, eventually, msg, unique};
 use crate::transactions::{Pipeline, config};
 
@@ -41,41 +37,9 @@ fn addresses(all: &[Broker]) -> Vec<SocketAddr> {
     all.iter().map(|broker| broker.kafka).collect()
 }
 
-fn bootstrap(all: &[Broker]) -> String {
-    addresses(all).iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-}
-
-/// A topic of the cluster's default factor, once each partition has its replicas.
-fn create(all: &[Broker], name: &str, partitions: i32, factor: i16) -> Topic {
-    let topic =
-        msg!(CreatableTopic { name: name.into(), num_partitions: partitions, replication_factor: factor });
-    let request = msg!(CreateTopicsRequest { topics: vec![topic], timeout_ms: 20_000 });
-    let reply = Wire::connect(all[0].kafka).call(7, &request);
-    assert_eq!(reply.topics[0].error_code, 0, "{name}: {:?}", reply.topics[0].error_message);
-    let replicas = if factor == -1 { 3 } else { factor as usize };
-    eventually("each partition has its replicas", LONG, || whole(all, &[name], replicas));
-    Topic { name: name.to_owned(), id: reply.topics[0].topic_id }
-}
-
-/// Whether each broker says that every partition of the topics is led and has so many replicas in sync.
-fn whole(all: &[Broker], names: &[&str], replicas: usize) -> bool {
-    let topics = names.iter().map(|name| msg!(MetadataRequestTopic { name: Some((*name).into()) }));
-    let request = msg!(MetadataRequest { topics: Some(topics.collect()) });
-    all.iter().all(|broker| {
-        let Ok(mut wire) = Wire::try_connect(broker.kafka) else { return false };
-        let Some(reply) = wire.try_call(12, &request) else { return false };
-        reply.topics.iter().all(|topic| {
-            let mut partitions = topic.partitions.iter();
-            topic.error_code == 0 && partitions.all(|p| p.leader_id > 0 && p.isr_nodes.len() == replicas)
-        })
-    })
-}
-
 /// The id of the broker that leads a partition.
 fn leader(at: SocketAddr, topic: &str, index: usize) -> i32 {
-    let request =
-        msg!(MetadataRequest { topics: Some(vec![msg!(MetadataRequestTopic { name: Some(topic.into()) })]) });
-    let partitions = Wire::connect(at).call(12, &request).topics.remove(0).partitions;
+    let partitions = metadata_of(&mut Wire::connect(at), topic, true).partitions;
     partitions.iter().find(|p| p.partition_index == index as i32).map_or(-1, |p| p.leader_id)
 }
 

@@ -12,13 +12,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_wire::metadata_response::MetadataResponseTopic;
-use kafka_wire::{CreateTopicsRequest, create_topics_request};
 
 use crate::support::broker::needs_own_broker;
 use crate::support::calls::{Fetch, Topic, metadata_of};
-use crate::support::cluster::three;
+use crate::support::cluster::{bootstrap, create, three};
 use crate::support::ledger::{Ledger, produce_until};
-use crate::support::{Broker, Rng, Wire, batch, eventually, msg, unique};
+use crate::support::{Broker, Rng, Wire, batch, eventually, unique};
 
 const PARTITIONS: i32 = 12;
 const PRODUCERS: usize = 4;
@@ -69,19 +68,6 @@ impl Fault {
             }
         }
     }
-}
-
-fn create(all: &[Broker; 3]) -> Topic {
-    let name = unique("replicated");
-    let topic = msg!(create_topics_request::CreatableTopic {
-        name: name.as_str().into(),
-        num_partitions: PARTITIONS,
-        replication_factor: 3,
-    });
-    let request = msg!(CreateTopicsRequest { topics: vec![topic], timeout_ms: 20_000 });
-    let reply = Wire::connect(all[0].kafka).call(7, &request);
-    assert_eq!(reply.topics[0].error_code, 0, "{:?}", reply.topics[0].error_message);
-    Topic { name, id: reply.topics[0].topic_id }
 }
 
 fn described(broker: &Broker, topic: &Topic) -> Option<MetadataResponseTopic> {
@@ -147,8 +133,8 @@ fn nothing_acknowledged_by_all_is_lost_with_brokers() {
     let mut rng = Rng::from_env();
     println!("seed {}", rng.0);
     let mut all = three();
-    let topic = create(&all);
-    let servers = all.iter().map(|broker| broker.kafka.to_string()).collect::<Vec<_>>().join(",");
+    let topic = create(&all, &unique("replicated"), PARTITIONS, 3);
+    let servers = bootstrap(&all);
     let (ledger, stop) = (Arc::new(Ledger::default()), Arc::new(AtomicBool::new(false)));
     let producers: Vec<_> = (0..PRODUCERS)
         .map(|nth| {

@@ -1,11 +1,10 @@
 //! `weir cluster status`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::Remote;
+use crate::cli::clock::unix_ms;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Table, print, print_json};
 use crate::client::{Client, ClientError, ClusterInfo, Moving, Node, Quorum, QuorumMember, TopicInfo};
@@ -57,11 +56,6 @@ pub(super) fn state(node: &Node) -> &'static str {
         Some(details) if details.draining => "draining",
         _ => "serving",
     }
-}
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Seen {
@@ -153,7 +147,7 @@ impl Seen {
         match quorum.high_watermark - member.end {
             ..=0 => "0".into(),
             lag if member.caught_up_ms > 0 => {
-                format!("{lag} ({} s)", (now_ms() - member.caught_up_ms).max(0) / 1000)
+                format!("{lag} ({} s)", (unix_ms() - member.caught_up_ms).max(0) / 1000)
             }
             lag => lag.to_string(),
         }

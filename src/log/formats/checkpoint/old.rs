@@ -75,22 +75,8 @@ impl From<Unlisted> for super::PartitionState {
 impl From<Unstamped> for super::Checkpoint {
     fn from(old: Unstamped) -> Self {
         let Unstamped { shard, shards, salt, generation, lasting, floor, durable, closed, partitions } = old;
-        let partitions = partitions.into_iter().map(Into::into).collect();
-        let (origin, number, seen) = (None, 0, 0);
-        Self {
-            shard,
-            shards,
-            salt,
-            generation,
-            lasting,
-            floor,
-            durable,
-            closed,
-            partitions,
-            origin,
-            number,
-            seen,
-        }
+        let older = Checkpoint { shard, shards, salt, generation, floor, durable, closed, partitions };
+        Self { lasting, ..older.into() }
     }
 }
 
