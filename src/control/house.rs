@@ -106,7 +106,9 @@ impl House for Control {
     async fn left(self: Rc<Self>, hello: Rc<Hello>) {
         let image = self.image();
         let same = |broker: &Broker| broker.incarnation == hello.incarnation;
-        if image.broker(hello.broker).is_some_and(same) && self.leadership().mine {
+        let leadership = self.leadership();
+        let concerns = leadership.mine || leadership.controller == Some(hello.broker);
+        if concerns && image.broker(hello.broker).is_some_and(same) {
             self.look_for(hello.broker).await;
         }
     }

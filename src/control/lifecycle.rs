@@ -9,8 +9,10 @@ use crate::controller::{ControlErrorKind as Kind, ControlReply, ControlRequest, 
 use crate::model::BrokerEpoch;
 use crate::shard::message::{self, Ping};
 
-/// How often members are looked after.
+/// How often members are looked after, for some time after the metadata changed, and otherwise.
 const LOOK: Duration = Duration::from_millis(50);
+const LOOK_LONG: Duration = Duration::from_secs(5);
+const LOOK_IDLE: Duration = Duration::from_secs(1);
 /// How often the controller does what time asks for.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -167,13 +169,21 @@ impl Control {
 
     /// Has every registered broker be a member of the quorum, and as many vote as there should, while this one leads.
     pub(super) async fn keep_members(self: Rc<Self>) {
+        let (mut version, mut since) = (0, Instant::now());
         loop {
-            tokio::time::sleep(LOOK).await;
+            let pause = if since.elapsed() < LOOK_LONG { LOOK } else { LOOK_IDLE };
+            drop(tokio::time::timeout(pause, self.applied_more.notified()).await);
+            let now = self.image().version;
+            if version != now {
+                (version, since) = (now, Instant::now());
+                tokio::time::sleep(LOOK).await;
+            }
             if self.quorum.leads().is_none() {
                 continue;
             }
             let Some(change) = voters::next_change(&self.quorum.status(), &self.image()) else { continue };
             let said = format!("{change:?}");
+            since = Instant::now();
             match self.quorum.change(change).await {
                 Ok(()) => log::debug!("members of the quorum: {said}"),
                 Err(why) => log::debug!("members of the quorum, not yet: {said}: {why}"),

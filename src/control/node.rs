@@ -15,6 +15,7 @@ use super::raft::{Carrier, CarryError, Raft, Timers, VoterChange};
 use crate::metadata::Store;
 use crate::metadata::quorum::{Status, Voter};
 use crate::metadata::records::Record;
+use crate::model::BrokerId;
 
 /// How often it is looked whether what was proposed is committed, before the quorum grows.
 const LOOK: Duration = Duration::from_millis(1);
@@ -93,6 +94,13 @@ impl<C: Carrier> Node<C> {
         match self.part() {
             Part::Raft(raft) => raft.hand_over(to).await.map_err(|e| e.to_string()),
             Part::Local(_) => Err("this node is alone".into()),
+        }
+    }
+
+    /// The process of a node has ended. If that led, another is to lead at once.
+    pub fn leader_gone(&self, node: BrokerId) {
+        if let Part::Raft(raft) = self.part() {
+            raft.leader_gone(node);
         }
     }
 

@@ -1,10 +1,11 @@
 //! Brokers of a cluster die under load, one or several at once: what was acknowledged with acks=all is at every leader that comes
 //! after, once, and in the end every replica has the same.
 //!
-//! `WEIR_FAULTS=N` runs so many faults of all kinds, where the sample kills one broker after another; `WEIR_SEED=N` repeats a run's
-//! choices. How long a partition acknowledged nothing is
-//! printed for each fault.
+//! `WEIR_FAULTS=N` runs so many faults of all kinds, where the sample kills one broker after another; `WEIR_FAULT=kill1`, `kill2`,
+//! `kill3`, `stop` or `pause` confines them to one kind; `WEIR_SEED=N` repeats a run's choices. How long a partition acknowledged
+//! nothing is printed for each fault, and at the end for each kind.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +43,24 @@ impl Fault {
             5 => Self::Kill(3),
             6 => Self::Stop,
             _ => Self::Pause(200 + rng.below(8_000)),
+        }
+    }
+
+    fn kind(self) -> String {
+        match self {
+            Self::Kill(count) => format!("kill{count}"),
+            Self::Stop => "stop".to_string(),
+            Self::Pause(_) => "pause".to_string(),
+        }
+    }
+
+    /// One of the kind that is asked for, of any if none is.
+    fn draw_of(kind: Option<&str>, rng: &mut Rng) -> Self {
+        loop {
+            let fault = Self::draw(rng);
+            if kind.is_none_or(|kind| kind == fault.kind()) {
+                return fault;
+            }
         }
     }
 
@@ -113,6 +132,27 @@ fn read(all: &[Broker; 3], topic: &Topic, partition: i32) -> Vec<(i64, Bytes)> {
     rows
 }
 
+/// Who sent the batch at an offset, and who led when it came.
+fn origin(all: &[Broker; 3], topic: &Topic, partition: i32, offset: i64) -> String {
+    let mut batches = all.iter().map(|broker| {
+        let mut wire = Wire::connect(broker.kafka);
+        let data = Fetch { partition, offset, ..Fetch::default() }.run(&mut wire, topic);
+        batch::decode_all(data.records.unwrap_or_default())
+    });
+    batches.find_map(|batches| batches.into_iter().next()).map_or_else(String::new, |batch| {
+        format!(
+            "{offset} in {}..={} (producer {} epoch {} sequence {}, leader epoch {}, made at {})",
+            batch.base_offset,
+            batch.base_offset + i64::from(batch.last_offset_delta),
+            batch.producer_id,
+            batch.producer_epoch,
+            batch.base_sequence,
+            batch.partition_leader_epoch,
+            batch.max_timestamp,
+        )
+    })
+}
+
 /// The batches of one replica, in order, as its files have them.
 fn batches(data: &Path, topic: &Topic, partition: i32) -> Vec<u8> {
     let dir = data.join("topics").join(format!("{}-{partition}", topic.name));
@@ -130,6 +170,12 @@ fn nothing_acknowledged_by_all_is_lost_with_brokers() {
     }
     let asked = std::env::var("WEIR_FAULTS").ok().and_then(|n| n.parse().ok());
     let faults = asked.unwrap_or(2);
+    let kind = std::env::var("WEIR_FAULT").ok().or_else(|| asked.is_none().then(|| "kill1".to_string()));
+    assert!(
+        kind.as_deref().is_none_or(|kind| ["kill1", "kill2", "kill3", "stop", "pause"].contains(&kind)),
+        "WEIR_FAULT is {kind:?}"
+    );
+    let mut silences = BTreeMap::<String, Vec<Duration>>::new();
     let mut rng = Rng::from_env();
     println!("seed {}", rng.0);
     let mut all = three();
@@ -146,26 +192,39 @@ fn nothing_acknowledged_by_all_is_lost_with_brokers() {
     let all_acknowledge = |least: usize| {
         eventually("every partition acknowledges", LONG, || ledger.least() >= least);
     };
+    let check = |all: &[Broker; 3]| {
+        ledger.check_explained(
+            |partition| read(all, &topic, partition),
+            |partition, offset| origin(all, &topic, partition, offset),
+        );
+    };
     all_acknowledge(1);
     for number in 0..faults {
         std::thread::sleep(Duration::from_millis(rng.below(1_500)));
-        let fault = if asked.is_some() { Fault::draw(&mut rng) } else { Fault::Kill(1) };
+        let fault = Fault::draw_of(kind.as_deref(), &mut rng);
         ledger.silence();
         fault.strike(&mut all, &mut rng);
         eventually("every replica is in sync again", LONG, || is_whole(&all, &topic));
         all_acknowledge(ledger.least() + 1);
-        println!("{number}: {fault:?}, silent for {:?}, {} acknowledged", ledger.silence(), ledger.len());
+        let silence = ledger.silence();
+        silences.entry(fault.kind()).or_default().push(silence);
+        println!("{number}: {fault:?}, silent for {silence:?}, {} acknowledged", ledger.len());
         // All of it each time would take ever longer.
         if number % 10 == 9 || number + 1 == faults {
-            ledger.check(|partition| read(&all, &topic, partition));
+            check(&all);
         }
         all.iter_mut().for_each(Broker::assert_healthy);
+    }
+    for (kind, mut silences) in silences {
+        silences.sort();
+        let (p50, worst) = (silences[silences.len() / 2], silences[silences.len() - 1]);
+        println!("{kind}: {} times, silent for {p50:?} (p50), {worst:?} (worst)", silences.len());
     }
     stop.store(true, Ordering::Relaxed);
     producers.into_iter().for_each(|producer| producer.join().expect("a producer"));
     assert_eq!(ledger.refused(), Vec::<String>::new());
     assert!(ledger.len() > 100 * faults, "the load was real: {} acknowledged", ledger.len());
-    ledger.check(|partition| read(&all, &topic, partition));
+    check(&all);
     // Followers know of the last high watermark a moment later.
     eventually("every replica is in sync", LONG, || is_whole(&all, &topic));
     std::thread::sleep(Duration::from_secs(1));

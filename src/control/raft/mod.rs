@@ -9,6 +9,7 @@
 //! has been silent for an election's time; a proposal that Raft put elsewhere than where it was decided has no effect.
 
 mod disk;
+mod gone;
 mod leading;
 mod machine;
 mod members;
@@ -37,6 +38,8 @@ use super::quorum::{Event, NotLeading, Quorum};
 use crate::metadata::quorum::{Commit, Member, Status, Voter};
 use crate::metadata::records::Record;
 use crate::metadata::{Image, Store};
+use crate::model::BrokerId;
+use gone::Gone;
 use leading::Leadership;
 use machine::{Machine, Told};
 use network::{Heard, Incoming, Network};
@@ -60,6 +63,7 @@ pub struct Raft {
     /// Told and not yet given.
     events: RefCell<VecDeque<Event>>,
     leader: Cell<Leadership>,
+    gone: Gone,
     /// Of the last change that was given.
     given: Cell<u64>,
     next_offset: Cell<u64>,
@@ -119,6 +123,7 @@ impl Raft {
             told,
             events: RefCell::default(),
             leader: Cell::default(),
+            gone: Gone::default(),
             given: Cell::new(committed),
             next_offset: Cell::new(committed + 1),
             round,
@@ -155,6 +160,7 @@ impl Raft {
             wire::VOTE => {
                 let request = wire::take_ask(body)?;
                 check_sender(from, &request.vote)?;
+                self.gone.free(&self.core).await;
                 let response = self.core.vote(request).await.map_err(|e| ended(&e))?;
                 wire::put_answer(&response, &mut out);
             }
@@ -183,6 +189,11 @@ impl Raft {
         let snapshot = openraft::Snapshot { meta, snapshot: Box::new(committed) };
         let installed = self.core.install_full_snapshot(chunk.vote, snapshot).await;
         installed.map(|answer| answer.vote).map_err(|e| CarryError::Refused(e.to_string()))
+    }
+
+    /// A node's process has ended. If it led, another is to lead at once.
+    pub fn leader_gone(&self, node: BrokerId) {
+        self.gone.note(&self.core, self.me, node);
     }
 
     /// Ends Raft here, and waits until nothing of it touches the files any more.

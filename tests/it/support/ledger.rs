@@ -65,7 +65,16 @@ impl Ledger {
     }
 
     /// Has every partition read, and holds what is there against what had been acknowledged before the reading began.
-    pub fn check(&self, mut read: impl FnMut(i32) -> Vec<(i64, Bytes)>) {
+    pub fn check(&self, read: impl FnMut(i32) -> Vec<(i64, Bytes)>) {
+        self.check_explained(read, |_, offset| offset.to_string());
+    }
+
+    /// The same. `explain` says of a partition's offset whose it is, where a value stands there again.
+    pub fn check_explained(
+        &self,
+        mut read: impl FnMut(i32) -> Vec<(i64, Bytes)>,
+        explain: impl Fn(i32, i64) -> String,
+    ) {
         let acked = self.acked.lock().expect("the ledger").clone();
         let unplaced = self.unplaced.lock().expect("the ledger").clone();
         for (partition, acked) in acked {
@@ -84,18 +93,19 @@ impl Ledger {
                     rows.len()
                 );
             }
-            check_log(partition, &rows);
+            check_log(partition, &rows, |offset| explain(partition, offset));
         }
     }
 }
 
 /// Offsets follow each other, no value is there twice, and each producer's numbers grow.
-fn check_log(partition: i32, rows: &[(i64, Bytes)]) {
+fn check_log(partition: i32, rows: &[(i64, Bytes)], explain: impl Fn(i64) -> String) {
     let (mut seen, mut last) = (HashMap::new(), HashMap::new());
     for (i, (offset, value)) in rows.iter().enumerate() {
         assert_eq!(*offset, i as i64, "partition {partition}: offsets are contiguous");
-        let first = seen.insert(value, offset);
-        assert_eq!(first, None, "partition {partition}: {value:?} again at {offset}");
+        if let Some(first) = seen.insert(value, *offset) {
+            panic!("partition {partition}: {value:?} twice: {}; {}", explain(first), explain(*offset));
+        }
         let text = std::str::from_utf8(value).expect("a value of ours");
         let (name, rest) = text.split_once(':').expect("name:number");
         let number: u64 = rest.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
