@@ -81,6 +81,7 @@ const NOT_SERVING: &[&str] = &[
     "src/log/offline/repair.rs",
     "src/log/offline/set_aside.rs",
     "src/log/offline/survey.rs",
+    "src/log/offline/unknown.rs",
     "src/log/partition/recover.rs",
     "src/log/shard_log/aside.rs",
     "src/log/shard_log/open.rs",

@@ -8,6 +8,7 @@ use kafka_wire_core::StrBytes;
 use super::Cx;
 use super::authorize::Rights;
 use super::common::{NOT_ASKED, build, cluster_operations};
+use crate::metadata::quorum::{NEVER, Recovery};
 use crate::metadata::{Broker, Image};
 use crate::model::BrokerId;
 use crate::model::report::{BrokerDetails, DETAILS, WATCH, Watch};
@@ -22,13 +23,15 @@ const FENCED_FROM: i16 = 2;
 /// Tag of who asks for controllers and is a broker that would join: clients of Kafka's are told that there are none here,
 /// because they could not talk to them.
 pub const JOINING: u32 = keys::TAG;
+/// Tag of the recovery that the answering broker follows, if there was one.
+const RECOVERY: u32 = keys::TAG;
 
 pub async fn handle(cx: &Cx, request: DescribeClusterRequest) -> DescribeClusterResponse {
     let me = cx.shard.settings().broker_id;
     if request.endpoint_type == CONTROLLERS && keys::tagged(&request.unknown_tagged_fields, JOINING).is_some()
     {
         let controller = if cx.shard.leads_metadata() { Some(me) } else { cx.shard.controller() };
-        return for_brokers(&cx.shard.image(), controller);
+        return for_brokers(&cx.shard.image(), controller, cx.shard.settings().recovery);
     }
     let image = cx.shard.image();
     let mut response = answer(&image, me, (cx, &cx.connection.listener.name), &request, cx.version);
@@ -104,14 +107,27 @@ pub(super) fn json(value: &impl serde::Serialize) -> Bytes {
 }
 
 /// Who the controller is and where brokers reach each other, for one that would join; no controller is -1.
-fn for_brokers(image: &Image, controller: Option<BrokerId>) -> DescribeClusterResponse {
+fn for_brokers(
+    image: &Image,
+    controller: Option<BrokerId>,
+    recovery: Recovery,
+) -> DescribeClusterResponse {
     build(|r: &mut DescribeClusterResponse| {
         r.cluster_authorized_operations = NOT_ASKED;
         r.endpoint_type = CONTROLLERS;
         r.cluster_id = StrBytes::from(&*image.cluster_id);
         r.controller_id = controller.unwrap_or(-1);
         r.brokers = image.brokers().filter_map(|broker| described(broker, keys::LISTENER, 0)).collect();
+        if recovery != NEVER {
+            r.unknown_tagged_fields = keys::tags([(RECOVERY, Bytes::copy_from_slice(&recovery))]);
+        }
     })
+}
+
+/// Which recovery of the cluster the broker follows that answered one that would join.
+pub fn recovery(response: &DescribeClusterResponse) -> Recovery {
+    let told = keys::tagged(&response.unknown_tagged_fields, RECOVERY);
+    told.and_then(|data| data.first_chunk().copied()).unwrap_or(NEVER)
 }
 
 fn wrong_endpoint(endpoint_type: i8) -> Option<(ErrorCode, String)> {

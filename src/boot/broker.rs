@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
 
 use super::directory::{belongs, cannot_recover, log_error};
-use super::disk;
 use super::errors::StartError;
 use super::logger;
+use super::layout::{follow_recovery, relayout};
 use super::membership::{Member, settle};
 use super::needs::{Limits, Needs, Share};
 use super::preflight::Prepared;
@@ -23,10 +23,9 @@ use crate::config::Config;
 use crate::control::{Control, Courier, Links, Me, Node};
 use crate::controller::Registration;
 use crate::log::journal::sizing::Sizing;
-use crate::log::{self as storage, LogSettings};
-use crate::metadata::{Image, Resolver};
+use crate::log as storage;
+use crate::metadata::Image;
 use crate::model::BrokerSettings;
-use crate::partition::recovered_snapshot;
 use crate::rt::mesh::{self, Bell};
 use crate::rt::net::Listener;
 use crate::rt::{self, Doorbell, Refused};
@@ -35,7 +34,6 @@ use crate::shard::Shard;
 use crate::shard::connections::Connections;
 use crate::shard::message::End;
 use crate::shard::serve::Start;
-use crate::shard::topics::View;
 
 /// How long a broker that has come waits to hear that it may lead.
 const UNFENCED: Duration = Duration::from_secs(10);
@@ -170,6 +168,7 @@ async fn serve(
     let admin_address = sockets.admin.as_ref().and_then(|l| l.local_addr().ok());
     let mut settings = broker_settings(ground, address, &sockets.cluster)?;
     let member = settle(config, &mut settings).await?;
+    settings.recovery = member.store.recovery();
     let settings = Arc::new(settings);
 
     let (token, tokens) = flume::bounded(1);
@@ -178,13 +177,13 @@ async fn serve(
     let mut ends = mesh::build(&bells);
     let control_end = ends.pop().expect("an end for each bell");
     let connections = Connections::new(config.shards);
-    let Member { store, registration, epoch } = member;
+    let Member { store, registration, epoch, told } = member;
     let (alone, image) = (store.is_alone(), Arc::new(store.image().clone()));
     let (me, links) = (me(&settings, &registration), Rc::new(Links::default()));
     let courier = Rc::new(Courier { links: links.clone(), hello: me.hello() });
     let quorum = ground.named("clone", Node::start(store, config.data_dir.join("meta"), courier).await)?;
     let control = Control::new(control_end, me, connections.clone(), links, quorum, image, &settings);
-    let control = Rc::new(control);
+    let control = Rc::new(control.knowing(told));
     control.clone().start(tokens);
     let cluster = sockets.cluster.set_nonblocking(true).and_then(|()| sockets.cluster.try_into());
     tokio::task::spawn_local(control.clone().accept(ground.named("epoll_ctl", cluster)?));
@@ -196,6 +195,7 @@ async fn serve(
     control.follow_to(epoch).await;
     if !alone {
         tokio::task::spawn_local(control.clone().live());
+        follow_recovery(ground, &settings, control.image()).await?;
         belongs(&config.data_dir, &settings, Some(&control.image()))?;
     }
     let strays = relayout(ground, &settings, control.image()).await?;
@@ -327,33 +327,6 @@ async fn run_shard(launch: Launch) -> Result<(), String> {
     shard.close(launch.grace).await.map_err(|e| e.to_string())
 }
 
-/// Moves partitions to their new owners if the number of shards has changed since the last start; clears away what
-/// deleted topics have left. How many directories belong to no topic. On a thread that may wait for the disk.
-async fn relayout(
-    ground: &Ground<'_>,
-    settings: &Arc<BrokerSettings>,
-    image: Arc<Image>,
-) -> Result<usize, StartError> {
-    let (data_dir, shards) = (ground.config.data_dir.clone(), ground.config.shards);
-    let settings = settings.clone();
-    let work = move || {
-        let (log_settings, resolver) = (LogSettings::of(&settings, 1), Resolver::new(&settings));
-        rt::try_block_on(async move {
-            let topics = View { image: &image, resolver: &resolver, of: Some(settings.broker_id) };
-            let relayout =
-                || storage::relayout(&data_dir, shards, &topics, &log_settings, recovered_snapshot);
-            match relayout().await {
-                Err(e) if disk::wants_room(&e) && disk::drop_ballasts(&data_dir) => relayout().await?,
-                moved => moved?,
-            };
-            storage::sweep(&data_dir, &topics).map(|strays| strays.len())
-        })
-    };
-    let moved = tokio::task::spawn_blocking(work).await;
-    let moved = moved.map_err(|e| cannot_recover(&e, "the log", None))?;
-    moved.map_err(|refused| ground.refused(refused))?.map_err(|e| log_error(&e))
-}
-
 fn not_taken(why: &str) -> StartError {
     StartError::new(
         format!("the cluster does not take this broker: {why}"),
@@ -368,6 +341,7 @@ fn me(settings: &BrokerSettings, registration: &Registration) -> Me {
         cluster: registration.cluster.clone(),
         incarnation: registration.incarnation,
         directory: registration.directory,
+        recovery: settings.recovery,
         listener: settings.cluster_listener.clone().expect("it is bound"),
     }
 }

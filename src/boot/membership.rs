@@ -15,7 +15,7 @@ use super::errors::StartError;
 use crate::config::Config;
 use crate::control::join::{self, JoinError};
 use crate::controller::{Registration, for_all, register};
-use crate::metadata::quorum::{QuorumState, Vote};
+use crate::metadata::quorum::{NEVER, QuorumState, Recovery, Vote};
 use crate::metadata::{MetadataError, Node, Store, new_id};
 use crate::model::settings::BrokerSettings;
 use crate::model::{BrokerEpoch, BrokerId};
@@ -33,6 +33,8 @@ pub(super) struct Member {
     pub registration: Registration,
     /// Of this life, where it has registered already.
     pub epoch: Option<BrokerEpoch>,
+    /// Where brokers are, of whom the metadata here does not tell yet.
+    pub told: Vec<(BrokerId, Whom)>,
 }
 
 pub(super) async fn settle(config: &Config, settings: &mut BrokerSettings) -> Result<Member, StartError> {
@@ -40,6 +42,7 @@ pub(super) async fn settle(config: &Config, settings: &mut BrokerSettings) -> Re
     let node = Node::read(&meta).map_err(|e| metadata_error(&e))?;
     let image = Store::inspect(&meta).map_err(|e| metadata_error(&e))?;
     let id = node_id(config, node.as_ref())?;
+    let mut told = Vec::new();
     match (&image, &node, &config.join) {
         (None, None, Some(address)) => {
             belongs(&config.data_dir, settings, None)?;
@@ -48,6 +51,8 @@ pub(super) async fn settle(config: &Config, settings: &mut BrokerSettings) -> Re
         (Some(image), _, Some(address)) if !image.cluster_id.is_empty() => {
             same_cluster(&whom(address), &image.cluster_id).await?;
         }
+        // It has joined, or followed a recovery, and was given nothing yet.
+        (_, Some(node), Some(address)) => told = same_cluster(&whom(address), &node.cluster).await?,
         _ => {}
     }
     settings.broker_id = id.unwrap_or(FIRST);
@@ -56,7 +61,7 @@ pub(super) async fn settle(config: &Config, settings: &mut BrokerSettings) -> Re
         let store = disk::with_ballast(&config.data_dir, || Store::join(&meta, node.id));
         let store = store.map_err(|e| metadata_error(&e))?;
         (registration.directory, registration.cluster) = (store.me().directory, node.cluster);
-        return Ok(Member { store, registration, epoch: None });
+        return Ok(Member { store, registration, epoch: None, told });
     }
     begin_or_return(config, settings, &meta, registration)
 }
@@ -77,7 +82,7 @@ fn begin_or_return(
     registration.directory = store.me().directory;
     registration.cluster = store.image().cluster_id.to_string();
     if !store.is_alone() {
-        return Ok(Member { store, registration, epoch: None });
+        return Ok(Member { store, registration, epoch: None, told: Vec::new() });
     }
     if image.is_some() {
         belongs(&config.data_dir, settings, Some(store.image()))?;
@@ -85,7 +90,7 @@ fn begin_or_return(
     let registered =
         disk::with_ballast(&config.data_dir, || register_alone(&mut store, settings, &registration));
     let epoch = registered.map_err(|e| metadata_error(&e))?;
-    Ok(Member { store, registration, epoch: Some(epoch) })
+    Ok(Member { store, registration, epoch: Some(epoch), told: Vec::new() })
 }
 
 /// Each start is a life of its own, which the metadata knows before anything is served.
@@ -117,8 +122,9 @@ fn node_id(config: &Config, node: Option<&Node>) -> Result<Option<BrokerId>, Sta
     }
 }
 
-/// A member of a cluster is started with the address of a broker, which may be dead, but not of another cluster's.
-async fn same_cluster(address: &Whom, own: &str) -> Result<(), StartError> {
+/// A member of a cluster is started with the address of a broker, which may be dead, but not of another cluster's. The brokers that
+/// this one tells of.
+async fn same_cluster(address: &Whom, own: &str) -> Result<Vec<(BrokerId, Whom)>, StartError> {
     match tokio::time::timeout(GLANCE, join::find(address)).await {
         Ok(Ok(found)) if found.cluster != own => Err(StartError::new(
             format!("--join leads to cluster {}, and this data directory is of cluster {own}", found.cluster),
@@ -126,7 +132,8 @@ async fn same_cluster(address: &Whom, own: &str) -> Result<(), StartError> {
              clusters hold is never put together.",
         )),
         Ok(Err(JoinError::NoBroker(why))) => Err(wrong_address(&why)),
-        _ => Ok(()),
+        Ok(Ok(found)) => Ok(found.brokers),
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -137,7 +144,7 @@ async fn join_cluster(
     address: &Whom,
 ) -> Result<Member, StartError> {
     let found = join::find(address).await.map_err(|e| refused(&e, address))?;
-    let made = disk::with_ballast(&config.data_dir, || directory_id(meta));
+    let made = disk::with_ballast(&config.data_dir, || directory_id(meta, found.recovery));
     let directory = made.map_err(|e| metadata_error(&e))?;
     let mut registration = Registration::of(settings, config.shards, directory, new_id().0);
     registration.cluster.clone_from(&found.cluster);
@@ -154,20 +161,27 @@ async fn join_cluster(
     let store = store.map_err(|e| metadata_error(&e))?;
     (settings.broker_id, registration.id) = (id, Some(id));
     log::info!("broker {id} of cluster {}", node.cluster);
-    Ok(Member { store, registration, epoch: Some(epoch) })
+    Ok(Member { store, registration, epoch: Some(epoch), told: Vec::new() })
 }
 
-/// The id of the metadata's directory, drawn if it has none.
-fn directory_id(meta: &Path) -> Result<[u8; 16], MetadataError> {
-    if let Some(state) = QuorumState::open(meta)? {
-        return Ok(state.directory);
+/// The id of the metadata's directory, drawn if it has none. It is of the cluster as a recovery has left it.
+fn directory_id(meta: &Path, recovery: Recovery) -> Result<[u8; 16], MetadataError> {
+    if let Some(mut state) = QuorumState::open(meta)? {
+        if state.recovery() != recovery {
+            state.follow(recovery, Vote::default())?;
+        }
+        return Ok(state.directory());
     }
     crate::rt::fs::create_dir_all_durable(meta).map_err(|source| MetadataError::Io {
         doing: "create",
         path: meta.to_path_buf(),
         source,
     })?;
-    Ok(QuorumState::create(meta, new_id().0, Vote::default())?.directory)
+    let mut state = QuorumState::create(meta, new_id().0, Vote::default())?;
+    if recovery != NEVER {
+        state.follow(recovery, Vote::default())?;
+    }
+    Ok(state.directory())
 }
 
 fn wrong_address(why: &str) -> StartError {

@@ -4,7 +4,7 @@
 //! `preflight` checks what the machine must grant (io_uring, the data directory, the ports) and says what to do where
 //! it does not; `needs` holds the figures, and the words for what the kernel refuses; `rehearsal` makes each system call
 //! once; `disk` checks the file system and has the words for its errors; `directory` looks at what the data directory
-//! holds, `membership` as which broker of which cluster it comes; `broker` starts the shards and joins them; `serving` is what the control
+//! holds, `membership` as which broker of which cluster it comes, `layout` puts in order what it holds; `broker` starts the shards and joins them; `serving` is what the control
 //! thread does besides metadata, and `signals` what it heeds;
 //! `logger` writes the log to stderr; `alloc` is the allocator, and `trim` gives memory back when work has stopped.
 
@@ -13,6 +13,7 @@ mod broker;
 mod directory;
 pub mod disk;
 pub mod errors;
+mod layout;
 pub mod logger;
 mod membership;
 pub mod needs;

@@ -42,6 +42,7 @@ impl Config {
             advertised_host: advertised.host,
             advertised_port: advertised.port,
             rack: self.rack.clone(),
+            recovery: [0; 16],
             listeners: vec![Arc::new(listener)],
             cluster_listener: None,
             log_dir: String::new(),

@@ -11,7 +11,7 @@ use super::{Control, courier};
 use crate::api::brokers;
 use crate::controller::{ControlReply, ControlRequest};
 use crate::metadata::Broker;
-use crate::metadata::quorum::Voter;
+use crate::metadata::quorum::{NEVER, Recovery, Voter};
 use crate::model::BrokerId;
 use crate::peer::hello::{Answer, NOBODY};
 use crate::peer::{Hello, Lane, Refusal, Welcome, keys};
@@ -30,6 +30,9 @@ impl House for Control {
                 hello.cluster, self.me.cluster
             );
             return refuse(Refusal::ForeignCluster, why);
+        }
+        if hello.recovery != self.me.recovery {
+            return refuse(Refusal::OtherRecovery, not_followed(hello, self.me.id, self.me.recovery));
         }
         if hello.to != NOBODY && hello.to != self.me.id {
             let why = format!("it calls broker {}, and this is broker {}", hello.to, self.me.id);
@@ -112,6 +115,15 @@ impl House for Control {
             self.look_for(hello.broker).await;
         }
     }
+}
+
+/// Two brokers of one cluster of which one has followed a recovery, or each another: who has to.
+fn not_followed(caller: &Hello, me: BrokerId, recovery: Recovery) -> String {
+    let who = if recovery == NEVER { me } else { caller.broker };
+    format!(
+        "the cluster was recovered without broker {who}: stop that one, and run `weir cluster recover --follow HOST:PORT` on \
+         its data directory, with the address of a broker that goes on"
+    )
 }
 
 /// A broker asks for itself only; one that joins has no id yet.

@@ -9,6 +9,7 @@ use super::socket;
 use crate::api::{brokers, describe_cluster};
 use crate::controller::{ControlErrorKind, ControlReply, ControlRequest, Registration};
 use crate::metadata::Image;
+use crate::metadata::quorum::Recovery;
 use crate::model::{BrokerEpoch, BrokerId};
 use crate::peer::hello::NOBODY;
 use crate::peer::{Hello, Lane, Limits, LinkError, Refusal, Whom, keys};
@@ -21,6 +22,7 @@ const REST: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub cluster: String,
+    pub recovery: Recovery,
     /// Where each broker's cluster listener is.
     pub brokers: Vec<(BrokerId, Whom)>,
     pub controller: Option<BrokerId>,
@@ -62,6 +64,7 @@ pub(crate) async fn find(address: &Whom) -> Result<Found, JoinError> {
     };
     Ok(Found {
         cluster: described.cluster_id.to_string(),
+        recovery: describe_cluster::recovery(&described),
         brokers: described.brokers.iter().filter_map(whom).collect(),
         controller: (described.controller_id >= 0).then_some(described.controller_id),
     })
@@ -105,6 +108,7 @@ async fn once(
         epoch: -1,
         incarnation: registration.incarnation,
         directory: registration.directory,
+        recovery: found.recovery,
         lane: Lane::Control,
         shard: 0,
     };

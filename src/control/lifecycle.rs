@@ -201,7 +201,9 @@ impl Control {
                 ControlReply::Registered { epoch, .. } => return Ok(epoch),
                 ControlReply::Failed(error) => match error.kind {
                     Kind::NotController | Kind::Unavailable => {
-                        log::warn!("waiting to register, for {} s: {error}", began.elapsed().as_secs());
+                        let shut_out = self.standing.shut_out.take();
+                        let why = shut_out.unwrap_or_else(|| error.to_string());
+                        log::warn!("waiting to register, for {} s: {why}", began.elapsed().as_secs());
                     }
                     // The last life of this broker may be taken to live until its session is over.
                     Kind::DuplicateRegistration if began.elapsed() < 2 * self.session => {

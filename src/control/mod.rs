@@ -41,10 +41,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 
 use crate::controller::{ControlError, ControlErrorKind, ControlReply, ControlRequest, Controller, Step};
+use crate::metadata::quorum::Recovery;
 use crate::metadata::{Image, new_id};
 use crate::model::{BrokerId, BrokerSettings, Listener, MonoMs};
 use crate::peer::hello::NOBODY;
-use crate::peer::{Hello, Lane};
+use crate::peer::{Hello, Lane, Whom};
 use crate::rt::mesh::{Call, To};
 use crate::shard::connections::Connections;
 use crate::shard::leadership::Leadership;
@@ -70,6 +71,8 @@ pub(crate) struct Me {
     pub incarnation: [u8; 16],
     /// Of its metadata.
     pub directory: [u8; 16],
+    /// Which recovery of the cluster it follows.
+    pub recovery: Recovery,
     /// The cluster listener.
     pub listener: Arc<Listener>,
 }
@@ -84,6 +87,7 @@ impl Me {
             epoch: -1,
             incarnation: self.incarnation,
             directory: self.directory,
+            recovery: self.recovery,
             lane: Lane::Control,
             shard: 0,
         }
@@ -108,6 +112,8 @@ pub(crate) struct Control {
     started: Instant,
     left: Left,
     history: RefCell<History<To<message::WatchCluster>>>,
+    /// Where brokers are, for as long as the metadata does not say.
+    told: Vec<(BrokerId, Whom)>,
     quorum: Node<Courier>,
     controller: RefCell<Controller<Answer>>,
     queue: RefCell<VecDeque<(Answer, ControlRequest)>>,
@@ -152,6 +158,7 @@ impl Control {
             started: Instant::now(),
             history: RefCell::new(History::new(incarnation)),
             left: Left::new(PathBuf::from(&settings.log_dir)),
+            told: Vec::new(),
             quorum,
             controller: RefCell::new(controller),
             queue: RefCell::default(),
@@ -162,6 +169,11 @@ impl Control {
             applied_more: Notify::new(),
             parked: RefCell::default(),
         }
+    }
+
+    /// Brokers that are asked who the controller is, before there is metadata here.
+    pub(crate) fn knowing(self, told: Vec<(BrokerId, Whom)>) -> Self {
+        Self { told, ..self }
     }
 
     pub(crate) fn start(self: Rc<Self>, bell: Receiver<()>) {

@@ -1,5 +1,6 @@
 //! What this broker asks of the controller, wherever that is.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::answer::Answer;
 use crate::api::brokers;
 use crate::controller::{ControlErrorKind, ControlReply, ControlRequest};
 use crate::model::BrokerId;
-use crate::peer::{Hello, Lane, LinkError, Whom, keys};
+use crate::peer::{Hello, Lane, LinkError, Refusal, Whom, keys};
 
 /// How long a controller is looked for, and asked, on behalf of a shard.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,8 +30,13 @@ impl Control {
     /// Where a broker's cluster listener is.
     pub(super) fn whom(&self, broker: BrokerId) -> Option<Whom> {
         let image = self.image();
-        let endpoint = image.broker(broker)?.endpoint(keys::LISTENER)?;
-        Some(Whom { host: endpoint.host.clone(), port: endpoint.port })
+        match image.broker(broker) {
+            Some(broker) => {
+                let endpoint = broker.endpoint(keys::LISTENER)?;
+                Some(Whom { host: endpoint.host.clone(), port: endpoint.port })
+            }
+            None => self.told.iter().find(|(id, _)| *id == broker).map(|(_, whom)| whom.clone()),
+        }
     }
 
     /// Asks the controller, be it this broker or another, for as long as `limit`. An answer is given once its change is
@@ -54,6 +60,9 @@ impl Control {
                 match self.ask_there(broker, request, until).await {
                     Ok(Some(reply)) => return reply,
                     Ok(None) => {}
+                    Err(LinkError::Refused(Refusal::OtherRecovery, why)) => {
+                        self.standing.shut_out.replace(Some(why));
+                    }
                     Err(why) => log::debug!("broker {broker} was not asked: {why}"),
                 }
             }
@@ -67,7 +76,13 @@ impl Control {
         match known {
             Some(id) if id == self.me.id => Vec::new(),
             Some(id) => vec![id],
-            None => self.image().brokers().map(|broker| broker.id).filter(|id| *id != self.me.id).collect(),
+            None => {
+                let told = self.told.iter().map(|(id, _)| *id);
+                let mut all: BTreeSet<BrokerId> =
+                    self.image().brokers().map(|broker| broker.id).chain(told).collect();
+                all.remove(&self.me.id);
+                all.into_iter().collect()
+            }
         }
     }
 

@@ -16,6 +16,8 @@ pub(super) struct Standing {
     pub hurry: Notify,
     /// The standing changed.
     pub changed: Notify,
+    /// Why others of this cluster have nothing to do with this broker.
+    pub shut_out: RefCell<Option<String>>,
     /// When each shard last answered a ping.
     pub turned: RefCell<Vec<Instant>>,
 }
@@ -30,6 +32,7 @@ impl Standing {
             may_stop: Cell::new(false),
             hurry: Notify::new(),
             changed: Notify::new(),
+            shut_out: RefCell::default(),
             turned: RefCell::new(vec![now; shards]),
         }
     }

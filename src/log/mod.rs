@@ -41,6 +41,7 @@ pub use offline::evidence::{FoundTopic, evidence};
 pub use offline::mend::{Mended, Mending};
 pub use offline::relayout::relayout;
 pub use offline::survey::{Finding, Survey, survey};
+pub use offline::unknown::put_unknown_aside;
 pub use partition::{PartitionLog, Producers};
 pub use resources::Resources;
 pub use segment::SegmentMeta;

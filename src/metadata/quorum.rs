@@ -3,8 +3,11 @@
 //!
 //! ```text
 //! quorum-state:  copy at 0 │ copy at 4096          integers little-endian
-//! copy: magic "WEIRVOTE" │ format u32 │ number u64 │ directory id 16 bytes │ epoch i32 │ voted i8 │ node i32 │ its directory 16 │ CRC-32 u32
+//! copy: magic "WEIRVOTE" │ format u32 │ number u64 │ directory id 16 bytes │ epoch i32 │ voted i8 │ node i32 │ its directory 16
+//!       │ recovery 16, from format 2 on │ CRC-32 u32
 //! ```
+//! Format 1 is written as long as the cluster was never recovered.
+//!
 //! The copies are written and synced one after the other, each change with a higher number: the highest that is whole counts,
 //! and a change that was cut short leaves the copy before it.
 
@@ -109,20 +112,34 @@ pub struct Vote {
     pub voted: Option<Voter>,
 }
 
+/// Which recovery of a cluster that had lost its majority (`weir cluster recover`) a directory follows: drawn by each, zero where
+/// there was none. Members of different ones are of different quorums, whatever else they have in common.
+pub type Recovery = [u8; 16];
+pub const NEVER: Recovery = [0; 16];
+
 const FILE: &str = "quorum-state";
 const MAGIC: &[u8; 8] = b"WEIRVOTE";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const COPY: u64 = 4096;
+/// A copy's size without the recovery.
 const SIZE: usize = 65;
+
+/// What one copy says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stated {
+    /// Rises with each change.
+    number: u64,
+    directory: [u8; 16],
+    recovery: Recovery,
+    vote: Vote,
+}
 
 /// The file of this node's directory id and vote.
 #[derive(Debug)]
 pub struct QuorumState {
     path: PathBuf,
     file: BlockingFile,
-    number: u64,
-    pub directory: [u8; 16],
-    vote: Vote,
+    stated: Stated,
 }
 
 impl QuorumState {
@@ -133,26 +150,9 @@ impl QuorumState {
     /// Reads it; `None` where there is none. A file that was not written whole for the first time counts as none.
     pub fn open(dir: &Path) -> Result<Option<Self>, MetadataError> {
         let path = Self::path_in(dir);
-        let Some((number, directory, vote)) = Self::inspect(dir)? else { return Ok(None) };
+        let Some(stated) = inspect(&path)? else { return Ok(None) };
         let file = BlockingFile::open(&path).map_err(|source| io_error("open", &path, source))?;
-        Ok(Some(Self { path, file, number, directory, vote }))
-    }
-
-    /// The newest copy's number, the directory's id, and the vote. Changes nothing.
-    pub fn inspect(dir: &Path) -> Result<Option<(u64, [u8; 16], Vote)>, MetadataError> {
-        let path = Self::path_in(dir);
-        if !fs::exists(&path) {
-            return Ok(None);
-        }
-        let bytes = fs::read_all(&path).map_err(|source| io_error("read", &path, source))?;
-        let copies = [0, COPY as usize].map(|at| bytes.get(at..at + SIZE).and_then(decode));
-        if let Some(found) = copies.iter().flatten().find_map(|copy| copy.as_ref().err()) {
-            return Err(MetadataError::NewerFormat { path, found: *found, known: FORMAT });
-        }
-        match copies.into_iter().flatten().flatten().max_by_key(|(number, _, _)| *number) {
-            Some(newest) => Ok(Some(newest)),
-            None => Err(MetadataError::Corrupt { path, offset: 0, what: "neither copy is whole".into() }),
-        }
+        Ok(Some(Self { path, file, stated }))
     }
 
     /// Draws no id itself: `directory` is the new one. Durable when it returns.
@@ -164,7 +164,8 @@ impl QuorumState {
             move |source| MetadataError::Io { doing, path, source }
         };
         let file = BlockingFile::create(&unfinished).map_err(error("create"))?;
-        let copy = encode(1, &directory, vote);
+        let stated = Stated { number: 1, directory, recovery: NEVER, vote };
+        let copy = stated.encode();
         let written = file
             .write_all_at(&copy, 0)
             .and_then(|()| file.write_all_at(&copy, COPY))
@@ -172,24 +173,60 @@ impl QuorumState {
             .and_then(|()| fs::rename(&unfinished, &path))
             .and_then(|()| fs::sync_dir(dir));
         written.map_err(error("write"))?;
-        Ok(Self { path, file, number: 1, directory, vote })
+        Ok(Self { path, file, stated })
+    }
+
+    pub fn directory(&self) -> [u8; 16] {
+        self.stated.directory
+    }
+
+    pub fn recovery(&self) -> Recovery {
+        self.stated.recovery
     }
 
     pub fn vote(&self) -> Vote {
-        self.vote
+        self.stated.vote
     }
 
     /// Nothing that follows from the vote may leave before this has returned.
     pub fn set(&mut self, vote: Vote) -> Result<(), MetadataError> {
-        assert!(vote.epoch >= self.vote.epoch, "a vote is never taken back");
-        let number = self.number + 1;
-        let copy = encode(number, &self.directory, vote);
+        assert!(vote.epoch >= self.stated.vote.epoch, "a vote is never taken back");
+        self.write(Stated { vote, ..self.stated })
+    }
+
+    /// From now on this directory is of the quorum that another recovery began, where nothing was promised yet.
+    pub fn follow(&mut self, recovery: Recovery, vote: Vote) -> Result<(), MetadataError> {
+        self.write(Stated { recovery, vote, ..self.stated })
+    }
+
+    fn write(&mut self, stated: Stated) -> Result<(), MetadataError> {
+        let stated = Stated { number: self.stated.number + 1, ..stated };
+        let copy = stated.encode();
         for at in [0, COPY] {
             let written = self.file.write_all_at(&copy, at).and_then(|()| self.file.sync());
             written.map_err(|source| io_error("write", &self.path, source))?;
         }
-        (self.number, self.vote) = (number, vote);
+        self.stated = stated;
         Ok(())
+    }
+}
+
+/// What the newest copy says. Changes nothing.
+fn inspect(path: &Path) -> Result<Option<Stated>, MetadataError> {
+    if !fs::exists(path) {
+        return Ok(None);
+    }
+    let bytes = fs::read_all(path).map_err(|source| io_error("read", path, source))?;
+    let copies = [0, COPY as usize].map(|at| bytes.get(at..).and_then(decode));
+    let path = || path.to_path_buf();
+    if let Some(found) = copies.iter().flatten().find_map(|copy| copy.as_ref().err()) {
+        return Err(MetadataError::NewerFormat { path: path(), found: *found, known: FORMAT });
+    }
+    match copies.into_iter().flatten().flatten().max_by_key(|stated| stated.number) {
+        Some(newest) => Ok(Some(newest)),
+        None => {
+            Err(MetadataError::Corrupt { path: path(), offset: 0, what: "neither copy is whole".into() })
+        }
     }
 }
 
@@ -197,38 +234,50 @@ fn io_error(doing: &'static str, path: &Path, source: io::Error) -> MetadataErro
     MetadataError::Io { doing, path: path.to_path_buf(), source }
 }
 
-fn encode(number: u64, directory: &[u8; 16], vote: Vote) -> Vec<u8> {
-    let mut copy = Vec::with_capacity(SIZE);
-    copy.extend_from_slice(MAGIC);
-    copy.extend(FORMAT.to_le_bytes());
-    copy.extend(number.to_le_bytes());
-    copy.extend_from_slice(directory);
-    copy.extend(vote.epoch.to_le_bytes());
-    let voter = vote.voted.unwrap_or_default();
-    copy.push(u8::from(vote.voted.is_some()));
-    copy.extend(voter.node.to_le_bytes());
-    copy.extend_from_slice(&voter.directory);
-    copy.extend(crc32fast::hash(&copy).to_le_bytes());
-    copy
+impl Stated {
+    fn encode(&self) -> Vec<u8> {
+        let Self { number, directory, recovery, vote } = self;
+        let format = if *recovery == NEVER { 1 } else { FORMAT };
+        let mut copy = Vec::with_capacity(SIZE + 16);
+        copy.extend_from_slice(MAGIC);
+        copy.extend(format.to_le_bytes());
+        copy.extend(number.to_le_bytes());
+        copy.extend_from_slice(directory);
+        copy.extend(vote.epoch.to_le_bytes());
+        let voter = vote.voted.unwrap_or_default();
+        copy.push(u8::from(vote.voted.is_some()));
+        copy.extend(voter.node.to_le_bytes());
+        copy.extend_from_slice(&voter.directory);
+        if format > 1 {
+            copy.extend_from_slice(recovery);
+        }
+        copy.extend(crc32fast::hash(&copy).to_le_bytes());
+        copy
+    }
 }
 
-type Copy = (u64, [u8; 16], Vote);
-
-/// `None` where the bytes are no whole copy; the number of a format that is not known as an error.
-fn decode(copy: &[u8]) -> Option<Result<Copy, u32>> {
-    let (body, crc) = copy.split_at(SIZE - 4);
-    if &body[..8] != MAGIC || crc != crc32fast::hash(body).to_le_bytes() {
+/// What the copy says that these bytes begin with. `None` where there is no whole one; the number of a format that is not known as
+/// an error.
+fn decode(bytes: &[u8]) -> Option<Result<Stated, u32>> {
+    let number = |at: usize| bytes.get(at..)?.first_chunk::<4>().copied();
+    let id = |at: usize| bytes.get(at..)?.first_chunk::<16>().copied();
+    if bytes.get(..8)? != MAGIC {
         return None;
     }
-    let part = |at: usize| body[at..].first_chunk::<4>().copied();
-    let format = u32::from_le_bytes(part(8)?);
-    if format != FORMAT {
+    let format = u32::from_le_bytes(number(8)?);
+    let size = if format > 1 { SIZE + 16 } else { SIZE };
+    let (body, crc) = bytes.get(..size)?.split_at(size - 4);
+    if crc != crc32fast::hash(body).to_le_bytes() {
+        return None;
+    }
+    if !(1..=FORMAT).contains(&format) {
         return Some(Err(format));
     }
-    let id = |at: usize| body[at..].first_chunk::<16>().copied();
-    let voter = Voter { node: i32::from_le_bytes(part(41)?), directory: id(45)? };
-    let vote = Vote { epoch: i32::from_le_bytes(part(36)?), voted: (body[40] == 1).then_some(voter) };
-    Some(Ok((u64::from_le_bytes(*body[12..].first_chunk()?), id(20)?, vote)))
+    let voter = Voter { node: i32::from_le_bytes(number(41)?), directory: id(45)? };
+    let vote = Vote { epoch: i32::from_le_bytes(number(36)?), voted: (body[40] == 1).then_some(voter) };
+    let recovery = if format > 1 { id(61)? } else { NEVER };
+    let number = u64::from_le_bytes(*body[12..].first_chunk()?);
+    Some(Ok(Stated { number, directory: id(20)?, recovery, vote }))
 }
 
 #[cfg(test)]
@@ -249,8 +298,21 @@ mod tests {
         for epoch in 2..6 {
             state.set(vote(epoch)).unwrap();
             let again = QuorumState::open(dir.path()).unwrap().unwrap();
-            assert_eq!((again.vote(), again.directory), (vote(epoch), ME.directory));
+            assert_eq!((again.vote(), again.directory()), (vote(epoch), ME.directory));
         }
+    }
+
+    #[test]
+    fn a_recovery_is_kept_and_only_then_is_the_format_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let format = || std::fs::read(QuorumState::path_in(dir.path())).unwrap()[8];
+        let mut state = QuorumState::create(dir.path(), ME.directory, vote(7)).unwrap();
+        assert_eq!((state.recovery(), format()), (NEVER, 1));
+        state.follow([9; 16], vote(0)).unwrap();
+        state.set(vote(1)).unwrap();
+        let again = QuorumState::open(dir.path()).unwrap().unwrap();
+        let said = (again.vote(), again.directory(), again.recovery(), format());
+        assert_eq!(said, (vote(1), ME.directory, [9; 16], 2));
     }
 
     #[test]
@@ -271,7 +333,8 @@ mod tests {
         }
         // A write that was cut short between its copies.
         let mut torn = whole.clone();
-        torn[..SIZE].copy_from_slice(&encode(3, &ME.directory, vote(3)));
+        let next = Stated { number: 3, directory: ME.directory, recovery: NEVER, vote: vote(3) };
+        torn[..SIZE].copy_from_slice(&next.encode());
         std::fs::write(&path, &torn).unwrap();
         assert_eq!(QuorumState::open(dir.path()).unwrap().unwrap().vote(), vote(3));
         for len in [0, 1, SIZE - 1] {

@@ -14,7 +14,7 @@ use super::errors::{ApplyError, MetadataError};
 use super::features::{MAX_LEVEL, VERSION};
 use super::image::{Image, Topic};
 use super::log::{Content, Entry, Inspected, MetadataLog, What};
-use super::quorum::{Commit, Member, Membership, QuorumState, Vote, Voter};
+use super::quorum::{Commit, Member, Membership, QuorumState, Recovery, Vote, Voter};
 use super::records::Record;
 use super::v1;
 use crate::model::{BrokerId, TopicId};
@@ -43,15 +43,6 @@ pub struct Parts {
     /// Of the entry before the first of `entries`.
     pub before: (u64, i32),
     pub entries: Vec<Entry>,
-}
-
-/// What a node that was told to go on alone starts from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recovered {
-    pub cluster_id: String,
-    pub epoch: i32,
-    /// The last entry that it keeps, of which some may never have been committed.
-    pub offset: u64,
 }
 
 impl Store {
@@ -87,7 +78,7 @@ impl Store {
             Err(MetadataError::Corrupt { path: QuorumState::path_in(dir), offset: 0, what: what.into() })
         };
         let Some(state) = state else { return corrupt("it is gone") };
-        let me = Voter { node, directory: state.directory };
+        let me = Voter { node, directory: state.directory() };
         let membership = &committed.membership;
         let is_mine = |member: &&Member| member.voter.directory == me.directory;
         match membership.members.iter().find(is_mine) {
@@ -116,23 +107,10 @@ impl Store {
             None => QuorumState::create(dir, new_id().0, Vote::default())?,
         };
         let image = Image::empty();
-        let (membership, me) = (Membership::default(), Voter { node, directory: state.directory });
+        let (membership, me) = (Membership::default(), Voter { node, directory: state.directory() });
         let committed = Committed { image, epoch: 0, membership, membership_at: 0, membership_epoch: 0 };
         let log = MetadataLog::create(dir, &committed.snapshot())?;
         Ok(Self { log, state, me, committed, entries: Vec::new() })
-    }
-
-    /// Has the node of a directory, which is stopped, agree with itself from now on: for when the majority of its cluster is lost
-    /// for good. What others have that is not here is lost, and what is here counts, committed or not.
-    pub fn recover(dir: &Path, node: BrokerId) -> Result<Recovered, MetadataError> {
-        let mut store = Self::open(dir, node)?;
-        let epoch = store.epoch().max(store.log.last_epoch()) + 1;
-        store.state.set(Vote { epoch, voted: Some(store.me) })?;
-        let offset = store.log.next_offset();
-        let what = What::Membership(Membership::of_one(store.me));
-        store.log.append(&[Entry { offset, epoch, what }])?;
-        let cluster_id = store.committed.image.cluster_id.to_string();
-        Ok(Recovered { cluster_id, epoch, offset: offset - 1 })
     }
 
     /// Begins a cluster. A start that was cut short may have left a quorum's state.
@@ -161,7 +139,7 @@ impl Store {
                 QuorumState::create(dir, me.directory, Vote { epoch: FIRST_EPOCH, voted: Some(me) })?
             }
         };
-        let me = Voter { node, directory: state.directory };
+        let me = Voter { node, directory: state.directory() };
         let (membership, at) = (Membership::of_one(me), image.version);
         let committed = Committed { image, epoch, membership, membership_at: at, membership_epoch: epoch };
         let log = MetadataLog::create(dir, &committed.snapshot())?;
@@ -216,6 +194,10 @@ impl Store {
 
     pub fn me(&self) -> Voter {
         self.me
+    }
+
+    pub fn recovery(&self) -> Recovery {
+        self.state.recovery()
     }
 
     pub fn membership(&self) -> &Membership {

@@ -63,6 +63,8 @@ pub struct BrokerSettings {
     pub advertised_host: String,
     pub advertised_port: u16,
     pub rack: Option<String>,
+    /// Which recovery of its cluster this broker follows: brokers of different ones have nothing to say to each other.
+    pub recovery: [u8; 16],
     /// At least one.
     pub listeners: Vec<Arc<Listener>>,
     /// Where other brokers are told to connect.

@@ -5,6 +5,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_wire_core::StrBytes;
 
+use crate::metadata::quorum::Recovery;
 use crate::model::BrokerId;
 use crate::wire::WireError;
 use crate::wire::read::Reader;
@@ -51,6 +52,8 @@ pub struct Hello {
     pub incarnation: [u8; 16],
     /// Of its metadata.
     pub directory: [u8; 16],
+    /// Which recovery of its cluster it follows.
+    pub recovery: Recovery,
     pub lane: Lane,
     /// The shard that is to serve the connection, unless the lane is the control thread's.
     pub shard: u32,
@@ -64,6 +67,7 @@ impl Hello {
         out.put_i64(self.epoch);
         out.put_slice(&self.incarnation);
         out.put_slice(&self.directory);
+        out.put_slice(&self.recovery);
         out.put_i16(self.lane as i16);
         out.put_u32(self.shard);
     }
@@ -77,6 +81,7 @@ impl Hello {
             epoch: take_i64(&mut from, "the broker epoch")?,
             incarnation: from.uuid("the incarnation")?,
             directory: from.uuid("the directory id")?,
+            recovery: from.uuid("the recovery")?,
             lane: {
                 let lane = usize::try_from(from.i16("the lane")?).ok();
                 *lane.and_then(|lane| Lane::ALL.get(lane)).ok_or(WireError::Length("the lane"))?
@@ -102,12 +107,14 @@ pub enum Refusal {
     TooManyConnections,
     /// It starts, or stops.
     NotServing,
+    /// The cluster was recovered, and one of them has not followed.
+    OtherRecovery,
     /// A newer build's.
     Other(i16),
 }
 
 impl Refusal {
-    const KNOWN: [Self; 7] = [
+    const KNOWN: [Self; 8] = [
         Self::ForeignCluster,
         Self::AnotherBroker,
         Self::UnknownBroker,
@@ -115,6 +122,7 @@ impl Refusal {
         Self::NoSuchShard,
         Self::TooManyConnections,
         Self::NotServing,
+        Self::OtherRecovery,
     ];
 
     pub fn code(self) -> i16 {
@@ -209,6 +217,7 @@ mod tests {
             epoch: i64::MIN + 3,
             incarnation: [1; 16],
             directory: [2; 16],
+            recovery: [3; 16],
             lane: Lane::CatchUp,
             shard: 5,
         }

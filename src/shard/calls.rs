@@ -74,6 +74,7 @@ impl Shard {
             epoch: me.map_or(-1, |me| me.epoch.0),
             incarnation: me.map_or([0; 16], |me| me.incarnation),
             directory: me.map_or([0; 16], |me| me.directory),
+            recovery: self.settings().recovery,
             lane,
             shard: self.index() as u32 % other.shards.max(1),
         };

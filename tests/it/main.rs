@@ -31,6 +31,7 @@ mod process;
 mod produce;
 mod quotas;
 mod records;
+mod recover;
 mod refusals;
 mod repair;
 mod restart;

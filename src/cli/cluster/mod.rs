@@ -1,6 +1,7 @@
-//! `weir cluster status|watch|drain|remove`: who is there, who leads, who agrees on the metadata, and what becomes of it.
+//! `weir cluster status|watch|drain|remove|recover`: who is there, who leads, who agrees on the metadata, and what becomes of it.
 
 mod away;
+mod recover;
 mod status;
 mod watch;
 
@@ -18,6 +19,8 @@ pub enum ClusterCommand {
     Drain(away::DrainArgs),
     /// Take a broker that is stopped out of the cluster for good
     Remove(away::RemoveArgs),
+    /// Go on with one broker, stopped, where the majority of voters is lost for good; or follow it
+    Recover(recover::RecoverArgs),
 }
 
 pub fn run(command: ClusterCommand) -> Result<(), Failure> {
@@ -26,5 +29,6 @@ pub fn run(command: ClusterCommand) -> Result<(), Failure> {
         ClusterCommand::Watch(args) => watch::run(&args),
         ClusterCommand::Drain(args) => away::drain(&args),
         ClusterCommand::Remove(args) => away::remove(&args),
+        ClusterCommand::Recover(args) => recover::run(&args),
     }
 }

@@ -4,7 +4,8 @@ use super::cluster::{Cluster, MS, ids, run};
 use crate::control::quorum::Quorum;
 use crate::control::raft::{ChangeError, VoterChange};
 use crate::metadata::quorum::{Member, Membership, Voter};
-use crate::metadata::{Recovered, Store};
+use crate::metadata::Store;
+use crate::metadata::recover::{Survivor, go_alone};
 
 /// A small generator: a seed makes the same draws.
 struct Random(u64);
@@ -207,11 +208,13 @@ fn a_survivor_goes_on_alone_where_it_is_told_to() {
         assert!(!before.is_alone() && before.membership().is_voter(me));
         let (epoch, image) = (before.epoch(), before.image().clone());
         drop(before);
-        let Recovered { cluster_id, epoch: new, offset } = Store::recover(dir, 2).unwrap();
-        assert!(new > epoch && offset >= image.version && *cluster_id == *image.cluster_id);
+        let survivor = Survivor::of(dir, None).unwrap().unwrap();
+        assert!(survivor.me == me && survivor.offset >= image.version);
+        let recovered = go_alone(dir, &survivor, [1; 16]).unwrap();
+        assert!(recovered.epoch > epoch && *survivor.cluster == *image.cluster_id);
         let store = Store::open(dir, 2).unwrap();
         assert_eq!(*store.membership(), Membership::of_one(me));
-        assert!(store.is_alone() && store.image().next_producer_id == 10);
+        assert!(store.is_alone() && store.image().next_producer_id > 10);
         drop(store);
         cluster.start(1).await;
         cluster.commit(5).await;
