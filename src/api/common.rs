@@ -50,6 +50,10 @@ pub fn code(error: &ControlError) -> ErrorCode {
         Kind::PreferredLeaderNotAvailable => ErrorCode::PreferredLeaderNotAvailable,
         Kind::EligibleLeadersNotAvailable => ErrorCode::EligibleLeadersNotAvailable,
         Kind::NoReassignment => ErrorCode::NoReassignmentInProgress,
+        Kind::DuplicateVoter => ErrorCode::DuplicateVoter,
+        Kind::VoterNotFound => ErrorCode::VoterNotFound,
+        Kind::InvalidVoterKey => ErrorCode::InvalidVoterKey,
+        Kind::TimedOut => ErrorCode::RequestTimedOut,
         Kind::Unavailable => ErrorCode::KafkaStorageError,
     }
 }

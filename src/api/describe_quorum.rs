@@ -7,9 +7,11 @@ use kafka_wire_core::Uuid;
 
 use super::Cx;
 use super::common::build;
+use super::describe_cluster::json;
 use crate::metadata::internal::CLUSTER_METADATA as METADATA_TOPIC;
 use crate::metadata::quorum::{MemberStatus, Status};
 use crate::metadata::{Broker, Image};
+use crate::model::report::{VOTERS, VoterChoice};
 use crate::peer::keys;
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
@@ -64,6 +66,10 @@ fn answer(
         if version >= NODES_FROM {
             r.error_message = Some("".into());
             r.nodes = image.brokers().map(node).collect();
+        }
+        if keys::tagged(&request.unknown_tagged_fields, VOTERS).is_some() {
+            let choice = VoterChoice { by_hand: image.voters_by_hand };
+            r.unknown_tagged_fields = keys::tags([(VOTERS, json(&choice))]);
         }
     })
 }

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::throttle::Answer;
 use super::{Cx, Pending, decode, malformed};
 use super::{
-    add_offsets_to_txn, add_partitions_to_txn, alter_client_quotas, alter_configs,
+    add_offsets_to_txn, add_partitions_to_txn, add_raft_voter, alter_client_quotas, alter_configs,
     alter_partition_reassignments, alter_replica_log_dirs, api_versions, create_acls, create_partitions,
     create_topics, delete_acls, delete_groups, delete_records, delete_topics, describe_acls,
     describe_client_quotas, describe_cluster, describe_configs, describe_groups, describe_log_dirs,
@@ -13,7 +13,7 @@ use super::{
     describe_user_scram_credentials, elect_leaders, end_txn, envelope, fetch, find_coordinator, heartbeat,
     incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources, list_groups,
     list_offsets, list_partition_reassignments, list_transactions, metadata, offset_commit, offset_delete,
-    offset_fetch, offset_for_leader_epoch, produce, sync_group, txn_offset_commit, unregister_broker,
+    offset_fetch, offset_for_leader_epoch, produce, remove_raft_voter, sync_group, txn_offset_commit, unregister_broker,
     update_features, write_txn_markers,
 };
 use crate::security::{Operation, ResourceType};
@@ -136,6 +136,8 @@ pub const TABLE: &[Api] = &[
     api!(66, "ListTransactions", 0..=2, list_transactions, ListTransactionsRequest, [(Describe, TransactionalId)]),
     api!(74, "ListConfigResources", 0..=1, list_config_resources, ListConfigResourcesRequest, [(DescribeConfigs, Cluster)]),
     api!(75, "DescribeTopicPartitions", 0..=0, describe_topic_partitions, DescribeTopicPartitionsRequest, [(Describe, Topic)]),
+    api!(forwarded 80, "AddRaftVoter", 0..=1, add_raft_voter, AddRaftVoterRequest, [(Alter, Cluster)]),
+    api!(forwarded 81, "RemoveRaftVoter", 0..=0, remove_raft_voter, RemoveRaftVoterRequest, [(Alter, Cluster)]),
 ];
 
 pub fn find(key: i16) -> Option<&'static Api> {

@@ -39,6 +39,7 @@ throttled! {
     LeaveGroupResponse ListGroupsResponse ListTransactionsResponse OffsetCommitResponse OffsetDeleteResponse
     OffsetFetchResponse SyncGroupResponse TxnOffsetCommitResponse
     MetadataResponse OffsetForLeaderEpochResponse ProduceResponse UnregisterBrokerResponse UpdateFeaturesResponse
+    AddRaftVoterResponse RemoveRaftVoterResponse
 }
 
 /// Kafka's have no place for it; the client is made to wait all the same.

@@ -3,17 +3,18 @@
 use bytes::Bytes;
 use kafka_wire::describe_quorum_request::{PartitionData, TopicData};
 use kafka_wire::describe_quorum_response::ReplicaState;
+use kafka_wire::add_raft_voter_request::Listener;
 use kafka_wire::{
-    AlterPartitionReassignmentsRequest, DescribeClusterRequest, DescribeClusterResponse,
-    DescribeQuorumRequest, ListPartitionReassignmentsRequest, UnregisterBrokerRequest,
+    AddRaftVoterRequest, AlterPartitionReassignmentsRequest, DescribeClusterRequest, DescribeClusterResponse,
+    DescribeQuorumRequest, ListPartitionReassignmentsRequest, RemoveRaftVoterRequest, UnregisterBrokerRequest,
 };
-use kafka_wire_core::{TaggedField, TaggedFields};
+use kafka_wire_core::{TaggedField, TaggedFields, Uuid};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Client, ClientError, KafkaError, message};
 use crate::model::report::{
-    BrokerDetails, Changes, DETAILS, DRAIN, Drain, Drained, LONGEST_WAIT_MS, WATCH, Watch,
+    BrokerDetails, Changes, DETAILS, DRAIN, Drain, Drained, LONGEST_WAIT_MS, VOTERS, VoterChoice, WATCH, Watch,
 };
 
 const METADATA_TOPIC: &str = "__cluster_metadata";
@@ -43,6 +44,8 @@ pub struct Quorum {
     pub leader: i32,
     pub epoch: i32,
     pub high_watermark: i64,
+    /// An operator chooses the voters; only brokers of Weir tell.
+    pub by_hand: bool,
     pub members: Vec<QuorumMember>,
 }
 
@@ -50,6 +53,10 @@ pub struct Quorum {
 #[derive(Clone, Debug)]
 pub struct QuorumMember {
     pub id: i32,
+    /// Tells a voter that came back with another disk from the one that votes; zero where it is not told.
+    pub directory: [u8; 16],
+    /// By the names of listeners.
+    pub endpoints: Vec<(String, String, u16)>,
     pub votes: bool,
     pub end: i64,
     pub heard_ms: i64,
@@ -115,6 +122,7 @@ impl Client {
                 t.topic_name = METADATA_TOPIC.into();
                 t.partitions = vec![PartitionData::default()];
             })];
+            r.unknown_tagged_fields = tag(VOTERS, &true);
         });
         let response = self.entry()?.call(&request)?;
         let what = "describe the quorum";
@@ -124,9 +132,16 @@ impl Client {
         let Some(partition) = partition else { return Err(super::admin::silent(what.to_owned())) };
         KafkaError::check(partition.error_code, partition.error_message.as_deref())
             .map_err(ClientError::kafka(what))?;
+        let endpoints = |id: i32| {
+            let node = response.nodes.iter().find(|node| node.node_id == id);
+            let all = node.map_or(&[][..], |node| &node.listeners);
+            all.iter().map(|l| (l.name.to_string(), l.host.to_string(), l.port)).collect()
+        };
         let member = |votes: bool| {
             move |r: &ReplicaState| QuorumMember {
                 id: r.replica_id,
+                directory: r.replica_directory_id.to_bytes(),
+                endpoints: endpoints(r.replica_id),
                 votes,
                 end: r.log_end_offset,
                 heard_ms: r.last_fetch_timestamp,
@@ -137,7 +152,53 @@ impl Client {
         members.extend(partition.observers.iter().map(member(false)));
         members.sort_by_key(|member| member.id);
         let (leader, epoch) = (partition.leader_id, partition.leader_epoch);
-        Ok(Quorum { leader, epoch, high_watermark: partition.high_watermark, members })
+        let choice = tagged::<VoterChoice>(&response.unknown_tagged_fields, VOTERS);
+        let by_hand = choice.is_some_and(|choice| choice.by_hand);
+        Ok(Quorum { leader, epoch, high_watermark: partition.high_watermark, by_hand, members })
+    }
+
+    /// Has a member of the quorum vote.
+    pub fn add_voter(&mut self, cluster: &str, member: &QuorumMember) -> Result<(), ClientError> {
+        let listener = |(name, host, port): &(String, String, u16)| {
+            message::<Listener>(|l| {
+                (l.name, l.host, l.port) = (name.as_str().into(), host.as_str().into(), *port);
+            })
+        };
+        self.ask_voters(&format!("add voter {}", member.id), |r| {
+            r.cluster_id = Some(cluster.into());
+            (r.voter_id, r.voter_directory_id) = (member.id, Uuid::from_bytes(member.directory));
+            r.listeners = member.endpoints.iter().map(listener).collect();
+        })
+    }
+
+    /// Leaves it to the controller who votes.
+    pub fn choose_voters(&mut self) -> Result<(), ClientError> {
+        self.ask_voters("have the controller choose voters", |r| {
+            r.cluster_id = None;
+            r.unknown_tagged_fields = tag(VOTERS, &true);
+        })
+    }
+
+    fn ask_voters(
+        &mut self,
+        what: &str,
+        fill: impl FnOnce(&mut AddRaftVoterRequest),
+    ) -> Result<(), ClientError> {
+        let mut request = message::<AddRaftVoterRequest>(|r| r.timeout_ms = TIMEOUT_MS / 2);
+        fill(&mut request);
+        let response = self.entry()?.call(&request)?;
+        KafkaError::check(response.error_code, response.error_message.as_deref())
+            .map_err(ClientError::kafka(what.to_owned()))
+    }
+
+    pub fn remove_voter(&mut self, cluster: &str, member: &QuorumMember) -> Result<(), ClientError> {
+        let request = message::<RemoveRaftVoterRequest>(|r| {
+            r.cluster_id = Some(cluster.into());
+            (r.voter_id, r.voter_directory_id) = (member.id, Uuid::from_bytes(member.directory));
+        });
+        let response = self.entry()?.call(&request)?;
+        KafkaError::check(response.error_code, response.error_message.as_deref())
+            .map_err(ClientError::kafka(format!("remove voter {}", member.id)))
     }
 
     /// All that is being moved.

@@ -1,12 +1,15 @@
 //! This broker's life in the cluster: it says that it lives, as long as every shard of its turns, and stops when it may.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::quorum::Quorum;
-use super::{Control, voters};
+use super::voters::{self, View};
+use super::Control;
 use crate::controller::{ControlErrorKind as Kind, ControlReply, ControlRequest, Heartbeat, Registration};
 use crate::model::BrokerEpoch;
+use crate::rt;
 use crate::shard::message::{self, Ping};
 
 /// How often members are looked after, for some time after the metadata changed, and otherwise.
@@ -181,7 +184,9 @@ impl Control {
             if self.quorum.leads().is_none() {
                 continue;
             }
-            let Some(change) = voters::next_change(&self.quorum.status(), &self.image()) else { continue };
+            let (status, image) = (self.quorum.status(), self.image());
+            let view = View { status: &status, image: &image, now_ms: rt::unix_ms() };
+            let Some(change) = voters::next_change(view, None, &BTreeSet::new()) else { continue };
             let said = format!("{change:?}");
             since = Instant::now();
             match self.quorum.change(change).await {

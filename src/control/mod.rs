@@ -10,6 +10,7 @@
 //! - The files of a deleted topic go afterwards. Meanwhile a new topic of its name waits here, and nobody else does.
 
 mod answer;
+mod by_hand;
 mod courier;
 mod door;
 mod history;
@@ -114,6 +115,8 @@ pub(crate) struct Control {
     history: RefCell<History<To<message::WatchCluster>>>,
     /// Where brokers are, for as long as the metadata does not say.
     told: Vec<(BrokerId, Whom)>,
+    /// An operator has the voters changed.
+    choosing: Rc<Cell<bool>>,
     quorum: Node<Courier>,
     controller: RefCell<Controller<Answer>>,
     queue: RefCell<VecDeque<(Answer, ControlRequest)>>,
@@ -159,6 +162,7 @@ impl Control {
             history: RefCell::new(History::new(incarnation)),
             left: Left::new(PathBuf::from(&settings.log_dir)),
             told: Vec::new(),
+            choosing: Rc::default(),
             quorum,
             controller: RefCell::new(controller),
             queue: RefCell::default(),
@@ -204,6 +208,7 @@ impl Control {
             }
             Asked::WatchCluster(message::WatchCluster(watch), to) => self.watch(watch, to),
             Asked::QuorumStatus(_, to) => self.port.reply(to, Box::new(self.quorum.status())),
+            Asked::ChangeVoters(asked, to) => self.change_voters(asked, to),
             _ => unreachable!("not for the control thread"),
         });
     }

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::local::Local;
 use super::quorum::{Event, NotLeading, Quorum};
-use super::raft::{Carrier, CarryError, Raft, Timers, VoterChange};
+use super::raft::{Carrier, CarryError, ChangeError, Raft, Timers, VoterChange};
 use crate::metadata::Store;
 use crate::metadata::quorum::{Status, Voter};
 use crate::metadata::records::Record;
@@ -59,13 +59,10 @@ impl<C: Carrier> Node<C> {
     }
 
     /// Changes the members, one change at a time; an error says why it is not done.
-    pub async fn change(&self, change: VoterChange) -> Result<(), String> {
-        if let Part::Local(local) = self.part() {
-            return self.turn(&local).await;
-        }
+    pub async fn change(&self, change: VoterChange) -> Result<(), ChangeError> {
         match self.part() {
-            Part::Raft(raft) => raft.change_voters(change).await.map_err(|e| e.to_string()),
-            Part::Local(_) => Err("this node is alone".into()),
+            Part::Raft(raft) => raft.change_voters(change).await,
+            Part::Local(local) => self.turn(&local).await.map_err(ChangeError::Failed),
         }
     }
 

@@ -1,30 +1,95 @@
 //! Who is to be a member of the quorum, and who is to vote (CLUSTER 1.3): all registered brokers are members, and of them one votes,
-//! from three brokers on three, from seven on five. Pure.
+//! from three brokers on three, from seven on five, unless an operator chose them. Pure.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::raft::VoterChange;
-use crate::metadata::quorum::{Member, Status, Voter};
+use crate::metadata::quorum::{Member, MemberStatus, Status, Voter};
 use crate::metadata::{Broker, Image};
 
 /// A member that is this near to the log's end may vote.
 const NEAR: u64 = 100;
+/// A member that has not answered for so long is not counted on.
+const SILENT_MS: i64 = 2_000;
 
-/// How many are to vote among so many brokers.
-const fn voters_among(brokers: usize) -> usize {
-    match brokers {
-        0..3 => 1,
-        3..7 => 3,
+/// How many are to vote among so many brokers; `most` where that was set.
+fn voters_among(brokers: usize, most: Option<usize>) -> usize {
+    let fit = |most: usize| [5, 3, 1].into_iter().find(|count| *count <= most.min(brokers)).unwrap_or(1);
+    match (brokers, most) {
+        (_, Some(most)) => fit(most),
+        (0..7, None) => fit(3),
         _ => 5,
     }
 }
 
-fn voter(broker: &Broker) -> Voter {
+pub(super) fn voter(broker: &Broker) -> Voter {
     Voter { node: broker.id, directory: broker.directory }
 }
 
-/// The next change of the members, if one is due: one at a time, each of which makes the next possible.
-pub fn next_change(status: &Status, image: &Image) -> Option<VoterChange> {
+/// The voters of the newest set.
+pub(super) fn voting(status: &Status) -> BTreeSet<Voter> {
+    status.membership.voters.last().into_iter().flatten().copied().collect()
+}
+
+/// A quorum as its leader sees it, on the metadata, at a time of the wall clock.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pub status: &'a Status,
+    pub image: &'a Image,
+    pub now_ms: i64,
+}
+
+impl<'a> View<'a> {
+    pub fn broker(&self, one: &Voter) -> Option<&'a Broker> {
+        self.image.broker(one.node).filter(|broker| broker.directory == one.directory)
+    }
+
+    fn member(&self, one: &Voter) -> Option<&'a MemberStatus> {
+        self.status.members.iter().find(|member| member.voter == *one)
+    }
+
+    fn lives(&self, one: &Voter) -> bool {
+        let heard = self.member(one).and_then(|member| member.heard_ms);
+        let answers = heard.is_none_or(|heard| self.now_ms - heard < SILENT_MS);
+        *one == self.status.me || answers && self.broker(one).is_some_and(|broker| !broker.fenced)
+    }
+
+    /// Whether it has nearly all that there is.
+    pub fn is_near(&self, one: &Voter) -> bool {
+        let end = self.member(one).and_then(|member| member.end);
+        end.is_some_and(|end| end + NEAR >= self.status.committed)
+    }
+
+    /// Whether a majority of these lives: with fewer nothing could be decided from then on.
+    pub fn can_decide(&self, voters: &BTreeSet<Voter>) -> bool {
+        voters.iter().filter(|one| self.lives(one)).count() > voters.len() / 2
+    }
+
+    /// Who had best vote beside these: of a rack that none of them is in.
+    fn best(&self, next: &BTreeSet<Voter>, now: &BTreeSet<Voter>) -> Option<Voter> {
+        let may = |broker: &&Broker| {
+            let one = voter(broker);
+            let is_new = !next.contains(&one) && !now.contains(&one);
+            is_new && self.lives(&one) && !broker.shutting_down && !broker.draining && self.is_near(&one)
+        };
+        let of_rack = |rack: &Option<String>| {
+            let racks = next.iter().filter_map(|one| self.broker(one)).map(|broker| &broker.rack);
+            racks.filter(|other| rack.is_some() && *other == rack).count()
+        };
+        let all = self.image.brokers().filter(may);
+        all.min_by_key(|broker| (of_rack(&broker.rack), broker.id)).map(voter)
+    }
+}
+
+/// The next change of the members, if one is due: one at a time, each of which makes the next possible. `most` is how many vote at
+/// most, where that was set; `gone` are voters that have been for so long that others take their places.
+pub fn next_change(
+    view: View<'_>,
+    most: Option<usize>,
+    gone: &BTreeSet<Voter>,
+) -> Option<VoterChange> {
+    let View { status, image, .. } = view;
     let membership = &status.membership;
     if image.brokers().len() == 1 && membership.members.len() == 1 {
         return None;
@@ -38,35 +103,74 @@ pub fn next_change(status: &Status, image: &Image) -> Option<VoterChange> {
             }));
         }
     }
-    if let [_, .., newer] = &membership.voters[..] {
+    let now = voting(status);
+    if membership.voters.len() > 1 {
         // A change that was begun and not ended.
-        return Some(VoterChange::Voters(newer.iter().copied().collect()));
+        return Some(VoterChange::Voters(now));
     }
-    let now: BTreeSet<Voter> = membership.voters.iter().flatten().copied().collect();
-    if let Some(gone) = membership.members.iter().find(|member| {
-        !now.contains(&member.voter) && !image.brokers().any(|broker| voter(broker) == member.voter)
-    }) {
-        return Some(VoterChange::Remove(gone.voter));
+    let is_over = |member: &&Member| !now.contains(&member.voter) && view.broker(&member.voter).is_none();
+    if let Some(over) = membership.members.iter().find(is_over) {
+        return Some(VoterChange::Remove(over.voter));
     }
-    let wanted = voters_among(image.brokers().len());
-    let stays = |one: &Voter| *one == status.me || image.brokers().any(|broker| voter(broker) == *one);
-    let kept: BTreeSet<Voter> = now.iter().copied().filter(stays).collect();
-    if kept.len() == now.len() && now.len() >= wanted {
-        return None;
+    let next = choose(&view, &now, most, gone);
+    (next != now && view.can_decide(&next)).then_some(VoterChange::Voters(next))
+}
+
+fn choose(
+    view: &View<'_>,
+    now: &BTreeSet<Voter>,
+    most: Option<usize>,
+    gone: &BTreeSet<Voter>,
+) -> BTreeSet<Voter> {
+    let me = view.status.me;
+    // Who was taken out of the cluster does not vote, be there others for its place or not.
+    let stays = |one: &Voter| *one == me || view.broker(one).is_some();
+    let mut next: BTreeSet<Voter> = now.iter().copied().filter(stays).collect();
+    if view.image.voters_by_hand {
+        return next;
     }
-    let near = |one: &Voter| {
-        let end = status.members.iter().find(|member| member.voter == *one).and_then(|member| member.end);
-        end.is_some_and(|end| end + NEAR >= status.committed)
-    };
-    let mut next = kept.clone();
-    let alive = image.brokers().filter(|broker| !broker.fenced).map(voter);
-    let more = wanted.saturating_sub(kept.len());
-    next.extend(alive.filter(|one| !now.contains(one) && near(one)).take(more));
-    // Who was taken out of the cluster does not vote, be there others for its place or not. With two one of them would do.
-    if next.len() == 2 && wanted < 2 {
-        next.retain(|one| *one == status.me);
+    let wanted = voters_among(view.image.brokers().len(), most);
+    let more = fill(view, &next, now, wanted);
+    next.extend(more);
+    // One joint change gives the place of one to another: a set of four in between would stand less, not more.
+    for lost in gone.iter().filter(|lost| **lost != me) {
+        if next.contains(lost)
+            && let Some(other) = view.best(&next, now)
+        {
+            next.remove(lost);
+            next.insert(other);
+        }
     }
-    (next.len() == wanted || kept.len() < now.len()).then_some(VoterChange::Voters(next))
+    // An even set stands no more losses than one that has one less.
+    let too_many = next.len() > wanted && (next.len().is_multiple_of(2) || most.is_some());
+    while too_many && next.len() > wanted {
+        let worst = next.iter().copied().filter(|one| *one != me);
+        match worst.max_by_key(|one| (!view.lives(one), Reverse(view.is_near(one)), one.node)) {
+            Some(worst) => drop(next.remove(&worst)),
+            None => break,
+        }
+    }
+    next
+}
+
+/// Who comes to vote besides: as many as are wanted, or as make their number odd.
+fn fill(
+    view: &View<'_>,
+    kept: &BTreeSet<Voter>,
+    now: &BTreeSet<Voter>,
+    wanted: usize,
+) -> Vec<Voter> {
+    let (mut next, mut more) = (kept.clone(), Vec::new());
+    while next.len() < wanted
+        && let Some(one) = view.best(&next, now)
+    {
+        next.insert(one);
+        more.push(one);
+    }
+    if next.len().is_multiple_of(2) {
+        more.pop();
+    }
+    more
 }
 
 /// Who had best lead instead of this node: a voter whose broker lives and goes on, of these the one that has most.
@@ -79,115 +183,5 @@ pub fn successor(status: &Status, image: &Image) -> Option<Voter> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::controller::{Registration, register};
-    use crate::metadata::quorum::{MemberStatus, Membership};
-    use crate::metadata::records::Record;
-    use crate::model::BrokerSettings;
-
-    fn image(brokers: i32) -> Image {
-        (1..=brokers).fold(Image::empty(), |image, id| {
-            let settings = BrokerSettings { broker_id: id, ..BrokerSettings::default() };
-            let registration = Registration::of(&settings, 1, [id as u8; 16], [id as u8; 16]);
-            image.with(&register(&image, image.version + 1, &registration)).unwrap().0
-        })
-    }
-
-    fn status(image: &Image, voting: i32, members: i32, end: u64) -> Status {
-        let all: Vec<Voter> = image.brokers().map(voter).collect();
-        let of = |count: i32| all.iter().take(count as usize).copied();
-        let endpoints = |one: Voter| image.broker(one.node).unwrap().endpoints.clone();
-        Status {
-            me: all[0],
-            leader: Some(all[0]),
-            epoch: 1,
-            committed: 1000,
-            membership: Membership {
-                voters: vec![of(voting).collect()],
-                members: of(members).map(|voter| Member { voter, endpoints: endpoints(voter) }).collect(),
-            },
-            members: of(members)
-                .map(|voter| MemberStatus {
-                    voter,
-                    votes: false,
-                    end: Some(end),
-                    heard_ms: None,
-                    caught_up_ms: None,
-                })
-                .collect(),
-        }
-    }
-
-    #[test]
-    fn whoever_registers_becomes_a_member_and_from_three_on_three_vote() {
-        let two = image(2);
-        assert!(
-            matches!(next_change(&status(&two, 1, 1, 1000), &two), Some(VoterChange::Learner(m)) if m.voter.node == 2)
-        );
-        assert!(next_change(&status(&two, 1, 2, 1000), &two).is_none(), "a set of two is the weakest");
-        let three = image(3);
-        let change = next_change(&status(&three, 1, 3, 1000), &three);
-        assert!(matches!(change, Some(VoterChange::Voters(voters)) if voters.len() == 3));
-        assert!(next_change(&status(&three, 1, 3, 10), &three).is_none(), "too far behind to vote");
-        assert!(next_change(&status(&three, 3, 3, 1000), &three).is_none());
-        let seven = image(7);
-        let change = next_change(&status(&seven, 3, 7, 1000), &seven);
-        assert!(matches!(change, Some(VoterChange::Voters(voters)) if voters.len() == 5));
-    }
-
-    #[test]
-    fn other_endpoints_are_made_known_and_half_a_change_is_ended() {
-        let three = image(3);
-        let mut moved = status(&three, 3, 3, 1000);
-        moved.membership.members[1].endpoints.clear();
-        assert!(matches!(next_change(&moved, &three), Some(VoterChange::Learner(m)) if m.voter.node == 2));
-        let mut joint = status(&three, 1, 3, 1000);
-        let all: Vec<Voter> = three.brokers().map(voter).collect();
-        joint.membership.voters.push(all);
-        assert!(
-            matches!(next_change(&joint, &three), Some(VoterChange::Voters(voters)) if voters.len() == 3)
-        );
-    }
-
-    #[test]
-    fn who_was_taken_out_does_not_vote_any_more() {
-        let (four, three, two) = (image(4), image(3), image(2));
-        let voting = |status: &Status, image: &Image| match next_change(status, image) {
-            Some(VoterChange::Voters(voters)) => voters.iter().map(|voter| voter.node).collect::<Vec<_>>(),
-            other => panic!("{other:?}"),
-        };
-        let gone = |image: &Image, id: i32| {
-            let epoch = image.broker(id).unwrap().epoch.0 as u64;
-            image.with(&[Record::BrokerUnregistered { id, epoch }]).unwrap().0
-        };
-        // Another takes its place; without one there are two, and with two brokers one is enough.
-        assert_eq!(voting(&status(&four, 3, 4, 1000), &gone(&four, 2)), [1, 3, 4]);
-        assert_eq!(voting(&status(&three, 3, 3, 1000), &gone(&three, 2)), [1]);
-        assert_eq!(voting(&status(&four, 3, 4, 10), &gone(&four, 2)), [1, 3], "the fourth is too far behind");
-        assert!(next_change(&status(&two, 1, 2, 1000), &two).is_none());
-    }
-
-    #[test]
-    fn who_lives_and_has_most_leads_next() {
-        let three = image(3);
-        let mut all = status(&three, 3, 3, 1000);
-        all.members.iter_mut().for_each(|member| member.votes = true);
-        all.members[1].end = Some(900);
-        assert_eq!(successor(&all, &three).map(|voter| voter.node), Some(3));
-        let epoch = three.broker(3).unwrap().epoch.0 as u64;
-        let stops =
-            Record::BrokerChanged { id: 3, epoch, fenced: None, draining: None, shutting_down: Some(true) };
-        let (stopping, _) = three.with(&[stops]).unwrap();
-        assert_eq!(successor(&all, &stopping).map(|voter| voter.node), Some(2));
-        all.members[1].votes = false;
-        assert_eq!(successor(&all, &stopping), None, "nobody else votes");
-    }
-
-    #[test]
-    fn who_is_no_broker_any_more_is_no_member() {
-        let (three, two) = (image(3), image(2));
-        let change = next_change(&status(&three, 1, 3, 1000), &two);
-        assert!(matches!(change, Some(VoterChange::Remove(voter)) if voter.node == 3));
-    }
-}
+#[path = "voters_tests.rs"]
+pub mod tests;

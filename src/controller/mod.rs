@@ -377,6 +377,7 @@ fn reply(image: &Image, outcome: Outcome) -> ControlReply {
         Outcome::Reassigned(results) => ControlReply::Reassign(results),
         Outcome::Reassignments(moving) => ControlReply::Reassignments(moving),
         Outcome::Drained(drained) => ControlReply::Drained(Box::new(drained)),
+        Outcome::VotersByHand => ControlReply::VotersByHand,
         Outcome::Refused(error) => ControlReply::Failed(error),
     }
 }

@@ -67,6 +67,10 @@ pub enum ControlRequest {
     },
     /// Takes what a broker holds elsewhere, and gives it nothing any more; or ends that.
     Drain(Drain),
+    /// Whether an operator chooses who votes on the metadata.
+    VotersByHand {
+        is: bool,
+    },
     /// What is being moved.
     ListReassignments {
         /// By topic and index; `None` for all there are.
@@ -122,6 +126,7 @@ pub enum ControlReply {
     Reassign(Vec<Result<(), ControlError>>),
     Reassignments(Vec<Moving>),
     Drained(Box<Drained>),
+    VotersByHand,
     /// The whole request was refused; or nothing was decided: the metadata log cannot be written, or the broker is stopping.
     Failed(ControlError),
 }
@@ -230,6 +235,12 @@ pub enum ControlErrorKind {
     PreferredLeaderNotAvailable,
     EligibleLeadersNotAvailable,
     NoReassignment,
+    DuplicateVoter,
+    VoterNotFound,
+    /// The broker has another directory than was said.
+    InvalidVoterKey,
+    /// It did not come to it in time, or something else is under way.
+    TimedOut,
     /// The metadata log failed or the broker stops: nothing is known to have happened.
     Unavailable,
 }

@@ -93,6 +93,7 @@ impl Image {
                 let all: Vec<TopicId> = self.by_id.keys().copied().collect();
                 all.into_iter().try_for_each(|id| self.clear_elr(id, *led, delta))?;
             }
+            Record::VotersByHand { is } => self.voters_by_hand = *is,
             Record::Large { .. } => return Err(ApplyError::Bracket),
         }
         Ok(())

@@ -102,6 +102,8 @@ pub struct Image {
     pub overrides: Map<Owner, Arc<Overrides>>,
     pub quotas: Arc<Table>,
     pub next_producer_id: i64,
+    /// An operator chose who votes on the metadata.
+    pub voters_by_hand: bool,
     /// The level of each feature.
     pub features: Map<String, i16>,
     pub(super) brokers: Map<BrokerId, Arc<Broker>>,
@@ -122,6 +124,7 @@ impl Image {
             overrides: Map::default(),
             quotas: Arc::default(),
             next_producer_id: 0,
+            voters_by_hand: false,
             features: Map::default(),
             brokers: Map::default(),
             by_name: Map::default(),

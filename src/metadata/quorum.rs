@@ -69,6 +69,15 @@ impl Membership {
     }
 }
 
+/// What an operator asks of those who vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VoterWish {
+    Add(Voter),
+    Remove(Voter),
+    /// The controller chooses them again.
+    Auto,
+}
+
 /// How a quorum stands, as one of its members sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {

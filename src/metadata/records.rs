@@ -234,6 +234,10 @@ records! {
         Large = 16, 0 {
             part: Bracket,
         }
+        /// Whether an operator chooses who votes on the metadata, or the controller does.
+        VotersByHand = 17, 0 {
+            is: bool,
+        }
     }
 }
 

@@ -32,6 +32,9 @@ impl Image {
             records.extend(configs(&Owner::Topic(topic.id), &topic.overrides));
             records.extend(topic.factor_auto.then_some(Record::TopicRf { topic: topic.id, auto: true }));
         }
+        if self.voters_by_hand {
+            records.push(Record::VotersByHand { is: true });
+        }
         records.push(Record::DeletedTopics { ids: self.deleted.oldest_first() });
         if let Some(open) = &self.bracketed {
             records.push(Record::Large { part: Bracket::Begin });

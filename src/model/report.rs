@@ -13,8 +13,19 @@ pub const DETAILS: u32 = 10_002;
 /// In AlterPartitionReassignments: takes what a broker holds elsewhere. Asked with [`Drain`], answered with [`Drained`].
 pub const DRAIN: u32 = 10_003;
 
+/// In AddRaftVoter: the controller is to choose who votes again; nobody is added. In DescribeQuorum: answered with
+/// [`VoterChoice`].
+pub const VOTERS: u32 = 10_004;
+
 /// The longest that a broker waits for a change.
 pub const LONGEST_WAIT_MS: u32 = 2_000;
+
+/// Who chooses those that vote on the metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoterChoice {
+    /// An operator does.
+    pub by_hand: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watch {

@@ -69,7 +69,11 @@ impl Shard {
                 self.port.reply(to, ());
             }
             Asked::Ping(Ping, to) => self.port.reply(to, ()),
-            Asked::Control(..) | Asked::Applied(..) | Asked::QuorumStatus(..) | Asked::WatchCluster(..) => {
+            Asked::Control(..)
+            | Asked::Applied(..)
+            | Asked::QuorumStatus(..)
+            | Asked::ChangeVoters(..)
+            | Asked::WatchCluster(..) => {
                 unreachable!("sent to the control thread only")
             }
         }

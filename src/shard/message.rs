@@ -11,9 +11,9 @@ use super::metrics::MetricsSnapshot;
 use super::route::Located;
 use super::timing::Appending;
 use super::transactional::NotInTransaction;
-use crate::controller::{ControlReply, ControlRequest};
+use crate::controller::{ControlError, ControlReply, ControlRequest};
 use crate::coordinator::{group, txn};
-use crate::metadata::quorum::Status;
+use crate::metadata::quorum::{Status, VoterWish};
 use crate::metadata::{Delta, Image};
 use crate::model::report::{self, Changes};
 use crate::model::{LeaderEpoch, Offset, PartitionId, Producer};
@@ -204,6 +204,8 @@ calls! {
     /// To the control thread.
     QuorumStatus -> Box<Status>;
     /// To the control thread.
+    ChangeVoters -> Result<(), ControlError>;
+    /// To the control thread.
     WatchCluster -> Box<Changes>;
 }
 
@@ -295,6 +297,9 @@ pub struct Applied(pub u64);
 
 /// How the quorum stands, as this broker sees it.
 pub struct QuorumStatus;
+
+/// What an operator asks of those who vote, and how long that may take.
+pub struct ChangeVoters(pub VoterWish, pub Duration);
 
 /// What changes in the cluster, answered when something does.
 pub struct WatchCluster(pub report::Watch);

@@ -44,9 +44,11 @@ mod wait;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::controller::{ControlReply, ControlRequest};
+use crate::controller::{ControlError, ControlReply, ControlRequest};
 use crate::log::ShardLog;
+use crate::metadata::quorum::VoterWish;
 use crate::metadata::{Image, Topic};
 use crate::model::report;
 use crate::model::settings::BrokerSettings;
@@ -64,7 +66,7 @@ use life::Life;
 use links::Links;
 use marking::Ends;
 use memory::Memory;
-use message::{Control, Port, QuorumStatus, WatchCluster};
+use message::{ChangeVoters, Control, Port, QuorumStatus, WatchCluster};
 use metrics::ShardMetrics;
 use partitions::Partitions;
 use quotas::Quotas;
@@ -165,6 +167,11 @@ impl Shard {
     /// How the quorum of the metadata stands, as this broker sees it.
     pub async fn quorum(&self) -> Box<crate::metadata::quorum::Status> {
         self.port.call(self.me.count, QuorumStatus).await
+    }
+
+    /// Has others vote on the metadata, where this broker is the controller.
+    pub async fn change_voters(&self, wish: VoterWish, limit: Duration) -> Result<(), ControlError> {
+        self.port.call(self.me.count, ChangeVoters(wish, limit)).await
     }
 
     /// What changes in the cluster, once something does.

@@ -41,3 +41,4 @@ mod steady;
 mod storage;
 mod strangers;
 mod transactions;
+mod voters;

@@ -1,8 +1,9 @@
-//! `weir cluster status|watch|drain|remove|recover`: who is there, who leads, who agrees on the metadata, and what becomes of it.
+//! `weir cluster status|watch|voters|drain|remove|recover`: who is there, who leads, who agrees on the metadata, and what becomes of it.
 
 mod away;
 mod recover;
 mod status;
+mod voters;
 mod watch;
 
 use clap::Subcommand;
@@ -15,6 +16,8 @@ pub enum ClusterCommand {
     Status(status::StatusArgs),
     /// Show registration, leadership and membership change by change, until it is stopped
     Watch(watch::WatchArgs),
+    /// Show who votes on the metadata, and choose who does
+    Voters(voters::VotersArgs),
     /// Take what a broker holds elsewhere, so that it can be taken out
     Drain(away::DrainArgs),
     /// Take a broker that is stopped out of the cluster for good
@@ -27,6 +30,7 @@ pub fn run(command: ClusterCommand) -> Result<(), Failure> {
     match command {
         ClusterCommand::Status(args) => status::run(&args),
         ClusterCommand::Watch(args) => watch::run(&args),
+        ClusterCommand::Voters(args) => voters::run(&args),
         ClusterCommand::Drain(args) => away::drain(&args),
         ClusterCommand::Remove(args) => away::remove(&args),
         ClusterCommand::Recover(args) => recover::run(&args),

@@ -107,9 +107,10 @@ impl Seen {
         let Self { cluster, quorum, topics, moving } = self;
         let mut text = format!("cluster {}, {} brokers: ", cluster.id, cluster.nodes.len());
         text += &match quorum {
-            Ok(Quorum { leader, epoch, high_watermark, .. }) => {
+            Ok(Quorum { leader, epoch, high_watermark, by_hand, .. }) => {
+                let chosen = if *by_hand { "; voters were chosen by hand" } else { "" };
                 format!(
-                    "broker {leader} is the controller in epoch {epoch}, the metadata is at {high_watermark}\n\n"
+                    "broker {leader} is the controller in epoch {epoch}, the metadata is at {high_watermark}{chosen}\n\n"
                 )
             }
             Err(error) => format!("no controller is known, and nothing can be changed ({error})\n\n"),
@@ -183,6 +184,7 @@ impl Seen {
             "controller": quorum.as_ref().map(|quorum| quorum.leader).ok(),
             "epoch": quorum.as_ref().map(|quorum| quorum.epoch).ok(),
             "metadata": quorum.as_ref().map(|quorum| quorum.high_watermark).ok(),
+            "voters_by_hand": quorum.as_ref().map(|quorum| quorum.by_hand).ok(),
             "error": quorum.as_ref().err().map(ToString::to_string),
             "brokers": cluster.nodes.iter().map(broker).collect::<Vec<_>>(),
             "topics": topics.len(),

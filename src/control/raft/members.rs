@@ -54,6 +54,7 @@ impl Raft {
 
     async fn change_alone(&self, epoch: i32, change: VoterChange) -> Result<(), ChangeError> {
         self.wait_given(epoch, self.next_offset.get() - 1).await?;
+        let leaves = matches!(&change, VoterChange::Voters(voters) if !voters.contains(&self.me));
         let written = match change {
             VoterChange::Learner(Member { voter, endpoints }) => {
                 let change = ChangeMembers::SetNodes(BTreeMap::from([(voter, endpoints)]));
@@ -68,7 +69,11 @@ impl Raft {
             }
         };
         let written = written.map_err(|e| ChangeError::Failed(e.to_string()))?;
-        self.wait_given(epoch, place(Some(written.log_id)).0).await
+        match self.wait_given(epoch, place(Some(written.log_id)).0).await {
+            // A leader that does not vote any more leads on until that is committed.
+            Err(ChangeError::NotLeading) if leaves => Ok(()),
+            given => given,
+        }
     }
 
     /// Until whoever follows has been given all up to an offset.

@@ -60,6 +60,7 @@ pub enum Outcome {
     Reassigned(Vec<Result<(), ControlError>>),
     Reassignments(Vec<Moving>),
     Drained(Drained),
+    VotersByHand,
     Refused(ControlError),
     /// Nobody asked.
     Nothing,
@@ -106,6 +107,11 @@ pub fn decide(
         ControlRequest::ProducerIds { broker, epoch } => {
             let (records, result) = producer_ids(image, *broker, *epoch);
             Decision::new(records, Outcome::ProducerIds(result))
+        }
+        ControlRequest::VotersByHand { is } => {
+            let changes = image.voters_by_hand != *is;
+            let records = changes.then_some(Record::VotersByHand { is: *is });
+            Decision::new(records.into_iter().collect(), Outcome::VotersByHand)
         }
         _ => unreachable!("of brokers and replicas"),
     }
