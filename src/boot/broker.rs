@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
 
 use super::directory::{belongs, cannot_recover, log_error};
-use super::errors::StartError;
+use super::errors::{Failure, StartError};
 use super::logger;
 use super::layout::{follow_recovery, relayout};
 use super::membership::{Member, settle};
@@ -25,7 +25,7 @@ use crate::controller::Registration;
 use crate::log::journal::sizing::Sizing;
 use crate::log as storage;
 use crate::metadata::Image;
-use crate::model::BrokerSettings;
+use crate::model::{BrokerEpoch, BrokerSettings};
 use crate::rt::mesh::{self, Bell};
 use crate::rt::net::Listener;
 use crate::rt::{self, Doorbell, Refused};
@@ -45,32 +45,6 @@ struct Launch {
     sockets: Vec<TcpListener>,
     ready: flume::Sender<Result<(), StartError>>,
     grace: Duration,
-}
-
-/// Why a broker ended other than by a clean stop.
-pub enum Failure {
-    Start(StartError),
-    /// What a shard said when it was closed.
-    Stop(String),
-}
-
-impl From<StartError> for Failure {
-    fn from(error: StartError) -> Self {
-        Self::Start(error)
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Start(error) => error.fmt(f),
-            Self::Stop(reason) => write!(
-                f,
-                "the log was not closed cleanly: {reason}\n  \
-                 Nothing acknowledged is lost: the next start recovers it from the journal."
-            ),
-        }
-    }
 }
 
 /// Shard threads that have what they need of the kernel, and wait to be told what to do.
@@ -138,7 +112,8 @@ pub fn run(config: &Config, prepared: Prepared, reload: Reload) -> Result<(), Fa
     let sockets = Sockets { kafka, cluster, admin };
     // What was proposed is written before the directory is another process's: when this returns. On an error the other shards
     // wait for a start that will not come; nothing of theirs needs saving.
-    let threads = LocalSet::new().block_on(&runtime, serve(&ground, sockets, crew, began, &reload))?;
+    let served = LocalSet::new().block_on(&runtime, serve(&ground, sockets, crew, began, &reload));
+    let Served { threads, ended } = served?;
     let mut failures = Vec::new();
     for thread in threads {
         match thread.join() {
@@ -148,10 +123,18 @@ pub fn run(config: &Config, prepared: Prepared, reload: Reload) -> Result<(), Fa
         }
     }
     drop(lock);
-    match failures.into_iter().next() {
-        None => Ok(()),
-        Some(reason) => Err(Failure::Stop(reason)),
+    match (ended, failures.into_iter().next()) {
+        (Some(why), _) => Err(Failure::Metadata(why)),
+        (None, None) => Ok(()),
+        (None, Some(reason)) => Err(Failure::Stop(reason)),
     }
+}
+
+/// A broker that was stopped.
+struct Served {
+    threads: Vec<rt::Shard<Result<(), String>>>,
+    /// Why it stopped by itself.
+    ended: Option<String>,
 }
 
 /// From the metadata to the last request: metadata first, then shards on an image that has everything that theirs rest on.
@@ -161,7 +144,7 @@ async fn serve(
     crew: Crew,
     began: Instant,
     reload: &Reload,
-) -> Result<Vec<rt::Shard<Result<(), String>>>, StartError> {
+) -> Result<Served, Failure> {
     let Ground { config, .. } = *ground;
     let address = sockets.kafka.local_addr().unwrap_or(config.listen);
     let cluster_address = ground.named("getsockname", sockets.cluster.local_addr())?;
@@ -188,11 +171,7 @@ async fn serve(
     let cluster = sockets.cluster.set_nonblocking(true).and_then(|()| sockets.cluster.try_into());
     tokio::task::spawn_local(control.clone().accept(ground.named("epoll_ctl", cluster)?));
 
-    let epoch = match epoch {
-        Some(epoch) => epoch,
-        None => control.register(registration).await.map_err(|why| not_taken(&why))?,
-    };
-    control.follow_to(epoch).await;
+    come(&control, epoch, registration).await?;
     if !alone {
         tokio::task::spawn_local(control.clone().live());
         follow_recovery(ground, &settings, control.image()).await?;
@@ -212,9 +191,30 @@ async fn serve(
     let signals = ground.named("sigaction", Signals::heed())?;
     let door = ground.named("epoll_ctl", sockets.admin.map(Door::new).transpose())?;
     announce(ground, &settings, [address, cluster_address], admin_address, began);
-    run_until_stopped(&control, config.shards, door, signals, reload, config.shutdown_timeout).await;
+    let ended =
+        run_until_stopped(&control, config.shards, door, signals, reload, config.shutdown_timeout).await;
     control.stop().await;
-    Ok(crew.threads)
+    Ok(Served { threads: crew.threads, ended })
+}
+
+/// Returns once this life of the broker is registered, and the metadata here says so.
+async fn come(
+    control: &Control,
+    epoch: Option<BrokerEpoch>,
+    registration: Registration,
+) -> Result<(), Failure> {
+    let registered = async {
+        let epoch = match epoch {
+            Some(epoch) => epoch,
+            None => control.register(registration).await.map_err(|why| not_taken(&why))?,
+        };
+        control.follow_to(epoch).await;
+        Ok(())
+    };
+    tokio::select! {
+        registered = registered => registered,
+        why = control.ended() => Err(Failure::Metadata(why)),
+    }
 }
 
 /// Says where it serves.

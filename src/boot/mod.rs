@@ -34,7 +34,7 @@ use crate::config::Config;
 pub fn serve(config: Config, reload: Reload) -> ExitCode {
     logger::init(config.log_level);
     signals::survive();
-    let prepared = preflight::run(&config).map_err(broker::Failure::from);
+    let prepared = preflight::run(&config).map_err(errors::Failure::from);
     let outcome = prepared.and_then(|prepared| {
         trim::start(config.memory);
         broker::run(&config, prepared, reload)

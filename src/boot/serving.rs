@@ -11,7 +11,8 @@ use crate::control::Control;
 use crate::shard::message::Stop;
 use crate::shard::metrics::MetricsSnapshot;
 
-/// Serves HTTP until SIGTERM or SIGINT, then stops the shards. A second signal ends the process at once, as does
+/// Serves HTTP until SIGTERM or SIGINT, or until this broker can be no member of its cluster any more, then stops the shards; why, if
+/// it was that. A second signal ends the process at once, as does
 /// a stop that takes longer than `limit`.
 pub(super) async fn run_until_stopped(
     control: &Rc<Control>,
@@ -20,18 +21,28 @@ pub(super) async fn run_until_stopped(
     mut signals: Signals,
     again: &Reload,
     limit: Duration,
-) {
+) -> Option<String> {
     let health = Health::new();
     if let Some(door) = http {
         serve_http(control.clone(), shards, health.clone(), door);
     }
     health.set(Phase::Serving);
-    loop {
-        match signals.next().await {
+    let ended = loop {
+        let asked = tokio::select! {
+            asked = signals.next() => asked,
+            why = control.ended() => {
+                log::error!("this broker cannot keep the cluster's metadata any more, and stops: {why}");
+                break Some(why);
+            }
+        };
+        match asked {
             Asked::Reload => signals::reload(again),
-            Asked::End(name) => break log::info!("{name}: stopping"),
+            Asked::End(name) => {
+                log::info!("{name}: stopping");
+                break None;
+            }
         }
-    }
+    };
     health.set(Phase::Stopping);
     tokio::task::spawn_local(async move {
         while signals.next().await == Asked::Reload {}
@@ -47,13 +58,14 @@ pub(super) async fn run_until_stopped(
     if let Err(error) = watchdog {
         log::warn!("the stop takes as long as it takes: no thread to watch it: {error}");
     }
-    // Who leads on is told before clients lose this broker.
-    if control.image().brokers().len() > 1 {
+    // Who leads on is told before clients lose this broker; one that hears of nothing any more could wait for that in vain.
+    if ended.is_none() && control.image().brokers().len() > 1 {
         control.may_stop(limit / 2).await;
         control.hand_over(limit / 4).await;
     }
     control.stop_watching();
     control.broadcast(|| Stop).await;
+    ended
 }
 
 /// HTTP handlers must be `Send`, and what they ask lives on this thread: they ask by message.

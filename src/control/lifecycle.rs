@@ -242,6 +242,17 @@ impl Control {
         }
     }
 
+    /// Returns once this broker can be no member of the quorum any more, and why: it must not live on as one.
+    pub(crate) async fn ended(&self) -> String {
+        loop {
+            let ended = self.has_ended.notified();
+            if let Some(why) = &*self.ended.borrow() {
+                return why.clone();
+            }
+            ended.await;
+        }
+    }
+
     /// Ends the quorum here: what was proposed is written.
     pub(crate) async fn stop(&self) {
         self.quorum.stop().await;

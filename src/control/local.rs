@@ -83,7 +83,7 @@ impl Local {
                 self.round.set(self.round.get() + 1);
                 self.next_offset.set(status.committed + 1);
             }
-            Event::Leader { .. } | Event::Snapshot { .. } => {}
+            Event::Leader { .. } | Event::Snapshot { .. } | Event::Ended { .. } => {}
         }
     }
 }

@@ -117,6 +117,9 @@ pub(crate) struct Control {
     told: Vec<(BrokerId, Whom)>,
     /// An operator has the voters changed.
     choosing: Rc<Cell<bool>>,
+    /// Why this broker is no member of the quorum any more.
+    ended: RefCell<Option<String>>,
+    has_ended: Notify,
     quorum: Node<Courier>,
     controller: RefCell<Controller<Answer>>,
     queue: RefCell<VecDeque<(Answer, ControlRequest)>>,
@@ -163,6 +166,8 @@ impl Control {
             left: Left::new(PathBuf::from(&settings.log_dir)),
             told: Vec::new(),
             choosing: Rc::default(),
+            ended: RefCell::default(),
+            has_ended: Notify::new(),
             quorum,
             controller: RefCell::new(controller),
             queue: RefCell::default(),
@@ -332,6 +337,11 @@ impl Control {
                 Event::Lost { why } => {
                     log::error!("metadata changes refused: {why}");
                     self.lose(&ControlError::new(ControlErrorKind::Unavailable, why));
+                }
+                Event::Ended { why } => {
+                    self.lose(&ControlError::new(ControlErrorKind::Unavailable, why.clone()));
+                    self.ended.replace(Some(why));
+                    self.has_ended.notify_waiters();
                 }
             }
             self.show_quorum();

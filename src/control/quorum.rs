@@ -37,6 +37,8 @@ pub enum Event {
     /// Every change past the last committed one is not, and will not be if this node can help it; where the disk failed, a
     /// restart may find some of them committed. Proposals made before this was heard are among them.
     Lost { why: String },
+    /// This node can be no member any more, because its disk failed or has what cannot be: only another start may put that right.
+    Ended { why: String },
 }
 
 /// This node does not lead in the epoch of a proposal.

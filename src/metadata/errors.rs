@@ -64,3 +64,13 @@ pub enum MetadataError {
     #[error("the metadata log failed earlier and takes no more changes until a restart: {0}")]
     Poisoned(String),
 }
+
+impl MetadataError {
+    /// The disk, or what this user may have of it, is full: there may be room later.
+    pub fn is_full(&self) -> bool {
+        let full = |source: &io::Error| {
+            matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        };
+        matches!(self, Self::Io { source, .. } if full(source))
+    }
+}

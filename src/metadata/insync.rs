@@ -25,9 +25,10 @@ pub fn min_insync(image: &Image, overrides: &Overrides, replicas: usize) -> usiz
     set.unwrap_or_else(|| auto_min_insync(replicas)).clamp(1, replicas.max(1))
 }
 
-/// Where nothing is said: half of them, rounded up, so that the other half may fail.
+/// Where nothing is said: two from three replicas on, so that what is acknowledged outlives one of them; one where a second could not
+/// be lost without stopping everything.
 pub fn auto_min_insync(replicas: usize) -> usize {
-    replicas.div_ceil(2)
+    if replicas < 3 { 1 } else { 2 }
 }
 
 #[cfg(test)]
@@ -44,7 +45,7 @@ mod tests {
         };
         let (image, _) = Image::empty().with(&[set(Owner::Broker(1), "3")]).unwrap();
         let none = Overrides::new();
-        assert_eq!([1, 2, 3, 5].map(|n| min_insync(&image, &none, n)), [1, 1, 2, 3]);
+        assert_eq!([1, 2, 3, 4, 5, 7].map(|n| min_insync(&image, &none, n)), [1, 1, 2, 2, 2, 2]);
         let (image, _) = image.with(&[set(Owner::EveryBroker, "2")]).unwrap();
         assert_eq!([1, 2, 5].map(|n| min_insync(&image, &none, n)), [1, 2, 2]);
         let own = Overrides::from([("min.insync.replicas".to_owned(), "1".to_owned())]);

@@ -87,7 +87,7 @@ pub const TOPIC_CONFIGS: &[ConfigDef] = &[
     def("min.compaction.lag.ms", Long, "0", Between(0, LONG_MAX), Some("log.cleaner.min.compaction.lag.ms"),
         "The shortest a record stays uncompacted."),
     def("min.insync.replicas", Int, "1", Between(1, INT_MAX), Some("min.insync.replicas"),
-        "Replicas that must have a record before acks=all is answered; where nobody says, half of a partition's, rounded up."),
+        "Replicas that must have a record before acks=all is answered; where nobody says, two from three replicas on, else one."),
     idle(def("preallocate", Boolean, "false", Any, Some("log.preallocate"),
         "Whether a new segment's file is allocated at its full size."), "segments are allocated in chunks as they are written."),
     def(RECORD_VALIDATION, Str, "full", OneOf(&["full", "header"]), None,

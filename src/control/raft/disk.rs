@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use flume::{Receiver, Sender};
 use openraft::storage::LogFlushed;
@@ -14,6 +15,10 @@ use super::types::{RaftEntry, Types, to_entry};
 use crate::metadata::MetadataError;
 use crate::metadata::log::{Entry, MetadataLog, Prepared};
 use crate::metadata::quorum::{QuorumState, Vote};
+
+/// Between tries to write to a full disk, and to say that it is.
+const AGAIN: Duration = Duration::from_millis(100);
+const SAY: Duration = Duration::from_secs(10);
 
 type Done = oneshot::Sender<io::Result<()>>;
 
@@ -126,9 +131,13 @@ impl Writer {
     fn run(mut self, queue: &Receiver<Job>) {
         while let Ok(job) = queue.recv() {
             match job {
-                Job::Append(entries, flushed) => flushed.log_io_completed(self.append(&entries)),
-                Job::Vote(vote, done) => tell(done, self.state.set(vote)),
-                Job::Truncate(offset, done) => tell(done, self.log.truncate(offset)),
+                Job::Append(entries, flushed) => {
+                    let entries: Vec<Entry> = entries.iter().map(to_entry).collect();
+                    let appended = with_room(queue, || self.log.append(&entries));
+                    flushed.log_io_completed(appended.map_err(io_error));
+                }
+                Job::Vote(vote, done) => tell(done, with_room(queue, || self.state.set(vote))),
+                Job::Truncate(offset, done) => tell(done, with_room(queue, || self.log.truncate(offset))),
                 // Of what a failed write has not taken there is nothing to note.
                 Job::Committed(offset) if offset < self.log.next_offset() => self.log.note_committed(offset),
                 Job::Committed(_) => {}
@@ -140,10 +149,31 @@ impl Writer {
             self.grown.store(self.log.wants_rewrite(), Ordering::Relaxed);
         }
     }
+}
 
-    fn append(&mut self, entries: &[RaftEntry]) -> io::Result<()> {
-        let entries: Vec<Entry> = entries.iter().map(to_entry).collect();
-        self.log.append(&entries).map_err(io_error)
+/// Does something as soon as there is room for it: a member whose disk is full is a slow one, and no reason to end. Until then it
+/// has no part in what the others decide. Any other error is for good.
+fn with_room(
+    queue: &Receiver<Job>,
+    mut what: impl FnMut() -> Result<(), MetadataError>,
+) -> Result<(), MetadataError> {
+    let mut said: Option<Instant> = None;
+    loop {
+        match what() {
+            Err(error) if error.is_full() && !queue.is_disconnected() => {
+                if said.is_none_or(|at| at.elapsed() > SAY) {
+                    said = Some(Instant::now());
+                    log::error!("{error}: this broker has no part in the metadata until there is room");
+                }
+            }
+            done => {
+                if said.is_some() && done.is_ok() {
+                    log::info!("there is room for the metadata again");
+                }
+                return done;
+            }
+        }
+        std::thread::sleep(AGAIN);
     }
 }
 
@@ -152,6 +182,8 @@ fn tell(done: Done, result: Result<(), MetadataError>) {
     drop(done.send(result.map_err(io_error)));
 }
 
-fn io_error(error: MetadataError) -> io::Error {
-    io::Error::other(error.to_string())
+/// As an error of ours, and of its kind.
+pub fn io_error(error: MetadataError) -> io::Error {
+    let kind = if error.is_full() { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
+    io::Error::new(kind, error.to_string())
 }

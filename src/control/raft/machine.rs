@@ -6,11 +6,13 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use flume::Sender;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, ErrorSubject, ErrorVerb, RaftSnapshotBuilder};
 
+use super::disk::io_error;
 use super::store::{State, failed};
 use super::types::{
     LogId, RaftEntry, SnapshotMeta, StorageError, StoredMembership, Types, applied_of, membership_of,
@@ -20,12 +22,16 @@ use crate::metadata::log::{MetadataLog, Prepared};
 use crate::metadata::quorum::{Commit, Membership};
 use crate::metadata::{Committed, Image};
 
+/// Between tries to store a snapshot on a full disk.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// What happened, in the order in which it did.
 pub enum Told {
     Committed(Vec<Commit>),
     Snapshot(Arc<Image>),
     Leader(super::leading::Leadership),
-    Lost(String),
+    /// This node takes no part any more, whatever others do.
+    Ended(String),
 }
 
 pub struct Machine {
@@ -52,6 +58,18 @@ impl Machine {
         Ok(Commit { offset, epoch, records })
     }
 
+    /// The log begins with a snapshot from now on.
+    async fn replace(&self, snapshot: &Committed, at: LogId) -> io::Result<()> {
+        let prepared = prepare(&self.state, snapshot).await?;
+        let replaced = {
+            let mut state = self.state.borrow_mut();
+            let entries = state.behind(at).unwrap_or_default();
+            state.reset(at, entries.clone());
+            state.disk.replace(prepared, entries)
+        };
+        replaced.durable().await
+    }
+
     async fn tell(&self, told: Told) {
         // Nobody listens any more when the broker stops.
         drop(self.tell.send_async(told).await);
@@ -63,7 +81,7 @@ async fn prepare(state: &Rc<RefCell<State>>, committed: &Committed) -> io::Resul
     let (dir, committed) = (state.borrow().dir.clone(), committed.clone());
     let write = move || MetadataLog::prepare(&dir, &committed.snapshot());
     let written = tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?;
-    written.map_err(|e| io::Error::other(e.to_string()))
+    written.map_err(io_error)
 }
 
 fn snapshot_of(committed: Committed) -> Snapshot<Types> {
@@ -137,17 +155,19 @@ impl RaftStateMachine<Types> for Machine {
         snapshot: Box<Committed>,
     ) -> Result<(), StorageError> {
         let failed = |e: io::Error| failed(ErrorSubject::Snapshot(None), ErrorVerb::Write, &e);
+        let is_full = |written: &io::Result<()>| {
+            written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
+        };
         let Some(at) = meta.last_log_id.filter(|id| applied_of(&snapshot) == Some(*id)) else {
             return Err(failed(io::Error::other("a snapshot that is not of what it says")));
         };
-        let prepared = prepare(&self.state, &snapshot).await.map_err(failed)?;
-        let replaced = {
-            let mut state = self.state.borrow_mut();
-            let entries = state.behind(at).unwrap_or_default();
-            state.reset(at, entries.clone());
-            state.disk.replace(prepared, entries)
-        };
-        replaced.durable().await.map_err(failed)?;
+        let mut written = self.replace(&snapshot, at).await;
+        while is_full(&written) {
+            log::error!("there is no room for the metadata that this broker was given: {written:?}");
+            tokio::time::sleep(AGAIN).await;
+            written = self.replace(&snapshot, at).await;
+        }
+        written.map_err(failed)?;
         let image = Arc::new(snapshot.image.clone());
         {
             let mut state = self.state.borrow_mut();

@@ -218,9 +218,9 @@ impl Raft {
                 self.events.borrow_mut().push_back(Event::Snapshot { image });
             }
             Told::Leader(leader) => self.hear_leader(leader),
-            Told::Lost(why) => {
+            Told::Ended(why) => {
                 self.depose(self.leader.get().epoch);
-                self.events.borrow_mut().push_back(Event::Lost { why });
+                self.events.borrow_mut().push_back(Event::Ended { why });
             }
         }
         self.went_on.notify_waiters();

@@ -108,8 +108,7 @@ pub async fn watch(core: Core, state: Rc<RefCell<State>>, timers: Timers, me: Vo
             }
         }
         if let Some(why) = ended {
-            let why = format!("this node takes no part in the quorum any more: {why}");
-            drop(tell.send_async(Told::Lost(why)).await);
+            drop(tell.send_async(Told::Ended(why.to_string())).await);
             return;
         }
         let is_due = rewritten.is_none_or(|at| at.elapsed() > REWRITE_EVERY);

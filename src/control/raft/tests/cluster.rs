@@ -65,6 +65,7 @@ pub struct Heard {
     pub deposed: usize,
     /// Offsets that it proposed in the epoch that it leads in, and what.
     pub pending: BTreeMap<u64, Commit>,
+    pub ended: Option<String>,
     /// The image as the events make it.
     pub image: Option<Image>,
 }
@@ -304,6 +305,7 @@ async fn follow(raft: Rc<Raft>, heard: Rc<RefCell<Heard>>) {
                 heard.led.extend(heard.leads);
             }
             Event::Lost { why } => panic!("{why}"),
+            Event::Ended { why } => heard.ended = Some(why),
         }
     }
 }
