@@ -114,11 +114,15 @@ impl Builder<'_> {
         let range = 1..=MOST_REPLICAS;
         let factor =
             self.auto("default_replication_factor", |t| t.parse().ok().filter(|n| range.contains(n)));
+        let voters = self.auto("quorum_voters", |t| t.parse().ok().filter(|n| [1, 3, 5].contains(n)));
         ClusterSettings {
             default_replication_factor: factor.unwrap_or(REPLICAS),
             session_ms: self.duration("broker_session_timeout", 1_000..=3_600_000).as_millis() as i64,
             heartbeat_ms: self.duration("broker_heartbeat_interval", 50..=600_000).as_millis() as i64,
             lag_max_ms: self.duration("replica_lag_time_max", 100..=86_400_000).as_millis() as i64,
+            quorum_voters: voters,
+            quorum_replace_after_ms: self.duration("quorum_replace_after", 1_000..=30 * 86_400_000).as_millis()
+                as i64,
         }
     }
 

@@ -142,6 +142,10 @@ const OWN: &[Setting] = &[
         "How often a broker says that it lives; at most a third of the session"),
     kafka("replica.lag.time.max.ms", "replica_lag_time_max", "30s", "a duration from 100ms to 24h",
         "How long a replica may be behind its leader before that goes on without it"),
+    setting("quorum_voters", "auto", "1, 3, 5 or auto",
+        "Brokers that agree on the metadata, fewer while there are fewer; auto: 3, from seven brokers on 5; the same on all brokers"),
+    setting("quorum_replace_after", "10m", "a duration from 1s to 720h",
+        "How long one of them may be gone before another broker takes its place; the same on all brokers"),
     setting("shutdown_timeout", "30s", DURATION, "Longest that a graceful shutdown may take"),
     setting("log_level", "info", "off, error, warn, info, debug or trace", "What is written to stderr"),
 ];

@@ -1,14 +1,14 @@
 //! This broker's life in the cluster: it says that it lives, as long as every shard of its turns, and stops when it may.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::quorum::Quorum;
-use super::voters::{self, View};
+use super::voters::{self, Gone, View};
 use super::Control;
 use crate::controller::{ControlErrorKind as Kind, ControlReply, ControlRequest, Heartbeat, Registration};
 use crate::model::BrokerEpoch;
+use crate::model::settings::ClusterSettings;
 use crate::rt;
 use crate::shard::message::{self, Ping};
 
@@ -173,6 +173,8 @@ impl Control {
     /// Has every registered broker be a member of the quorum, and as many vote as there should, while this one leads.
     pub(super) async fn keep_members(self: Rc<Self>) {
         let (mut version, mut since) = (0, Instant::now());
+        let ClusterSettings { quorum_voters, quorum_replace_after_ms, .. } = self.cluster;
+        let mut gone = Gone::default();
         loop {
             let pause = if since.elapsed() < LOOK_LONG { LOOK } else { LOOK_IDLE };
             drop(tokio::time::timeout(pause, self.applied_more.notified()).await);
@@ -182,11 +184,14 @@ impl Control {
                 tokio::time::sleep(LOOK).await;
             }
             if self.quorum.leads().is_none() {
+                // Who has just come to lead does not know since when.
+                gone = Gone::default();
                 continue;
             }
             let (status, image) = (self.quorum.status(), self.image());
             let view = View { status: &status, image: &image, now_ms: rt::unix_ms() };
-            let Some(change) = voters::next_change(view, None, &BTreeSet::new()) else { continue };
+            let lost = gone.look(&view, self.now(), quorum_replace_after_ms);
+            let Some(change) = voters::next_change(view, quorum_voters, &lost) else { continue };
             let said = format!("{change:?}");
             since = Instant::now();
             match self.quorum.change(change).await {

@@ -44,6 +44,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::controller::{ControlError, ControlErrorKind, ControlReply, ControlRequest, Controller, Step};
 use crate::metadata::quorum::Recovery;
 use crate::metadata::{Image, new_id};
+use crate::model::settings::ClusterSettings;
 use crate::model::{BrokerId, BrokerSettings, Listener, MonoMs};
 use crate::peer::hello::NOBODY;
 use crate::peer::{Hello, Lane, Whom};
@@ -110,6 +111,7 @@ pub(crate) struct Control {
     /// How often this broker says that it lives, and after how long a silence it is fenced.
     heartbeat: Duration,
     session: Duration,
+    cluster: ClusterSettings,
     started: Instant,
     left: Left,
     history: RefCell<History<To<message::WatchCluster>>>,
@@ -161,6 +163,7 @@ impl Control {
             standing: Standing::new(shards),
             heartbeat: Duration::from_millis(settings.cluster.heartbeat_ms as u64),
             session: Duration::from_millis(settings.cluster.session_ms as u64),
+            cluster: settings.cluster.clone(),
             started: Instant::now(),
             history: RefCell::new(History::new(incarnation)),
             left: Left::new(PathBuf::from(&settings.log_dir)),

@@ -2,11 +2,12 @@
 //! from three brokers on three, from seven on five, unless an operator chose them. Pure.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::raft::VoterChange;
 use crate::metadata::quorum::{Member, MemberStatus, Status, Voter};
 use crate::metadata::{Broker, Image};
+use crate::model::MonoMs;
 
 /// A member that is this near to the log's end may vote.
 const NEAR: u64 = 100;
@@ -171,6 +172,20 @@ fn fill(
         more.pop();
     }
     more
+}
+
+/// Voters that are gone, and since when.
+#[derive(Default)]
+pub struct Gone(BTreeMap<Voter, MonoMs>);
+
+impl Gone {
+    /// Those that have been gone for so long. To be called again and again.
+    pub fn look(&mut self, view: &View<'_>, now: MonoMs, ms: i64) -> BTreeSet<Voter> {
+        let dead: BTreeSet<Voter> = voting(view.status).into_iter().filter(|one| !view.lives(one)).collect();
+        self.0.retain(|one, _| dead.contains(one));
+        dead.into_iter().for_each(|one| drop(self.0.entry(one).or_insert(now)));
+        self.0.iter().filter(|(_, since)| now.since(**since) >= ms).map(|(one, _)| *one).collect()
+    }
 }
 
 /// Who had best lead instead of this node: a voter whose broker lives and goes on, of these the one that has most.

@@ -162,3 +162,79 @@ fn no_set_of_voters_is_made_that_could_decide_nothing() {
     let one = fenced(&three, 3);
     assert!(due(&status(&one, 1, 3, 1000), &one).is_none(), "who is fenced is not asked");
 }
+
+#[test]
+fn how_many_vote_is_what_was_set_and_odd() {
+    let all = |most: Option<usize>| [1, 2, 3, 4, 5, 6, 7, 9].map(|brokers| voters_among(brokers, most));
+    assert_eq!(all(None), [1, 1, 3, 3, 3, 3, 5, 5]);
+    assert_eq!(all(Some(1)), [1; 8]);
+    assert_eq!(all(Some(3)), [1, 1, 3, 3, 3, 3, 3, 3]);
+    assert_eq!(all(Some(5)), [1, 1, 3, 3, 5, 5, 5, 5]);
+    let (five, seven) = (image(5), image(7));
+    let after = |status: &Status, image: &Image, most| {
+        next_change(View { status, image, now_ms: NOW }, Some(most), &BTreeSet::new())
+    };
+    assert_eq!(voting_after(after(&status(&five, 3, 5, 1000), &five, 5)), [1, 2, 3, 4, 5]);
+    assert_eq!(voting_after(after(&status(&seven, 5, 7, 1000), &seven, 3)), [1, 2, 3]);
+    assert!(after(&status(&five, 3, 5, 1000), &five, 3).is_none());
+    assert!(due(&status(&five, 5, 5, 1000), &five).is_none(), "five that vote stay when there are fewer brokers");
+}
+
+#[test]
+fn another_takes_the_place_of_who_is_gone_for_long() {
+    let (four, three) = (image(4), image(3));
+    let gone = |image: &Image, ids: &[i32]| -> BTreeSet<Voter> {
+        ids.iter().map(|id| voter(image.broker(*id).unwrap())).collect()
+    };
+    let replaced = |image: &Image, dead: i32, end: u64, records: &[Record]| {
+        let image = changed(&fenced(image, dead), records);
+        let brokers = image.brokers().len() as i32;
+        let status = status(&image, 3, brokers, end);
+        next_change(View { status: &status, image: &image, now_ms: NOW }, None, &gone(&image, &[dead]))
+    };
+    assert_eq!(voting_after(replaced(&four, 2, 1000, &[])), [1, 3, 4]);
+    assert!(replaced(&three, 2, 1000, &[]).is_none(), "there is nobody for the place");
+    assert!(replaced(&four, 2, 10, &[]).is_none(), "who could take it is too far behind");
+    assert!(replaced(&four, 2, 1000, &[Record::VotersByHand { is: true }]).is_none());
+    // Both of two are replaced at once; of those who lead, nobody.
+    let five = image(5);
+    let dead = fenced(&five, 3);
+    let status_of = status(&dead, 3, 5, 1000);
+    let view = View { status: &status_of, image: &dead, now_ms: NOW };
+    assert_eq!(voting_after(next_change(view, None, &gone(&dead, &[1, 3]))), [1, 2, 4]);
+}
+
+#[test]
+fn who_comes_back_in_time_keeps_its_place() {
+    let three = image(3);
+    let (dead, mut gone) = (fenced(&three, 2), Gone::default());
+    let of = status(&three, 3, 3, 1000);
+    let mut look = |image: &Image, at: i64| {
+        let view = View { status: &of, image, now_ms: NOW };
+        let lost = gone.look(&view, MonoMs(at), 100);
+        lost.iter().map(|one| one.node).collect::<Vec<_>>()
+    };
+    let seen = [
+        (look(&three, 0), vec![]),
+        (look(&dead, 10), vec![]),
+        (look(&dead, 109), vec![]),
+        (look(&dead, 110), vec![2]),
+        (look(&three, 120), vec![]),
+        (look(&dead, 130), vec![]),
+        (look(&dead, 229), vec![]),
+        (look(&dead, 230), vec![2]),
+    ];
+    seen.into_iter().for_each(|(found, expected): (Vec<i32>, Vec<i32>)| assert_eq!(found, expected));
+}
+
+#[test]
+fn voters_are_spread_over_racks() {
+    let mut five = image(5);
+    for (id, rack) in [(1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "c")] {
+        let settings =
+            BrokerSettings { broker_id: id, rack: Some(rack.into()), ..BrokerSettings::default() };
+        let registration = Registration::of(&settings, 1, [id as u8; 16], [id as u8 + 100; 16]);
+        five = changed(&five, &register(&five, five.version + 1, &registration));
+    }
+    assert_eq!(voting_after(due(&status(&five, 1, 5, 1000), &five)), [1, 4, 5]);
+}

@@ -54,6 +54,10 @@ pub struct ClusterSettings {
     pub heartbeat_ms: i64,
     /// `replica.lag.time.max.ms`
     pub lag_max_ms: i64,
+    /// How many vote on the metadata at most: one, three or five; `None` leaves it to the number of brokers.
+    pub quorum_voters: Option<usize>,
+    /// How long a voter may be gone before another takes its place.
+    pub quorum_replace_after_ms: i64,
 }
 
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::broker::{needs_own_broker, weir};
 use crate::support::cluster::{joining, three, voters};
-use crate::support::{Broker, Wire, eventually, msg};
+use crate::support::{Broker, Options, Wire, eventually, msg};
 
 /// Far beyond what anything here takes on a starved machine.
 const LONG: Duration = Duration::from_secs(90);
@@ -156,4 +156,34 @@ fn voters_that_an_operator_chooses_stay_until_the_controller_may_choose_again() 
     eventually("three vote again, of those that live", LONG, || {
         voters(at) == (1..=4).filter(|id| *id != gone).collect::<Vec<_>>()
     });
+}
+
+#[test]
+fn another_broker_takes_the_place_of_a_voter_that_stays_away() {
+    if needs_own_broker() {
+        return;
+    }
+    let args = vec!["--quorum-replace-after", "2s", "--broker-session-timeout", "2s", "--broker-heartbeat-interval", "200ms"];
+    let first = Broker::start_with(Options { shards: 1, args: args.clone(), ..Options::default() });
+    let join = |broker: &Broker| {
+        let mut options = joining(broker);
+        options.args.extend(args.iter().copied());
+        Broker::start_with(options)
+    };
+    let mut all = vec![first];
+    (0..3).for_each(|_| all.push(join(&all[0])));
+    eventually("three vote", LONG, || voters(all[0].kafka) == [1, 2, 3]);
+    // The fourth is nearly current before it is needed.
+    eventually("the fourth follows", LONG, || {
+        have(all[0].kafka, &[])["members"].as_array().is_some_and(|members| members.len() == 4)
+    });
+    all[1].kill();
+    eventually("the fourth has its place", LONG, || voters(all[0].kafka) == [1, 3, 4]);
+    changes(all[0].kafka, "goes-on");
+    all[1].restart();
+    eventually("it is back, and follows", LONG, || {
+        let members = have(all[0].kafka, &[])["members"].clone();
+        members.as_array().is_some_and(|members| members.iter().any(|one| one["id"] == 2 && one["votes"] == false))
+    });
+    assert_eq!(voters(all[0].kafka), [1, 3, 4], "nobody loses a place to it");
 }
