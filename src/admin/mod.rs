@@ -131,6 +131,9 @@ where
         if let Some((shard, reason)) = waits {
             return Some(format!("the journal of shard {shard} waits: {reason}"));
         }
+        if let Some(reason) = snapshots.iter().find_map(|s| s.metadata_waits.as_ref()) {
+            return Some(format!("this broker has no part in the metadata: {reason}"));
+        }
         if let Some(silent) = snapshots.iter().find_map(|s| s.gauges.coordinators_silent) {
             return Some(format!(
                 "no controller answers this broker: for {} ms its groups and transactions have been refused \

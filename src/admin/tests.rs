@@ -69,6 +69,13 @@ fn readiness_follows_phase_shards_and_journal() {
     failed.journal.failed = Some("journal/0/3: No space left on device".to_owned());
     let answer = get(start(1, serving(), vec![failed]), "/health/ready");
     assert!(answer.contains("the journal of shard 0 failed: journal/0/3"), "{answer}");
+    let mut waits = busy_shard(0);
+    waits.metadata_waits = Some("cannot write meta: No space left on device".to_owned());
+    let answer = get(start(1, serving(), vec![waits]), "/health/ready");
+    assert!(
+        answer.starts_with("HTTP/1.1 503") && answer.contains("no part in the metadata: cannot"),
+        "{answer}"
+    );
     let mut unheard = busy_shard(0);
     unheard.gauges.coordinators_silent = Some(Duration::from_millis(1234));
     let answer = get(start(1, serving(), vec![unheard]), "/health/ready");

@@ -352,6 +352,7 @@ fn connection(of_broker: bool) -> Rc<ConnectionContext> {
             epoch: 1,
             incarnation: [1; 16],
             directory: [1; 16],
+            recovery: [0; 16],
             lane: Lane::Calls,
             shard: 0,
         })

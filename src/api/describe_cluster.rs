@@ -107,11 +107,7 @@ pub(super) fn json(value: &impl serde::Serialize) -> Bytes {
 }
 
 /// Who the controller is and where brokers reach each other, for one that would join; no controller is -1.
-fn for_brokers(
-    image: &Image,
-    controller: Option<BrokerId>,
-    recovery: Recovery,
-) -> DescribeClusterResponse {
+fn for_brokers(image: &Image, controller: Option<BrokerId>, recovery: Recovery) -> DescribeClusterResponse {
     build(|r: &mut DescribeClusterResponse| {
         r.cluster_authorized_operations = NOT_ASKED;
         r.endpoint_type = CONTROLLERS;

@@ -13,8 +13,8 @@ use super::{
     describe_user_scram_credentials, elect_leaders, end_txn, envelope, fetch, find_coordinator, heartbeat,
     incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources, list_groups,
     list_offsets, list_partition_reassignments, list_transactions, metadata, offset_commit, offset_delete,
-    offset_fetch, offset_for_leader_epoch, produce, remove_raft_voter, sync_group, txn_offset_commit, unregister_broker,
-    update_features, write_txn_markers,
+    offset_fetch, offset_for_leader_epoch, produce, remove_raft_voter, sync_group, txn_offset_commit,
+    unregister_broker, update_features, write_txn_markers,
 };
 use crate::security::{Operation, ResourceType};
 

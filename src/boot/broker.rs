@@ -11,8 +11,8 @@ use tokio::task::LocalSet;
 
 use super::directory::{belongs, cannot_recover, log_error};
 use super::errors::{Failure, StartError};
-use super::logger;
 use super::layout::{follow_recovery, relayout};
+use super::logger;
 use super::membership::{Member, settle};
 use super::needs::{Limits, Needs, Share};
 use super::preflight::Prepared;
@@ -22,9 +22,9 @@ use crate::admin::Door;
 use crate::config::Config;
 use crate::control::{Control, Courier, Links, Me, Node};
 use crate::controller::Registration;
-use crate::log::journal::sizing::Sizing;
 use crate::log as storage;
-use crate::metadata::Image;
+use crate::log::journal::sizing::Sizing;
+use crate::metadata::{Image, recover};
 use crate::model::{BrokerEpoch, BrokerSettings};
 use crate::rt::mesh::{self, Bell};
 use crate::rt::net::Listener;
@@ -152,6 +152,7 @@ async fn serve(
     let mut settings = broker_settings(ground, address, &sockets.cluster)?;
     let member = settle(config, &mut settings).await?;
     settings.recovery = member.store.recovery();
+    settings.follows = recover::has_followed(&config.data_dir.join("meta"));
     let settings = Arc::new(settings);
 
     let (token, tokens) = flume::bounded(1);

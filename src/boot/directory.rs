@@ -18,7 +18,12 @@ pub(super) fn belongs(
 ) -> Result<(), StartError> {
     let held = storage::holdings(data_dir).map_err(|e| log_error(&e))?;
     let resolver = Resolver::new(settings);
-    let view = image.map(|image| View { image, resolver: &resolver, of: Some(settings.broker_id) });
+    let view = image.map(|image| View {
+        image,
+        resolver: &resolver,
+        of: Some(settings.broker_id),
+        follows: settings.follows,
+    });
     let objections = held.judge(view.as_ref().map(|view| view as &dyn Topics));
     let Some(first) = objections.first() else { return Ok(()) };
     let others = match objections.len() - 1 {

@@ -26,7 +26,12 @@ pub(super) async fn relayout(
     let work = move || {
         let (log_settings, resolver) = (LogSettings::of(&settings, 1), Resolver::new(&settings));
         rt::try_block_on(async move {
-            let topics = View { image: &image, resolver: &resolver, of: Some(settings.broker_id) };
+            let topics = View {
+                image: &image,
+                resolver: &resolver,
+                of: Some(settings.broker_id),
+                follows: settings.follows,
+            };
             let relayout =
                 || storage::relayout(&data_dir, shards, &topics, &log_settings, recovered_snapshot);
             match relayout().await {
@@ -48,22 +53,32 @@ pub(super) async fn follow_recovery(
     settings: &Arc<BrokerSettings>,
     image: Arc<Image>,
 ) -> Result<(), StartError> {
-    let data_dir = ground.config.data_dir.clone();
-    let meta = data_dir.join("meta");
-    if !recover::has_followed(&meta) {
+    if !settings.follows {
         return Ok(());
     }
-    let settings = settings.clone();
+    let (data_dir, settings) = (ground.config.data_dir.clone(), settings.clone());
+    let meta = data_dir.join("meta");
     let work = move || {
         let resolver = Resolver::new(&settings);
         rt::try_block_on(async move {
-            let topics = View { image: &image, resolver: &resolver, of: Some(settings.broker_id) };
-            storage::put_unknown_aside(&data_dir, &topics).await
+            let found = storage::evidence(&storage::holdings(&data_dir)?)?;
+            let mut ids = found.iter().filter_map(|found| found.id);
+            if !ids.any(|id| image.topic_by_id(id).is_none() && !image.was_deleted(id)) {
+                return Ok(None);
+            }
+            let of = Some(settings.broker_id);
+            let topics = View { image: &image, resolver: &resolver, of, follows: settings.follows };
+            storage::put_unknown_aside(&data_dir, &topics).await.map(Some)
         })
     };
     let put = tokio::task::spawn_blocking(work).await;
     let put = put.map_err(|e| cannot_recover(&e, "the log", None))?;
-    let put = put.map_err(|refused| ground.refused(refused))?.map_err(|e| log_error(&e))?;
-    put.iter().for_each(|dir| log::warn!("no topic of the recovered cluster has {}", dir.display()));
-    recover::settled(&meta).map_err(|e| metadata_error(&e))
+    match put.map_err(|refused| ground.refused(refused))?.map_err(|e| log_error(&e))? {
+        Some(put) => {
+            put.iter().for_each(|dir| log::warn!("no topic of the recovered cluster has {}", dir.display()));
+            Ok(())
+        }
+        // Nor do journals have anything of them any more.
+        None => recover::settled(&meta).map_err(|e| metadata_error(&e)),
+    }
 }

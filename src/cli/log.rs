@@ -60,7 +60,7 @@ fn take(at: &Where) -> Result<Taken, Failure> {
     let lock = take_lock(&at.data_dir)?;
     let image = Store::inspect(&at.data_dir.join("meta")).map_err(|e| Failure::Storage(e.to_string()))?;
     let resolver = Resolver::new(&BrokerSettings::default());
-    let view = image.as_ref().map(|image| View { image, resolver: &resolver, of: None });
+    let view = image.as_ref().map(|image| View { image, resolver: &resolver, of: None, follows: false });
     let topics = view.as_ref().map(|view| view as &dyn Topics);
     let survey = survey(&at.data_dir, topics, &partitions(image.as_ref()))
         .map_err(|e| Failure::Storage(e.to_string()))?;
@@ -162,7 +162,7 @@ fn repair(args: &RepairArgs) -> Result<(), Failure> {
     let topics = image.clone();
     let done = rt::try_block_on(async move {
         let resolver = Resolver::new(&BrokerSettings::default());
-        let view = View { image: &topics, resolver: &resolver, of: None };
+        let view = View { image: &topics, resolver: &resolver, of: None, follows: false };
         crate::log::sweep(&data_dir, &view)?;
         let (partitions, settings) = (partitions(Some(&topics)), LogSettings::default());
         let mending =

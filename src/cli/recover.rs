@@ -158,14 +158,18 @@ impl Recovery {
 
 fn apply(data_dir: &Path, recovery: Recovery) -> Result<Vec<Mended>, Failure> {
     let resolver = Resolver::new(&BrokerSettings::default());
-    let objections =
-        recovery.held.judge(Some(&View { image: &recovery.image, resolver: &resolver, of: None }));
+    let objections = recovery.held.judge(Some(&View {
+        image: &recovery.image,
+        resolver: &resolver,
+        of: None,
+        follows: false,
+    }));
     let (dir, image) = (data_dir.to_owned(), recovery.image.clone());
     let done = rt::try_block_on(async move {
         let partitions: Vec<PartitionId> = image.topics().flat_map(|topic| topic.partition_ids()).collect();
         let settings = LogSettings::default();
         let resolver = Resolver::new(&BrokerSettings::default());
-        let view = View { image: &image, resolver: &resolver, of: None };
+        let view = View { image: &image, resolver: &resolver, of: None, follows: false };
         let mending = Mending { data_dir: &dir, topics: &view, partitions: &partitions, settings: &settings };
         mending.all(&objections, recovered_snapshot).await
     });

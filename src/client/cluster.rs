@@ -1,12 +1,13 @@
 //! The cluster itself: its brokers, who agrees on its metadata, what is being moved.
 
 use bytes::Bytes;
+use kafka_wire::add_raft_voter_request::Listener;
 use kafka_wire::describe_quorum_request::{PartitionData, TopicData};
 use kafka_wire::describe_quorum_response::ReplicaState;
-use kafka_wire::add_raft_voter_request::Listener;
 use kafka_wire::{
     AddRaftVoterRequest, AlterPartitionReassignmentsRequest, DescribeClusterRequest, DescribeClusterResponse,
-    DescribeQuorumRequest, ListPartitionReassignmentsRequest, RemoveRaftVoterRequest, UnregisterBrokerRequest,
+    DescribeQuorumRequest, ListPartitionReassignmentsRequest, RemoveRaftVoterRequest,
+    UnregisterBrokerRequest,
 };
 use kafka_wire_core::{TaggedField, TaggedFields, Uuid};
 use serde::Serialize;
@@ -14,7 +15,8 @@ use serde::de::DeserializeOwned;
 
 use super::{Client, ClientError, KafkaError, message};
 use crate::model::report::{
-    BrokerDetails, Changes, DETAILS, DRAIN, Drain, Drained, LONGEST_WAIT_MS, VOTERS, VoterChoice, WATCH, Watch,
+    BrokerDetails, Changes, DETAILS, DRAIN, Drain, Drained, LONGEST_WAIT_MS, VOTERS, VoterChoice, WATCH,
+    Watch,
 };
 
 const METADATA_TOPIC: &str = "__cluster_metadata";

@@ -121,8 +121,9 @@ impl Builder<'_> {
             heartbeat_ms: self.duration("broker_heartbeat_interval", 50..=600_000).as_millis() as i64,
             lag_max_ms: self.duration("replica_lag_time_max", 100..=86_400_000).as_millis() as i64,
             quorum_voters: voters,
-            quorum_replace_after_ms: self.duration("quorum_replace_after", 1_000..=30 * 86_400_000).as_millis()
-                as i64,
+            quorum_replace_after_ms: self
+                .duration("quorum_replace_after", 1_000..=30 * 86_400_000)
+                .as_millis() as i64,
         }
     }
 

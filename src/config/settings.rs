@@ -43,6 +43,7 @@ impl Config {
             advertised_port: advertised.port,
             rack: self.rack.clone(),
             recovery: [0; 16],
+            follows: false,
             listeners: vec![Arc::new(listener)],
             cluster_listener: None,
             log_dir: String::new(),

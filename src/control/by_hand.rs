@@ -118,7 +118,11 @@ fn late(why: impl Into<String>) -> ControlError {
 }
 
 impl Control {
-    pub(super) fn change_voters(self: &Rc<Self>, asked: message::ChangeVoters, to: To<message::ChangeVoters>) {
+    pub(super) fn change_voters(
+        self: &Rc<Self>,
+        asked: message::ChangeVoters,
+        to: To<message::ChangeVoters>,
+    ) {
         let message::ChangeVoters(wish, limit) = asked;
         let control = self.clone();
         tokio::task::spawn_local(async move {
@@ -162,7 +166,11 @@ impl Control {
         }
     }
 
-    async fn change_to(self: Rc<Self>, next: BTreeSet<Voter>, _choosing: Choosing) -> Result<(), ControlError> {
+    async fn change_to(
+        self: Rc<Self>,
+        next: BTreeSet<Voter>,
+        _choosing: Choosing,
+    ) -> Result<(), ControlError> {
         loop {
             match self.quorum.change(VoterChange::Voters(next.clone())).await {
                 Ok(()) => {
@@ -252,7 +260,8 @@ mod tests {
         let of_dead = |wish| ask(&status(&dead, 3, 3, 1000), &dead, wish);
         assert_eq!(kind(of_dead(VoterWish::Remove(of(2)))), Kind::InvalidRequest, "of 1 and 3 one is dead");
         assert_eq!(nodes(of_dead(VoterWish::Remove(of(3)))), [1, 2]);
-        let (chosen, wish) = (changed(&three, &[Record::VotersByHand { is: true }]), VoterWish::Remove(of(3)));
+        let (chosen, wish) =
+            (changed(&three, &[Record::VotersByHand { is: true }]), VoterWish::Remove(of(3)));
         assert_eq!(nodes(ask(&status(&chosen, 3, 3, 1000), &chosen, wish)), [1, 2]);
     }
 }

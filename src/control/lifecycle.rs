@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::Control;
 use super::quorum::Quorum;
 use super::voters::{self, Gone, View};
-use super::Control;
 use crate::controller::{ControlErrorKind as Kind, ControlReply, ControlRequest, Heartbeat, Registration};
 use crate::model::BrokerEpoch;
 use crate::model::settings::ClusterSettings;

@@ -391,6 +391,8 @@ impl Control {
     }
 
     pub(crate) async fn measure(&self) -> Vec<MetricsSnapshot> {
-        self.broadcast(|| Measure).await.into_iter().map(|snapshot| *snapshot).collect()
+        let waits = self.quorum.waits();
+        let all = self.broadcast(|| Measure).await.into_iter();
+        all.map(|snapshot| MetricsSnapshot { metadata_waits: waits.clone(), ..*snapshot }).collect()
     }
 }

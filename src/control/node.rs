@@ -58,6 +58,14 @@ impl<C: Carrier> Node<C> {
         }
     }
 
+    /// Why this node has no part in what is decided, for now.
+    pub fn waits(&self) -> Option<String> {
+        match self.part() {
+            Part::Raft(raft) => raft.waits(),
+            Part::Local(_) => None,
+        }
+    }
+
     /// Changes the members, one change at a time; an error says why it is not done.
     pub async fn change(&self, change: VoterChange) -> Result<(), ChangeError> {
         match self.part() {

@@ -85,11 +85,7 @@ impl<'a> View<'a> {
 
 /// The next change of the members, if one is due: one at a time, each of which makes the next possible. `most` is how many vote at
 /// most, where that was set; `gone` are voters that have been for so long that others take their places.
-pub fn next_change(
-    view: View<'_>,
-    most: Option<usize>,
-    gone: &BTreeSet<Voter>,
-) -> Option<VoterChange> {
+pub fn next_change(view: View<'_>, most: Option<usize>, gone: &BTreeSet<Voter>) -> Option<VoterChange> {
     let View { status, image, .. } = view;
     let membership = &status.membership;
     if image.brokers().len() == 1 && membership.members.len() == 1 {
@@ -155,12 +151,7 @@ fn choose(
 }
 
 /// Who comes to vote besides: as many as are wanted, or as make their number odd.
-fn fill(
-    view: &View<'_>,
-    kept: &BTreeSet<Voter>,
-    now: &BTreeSet<Voter>,
-    wanted: usize,
-) -> Vec<Voter> {
+fn fill(view: &View<'_>, kept: &BTreeSet<Voter>, now: &BTreeSet<Voter>, wanted: usize) -> Vec<Voter> {
     let (mut next, mut more) = (kept.clone(), Vec::new());
     while next.len() < wanted
         && let Some(one) = view.best(&next, now)
@@ -183,7 +174,9 @@ impl Gone {
     pub fn look(&mut self, view: &View<'_>, now: MonoMs, ms: i64) -> BTreeSet<Voter> {
         let dead: BTreeSet<Voter> = voting(view.status).into_iter().filter(|one| !view.lives(one)).collect();
         self.0.retain(|one, _| dead.contains(one));
-        dead.into_iter().for_each(|one| drop(self.0.entry(one).or_insert(now)));
+        for one in dead {
+            self.0.entry(one).or_insert(now);
+        }
         self.0.iter().filter(|(_, since)| now.since(**since) >= ms).map(|(one, _)| *one).collect()
     }
 }

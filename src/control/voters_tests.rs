@@ -69,9 +69,7 @@ fn other_endpoints_are_made_known_and_half_a_change_is_ended() {
     let mut joint = status(&three, 1, 3, 1000);
     let all: Vec<Voter> = three.brokers().map(voter).collect();
     joint.membership.voters.push(all);
-    assert!(
-        matches!(due(&joint, &three), Some(VoterChange::Voters(voters)) if voters.len() == 3)
-    );
+    assert!(matches!(due(&joint, &three), Some(VoterChange::Voters(voters)) if voters.len() == 3));
 }
 
 #[test]
@@ -177,7 +175,10 @@ fn how_many_vote_is_what_was_set_and_odd() {
     assert_eq!(voting_after(after(&status(&five, 3, 5, 1000), &five, 5)), [1, 2, 3, 4, 5]);
     assert_eq!(voting_after(after(&status(&seven, 5, 7, 1000), &seven, 3)), [1, 2, 3]);
     assert!(after(&status(&five, 3, 5, 1000), &five, 3).is_none());
-    assert!(due(&status(&five, 5, 5, 1000), &five).is_none(), "five that vote stay when there are fewer brokers");
+    assert!(
+        due(&status(&five, 5, 5, 1000), &five).is_none(),
+        "five that vote stay when there are fewer brokers"
+    );
 }
 
 #[test]
@@ -231,8 +232,7 @@ fn who_comes_back_in_time_keeps_its_place() {
 fn voters_are_spread_over_racks() {
     let mut five = image(5);
     for (id, rack) in [(1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "c")] {
-        let settings =
-            BrokerSettings { broker_id: id, rack: Some(rack.into()), ..BrokerSettings::default() };
+        let settings = BrokerSettings { broker_id: id, rack: Some(rack.into()), ..BrokerSettings::default() };
         let registration = Registration::of(&settings, 1, [id as u8; 16], [id as u8 + 100; 16]);
         five = changed(&five, &register(&five, five.version + 1, &registration));
     }

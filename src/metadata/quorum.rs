@@ -233,9 +233,7 @@ fn inspect(path: &Path) -> Result<Option<Stated>, MetadataError> {
     }
     match copies.into_iter().flatten().flatten().max_by_key(|stated| stated.number) {
         Some(newest) => Ok(Some(newest)),
-        None => {
-            Err(MetadataError::Corrupt { path: path(), offset: 0, what: "neither copy is whole".into() })
-        }
+        None => Err(MetadataError::Corrupt { path: path(), offset: 0, what: "neither copy is whole".into() }),
     }
 }
 

@@ -26,7 +26,7 @@ const OFFSETS: u64 = 1 << 20;
 const LEADER_EPOCHS: i32 = 1 << 10;
 const PRODUCER_IDS: i64 = 1_000_000;
 
-/// Says that what no topic of the metadata has is to be set aside before this broker serves.
+/// Says that what no topic of the metadata has is to be set aside, and no sign of metadata that is lost.
 const FOLLOWED: &str = "followed";
 
 /// What a stopped node has of the metadata.
@@ -106,11 +106,7 @@ impl Survivor {
 }
 
 /// Has a node agree with itself from now on, on all that its log has, committed or not. What is in `dir` was kept elsewhere.
-pub fn go_alone(
-    dir: &Path,
-    survivor: &Survivor,
-    recovery: Recovery,
-) -> Result<Recovered, MetadataError> {
+pub fn go_alone(dir: &Path, survivor: &Survivor, recovery: Recovery) -> Result<Recovered, MetadataError> {
     let (Some(mut state), Some(log)) = (QuorumState::open(dir)?, MetadataLog::inspect(dir)?) else {
         return Err(damaged(dir, "there is no metadata"));
     };
@@ -120,10 +116,8 @@ pub fn go_alone(
     let entries: Vec<_> = entries.into_iter().map(|(entry, _)| entry).collect();
     let mut committed = load(&log.path, snapshot, &entries, survivor.offset)?;
     let me = survivor.me;
-    let recovered = Recovered {
-        epoch: state.vote().epoch.max(survivor.epoch) + 1,
-        offset: survivor.offset + OFFSETS,
-    };
+    let recovered =
+        Recovered { epoch: state.vote().epoch.max(survivor.epoch) + 1, offset: survivor.offset + OFFSETS };
     committed.image = raised(&committed.image).map_err(|e| damaged(&log.path, &e.to_string()))?;
     committed.set_membership(recovered.offset, recovered.epoch, Membership::of_one(me));
     // First it parts with the others: cut short behind this, it is of no quorum, and the command is repeated.
@@ -180,12 +174,12 @@ pub fn keep(dir: &Path, aside: &Path, now_ms: i64) -> Result<PathBuf, MetadataEr
     Ok(to)
 }
 
-/// Whether this node has followed a recovery and not yet served.
+/// Whether this node has followed a recovery, and may have what the metadata does not know.
 pub fn has_followed(dir: &Path) -> bool {
     fs::exists(dir.join(FOLLOWED))
 }
 
-/// It serves: what no topic has was set aside.
+/// All that no topic has was set aside.
 pub fn settled(dir: &Path) -> Result<(), MetadataError> {
     let mark = dir.join(FOLLOWED);
     fs::unlink(&mark).map_err(io_error("remove", &mark))

@@ -69,6 +69,8 @@ pub struct BrokerSettings {
     pub rack: Option<String>,
     /// Which recovery of its cluster this broker follows: brokers of different ones have nothing to say to each other.
     pub recovery: [u8; 16],
+    /// It has followed one, and may have what the metadata does not know.
+    pub follows: bool,
     /// At least one.
     pub listeners: Vec<Arc<Listener>>,
     /// Where other brokers are told to connect.

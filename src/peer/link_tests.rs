@@ -19,6 +19,7 @@ fn hello(to: i32) -> Hello {
         epoch: 1,
         incarnation: [0; 16],
         directory: [0; 16],
+        recovery: [0; 16],
         lane: Lane::Live,
         shard: 0,
     }

@@ -267,6 +267,7 @@ impl ShardMetrics {
             journal: JournalSnapshot::default(),
             gauges: Gauges::default(),
             timing: self.timing.snapshot(),
+            metadata_waits: None,
         }
     }
 }
@@ -356,6 +357,8 @@ pub struct MetricsSnapshot {
     pub journal: JournalSnapshot,
     pub gauges: Gauges,
     pub timing: TimingSnapshot,
+    /// Why the broker has no part in the metadata for now; the control thread says.
+    pub metadata_waits: Option<String>,
 }
 
 #[cfg(test)]

@@ -54,7 +54,12 @@ impl Shard {
         let settings = &start.settings;
         let log_settings = LogSettings::of(settings, start.count);
         let resolver = Resolver::new(settings);
-        let topics = View { image: &start.image, resolver: &resolver, of: Some(settings.broker_id) };
+        let topics = View {
+            image: &start.image,
+            resolver: &resolver,
+            of: Some(settings.broker_id),
+            follows: settings.follows,
+        };
         let (store, recovered) =
             ShardLog::open(&start.data_dir, start.index, start.count, &topics, log_settings).await?;
         store.resources().files().set_limit(settings.open_segments);

@@ -13,6 +13,8 @@ pub struct View<'a> {
     pub resolver: &'a Resolver,
     /// The broker, where it is known: a directory need not have what others keep.
     pub of: Option<BrokerId>,
+    /// It followed a recovery of its cluster: what the metadata does not know was made by those that are lost.
+    pub follows: bool,
 }
 
 impl Topics for View<'_> {
@@ -31,7 +33,7 @@ impl Topics for View<'_> {
     }
 
     fn forgets(&self) -> bool {
-        self.image.forgets()
+        self.follows || self.image.forgets()
     }
 
     fn partition_count(&self) -> usize {
@@ -62,7 +64,7 @@ mod tests {
         ];
         let (image, _) = Image::empty().with(&records).unwrap();
         let resolver = Resolver::new(&BrokerSettings::default());
-        let count = |of| View { image: &image, resolver: &resolver, of }.partition_count();
+        let count = |of| View { image: &image, resolver: &resolver, of, follows: false }.partition_count();
         assert_eq!([count(None), count(Some(1)), count(Some(2)), count(Some(3))], [2, 2, 1, 0]);
     }
 }

@@ -131,7 +131,7 @@ fn judge(dir: &Path, states: &[State], t: usize) -> Result<(), String> {
 }
 
 /// Every moment, each with nothing, everything and some of what was not durable; how many images were judged.
-fn cut_everywhere(
+pub fn cut_everywhere(
     base: &Image,
     events: &[Event],
     random: &mut Random,
@@ -178,7 +178,7 @@ fn brief(event: &Event) -> String {
     }
 }
 
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     crate::number("WEIR_SEED").unwrap_or(1)
 }
 

@@ -58,6 +58,8 @@ const SERVED: &[(i16, &str, i16, i16)] = &[
     (64, "UnregisterBroker", 0, 0),
     (74, "ListConfigResources", 0, 1),
     (75, "DescribeTopicPartitions", 0, 0),
+    (80, "AddRaftVoter", 0, 1),
+    (81, "RemoveRaftVoter", 0, 0),
 ];
 
 #[test]

@@ -32,7 +32,7 @@ fn must(data: &Path, more: &[&str]) -> String {
 fn create(at: SocketAddr, name: &str, replicas: &str, configs: &[&str]) {
     let mut command = weir();
     command.args(["topic", "create", name, "-p", "3", "-r", replicas, "--broker", &at.to_string()]);
-    configs.iter().for_each(|config| drop(command.args(["-c", config])));
+    command.args(configs.iter().flat_map(|config| ["-c", config]));
     eventually("the topic is made", LONG, || {
         let output = command.output().expect("the weir binary starts");
         output.status.success() || String::from_utf8_lossy(&output.stderr).contains("already exists")

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use kafka_wire::{AddRaftVoterRequest, RemoveRaftVoterRequest};
+use kafka_wire::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
+use kafka_wire::{AddRaftVoterRequest, CreateTopicsRequest, MetadataRequest, RemoveRaftVoterRequest};
 use kafka_wire_core::Uuid;
 use serde_json::Value;
 
@@ -163,7 +164,14 @@ fn another_broker_takes_the_place_of_a_voter_that_stays_away() {
     if needs_own_broker() {
         return;
     }
-    let args = vec!["--quorum-replace-after", "2s", "--broker-session-timeout", "2s", "--broker-heartbeat-interval", "200ms"];
+    let args = vec![
+        "--quorum-replace-after",
+        "2s",
+        "--broker-session-timeout",
+        "2s",
+        "--broker-heartbeat-interval",
+        "200ms",
+    ];
     let first = Broker::start_with(Options { shards: 1, args: args.clone(), ..Options::default() });
     let join = |broker: &Broker| {
         let mut options = joining(broker);
@@ -183,7 +191,64 @@ fn another_broker_takes_the_place_of_a_voter_that_stays_away() {
     all[1].restart();
     eventually("it is back, and follows", LONG, || {
         let members = have(all[0].kafka, &[])["members"].clone();
-        members.as_array().is_some_and(|members| members.iter().any(|one| one["id"] == 2 && one["votes"] == false))
+        members
+            .as_array()
+            .is_some_and(|members| members.iter().any(|one| one["id"] == 2 && one["votes"] == false))
     });
     assert_eq!(voters(all[0].kafka), [1, 3, 4], "nobody loses a place to it");
+}
+
+/// What a broker may write of a file; for a process that runs.
+fn limit_files(broker: &Broker, bytes: u64) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a limit in a struct that outlives the call, of a child that has not been waited for.
+    let done = unsafe {
+        libc::prlimit(broker.pid() as i32, libc::RLIMIT_FSIZE, &raw const limit, std::ptr::null_mut())
+    };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// The metadata's log may not grow any more, as on a file system that has become read-only: the broker cannot know what the cluster
+/// is, and must not serve as if it did.
+#[test]
+fn a_broker_that_cannot_write_metadata_stops_and_says_so() {
+    if needs_own_broker() {
+        return;
+    }
+    let mut all = three();
+    let at = all[0].kafka;
+    let leader = have(at, &[])["leader"].as_i64().expect("one leads") as i32;
+    let failed = (1..=3).find(|id| *id != leader).expect("there are three") as usize - 1;
+    limit_files(&all[failed], 64 << 10);
+    // Topics that it has no part in.
+    let make = |nth: usize| {
+        let assignments = (0..100).map(|index| {
+            msg!(CreatableReplicaAssignment { partition_index: index, broker_ids: vec![leader] })
+        });
+        let topic = msg!(CreatableTopic {
+            name: format!("others-{nth}").as_str().into(),
+            num_partitions: -1,
+            replication_factor: -1,
+            assignments: assignments.collect(),
+        });
+        let request = msg!(CreateTopicsRequest { topics: vec![topic], timeout_ms: 20_000 });
+        let code = Wire::connect(of(&all, leader)).call(7, &request).topics[0].error_code;
+        assert_eq!(code, 0, "the others go on");
+    };
+    (0..30).for_each(make);
+    assert_eq!(all[failed].wait_exit(LONG).code(), Some(1));
+    let log = all[failed].log();
+    assert!(log.contains("cannot keep the cluster's metadata any more"), "{log}");
+    assert!(log.contains("File too large") && !log.contains("panicked"), "{log}");
+    all[failed].restart();
+    eventually("all of it is there", LONG, || {
+        let reply = Wire::connect(all[failed].kafka).call(12, &msg!(MetadataRequest { topics: None }));
+        reply
+            .topics
+            .iter()
+            .filter(|topic| topic.name.as_ref().is_some_and(|n| n.starts_with("others")))
+            .count()
+            == 30
+    });
+    assert_eq!(voters(at).len(), 3);
 }

@@ -134,12 +134,7 @@ fn alone(args: &RecoverArgs, meta: &Path, survivor: &Survivor) -> Result<(), Fai
 }
 
 /// This node is given the metadata of one that went on.
-fn behind(
-    args: &RecoverArgs,
-    meta: &Path,
-    survivor: &Survivor,
-    address: &HostPort,
-) -> Result<(), Failure> {
+fn behind(args: &RecoverArgs, meta: &Path, survivor: &Survivor, address: &HostPort) -> Result<(), Failure> {
     let (node, found) = (survivor.me.node, find(address)?);
     let refuse = |why: String| Err(Failure::Usage(why));
     if found.cluster != survivor.cluster {

@@ -50,7 +50,8 @@ fn carry_out(client: &mut Client, wish: Wish, id: i32) -> Result<(), Failure> {
     let member = |votes: bool| {
         let of_id = quorum.members.iter().filter(|member| member.id == id);
         let found = of_id.max_by_key(|member| member.votes == votes);
-        let why = || format!("broker {id} does not follow the metadata; `weir cluster status` shows who does");
+        let why =
+            || format!("broker {id} does not follow the metadata; `weir cluster status` shows who does");
         found.cloned().ok_or_else(|| Failure::Usage(why()))
     };
     match wish {

@@ -2,8 +2,8 @@
 //! waits for a disk (Q7). Nothing is said to be done before it is durable (Q2, Q3).
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,8 @@ pub struct Disk {
     thread: Option<JoinHandle<()>>,
     /// A snapshot would be much smaller than the log.
     grown: Arc<AtomicBool>,
+    /// What it waits for, where it does.
+    waits: Arc<Mutex<Option<String>>>,
 }
 
 impl Disk {
@@ -54,14 +56,20 @@ impl Disk {
         // Raft awaits what it gives; no more than a few jobs ever wait.
         let (jobs, queue) = flume::unbounded();
         let grown = Arc::new(AtomicBool::new(false));
-        let says = grown.clone();
-        let body = move || Writer { log, state, grown: says }.run(&queue);
+        let waits = Arc::new(Mutex::new(None));
+        let (says, waiting) = (grown.clone(), waits.clone());
+        let body = move || Writer { log, state, grown: says, waits: waiting }.run(&queue);
         let thread = std::thread::Builder::new().name("metadata".into()).spawn(body)?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), grown })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), grown, waits })
     }
 
     pub fn has_grown(&self) -> bool {
         self.grown.load(Ordering::Relaxed)
+    }
+
+    /// Why it cannot write for now.
+    pub fn waits(&self) -> Option<String> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn append(&self, entries: Vec<RaftEntry>, flushed: LogFlushed<Types>) {
@@ -125,6 +133,7 @@ struct Writer {
     log: MetadataLog,
     state: QuorumState,
     grown: Arc<AtomicBool>,
+    waits: Arc<Mutex<Option<String>>>,
 }
 
 impl Writer {
@@ -133,11 +142,13 @@ impl Writer {
             match job {
                 Job::Append(entries, flushed) => {
                     let entries: Vec<Entry> = entries.iter().map(to_entry).collect();
-                    let appended = with_room(queue, || self.log.append(&entries));
+                    let appended = with_room(queue, &self.waits, || self.log.append(&entries));
                     flushed.log_io_completed(appended.map_err(io_error));
                 }
-                Job::Vote(vote, done) => tell(done, with_room(queue, || self.state.set(vote))),
-                Job::Truncate(offset, done) => tell(done, with_room(queue, || self.log.truncate(offset))),
+                Job::Vote(vote, done) => tell(done, with_room(queue, &self.waits, || self.state.set(vote))),
+                Job::Truncate(offset, done) => {
+                    tell(done, with_room(queue, &self.waits, || self.log.truncate(offset)))
+                }
                 // Of what a failed write has not taken there is nothing to note.
                 Job::Committed(offset) if offset < self.log.next_offset() => self.log.note_committed(offset),
                 Job::Committed(_) => {}
@@ -155,6 +166,7 @@ impl Writer {
 /// has no part in what the others decide. Any other error is for good.
 fn with_room(
     queue: &Receiver<Job>,
+    waits: &Mutex<Option<String>>,
     mut what: impl FnMut() -> Result<(), MetadataError>,
 ) -> Result<(), MetadataError> {
     let mut said: Option<Instant> = None;
@@ -164,11 +176,13 @@ fn with_room(
                 if said.is_none_or(|at| at.elapsed() > SAY) {
                     said = Some(Instant::now());
                     log::error!("{error}: this broker has no part in the metadata until there is room");
+                    *waits.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
                 }
             }
             done => {
-                if said.is_some() && done.is_ok() {
-                    log::info!("there is room for the metadata again");
+                if said.is_some() {
+                    log::info!("the metadata waits for room no more: {done:?}");
+                    *waits.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 }
                 return done;
             }

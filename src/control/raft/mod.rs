@@ -141,6 +141,11 @@ impl Raft {
         Arc::new(self.state.borrow().applied.image.clone())
     }
 
+    /// Why this node has no part in what is decided, for now.
+    pub fn waits(&self) -> Option<String> {
+        self.state.borrow().disk.waits()
+    }
+
     /// Takes a message of another member, and what it is to be answered.
     pub async fn receive(&self, from: Voter, what: u8, mut body: Bytes) -> Result<Bytes, CarryError> {
         let to = wire::take_voter(&mut body)?;

@@ -28,13 +28,9 @@ pub async fn put_unknown_aside(data_dir: &Path, topics: &dyn Topics) -> Result<V
 }
 
 /// Checkpoints that list unknown partitions, without these.
-fn known_only(
-    held: &Holdings,
-    topics: &dyn Topics,
-) -> Vec<(usize, (Checkpoint, Vec<PartitionState>))> {
-    let is_unknown = |state: &PartitionState| {
-        topics.partition(state.id).is_none() && !topics.was_deleted(state.id.topic)
-    };
+fn known_only(held: &Holdings, topics: &dyn Topics) -> Vec<(usize, (Checkpoint, Vec<PartitionState>))> {
+    let is_unknown =
+        |state: &PartitionState| topics.partition(state.id).is_none() && !topics.was_deleted(state.id.topic);
     let split = |(shard, checkpoint): (usize, &Checkpoint)| {
         let (unknown, partitions): (Vec<_>, Vec<_>) =
             checkpoint.partitions.iter().cloned().partition(is_unknown);

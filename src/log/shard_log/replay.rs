@@ -156,11 +156,14 @@ impl Opening<'_> {
 
     /// An entry of a partition that does not exist: of a deleted topic, or the metadata is not that of this journal.
     fn leave_out(&mut self, id: PartitionId, base_offset: i64, batch: &[u8]) -> Result<(), LogError> {
-        if !is_unknown(self.topics, id.topic) {
+        if self.topics.was_deleted(id.topic) {
             return Ok(());
         }
         if !self.topics.forgets() {
-            return Err(LogError::UnknownTopic { dir: self.journal.clone(), id });
+            return match is_unknown(self.topics, id.topic) {
+                true => Err(LogError::UnknownTopic { dir: self.journal.clone(), id }),
+                false => Ok(()),
+            };
         }
         self.aside.push(id, base_offset, batch);
         Ok(())

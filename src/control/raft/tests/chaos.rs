@@ -3,8 +3,8 @@ use std::collections::BTreeSet;
 use super::cluster::{Cluster, MS, ids, run};
 use crate::control::quorum::Quorum;
 use crate::control::raft::{ChangeError, VoterChange};
-use crate::metadata::quorum::{Member, Membership, Voter};
 use crate::metadata::Store;
+use crate::metadata::quorum::{Member, Membership, Voter};
 use crate::metadata::recover::{Survivor, go_alone};
 
 /// A small generator: a seed makes the same draws.

@@ -275,6 +275,7 @@ impl Cluster {
         let mut led: BTreeMap<i32, Voter> = BTreeMap::new();
         for node in &self.nodes {
             let heard = node.heard.borrow();
+            assert_eq!(heard.ended, None, "{}", node.me);
             for (offset, commit) in &heard.commits {
                 let first = all.entry(*offset).or_insert_with(|| commit.clone());
                 assert_eq!(first, commit, "{} at {offset}", node.me);

@@ -34,11 +34,15 @@ fn a_member_whose_disk_fails_says_that_it_is_none_any_more() {
             let mut cluster = Cluster::voting(3).await;
             let leader = cluster.leader().await;
             let failed = (leader + 1) % 3;
-            let fault = inject(cluster.nodes[failed].dir.path(), "metadata-", op, Fault::Error(libc::EIO), usize::MAX);
+            let fault = inject(
+                cluster.nodes[failed].dir.path(),
+                "metadata-",
+                op,
+                Fault::Error(libc::EIO),
+                usize::MAX,
+            );
             cluster.commit(5).await;
-            cluster
-                .until("it says so", |cluster| cluster.nodes[failed].heard.borrow().ended.is_some())
-                .await;
+            cluster.until("it says so", |cluster| cluster.nodes[failed].heard.borrow().ended.is_some()).await;
             drop(fault);
             let ended = cluster.nodes[failed].heard.borrow().ended.clone().unwrap();
             assert!(ended.contains("os error 5"), "{ended}");
