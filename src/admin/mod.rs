@@ -131,7 +131,7 @@ where
         if let Some((shard, reason)) = waits {
             return Some(format!("the journal of shard {shard} waits: {reason}"));
         }
-        if let Some(reason) = snapshots.iter().find_map(|s| s.metadata_waits.as_ref()) {
+        if let Some(reason) = snapshots.iter().find_map(|s| s.gauges.metadata_waits.as_ref()) {
             return Some(format!("this broker has no part in the metadata: {reason}"));
         }
         if let Some(silent) = snapshots.iter().find_map(|s| s.gauges.coordinators_silent) {

@@ -70,7 +70,7 @@ fn readiness_follows_phase_shards_and_journal() {
     let answer = get(start(1, serving(), vec![failed]), "/health/ready");
     assert!(answer.contains("the journal of shard 0 failed: journal/0/3"), "{answer}");
     let mut waits = busy_shard(0);
-    waits.metadata_waits = Some("cannot write meta: No space left on device".to_owned());
+    waits.gauges.metadata_waits = Some("cannot write meta: No space left on device".to_owned());
     let answer = get(start(1, serving(), vec![waits]), "/health/ready");
     assert!(
         answer.starts_with("HTTP/1.1 503") && answer.contains("no part in the metadata: cannot"),

@@ -11,10 +11,10 @@ use tokio::task::LocalSet;
 
 use super::directory::{belongs, cannot_recover, log_error};
 use super::errors::{Failure, StartError};
+use super::ground::Ground;
 use super::layout::{follow_recovery, relayout};
 use super::logger;
 use super::membership::{Member, settle};
-use super::needs::{Limits, Needs, Share};
 use super::preflight::Prepared;
 use super::serving::{cores, run_until_stopped};
 use super::signals::{Reload, Signals};
@@ -23,7 +23,6 @@ use crate::config::Config;
 use crate::control::{Control, Courier, Links, Me, Node};
 use crate::controller::Registration;
 use crate::log as storage;
-use crate::log::journal::sizing::Sizing;
 use crate::metadata::{Image, recover};
 use crate::model::{BrokerEpoch, BrokerSettings};
 use crate::rt::mesh::{self, Bell};
@@ -73,25 +72,6 @@ impl Crew {
             crew.work.push(work);
         }
         Ok(crew)
-    }
-}
-
-/// What the machine has granted, and is asked to make good on.
-pub(super) struct Ground<'a> {
-    pub config: &'a Config,
-    pub needs: Needs,
-    pub limits: Limits,
-    share: Share,
-    journals: Sizing,
-}
-
-impl Ground<'_> {
-    pub fn refused(&self, refused: Refused) -> StartError {
-        self.needs.explain(&refused, &self.limits)
-    }
-
-    fn named<T>(&self, what: &'static str, result: std::io::Result<T>) -> Result<T, StartError> {
-        result.map_err(Refused::named(what)).map_err(|refused| self.refused(refused))
     }
 }
 

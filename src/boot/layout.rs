@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use super::broker::Ground;
 use super::directory::{cannot_recover, log_error, metadata_error};
 use super::disk;
 use super::errors::StartError;
+use super::ground::Ground;
 use crate::log::{self as storage, LogSettings};
 use crate::metadata::{Image, Resolver, recover};
 use crate::model::BrokerSettings;

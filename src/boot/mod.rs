@@ -13,6 +13,7 @@ mod broker;
 mod directory;
 pub mod disk;
 pub mod errors;
+mod ground;
 mod layout;
 pub mod logger;
 mod membership;

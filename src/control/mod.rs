@@ -51,8 +51,7 @@ use crate::peer::{Hello, Lane, Whom};
 use crate::rt::mesh::{Call, To};
 use crate::shard::connections::Connections;
 use crate::shard::leadership::Leadership;
-use crate::shard::message::{self, Asked, End, Measure, Port, Reply, Request};
-use crate::shard::metrics::MetricsSnapshot;
+use crate::shard::message::{self, Asked, End, Port, Reply, Request};
 
 use answer::Answer;
 use history::History;
@@ -388,11 +387,5 @@ impl Control {
             replies.push(call.await);
         }
         replies
-    }
-
-    pub(crate) async fn measure(&self) -> Vec<MetricsSnapshot> {
-        let waits = self.quorum.waits();
-        let all = self.broadcast(|| Measure).await.into_iter();
-        all.map(|snapshot| MetricsSnapshot { metadata_waits: waits.clone(), ..*snapshot }).collect()
     }
 }

@@ -12,7 +12,8 @@ use crate::controller::Settled;
 use crate::metadata::Image;
 use crate::model::report::{LONGEST_WAIT_MS, Watch};
 use crate::rt::mesh::To;
-use crate::shard::message::{self, Leads, Metadata, Removals};
+use crate::shard::message::{self, Leads, Measure, Metadata, Removals};
+use crate::shard::metrics::MetricsSnapshot;
 
 impl Control {
     /// The metadata that shards are to start from: every change from now on is told them.
@@ -30,6 +31,16 @@ impl Control {
         if self.telling.get() && self.leads.replace(Some(leadership)) != Some(leadership) {
             (0..self.shards).for_each(|shard| drop(self.port.call(shard, Leads(leadership))));
         }
+    }
+
+    pub(crate) async fn measure(&self) -> Vec<MetricsSnapshot> {
+        let waits = self.quorum.waits();
+        let all = self.broadcast(|| Measure).await.into_iter();
+        let say = |mut snapshot: Box<MetricsSnapshot>| {
+            snapshot.gauges.metadata_waits.clone_from(&waits);
+            *snapshot
+        };
+        all.map(say).collect()
     }
 
     /// Tells every shard of a commit, and answers once they have applied it.

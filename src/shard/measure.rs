@@ -29,6 +29,7 @@ impl Shard {
             coordinators: self.coordinators.counts(),
             ends: self.ends.len() as u64,
             coordinators_silent: self.coordinators_silent(),
+            metadata_waits: None,
         };
         snapshot
     }

@@ -3,7 +3,6 @@
 //! Owned by the shard's thread and never shared: counters are `Cell`s, so counting is an add and a store.
 //! What an API needs is allocated when the API is first used; an idle shard keeps almost nothing.
 //! `snapshot` copies everything into a `Send` value for the control thread, which merges and renders.
-//!
 //! Journal figures are the journal's own; whoever takes the snapshot puts them in.
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -267,7 +266,6 @@ impl ShardMetrics {
             journal: JournalSnapshot::default(),
             gauges: Gauges::default(),
             timing: self.timing.snapshot(),
-            metadata_waits: None,
         }
     }
 }
@@ -331,6 +329,8 @@ pub struct Gauges {
     pub ends: u64,
     /// For how long coordinators have refused everything, because the controller does not answer this broker (C7).
     pub coordinators_silent: Option<Duration>,
+    /// Why the broker has no part in the metadata for now; the control thread says.
+    pub metadata_waits: Option<String>,
 }
 
 /// One shard's figures, on their way to the control thread.
@@ -357,8 +357,6 @@ pub struct MetricsSnapshot {
     pub journal: JournalSnapshot,
     pub gauges: Gauges,
     pub timing: TimingSnapshot,
-    /// Why the broker has no part in the metadata for now; the control thread says.
-    pub metadata_waits: Option<String>,
 }
 
 #[cfg(test)]

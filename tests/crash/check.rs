@@ -31,7 +31,7 @@ pub async fn open(dir: &Path, shards: usize, settings: &LogSettings) -> Result<O
     let (meta, settings_of) = (dir.join("meta"), BrokerSettings::default());
     let resolver = Resolver::new(&settings_of);
     let image = Store::inspect(&meta).map_err(|e| format!("the metadata: {e}"))?;
-    let view = image.as_ref().map(|image| View { image, resolver: &resolver, of: None });
+    let view = image.as_ref().map(|image| View { image, resolver: &resolver, of: None, follows: false });
     let held = holdings(dir).map_err(|e| format!("what there is: {e}"))?;
     if let Some(objection) = held.judge(view.as_ref().map(|view| view as &dyn Topics)).first() {
         return Err(format!("refused: {objection}"));
@@ -39,7 +39,7 @@ pub async fn open(dir: &Path, shards: usize, settings: &LogSettings) -> Result<O
     let controller =
         Desk::open(&meta, &settings_of).map_err(|e| format!("the metadata does not open: {e}"))?;
     let image = controller.image();
-    let topics = View { image: &image, resolver: &resolver, of: None };
+    let topics = View { image: &image, resolver: &resolver, of: None, follows: false };
     let producers = |p: &RecoveredPartition| {
         let producers = recovered_producers(p);
         (!producers.is_empty()).then(|| producers.snapshot())

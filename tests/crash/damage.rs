@@ -280,7 +280,7 @@ impl Subject {
         let partitions: Vec<PartitionId> = self.topics.keys().copied().collect();
         let settings = settings();
         let resolver = Resolver::new(&BrokerSettings::default());
-        let topics = View { image: &image, resolver: &resolver, of: None };
+        let topics = View { image: &image, resolver: &resolver, of: None, follows: false };
         let mending =
             Mending { data_dir: dir, topics: &topics, partitions: &partitions, settings: &settings };
         for shard in 0..SHARDS {
