@@ -18,8 +18,8 @@ use super::address::Address;
 use super::aligned::AlignedBuf;
 use super::helper::process_cores;
 use super::refused::Refused;
+use super::sending::Sending;
 use super::watch::Watch;
-use super::zerocopy::Sending;
 
 const RING_ENTRIES: u32 = 1024;
 /// `IORING_ENTER_GETEVENTS`: run the deferred completions, wanted or not.
@@ -225,7 +225,9 @@ impl Driver {
                 if last {
                     self.remove(key);
                 }
-                self.report(&watch, key, result, last);
+                if watch.report(key, result, last) {
+                    self.watch_read(&watch);
+                }
             }
             Slot::Send(sending) => {
                 if sending.complete(result, flags) {
@@ -252,6 +254,12 @@ impl Driver {
 }
 
 impl Driver {
+    /// Has the kernel report whenever a descriptor becomes readable.
+    pub(super) fn watch_read(&self, watch: &Rc<Watch>) {
+        let key = self.insert(Slot::Watch(watch.clone()));
+        self.push(watch.begin_read(key).user_data(u64::from(key)));
+    }
+
     /// Asks the kernel to give an operation up; it completes all the same.
     pub(super) fn cancel(&self, key: u32) {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(u64::from(key))).build();

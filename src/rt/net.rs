@@ -181,7 +181,7 @@ impl Stream {
 
     /// Whether a send may take bytes.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.watch.poll_writable(&self.driver, cx)
+        self.driver.poll_writable(&self.watch, cx)
     }
 
     /// Sends what the kernel takes of the slices at once.

@@ -1,14 +1,11 @@
-//! The readiness of descriptors, edge-triggered: a multishot poll for reading that stays, one poll for each wait to write.
+//! The readiness of a descriptor as the kernel last reported it, edge-triggered: what the driver keeps while it watches.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use io_uring::opcode;
 use io_uring::types::Fd;
-
-use super::driver::{Driver, Slot};
+use io_uring::{opcode, squeue};
 
 /// The readiness of one descriptor, as last reported.
 pub(super) struct Watch {
@@ -25,38 +22,9 @@ pub(super) struct Watch {
     closed: Cell<bool>,
 }
 
-impl Driver {
-    pub(super) fn report(&self, watch: &Rc<Watch>, key: u32, result: i32, last: bool) {
-        let read = watch.read_key.get() == Some(key);
-        if read {
-            watch.readable.set(true);
-            let end = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR;
-            if result < 0 || result & i32::from(end) != 0 {
-                watch.ended.set(true);
-            }
-            if last {
-                watch.read_key.set(None);
-            }
-            // An overflow ends a multishot poll; errors and hang-ups show at the next receive.
-            if last && result >= 0 && !watch.closed.get() {
-                self.watch_read(watch);
-            }
-            if let Some(waker) = watch.reader.borrow_mut().take() {
-                waker.wake();
-            }
-        } else {
-            watch.write_key.set(None);
-            watch.watching_write.set(false);
-            watch.writable.set(true);
-            if let Some(waker) = watch.writer.borrow_mut().take() {
-                waker.wake();
-            }
-        }
-    }
-
-    /// Starts to watch a descriptor's readiness, edge-triggered.
-    pub(super) fn watch(self: &Rc<Self>, fd: OwnedFd) -> Rc<Watch> {
-        let watch = Rc::new(Watch {
+impl Watch {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self {
             fd,
             readable: Cell::new(false),
             ended: Cell::new(false),
@@ -67,39 +35,59 @@ impl Driver {
             read_key: Cell::new(None),
             write_key: Cell::new(None),
             closed: Cell::new(false),
-        });
-        self.watch_read(&watch);
-        watch
+        }
     }
 
-    fn watch_read(&self, watch: &Rc<Watch>) {
-        let key = self.insert(Slot::Watch(watch.clone()));
-        watch.read_key.set(Some(key));
+    /// Notes that the kernel polls for reading under this key, and says how: until it says that it will not any more.
+    pub(super) fn begin_read(&self, key: u32) -> squeue::Entry {
+        self.read_key.set(Some(key));
         let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
-        let entry = opcode::PollAdd::new(Fd(watch.fd.as_raw_fd()), events).multi(true).build();
-        self.push(entry.user_data(u64::from(key)));
+        opcode::PollAdd::new(Fd(self.fd.as_raw_fd()), events).multi(true).build()
     }
 
-    fn watch_write(&self, watch: &Rc<Watch>) {
-        if watch.watching_write.replace(true) {
-            return;
+    /// Whether a poll for writing is to begin: there is one at a time.
+    pub(super) fn wants_write(&self) -> bool {
+        !self.watching_write.replace(true)
+    }
+
+    /// As [`Self::begin_read`], for writing, once.
+    pub(super) fn begin_write(&self, key: u32) -> squeue::Entry {
+        self.write_key.set(Some(key));
+        opcode::PollAdd::new(Fd(self.fd.as_raw_fd()), libc::POLLOUT as u32).build()
+    }
+
+    /// Takes a report of the poll with this key in. Returns whether it has to begin again, for reading.
+    pub(super) fn report(&self, key: u32, result: i32, last: bool) -> bool {
+        if self.read_key.get() != Some(key) {
+            self.write_key.set(None);
+            self.watching_write.set(false);
+            self.writable.set(true);
+            if let Some(waker) = self.writer.borrow_mut().take() {
+                waker.wake();
+            }
+            return false;
         }
-        let key = self.insert(Slot::Watch(watch.clone()));
-        watch.write_key.set(Some(key));
-        let entry = opcode::PollAdd::new(Fd(watch.fd.as_raw_fd()), libc::POLLOUT as u32).build();
-        self.push(entry.user_data(u64::from(key)));
-    }
-
-    /// Ends a watch: the kernel lets go of the descriptor once its polls are cancelled.
-    pub(super) fn unwatch(&self, watch: &Watch) {
-        watch.closed.set(true);
-        for key in [watch.read_key.get(), watch.write_key.get()].into_iter().flatten() {
-            self.cancel(key);
+        self.readable.set(true);
+        let end = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR;
+        if result < 0 || result & i32::from(end) != 0 {
+            self.ended.set(true);
         }
+        if last {
+            self.read_key.set(None);
+        }
+        if let Some(waker) = self.reader.borrow_mut().take() {
+            waker.wake();
+        }
+        // An overflow ends a multishot poll; errors and hang-ups show at the next receive.
+        last && result >= 0 && !self.closed.get()
     }
-}
 
-impl Watch {
+    /// Ends it; returns the keys of the polls that are under way.
+    pub(super) fn close(&self) -> impl Iterator<Item = u32> + use<> {
+        self.closed.set(true);
+        [self.read_key.get(), self.write_key.get()].into_iter().flatten()
+    }
+
     /// Whether a receive may find something; otherwise the task is woken when it may.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.readable.get() {
@@ -114,12 +102,12 @@ impl Watch {
         self.readable.set(self.ended.get());
     }
 
-    pub(super) fn poll_writable(self: &Rc<Self>, driver: &Driver, cx: &mut Context<'_>) -> Poll<()> {
+    /// Whether a send may be taken; otherwise the task is woken when it may, once the kernel is asked for that.
+    pub(super) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.writable.get() {
             return Poll::Ready(());
         }
         *self.writer.borrow_mut() = Some(cx.waker().clone());
-        driver.watch_write(self);
         Poll::Pending
     }
 

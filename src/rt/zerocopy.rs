@@ -8,10 +8,11 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use io_uring::opcode;
 use io_uring::types::Fd;
-use io_uring::{cqueue, opcode};
 
 use super::driver::{Driver, Slot};
+use super::sending::Sending;
 use super::sendmsg::{SEND_FLAGS, message};
 
 /// From here on to hold pages is cheaper than to copy them.
@@ -20,29 +21,6 @@ pub(super) const LEAST: usize = 64 << 10;
 const MOST: usize = 1 << 20;
 /// `IORING_SEND_ZC_REPORT_USAGE` (Linux 6.2): say whether the bytes were copied after all.
 const REPORT_USAGE: u16 = 1 << 3;
-/// `IORING_NOTIF_USAGE_ZC_COPIED`, in the second completion's result.
-const COPIED: u32 = 1 << 31;
-
-/// One send, until its last completion.
-pub(super) struct Sending {
-    slices: Vec<Bytes>,
-    result: Cell<Option<i32>>,
-    pays: Rc<Cell<bool>>,
-}
-
-impl Sending {
-    /// Notes a completion. Returns whether it was the last.
-    pub(super) fn complete(&self, result: i32, flags: u32) -> bool {
-        if cqueue::notif(flags) {
-            if result.cast_unsigned() & COPIED != 0 {
-                self.pays.set(false);
-            }
-            return true;
-        }
-        self.result.set(Some(result));
-        !cqueue::more(flags)
-    }
-}
 
 /// Whether the route to a peer can carry bytes that were not copied: to this machine itself, the kernel copies them.
 pub(super) fn is_remote(peer: IpAddr, local: IpAddr) -> bool {
@@ -69,10 +47,9 @@ impl Driver {
             room -= part;
             (part > 0).then(|| slice.slice(..part))
         });
-        let sending =
-            Rc::new(Sending { slices: some.collect(), result: Cell::new(None), pays: pays.clone() });
+        let sending = Rc::new(Sending::new(some.collect(), pays));
         let parts: Vec<io::IoSlice<'_>> =
-            sending.slices.iter().map(|slice| io::IoSlice::new(slice)).collect();
+            sending.slices().iter().map(|slice| io::IoSlice::new(slice)).collect();
         let message = message(&parts);
         let entry = opcode::SendMsgZc::new(Fd(socket), &raw const message).ioprio(REPORT_USAGE);
         let key = self.insert(Slot::Send(sending.clone()));
@@ -81,7 +58,7 @@ impl Driver {
         loop {
             self.enter(0, None);
             self.reap();
-            match sending.result.get() {
+            match sending.result() {
                 Some(sent) if sent < 0 => return Err(io::Error::from_raw_os_error(-sent)),
                 Some(sent) => return Ok(sent as usize),
                 None => {}
