@@ -4,12 +4,13 @@ use kafka_wire::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse};
 
 use super::authorize::Rights;
 use super::common::build;
-use super::find_coordinator::ensure_topic;
 use super::groups::name;
-use super::{Cx, transactions};
+use super::internal::ensure_topic;
+use super::request::Cx;
+use super::transactions;
 use crate::coordinator::txn::{Version, ask};
-use crate::metadata::internal::CONSUMER_OFFSETS;
 use crate::model::Producer;
+use crate::model::internal::CONSUMER_OFFSETS;
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 

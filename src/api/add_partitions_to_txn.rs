@@ -11,10 +11,11 @@ use kafka_wire_core::StrBytes;
 use super::authorize::Rights;
 use super::common::build;
 use super::groups::name;
-use super::{Cx, transactions};
+use super::request::Cx;
+use super::transactions;
 use crate::coordinator::txn::{Partition, Version, ask};
-use crate::metadata::internal::is_internal;
 use crate::model::Producer;
+use crate::model::internal::is_internal;
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kafka_wire::{AddRaftVoterRequest, AddRaftVoterResponse};
 use kafka_wire_core::{StrBytes, Uuid};
 
-use super::Cx;
+use super::request::Cx;
 use super::common::{build, code, message};
 use crate::controller::{ControlError, ControlErrorKind};
 use crate::metadata::quorum::{Voter, VoterWish};

@@ -7,8 +7,8 @@ use kafka_wire::alter_client_quotas_response::{EntityData, EntryData};
 use kafka_wire::{AlterClientQuotasRequest, AlterClientQuotasResponse};
 use kafka_wire_core::StrBytes;
 
-use super::Cx;
 use super::common::{build, code, message, whole_error};
+use super::request::Cx;
 use crate::controller::{ControlError, ControlErrorKind, ControlReply, ControlRequest, QuotaChange};
 use crate::security::quota::{CLIENT_ID, Entity, IP, Name, USER};
 use crate::security::{Operation, Resource};

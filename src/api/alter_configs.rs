@@ -5,10 +5,10 @@ use kafka_wire::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_wire::{AlterConfigsRequest, AlterConfigsResponse};
 use kafka_wire_core::StrBytes;
 
-use super::Cx;
 use super::authorize::Rights;
 use super::common::{build, code, message, whole_error};
 use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC, denial, resource_of};
+use super::request::Cx;
 use crate::controller::{ConfigResource, ControlError, ControlErrorKind, ControlReply, ControlRequest};
 use crate::model::broker_config::broker_config;
 use crate::model::config_def::shorten;

@@ -6,8 +6,8 @@ use kafka_wire::alter_partition_reassignments_response::{
 };
 use kafka_wire::{AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse};
 
-use super::Cx;
 use super::common::{build, code, message, whole_error};
+use super::request::Cx;
 use crate::controller::{ControlError, ControlErrorKind, ControlReply, ControlRequest, Reassignment};
 use crate::model::report::{DRAIN, Drain};
 use crate::peer::keys;

@@ -8,9 +8,9 @@ use kafka_wire::alter_replica_log_dirs_response::{
 use kafka_wire::{AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse};
 use kafka_wire_core::StrBytes;
 
-use super::Cx;
 use super::authorize::Rights;
 use super::common::build;
+use super::request::Cx;
 use crate::metadata::Image;
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;

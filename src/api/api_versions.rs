@@ -5,16 +5,23 @@ use kafka_wire::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::common::build;
 use super::features::{FEATURES, Feature};
-use super::{Cx, Pending, respond_in, table};
+use super::frames::respond_in;
+use super::request::{Api, Cx, Pending};
 use crate::shard::context::Software;
 use crate::wire::ErrorCode;
 
+pub const KEY: i16 = 18;
 /// From here on a client says what software it is.
 const CLIENT_NAMED_FROM: i16 = 3;
 const FEATURES_FROM: i16 = 3;
 
-pub async fn handle(cx: &Cx, request: ApiVersionsRequest) -> ApiVersionsResponse {
-    let response = answer(&request, cx.version, table::advertised());
+/// `served`: each API's key, with its lowest and its highest version.
+pub async fn handle(
+    cx: &Cx,
+    request: ApiVersionsRequest,
+    served: impl Iterator<Item = (i16, i16, i16)>,
+) -> ApiVersionsResponse {
+    let response = answer(&request, cx.version, served);
     if cx.version >= CLIENT_NAMED_FROM && response.error_code == ErrorCode::None.code() {
         let (name, version) = (&request.client_software_name, &request.client_software_version);
         cx.connection.set_software(Software::new(name, version));
@@ -27,7 +34,7 @@ pub async fn handle(cx: &Cx, request: ApiVersionsRequest) -> ApiVersionsResponse
 /// needs to ask again.
 pub fn start_unsupported(cx: Cx) -> Pending {
     cx.count(ErrorCode::UnsupportedVersion);
-    let response = unsupported(table::advertised());
+    let response = unsupported(cx.api);
     Box::pin(async move { respond_in(&cx, &response, 0) })
 }
 
@@ -68,10 +75,10 @@ fn finalized(feature: &Feature) -> FinalizedFeatureKey {
     })
 }
 
-fn unsupported(served: impl Iterator<Item = (i16, i16, i16)>) -> ApiVersionsResponse {
+fn unsupported(own: &Api) -> ApiVersionsResponse {
     build(|r: &mut ApiVersionsResponse| {
         r.error_code = ErrorCode::UnsupportedVersion.code();
-        r.api_keys = served.filter(|(key, ..)| *key == table::API_VERSIONS).map(range).collect();
+        r.api_keys = vec![range((own.key, own.advertised_min, own.max))];
     })
 }
 
@@ -137,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_version_of_tomorrow_is_told_what_to_ask_with() {
-        let response = round_trip(&unsupported(SERVED.into_iter()), 0);
+        let response = round_trip(&unsupported(super::super::table::find(KEY).unwrap()), 0);
         assert_eq!(response.error_code, 35);
         assert_eq!(response.api_keys.len(), 1);
         assert_eq!((response.api_keys[0].api_key, response.api_keys[0].max_version), (18, 4));

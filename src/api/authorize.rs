@@ -1,7 +1,7 @@
 //! What a client may do: asked here by every API, of every resource that a request names. An API may ask only for what
 //! its row of [`super::table`] says.
 
-use super::{Cx, table};
+use super::request::Cx;
 use crate::security::{Operation, Resource, ResourceType};
 use crate::wire::ErrorCode;
 
@@ -34,9 +34,9 @@ pub fn refusal(kind: ResourceType) -> ErrorCode {
 impl Rights for Cx {
     fn may(&self, operation: Operation, resource: Resource<'_>) -> bool {
         debug_assert!(
-            table::find(self.api_key).is_some_and(|api| api.may_ask(operation, resource.kind())),
-            "API {} asks for {operation:?} of {resource:?}, which its row does not say",
-            self.api_key,
+            self.api.may_ask(operation, resource.kind()),
+            "{} asks for {operation:?} of {resource:?}, which its row does not say",
+            self.api.name,
         );
         let connection = &self.connection;
         self.shard.access().allows(connection.principal(), connection.peer.ip(), operation, &resource)

@@ -21,11 +21,6 @@ pub fn cluster_operations(rights: &impl Rights) -> i32 {
     }
 }
 
-/// Whether an error with this code sends the client to the partition's leader.
-pub fn is_elsewhere(code: i16) -> bool {
-    [ErrorCode::NotLeaderOrFollower.code(), ErrorCode::FencedLeaderEpoch.code()].contains(&code)
-}
-
 pub fn code(error: &ControlError) -> ErrorCode {
     match error.kind {
         Kind::InvalidTopic => ErrorCode::InvalidTopicException,

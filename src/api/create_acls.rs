@@ -3,10 +3,10 @@
 use kafka_wire::create_acls_response::AclCreationResult;
 use kafka_wire::{CreateAclsRequest, CreateAclsResponse};
 
-use super::Cx;
 use super::authorize::Rights;
 use super::common::build;
 use super::describe_acls::{DISABLED, check};
+use super::request::Cx;
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 

@@ -6,9 +6,9 @@ use kafka_wire::create_partitions_request::CreatePartitionsTopic;
 use kafka_wire::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_wire::{CreatePartitionsRequest, CreatePartitionsResponse};
 
-use super::Cx;
 use super::authorize::Rights;
 use super::common::{build, code, message, whole_error};
+use super::request::Cx;
 use crate::controller::{ControlReply, ControlRequest, NewPartitions};
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;

@@ -8,10 +8,10 @@ use kafka_wire::create_topics_response::{CreatableTopicConfigs, CreatableTopicRe
 use kafka_wire::{CreateTopicsRequest, CreateTopicsResponse};
 use kafka_wire_core::StrBytes;
 
-use super::Cx;
 use super::authorize::Rights;
 use super::common::{build, code, message, uuid, whole_error};
 use super::describe_configs::{Entry, topic_entries};
+use super::request::Cx;
 use crate::controller::{ControlError, ControlReply, ControlRequest, NewTopic};
 use crate::metadata::{Image, Topic};
 use crate::model::BrokerSettings;

@@ -3,10 +3,10 @@
 use kafka_wire::delete_acls_response::DeleteAclsFilterResult;
 use kafka_wire::{DeleteAclsRequest, DeleteAclsResponse};
 
-use super::Cx;
 use super::authorize::Rights;
 use super::common::build;
 use super::describe_acls::{DISABLED, check};
+use super::request::Cx;
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 

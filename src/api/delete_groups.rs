@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use kafka_wire::delete_groups_response::DeletableGroupResult;
 use kafka_wire::{DeleteGroupsRequest, DeleteGroupsResponse};
 
-use super::Cx;
 use super::common::build;
 use super::groups::{name, outcome, unavailable};
+use super::request::Cx;
 use crate::coordinator::group::ask;
 use crate::security::{Operation, Resource};
 

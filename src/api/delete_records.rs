@@ -8,11 +8,12 @@ use kafka_wire::delete_records_response::{
 };
 
 use super::authorize::Rights;
-use super::{Cx, read_error};
+use super::errors::read_error;
+use super::request::Cx;
 use crate::metadata::Topic;
 use crate::model::Offset;
 use crate::security::{Operation, Resource};
-use crate::shard::route::Located;
+use crate::shard::located::Located;
 use crate::wire::error_code::ErrorCode;
 
 /// What the wire calls the high watermark.

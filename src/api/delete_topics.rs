@@ -8,9 +8,9 @@ use kafka_wire::delete_topics_response::DeletableTopicResult;
 use kafka_wire::{DeleteTopicsRequest, DeleteTopicsResponse};
 use kafka_wire_core::StrBytes;
 
-use super::Cx;
 use super::authorize::Rights;
 use super::common::{build, code, message, topic_id, uuid, whole_error};
+use super::request::Cx;
 use crate::controller::{ControlError, ControlErrorKind, ControlReply, ControlRequest, TopicRef};
 use crate::metadata::Topic;
 use crate::security::{Operation, Resource};

@@ -3,8 +3,8 @@
 
 use kafka_wire::{DescribeAclsRequest, DescribeAclsResponse};
 
-use super::Cx;
 use super::common::build;
+use super::request::Cx;
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use kafka_wire::describe_client_quotas_response::{EntityData, EntryData, ValueData};
 use kafka_wire::{DescribeClientQuotasRequest, DescribeClientQuotasResponse};
 
-use super::Cx;
 use super::common::build;
+use super::request::Cx;
 use crate::metadata::Image;
 use crate::security::quota::{CLIENT_ID, Entity, IP, Name, USER};
 use crate::security::{Operation, Resource};

@@ -5,9 +5,9 @@ use kafka_wire::describe_cluster_response::DescribeClusterBroker;
 use kafka_wire::{DescribeClusterRequest, DescribeClusterResponse};
 use kafka_wire_core::StrBytes;
 
-use super::Cx;
 use super::authorize::Rights;
 use super::common::{NOT_ASKED, build, cluster_operations};
+use super::request::Cx;
 use crate::metadata::quorum::{NEVER, Recovery};
 use crate::metadata::{Broker, Image};
 use crate::model::BrokerId;

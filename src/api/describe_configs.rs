@@ -9,9 +9,9 @@ use kafka_wire::describe_configs_response::{
 use kafka_wire::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_wire_core::StrBytes;
 
-use super::Cx;
 use super::authorize::{Rights, refusal};
 use super::common::build;
+use super::request::Cx;
 use crate::metadata::records::Owner;
 use crate::metadata::{Image, Topic};
 use crate::model::BrokerSettings;

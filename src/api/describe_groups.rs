@@ -4,10 +4,10 @@ use kafka_wire::describe_groups_response::{DescribedGroup, DescribedGroupMember}
 use kafka_wire::{DescribeGroupsRequest, DescribeGroupsResponse};
 use kafka_wire_core::StrBytes;
 
-use super::Cx;
 use super::authorize::Rights;
 use super::common::{NOT_ASKED, build};
 use super::groups::{name, unavailable, wire, wire_or_empty};
+use super::request::Cx;
 use crate::coordinator::group::{DescribedMember, Description, ask};
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;

@@ -8,8 +8,8 @@ use kafka_wire::describe_log_dirs_response::{
 };
 use kafka_wire::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 
-use super::Cx;
 use super::common::build;
+use super::request::Cx;
 use crate::metadata::{Image, Topic};
 use crate::rt::fs::Space;
 use crate::security::{Operation, Resource};

@@ -5,7 +5,8 @@ use kafka_wire::{DescribeProducersRequest, DescribeProducersResponse};
 
 use super::authorize::Rights;
 use super::common::build;
-use super::{Cx, read_error};
+use super::errors::read_error;
+use super::request::Cx;
 use crate::metadata::names::check_topic_name;
 use crate::model::{LeaderEpoch, Offset};
 use crate::partition::producer::ProducerView;

@@ -5,12 +5,12 @@ use kafka_wire::describe_quorum_response::{Listener, Node, PartitionData, Replic
 use kafka_wire::{DescribeQuorumRequest, DescribeQuorumResponse};
 use kafka_wire_core::Uuid;
 
-use super::Cx;
 use super::common::build;
 use super::describe_cluster::json;
-use crate::metadata::internal::CLUSTER_METADATA as METADATA_TOPIC;
+use super::request::Cx;
 use crate::metadata::quorum::{MemberStatus, Status};
 use crate::metadata::{Broker, Image};
+use crate::model::internal::CLUSTER_METADATA as METADATA_TOPIC;
 use crate::model::report::{VOTERS, VoterChoice};
 use crate::peer::keys;
 use crate::security::{Operation, Resource};

@@ -9,9 +9,9 @@ use kafka_wire::describe_topic_partitions_response::{
 use kafka_wire::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
 use kafka_wire_core::StrBytes;
 
-use super::Cx;
 use super::authorize::Rights;
 use super::common::{NO_LEADER, build, uuid};
+use super::request::Cx;
 use crate::metadata::names::check_topic_name;
 use crate::metadata::{Image, Partition, Topic};
 use crate::security::{Operation, Resource};

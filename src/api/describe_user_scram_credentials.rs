@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use kafka_wire::describe_user_scram_credentials_response::DescribeUserScramCredentialsResult;
 use kafka_wire::{DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse};
 
-use super::Cx;
 use super::common::build;
+use super::request::Cx;
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 

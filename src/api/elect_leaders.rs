@@ -8,9 +8,9 @@ use kafka_wire::elect_leaders_response::{PartitionResult, ReplicaElectionResult}
 use kafka_wire::{ElectLeadersRequest, ElectLeadersResponse};
 use kafka_wire_core::StrBytes;
 
-use super::Cx;
 use super::authorize::Rights;
 use super::common::{build, code, message, whole_error};
+use super::request::Cx;
 use crate::controller::{ControlError, ControlReply, ControlRequest};
 use crate::metadata::{Image, Topic};
 use crate::security::{Operation, Resource};

@@ -9,7 +9,7 @@ use kafka_wire::{EnvelopeRequest, EnvelopeResponse};
 
 use super::authorize::Rights;
 use super::common::build;
-use super::{Cx, Outcome, table};
+use super::request::{Api, Cx, Outcome};
 use crate::peer::keys;
 use crate::security::{Operation, Principal, Resource};
 use crate::shard::context::ConnectionContext;
@@ -25,7 +25,7 @@ const APPLIED: u32 = keys::TAG;
 pub fn wrap(cx: &Cx, body: &[u8]) -> EnvelopeRequest {
     build(|r: &mut EnvelopeRequest| {
         let header = RequestHeader {
-            api_key: cx.api_key,
+            api_key: cx.api.key,
             api_version: cx.version,
             correlation_id: cx.correlation_id,
             client_id: cx.client_id.clone(),
@@ -62,11 +62,14 @@ pub fn unwrap(response: &EnvelopeResponse) -> Result<(Bytes, u64), ErrorCode> {
     Ok((frame.freeze(), applied))
 }
 
-pub async fn handle(cx: &Cx, request: EnvelopeRequest) -> EnvelopeResponse {
+/// An API by its key.
+pub type Find = fn(i16) -> Option<&'static Api>;
+
+pub async fn handle(cx: &Cx, request: EnvelopeRequest, find: Find) -> EnvelopeResponse {
     let answered = match cx.authorize(Operation::ClusterAction, Resource::Cluster) {
         Err(error) => Err(error),
         Ok(()) if !cx.shard.leads_metadata() => Err(ErrorCode::NotController),
-        Ok(()) => carry_out(cx, request).await,
+        Ok(()) => carry_out(cx, request, find).await,
     };
     build(|r: &mut EnvelopeResponse| match answered {
         Ok(data) => {
@@ -81,17 +84,17 @@ pub async fn handle(cx: &Cx, request: EnvelopeRequest) -> EnvelopeResponse {
     })
 }
 
-async fn carry_out(cx: &Cx, request: EnvelopeRequest) -> Result<Bytes, ErrorCode> {
+async fn carry_out(cx: &Cx, request: EnvelopeRequest, find: Find) -> Result<Bytes, ErrorCode> {
     let client = client(cx, &request).ok_or(ErrorCode::PrincipalDeserializationFailure)?;
     let mut body = BytesMut::from(request.request_data);
     let header = frame::parse_header(&mut body).map_err(|_| ErrorCode::InvalidRequest)?;
-    let api = table::find(header.api_key).filter(|api| api.forwarded && api.serves(header.api_version));
+    let api = find(header.api_key).filter(|api| api.forwarded && api.serves(header.api_version));
     let api = api.ok_or(ErrorCode::UnsupportedVersion)?;
     let inner = Cx {
         shard: cx.shard.clone(),
+        api,
         version: header.api_version,
         correlation_id: header.correlation_id,
-        api_key: header.api_key,
         client_id: header.client_id,
         connection: Rc::new(client),
     };

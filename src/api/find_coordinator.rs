@@ -5,16 +5,15 @@ use kafka_wire::find_coordinator_response::Coordinator;
 use kafka_wire::{FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_wire_core::StrBytes;
 
-use super::Cx;
 use super::authorize::Rights;
-use super::common::{build, code};
-use crate::controller::internal_topic;
-use crate::controller::{ControlReply, ControlRequest};
-use crate::metadata::internal::{CONSUMER_OFFSETS, TRANSACTION_STATE};
+use super::common::build;
+use super::internal::ensure_topic;
+use super::request::Cx;
 use crate::metadata::records::Endpoint;
 use crate::model::BrokerId;
+use crate::model::internal::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::security::{Operation, Resource};
-use crate::shard::route::Where;
+use crate::shard::located::Where;
 use crate::wire::ErrorCode;
 
 const GROUP: i8 = 0;
@@ -62,27 +61,6 @@ async fn find(cx: &Cx, key_type: i8, key: &StrBytes) -> Result<Place, ErrorCode>
     let image = cx.shard.image();
     let endpoint = image.broker(leader).and_then(|broker| broker.endpoint(&cx.connection.listener.name));
     endpoint.map(|endpoint| (leader, endpoint.clone())).ok_or(ErrorCode::CoordinatorNotAvailable)
-}
-
-pub(super) async fn ensure_topic(cx: &Cx, name: &str) -> Result<(), ErrorCode> {
-    if cx.shard.image().topic(name).is_some() {
-        return Ok(());
-    }
-    let topics = internal_topic(name, cx.shard.settings()).into_iter().collect();
-    let reply = cx.shard.control(ControlRequest::CreateTopics { topics, validate_only: false }).await;
-    let created = match reply {
-        ControlReply::CreateTopics(mut results) => results.pop(),
-        other => Some(Err(super::common::whole_error(other))),
-    };
-    match created {
-        Some(Ok(_)) => log::info!("created {name} on first need"),
-        Some(Err(error)) if code(&error) != ErrorCode::TopicAlreadyExists => {
-            log::warn!("{name} cannot be created: {error}");
-            return Err(ErrorCode::CoordinatorNotAvailable);
-        }
-        _ => {}
-    }
-    Ok(())
 }
 
 fn answer(found: Vec<(&StrBytes, Result<Place, ErrorCode>)>, version: i16) -> FindCoordinatorResponse {

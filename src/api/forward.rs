@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::envelope::{unwrap, wrap};
-use super::{Cx, Outcome, Pending, table::Api};
+use super::request::{Cx, Outcome, Pending};
 use crate::model::BrokerId;
 use crate::peer::LinkError;
 use crate::rt;
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const REST: Duration = Duration::from_millis(50);
 
 /// Hands a request on. Where nobody answers for it in time, it is answered here: that this is not the controller.
-pub fn start(api: &'static Api, cx: Cx, body: BytesMut) -> Pending {
+pub fn start(cx: Cx, body: BytesMut) -> Pending {
     Box::pin(async move {
         let until = rt::now() + PATIENCE;
         let request = wrap(&cx, &body);
@@ -31,12 +31,14 @@ pub fn start(api: &'static Api, cx: Cx, body: BytesMut) -> Pending {
             if let Some(controller) = cx.shard.controller() {
                 match once(&cx, controller, &request, left).await {
                     Ok(outcome) => return outcome,
-                    Err(why) => log::debug!("{} was not handed on to broker {controller}: {why}", api.name),
+                    Err(why) => {
+                        log::debug!("{} was not handed on to broker {controller}: {why}", cx.api.name)
+                    }
                 }
             }
             rt::race(cx.shard.controller_changed(), rt::sleep(REST.min(left))).await;
         }
-        (api.start)(cx, body).await
+        (cx.api.start)(cx, body).await
     })
 }
 

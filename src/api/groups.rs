@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kafka_wire_core::StrBytes;
 
-use super::Cx;
+use super::request::Cx;
 use crate::coordinator::group::{GroupError, Name};
 use crate::shard::coordinator::Unavailable;
 use crate::wire::ErrorCode;

@@ -2,9 +2,9 @@
 
 use kafka_wire::{HeartbeatRequest, HeartbeatResponse};
 
-use super::Cx;
 use super::common::build;
 use super::groups::{name, outcome, unavailable};
+use super::request::Cx;
 use crate::coordinator::group::{Member, ask};
 use crate::security::{Operation, Resource};
 use crate::shard::coordinator::Unavailable;

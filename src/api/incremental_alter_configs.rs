@@ -4,10 +4,10 @@ use kafka_wire::incremental_alter_configs_request::AlterConfigsResource;
 use kafka_wire::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_wire::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
-use super::Cx;
 use super::alter_configs::{alter, may_alter, no_nulls, target, tell_idle};
 use super::common::{build, code, message};
 use super::describe_configs::denial;
+use super::request::Cx;
 use crate::controller::{ConfigChange, ConfigOp, ControlError, ControlErrorKind, ControlRequest};
 use crate::wire::ErrorCode;
 

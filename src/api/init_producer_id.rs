@@ -1,28 +1,21 @@
-//! InitProducerId: an id for an idempotent producer, or a producer's claim to a transactional id. Each shard takes ids
-//! from the controller a block at a time; what is left of a block when the broker stops is never used.
-
-use std::cell::Cell;
+//! InitProducerId: an id for an idempotent producer, or a producer's claim to a transactional id.
 
 use kafka_wire::{InitProducerIdRequest, InitProducerIdResponse};
 
 use super::authorize::Rights;
-use super::common::{build, code, whole_error};
+use super::common::build;
 use super::groups::name;
-use super::{Cx, transactions};
-use crate::controller::{ControlReply, ControlRequest, ProducerIdBlock};
+use super::producer_ids::next_id;
+use super::request::Cx;
+use super::transactions;
 use crate::coordinator::txn::{Name, ask};
-use crate::model::{Producer, ProducerEpoch, ProducerId};
+use crate::model::{Producer, ProducerEpoch};
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 
 /// From here on a producer says what it was.
 const EXPECTED_FROM: i16 = 3;
 const FENCED_FROM: i16 = 4;
-
-thread_local! {
-    /// What is left of this shard's block: a shard is a thread.
-    static LEFT: Cell<ProducerIdBlock> = const { Cell::new(ProducerIdBlock { first: 0, len: 0 }) };
-}
 
 pub async fn handle(cx: &Cx, request: InitProducerIdRequest) -> InitProducerIdResponse {
     let refusal = refusal(&request).or_else(|| denial(cx, request.transactional_id.as_deref()));
@@ -67,37 +60,6 @@ fn refusal(request: &InitProducerIdRequest) -> Option<ErrorCode> {
     }
 }
 
-pub(super) async fn next_id(cx: &Cx) -> Result<ProducerId, ErrorCode> {
-    if let Some(id) = take() {
-        return Ok(id);
-    }
-    let broker = cx.shard.settings().broker_id;
-    let Some(epoch) = cx.shard.image().broker(broker).map(|registered| registered.epoch) else {
-        return Err(ErrorCode::CoordinatorNotAvailable);
-    };
-    match cx.shard.control(ControlRequest::ProducerIds { broker, epoch }).await {
-        ControlReply::ProducerIds(Ok(block)) if block.len > 0 => {
-            // Another request may have brought a block meanwhile; the longer one is kept.
-            let rest = ProducerIdBlock { first: block.first + 1, len: block.len - 1 };
-            if rest.len > LEFT.get().len {
-                LEFT.set(rest);
-            }
-            Ok(ProducerId(block.first))
-        }
-        ControlReply::ProducerIds(Err(error)) => Err(code(&error)),
-        other => Err(code(&whole_error(other))),
-    }
-}
-
-fn take() -> Option<ProducerId> {
-    let left = LEFT.get();
-    if left.len == 0 {
-        return None;
-    }
-    LEFT.set(ProducerIdBlock { first: left.first + 1, len: left.len - 1 });
-    Some(ProducerId(left.first))
-}
-
 fn answer(producer: Result<Producer, ErrorCode>) -> InitProducerIdResponse {
     build(|r: &mut InitProducerIdResponse| match producer {
         Ok(Producer { id, epoch }) => {
@@ -132,12 +94,6 @@ mod tests {
         assert_eq!(refusal(&request(Some(""), -1, -1)), Some(ErrorCode::InvalidRequest));
         assert_eq!(refusal(&request(Some("tx"), -1, -1)), None);
         assert_eq!(refusal(&request(Some("tx"), 7, -1)), Some(ErrorCode::InvalidRequest));
-    }
-
-    #[test]
-    fn a_block_is_used_up_once() {
-        LEFT.set(ProducerIdBlock { first: 5, len: 2 });
-        assert_eq!((take(), take(), take()), (Some(ProducerId(5)), Some(ProducerId(6)), None));
     }
 
     #[test]

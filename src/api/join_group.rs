@@ -4,9 +4,9 @@ use bytes::Bytes;
 use kafka_wire::join_group_response::JoinGroupResponseMember;
 use kafka_wire::{JoinGroupRequest, JoinGroupResponse};
 
-use super::Cx;
 use super::common::build;
 use super::groups::{code, name, unavailable, wire, wire_or_empty};
+use super::request::Cx;
 use crate::coordinator::group::{Join, Joined, ask};
 use crate::rt;
 use crate::security::{Operation, Resource};

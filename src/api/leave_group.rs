@@ -4,9 +4,9 @@ use kafka_wire::leave_group_request::MemberIdentity;
 use kafka_wire::leave_group_response::MemberResponse;
 use kafka_wire::{LeaveGroupRequest, LeaveGroupResponse};
 
-use super::Cx;
 use super::common::build;
 use super::groups::{name, outcome, unavailable};
+use super::request::Cx;
 use crate::coordinator::group::{Leaving, ask};
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;

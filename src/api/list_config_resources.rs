@@ -4,9 +4,9 @@ use kafka_wire::list_config_resources_response::ConfigResource;
 use kafka_wire::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 use kafka_wire_core::StrBytes;
 
-use super::Cx;
 use super::common::build;
 use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
+use super::request::Cx;
 use crate::metadata::Image;
 use crate::metadata::records::Owner;
 use crate::security::{Operation, Resource};

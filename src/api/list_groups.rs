@@ -3,10 +3,10 @@
 use kafka_wire::list_groups_response::ListedGroup;
 use kafka_wire::{ListGroupsRequest, ListGroupsResponse};
 
-use super::Cx;
 use super::authorize::Rights;
 use super::common::build;
 use super::groups::{unavailable, wire, wire_or_empty};
+use super::request::Cx;
 use crate::coordinator::group::{ListFilter, Listed};
 use crate::security::{Operation, Resource};
 

@@ -8,7 +8,8 @@ use kafka_wire::list_offsets_response::{
 };
 
 use super::authorize::Rights;
-use super::{Cx, READ_COMMITTED, read_error};
+use super::errors::{READ_COMMITTED, read_error};
+use super::request::Cx;
 use crate::model::LeaderEpoch;
 use crate::partition::ReadError;
 use crate::partition::read::special_timestamp;

@@ -6,8 +6,8 @@ use kafka_wire::list_partition_reassignments_response::{
 use kafka_wire::{ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse};
 use kafka_wire_core::StrBytes;
 
-use super::Cx;
 use super::common::{build, code, message, whole_error};
+use super::request::Cx;
 use crate::controller::{ControlReply, ControlRequest, Moving};
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;

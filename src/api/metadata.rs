@@ -8,14 +8,14 @@ use kafka_wire::metadata_response::{
 use kafka_wire::{MetadataRequest, MetadataResponse};
 use kafka_wire_core::{StrBytes, Uuid};
 
-use super::Cx;
 use super::authorize::Rights;
 use super::common::{NO_LEADER, NOT_ASKED, build, cluster_operations, code, topic_id, uuid};
+use super::request::Cx;
 use crate::controller::internal_topic;
 use crate::controller::{ControlReply, ControlRequest, NewTopic};
-use crate::metadata::internal::CLUSTER_METADATA;
 use crate::metadata::names::check_topic_name;
 use crate::metadata::{Image, Partition, Topic};
+use crate::model::internal::CLUSTER_METADATA;
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 

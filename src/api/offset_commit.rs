@@ -7,10 +7,10 @@ use kafka_wire::offset_commit_response::{OffsetCommitResponsePartition, OffsetCo
 use kafka_wire::{OffsetCommitRequest, OffsetCommitResponse};
 use kafka_wire_core::StrBytes;
 
-use super::Cx;
 use super::authorize::Rights;
 use super::common::{build, topic_id};
 use super::groups::{code, name, unavailable};
+use super::request::Cx;
 use crate::coordinator::group::{Commit, CommitPartition, CommitTopic, GroupError, Member, ask};
 use crate::metadata::{Image, Topic};
 use crate::security::{Operation, Resource};

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use kafka_wire::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
 use kafka_wire::{OffsetDeleteRequest, OffsetDeleteResponse};
 
-use super::Cx;
 use super::authorize::Rights;
 use super::common::build;
 use super::groups::{code, name, unavailable};
+use super::request::Cx;
 use crate::coordinator::group::ask;
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;

@@ -7,10 +7,10 @@ use kafka_wire::offset_fetch_response::{
 };
 use kafka_wire::{OffsetFetchRequest, OffsetFetchResponse};
 
-use super::Cx;
 use super::authorize::Rights;
 use super::common::{build, topic_id, uuid};
 use super::groups::{code, name, unavailable, wire};
+use super::request::Cx;
 use crate::coordinator::group::{Fetch, FetchedTopic, ask};
 use crate::metadata::Image;
 use crate::model::TopicId;

@@ -6,7 +6,8 @@ use kafka_wire::offset_for_leader_epoch_response::{
 };
 
 use super::authorize::Rights;
-use super::{Cx, read_error};
+use super::errors::read_error;
+use super::request::Cx;
 use crate::model::LeaderEpoch;
 use crate::security::{Operation, Resource};
 use crate::shard::message::EpochQuery;

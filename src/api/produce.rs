@@ -11,10 +11,11 @@ use kafka_wire_core::{StrBytes, Uuid};
 
 use super::authorize::Rights;
 use super::common::{NO_LEADER, build};
+use super::frames::{close, respond};
+use super::request::{Cx, Outcome, Pending};
 use super::throttle::{millis, with_wait};
-use super::{Cx, Outcome, Pending, close, respond, transactions};
+use super::{errors, transactions};
 use crate::model::{Offset, TopicId, WallMs};
-use crate::partition::producer::ProducerError;
 use crate::partition::{Acks, AppendError};
 use crate::security::quota::Kind;
 use crate::security::{Operation, Resource};
@@ -338,7 +339,7 @@ fn answer(result: ProduceResult, version: i16) -> Answer {
             let code = match &e {
                 ProduceError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
                 ProduceError::NotLeader => ErrorCode::NotLeaderOrFollower,
-                ProduceError::Append(e) => append_error(e),
+                ProduceError::Append(e) => errors::append_error(e),
                 ProduceError::TimedOut => ErrorCode::RequestTimedOut,
                 ProduceError::TooFewReplicas => ErrorCode::NotEnoughReplicasAfterAppend,
                 ProduceError::NotInTransaction(why) => {
@@ -350,26 +351,6 @@ fn answer(result: ProduceResult, version: i16) -> Answer {
                 answer.records = errors.named;
             }
             answer
-        }
-    }
-}
-
-pub(super) fn append_error(e: &AppendError) -> ErrorCode {
-    match e {
-        AppendError::Refused(why) => ErrorCode::from(why),
-        // Not PRODUCER_FENCED, which only transactions use (KIP-588).
-        AppendError::Producer(ProducerError::StaleEpoch { .. }) => ErrorCode::InvalidProducerEpoch,
-        AppendError::Producer(ProducerError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequenceNumber,
-        AppendError::Producer(ProducerError::NotOfTransaction(_)) => ErrorCode::InvalidTxnState,
-        AppendError::Producer(ProducerError::StaleCoordinator { .. }) => {
-            ErrorCode::TransactionCoordinatorFenced
-        }
-        AppendError::NotVerified => ErrorCode::InvalidTxnState,
-        AppendError::NotLeader => ErrorCode::NotLeaderOrFollower,
-        AppendError::NotEnoughReplicas => ErrorCode::NotEnoughReplicas,
-        // Clients try again: room may come back.
-        AppendError::NeedsRepair(_) | AppendError::DiskFull(_) | AppendError::JournalFailed(_) => {
-            ErrorCode::KafkaStorageError
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use kafka_wire::{RemoveRaftVoterRequest, RemoveRaftVoterResponse};
 
-use super::Cx;
+use super::request::Cx;
 use super::add_raft_voter::{LONGEST, change, told, voter};
 use super::common::build;
 use crate::metadata::quorum::VoterWish;

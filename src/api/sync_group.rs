@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use kafka_wire::{SyncGroupRequest, SyncGroupResponse};
 
-use super::Cx;
 use super::common::build;
 use super::groups::{code, name, unavailable, wire};
+use super::request::Cx;
 use crate::coordinator::group::{Member, Sync, ask};
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;

@@ -1,9 +1,8 @@
 //! The registry of APIs: what is dispatched, advertised and counted. An API that is not here does not exist.
 
-use bytes::BytesMut;
-
+use super::frames::{decode, malformed};
+use super::request::Api;
 use super::throttle::Answer;
-use super::{Cx, Pending, decode, malformed};
 use super::{
     add_offsets_to_txn, add_partitions_to_txn, add_raft_voter, alter_client_quotas, alter_configs,
     alter_partition_reassignments, alter_replica_log_dirs, api_versions, create_acls, create_partitions,
@@ -24,43 +23,11 @@ use Operation::{
 };
 use ResourceType::{Cluster, Group, Topic, TransactionalId};
 
-pub const API_VERSIONS: i16 = 18;
-
-/// One API.
-pub struct Api {
-    pub key: i16,
-    pub name: &'static str,
-    /// The lowest version in ApiVersions; lower than `min` where old clients look for it (KAFKA-18659).
-    pub advertised_min: i16,
-    pub min: i16,
-    pub max: i16,
-    /// What its client has to be allowed: each operation, and the type of the resources that a request names.
-    pub checks: &'static [(Operation, ResourceType)],
-    /// A broker that is not the controller hands it on to that.
-    pub forwarded: bool,
-    /// Served on the cluster listener only, and advertised to nobody.
-    pub for_brokers: bool,
-    pub start: fn(Cx, BytesMut) -> Pending,
-}
-
-impl Api {
-    /// Whether the row says that the API checks this. What may be done with a resource is shown where it is described.
-    pub fn may_ask(&self, operation: Operation, resource: ResourceType) -> bool {
-        let shows = [ResourceType::Topic, ResourceType::Group, ResourceType::Cluster].contains(&resource)
-            && self.checks.contains(&(Describe, resource));
-        shows || self.checks.contains(&(operation, resource))
-    }
-
-    pub fn serves(&self, version: i16) -> bool {
-        (self.min..=self.max).contains(&version)
-    }
-}
-
-/// An API; `forwarded` or `for_brokers` before its key, where that is so.
+/// An API; `forwarded` or `for_brokers` before its key, where that is so; last what its handler has to be given of this table.
 macro_rules! api {
     (forwarded $($row:tt)*) => { Api { forwarded: true, ..api!($($row)*) } };
     (for_brokers $($row:tt)*) => { Api { for_brokers: true, ..api!($($row)*) } };
-    ($key:literal, $name:literal, $versions:expr, $module:ident, $request:ident, $checks:expr) => {
+    ($key:literal, $name:literal, $versions:expr, $module:ident, $request:ident, $checks:expr $(, $given:expr)?) => {
         Api {
             key: $key,
             name: $name,
@@ -73,7 +40,7 @@ macro_rules! api {
             start: |cx, body| {
                 Box::pin(async move {
                     match decode::<kafka_wire::$request>(&cx, body) {
-                        Ok(request) => $module::handle(&cx, request).await.outcome(&cx),
+                        Ok(request) => $module::handle(&cx, request $(, $given)?).await.outcome(&cx),
                         Err(e) => malformed($name, &e),
                     }
                 })
@@ -98,7 +65,7 @@ pub const TABLE: &[Api] = &[
     api!(14, "SyncGroup", 0..=5, sync_group, SyncGroupRequest, [(Read, Group)]),
     api!(15, "DescribeGroups", 0..=6, describe_groups, DescribeGroupsRequest, [(Describe, Group)]),
     api!(16, "ListGroups", 0..=5, list_groups, ListGroupsRequest, [(Describe, Cluster), (Describe, Group)]),
-    api!(18, "ApiVersions", 0..=4, api_versions, ApiVersionsRequest, []),
+    api!(18, "ApiVersions", 0..=4, api_versions, ApiVersionsRequest, [], advertised()),
     api!(forwarded 19, "CreateTopics", 2..=7, create_topics, CreateTopicsRequest, [(Create, Cluster), (Create, Topic), (DescribeConfigs, Topic)]),
     api!(forwarded 20, "DeleteTopics", 1..=6, delete_topics, DeleteTopicsRequest, [(Delete, Cluster), (Delete, Topic)]),
     api!(21, "DeleteRecords", 0..=2, delete_records, DeleteRecordsRequest, [(Delete, Topic)]),
@@ -128,7 +95,7 @@ pub const TABLE: &[Api] = &[
     api!(50, "DescribeUserScramCredentials", 0..=0, describe_user_scram_credentials, DescribeUserScramCredentialsRequest, [(Describe, Cluster)]),
     api!(forwarded 55, "DescribeQuorum", 0..=2, describe_quorum, DescribeQuorumRequest, [(Describe, Cluster)]),
     api!(forwarded 57, "UpdateFeatures", 0..=2, update_features, UpdateFeaturesRequest, [(Alter, Cluster)]),
-    api!(for_brokers 58, "Envelope", 0..=0, envelope, EnvelopeRequest, [(ClusterAction, Cluster)]),
+    api!(for_brokers 58, "Envelope", 0..=0, envelope, EnvelopeRequest, [(ClusterAction, Cluster)], find),
     api!(60, "DescribeCluster", 0..=2, describe_cluster, DescribeClusterRequest, [(Describe, Cluster)]),
     api!(61, "DescribeProducers", 0..=0, describe_producers, DescribeProducersRequest, [(Read, Topic)]),
     api!(forwarded 64, "UnregisterBroker", 0..=0, unregister_broker, UnregisterBrokerRequest, [(Alter, Cluster)]),
@@ -147,9 +114,4 @@ pub fn find(key: i16) -> Option<&'static Api> {
 /// What ApiVersions advertises: (key, lowest, highest).
 pub fn advertised() -> impl Iterator<Item = (i16, i16, i16)> {
     TABLE.iter().filter(|api| !api.for_brokers).map(|api| (api.key, api.advertised_min, api.max))
-}
-
-/// An API's name for logs and metrics.
-pub fn name(key: i16) -> &'static str {
-    find(key).map_or("unknown", |api| api.name)
 }

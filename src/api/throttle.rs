@@ -7,7 +7,8 @@ use bytes::Bytes;
 use kafka_wire::*;
 use kafka_wire_core::KafkaEncode;
 
-use super::{Cx, Outcome, malformed, respond};
+use super::frames::{malformed, respond};
+use super::request::{Cx, Outcome};
 use crate::security::quota::Kind;
 use crate::shard::quotas::Who;
 
@@ -108,7 +109,7 @@ impl<R: Throttled> Answer for Result<R, String> {
     fn outcome(self, cx: &Cx) -> Outcome {
         match self {
             Ok(response) => respond_throttled(cx, response),
-            Err(why) => malformed(super::table::name(cx.api_key), &why),
+            Err(why) => malformed(cx.api.name, &why),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! What the handlers of the transaction APIs share: refusals in Kafka's codes, and asking a coordinator that may need a
 //! fresh producer id.
 
-use super::Cx;
-use super::init_producer_id::next_id;
+use super::producer_ids::next_id;
+use super::request::Cx;
 use crate::coordinator::Ask;
 use crate::coordinator::txn::ask::Granted;
 use crate::coordinator::txn::{Name, Transactions, TxnError};
 use crate::model::{Producer, ProducerId};
 use crate::shard::coordinator::Unavailable;
-use crate::shard::transactional::NotInTransaction;
+use crate::shard::message::NotInTransaction;
 use crate::wire::ErrorCode;
 
 pub fn code(error: TxnError) -> ErrorCode {

@@ -9,13 +9,14 @@ use kafka_wire_core::StrBytes;
 
 use super::authorize::Rights;
 use super::common::build;
+use super::errors::append_error;
 use super::groups::{code, name};
-use super::produce::append_error;
-use super::{Cx, transactions};
+use super::request::Cx;
+use super::transactions;
 use crate::coordinator::group::{Commit, CommitPartition, CommitTopic, GroupError, Member};
-use crate::metadata::internal::CONSUMER_OFFSETS;
 use crate::metadata::{Image, Topic};
 use crate::model::Producer;
+use crate::model::internal::CONSUMER_OFFSETS;
 use crate::security::{Operation, Resource};
 use crate::shard::message::{CommitInTxn, ProduceError, Transactional};
 use crate::wire::ErrorCode;

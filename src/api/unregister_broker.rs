@@ -2,8 +2,8 @@
 
 use kafka_wire::{UnregisterBrokerRequest, UnregisterBrokerResponse};
 
-use super::Cx;
 use super::common::{build, code, message, whole_error};
+use super::request::Cx;
 use crate::controller::{ControlReply, ControlRequest};
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;

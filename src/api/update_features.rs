@@ -5,9 +5,9 @@ use kafka_wire::update_features_request::FeatureUpdateKey;
 use kafka_wire::update_features_response::UpdatableFeatureResult;
 use kafka_wire::{UpdateFeaturesRequest, UpdateFeaturesResponse};
 
-use super::Cx;
 use super::common::build;
 use super::features::{FEATURES, Feature};
+use super::request::Cx;
 use crate::security::{Operation, Resource};
 use crate::wire::ErrorCode;
 

@@ -9,10 +9,10 @@ use kafka_wire::write_txn_markers_response::{
 };
 use kafka_wire::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 
-use super::Cx;
 use super::authorize::Rights;
 use super::common::build;
-use super::produce::append_error;
+use super::errors::append_error;
+use super::request::Cx;
 use crate::model::Producer;
 use crate::partition::EndOfTxn;
 use crate::security::{Operation, Resource};
