@@ -9,6 +9,7 @@
 //! - `/debug/slow`: the slowest recent requests, with where their time went, as JSON.
 
 mod door;
+mod names;
 pub mod process;
 mod prometheus;
 mod render;

@@ -1,9 +1,9 @@
 //! Which metrics there are: one block a family.
 
-use kafka_wire::API_DESCRIPTORS;
-
+use super::names::api_name;
 use super::process::Process;
 use super::prometheus::{Families, Kind};
+use super::stages;
 use crate::rt::{BudgetFigures, errors};
 use crate::shard::metrics::{ApiSnapshot, JournalSnapshot, MetricsSnapshot};
 use crate::shard::strangers::{Door, seen};
@@ -29,7 +29,7 @@ pub fn metrics(shards: &[MetricsSnapshot], process: &Process) -> Families {
     durations(&mut out, shards);
     connections(&mut out, shards);
     records(&mut out, shards);
-    super::stages::metrics(&mut out, shards);
+    stages::metrics(&mut out, shards);
     compaction(&mut out, shards);
     storage(&mut out, shards);
     throttled(&mut out, shards);
@@ -39,11 +39,6 @@ pub fn metrics(shards: &[MetricsSnapshot], process: &Process) -> Families {
     coordinators(&mut out, shards);
     of_process(&mut out, process);
     out
-}
-
-pub(super) fn api_name(key: i16) -> String {
-    let known = API_DESCRIPTORS.iter().find(|d| d.api_key.value() == key);
-    known.map_or_else(|| format!("unknown_{key}"), |d| d.request.name.trim_end_matches("Request").to_owned())
 }
 
 /// One sample for each API of each shard.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::names::api_name;
 use super::prometheus::{Families, Kind};
-use super::render::api_name;
 use crate::shard::metrics::MetricsSnapshot;
 use crate::shard::timing::{STAGES, Slow, Stage};
 

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::table::Setting;
-use super::topic_defaults;
+use super::setting::Setting;
 use super::values::{parse_address, parse_bool, parse_duration, parse_size};
 use super::{Config, ConfigError, HostPort, Machine, Problem, Sources};
+use super::{table, topic_defaults};
 use crate::model::config_def::parse_address_counts;
 use crate::model::settings::{ClusterSettings, GroupSettings, TransactionSettings};
 use crate::model::topic_config;
@@ -33,7 +33,7 @@ impl Builder<'_> {
     /// The value of a setting. A text that does not parse is a problem, and the default stands in for it
     /// so that the rest can be judged too.
     fn read<T>(&mut self, name: &str, parse: impl Fn(&str) -> Option<T>) -> T {
-        let setting = Setting::find(name).expect("every setting read here is in the table");
+        let setting = table::find(name).expect("every setting read here is in the table");
         if let Some(text) = self.sources.text(name) {
             match parse(text.trim()) {
                 Some(value) => return value,
@@ -140,7 +140,7 @@ impl Builder<'_> {
     /// What was set of the defaults of topic configs, by the topic configs' names.
     fn topic_defaults(&mut self) -> BTreeMap<String, String> {
         let mut set = BTreeMap::new();
-        for (setting, def) in topic_defaults::with_configs() {
+        for (setting, def) in table::of_topics() {
             let Some(text) = self.sources.text(setting.name) else { continue };
             match topic_defaults::parse(def, text) {
                 Ok(value) => drop(set.insert(def.name.to_owned(), value)),
@@ -160,7 +160,7 @@ impl Builder<'_> {
         if bytes >= LEAST_BUDGET {
             return bytes;
         }
-        let setting = Setting::find(name).expect("every setting read here is in the table");
+        let setting = table::find(name).expect("every setting read here is in the table");
         if self.sources.text(name).is_some() {
             self.reject(setting, format!("{bytes} bytes is too little: at least 16MiB"));
         }
@@ -181,7 +181,7 @@ impl Builder<'_> {
         if !self.problems.is_empty() {
             return;
         }
-        let setting = |name| Setting::find(name).expect("every setting read here is in the table");
+        let setting = |name| table::find(name).expect("every setting read here is in the table");
         if config.listen.ip().is_unspecified() && config.advertised.is_none() {
             let message = format!(
                 "must be set when listening on every address ({}): clients need a host and port to connect to",
@@ -226,7 +226,14 @@ impl Builder<'_> {
     }
 }
 
-pub(super) fn build(mut sources: Sources, machine: &Machine) -> Result<Config, ConfigError> {
+impl Sources {
+    /// Validates everything, once.
+    pub fn build(self, machine: &Machine) -> Result<Config, ConfigError> {
+        build(self, machine)
+    }
+}
+
+fn build(mut sources: Sources, machine: &Machine) -> Result<Config, ConfigError> {
     let problems = sources.take_problems();
     let mut b = Builder { sources: &sources, machine, problems };
     let memory = machine.memory;

@@ -15,6 +15,7 @@ mod build;
 #[cfg(test)]
 mod documented;
 mod machine;
+mod setting;
 mod settings;
 mod sources;
 mod suggest;
@@ -32,9 +33,10 @@ use crate::model::listener::{CLUSTER_LISTENER, Listener, SecurityProtocol};
 use crate::model::settings::{ClusterSettings, GroupSettings, TransactionSettings};
 
 pub use machine::Machine;
+pub use setting::Setting;
 pub use sources::{Source, Sources};
 pub use suggest::{closest, did_you_mean};
-pub use table::{Setting, settings};
+pub use table::settings;
 pub use values::{HostPort, parse_duration, parse_size};
 
 /// What one broker process runs with. Memory and journal figures marked "all shards" are divided among

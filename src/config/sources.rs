@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::Problem;
+use super::setting::Setting;
 use super::suggest::did_you_mean;
-use super::table::{Setting, settings};
-use super::{Config, ConfigError, Machine, Problem};
+use super::table::{find, settings};
 
 /// Where a text came from, in rising precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +31,7 @@ pub struct Sources {
 impl Sources {
     /// A flag that the command line gave. The command line itself refuses unknown flags.
     pub fn flag(&mut self, name: &str, text: impl Into<String>) {
-        match Setting::find(name) {
+        match find(name) {
             Some(setting) => self.put(setting, Source::Flag, text.into()),
             None => self.problem(format!("--{name}"), "is not a setting".to_owned()),
         }
@@ -70,7 +71,7 @@ impl Sources {
         };
         for (key, value) in table {
             let place = format!("{key} in {}", self.file_name());
-            let Some(setting) = Setting::find(&key) else {
+            let Some(setting) = find(&key) else {
                 let hint = did_you_mean(&key, settings().iter().map(|s| s.name));
                 self.problem(place, format!("is not a setting{hint}"));
                 continue;
@@ -89,11 +90,6 @@ impl Sources {
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         let differs = |name: &&str| self.text(name) != other.text(name);
         settings().iter().map(|setting| setting.name).filter(differs).collect()
-    }
-
-    /// Validates everything, once.
-    pub fn build(self, machine: &Machine) -> Result<Config, ConfigError> {
-        super::build::build(self, machine)
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {

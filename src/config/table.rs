@@ -6,16 +6,10 @@
 
 use std::sync::OnceLock;
 
-/// One setting. `default` is parsed by the same code as a value from the user.
-#[derive(Clone, Debug)]
-pub struct Setting {
-    pub name: &'static str,
-    pub default: &'static str,
-    pub allowed: &'static str,
-    pub help: &'static str,
-    /// Kafka's name for it among its broker configs.
-    pub kafka: Option<&'static str>,
-}
+use super::setting::Setting;
+use super::topic_defaults;
+use crate::model::config_def::ConfigDef;
+use crate::model::topic_config::TOPIC_CONFIGS;
 
 const fn setting(
     name: &'static str,
@@ -153,21 +147,19 @@ const OWN: &[Setting] = &[
 /// Every setting, those that are the defaults of topic configs last.
 pub fn settings() -> &'static [Setting] {
     static ALL: OnceLock<Vec<Setting>> = OnceLock::new();
-    ALL.get_or_init(|| OWN.iter().cloned().chain(super::topic_defaults::settings()).collect())
+    ALL.get_or_init(|| OWN.iter().cloned().chain(topic_defaults::settings()).collect())
 }
 
-impl Setting {
-    pub fn find(name: &str) -> Option<&'static Setting> {
-        settings().iter().find(|s| s.name == name)
-    }
+/// The setting of this name.
+pub fn find(name: &str) -> Option<&'static Setting> {
+    settings().iter().find(|s| s.name == name)
+}
 
-    /// The name as a flag without its dashes: `data-dir`.
-    pub fn flag_name(&self) -> String {
-        self.name.replace('_', "-")
-    }
-
-    /// The name as a variable: `WEIR_DATA_DIR`.
-    pub fn variable(&self) -> String {
-        format!("WEIR_{}", self.name.to_ascii_uppercase())
-    }
+/// The settings that are the defaults of topic configs, with those.
+pub(super) fn of_topics() -> impl Iterator<Item = (&'static Setting, &'static ConfigDef)> {
+    let of = |setting: &'static Setting| {
+        let name = setting.kafka?;
+        Some((setting, TOPIC_CONFIGS.iter().find(|def| def.broker_name == Some(name))?))
+    };
+    settings().iter().filter_map(of)
 }

@@ -1,7 +1,7 @@
 //! The defaults of topic configs as settings: Kafka's broker config `log.retention.ms` is `log_retention_ms` here. Names,
 //! defaults and bounds are the topic configs'; times and sizes may have units.
 
-use super::table::Setting;
+use super::setting::Setting;
 use super::values::{parse_duration, parse_size};
 use crate::model::config_def::{Check, ConfigDef, ConfigType};
 use crate::model::topic_config::TOPIC_CONFIGS;
@@ -20,15 +20,6 @@ pub(super) fn settings() -> impl Iterator<Item = Setting> {
             kafka: Some(kafka),
         })
     })
-}
-
-/// The same, with the topic configs that they are the defaults of.
-pub(super) fn with_configs() -> impl Iterator<Item = (&'static Setting, &'static ConfigDef)> {
-    let of = |setting: &'static Setting| {
-        let name = setting.kafka?;
-        Some((setting, TOPIC_CONFIGS.iter().find(|def| def.broker_name == Some(name))?))
-    };
-    super::settings().iter().filter_map(of)
 }
 
 /// The value as topic configs have it; the error says what is allowed.
@@ -94,7 +85,7 @@ mod tests {
 
     #[test]
     fn every_default_parses() {
-        for (setting, def) in with_configs() {
+        for (setting, def) in crate::config::table::of_topics() {
             assert_eq!(parse(def, setting.default).as_deref(), Ok(setting.default), "{}", setting.name);
         }
     }
