@@ -9,8 +9,7 @@ use flume::{Receiver, Sender};
 
 use super::quorum::{Event, NotLeading, Quorum};
 use crate::metadata::Store;
-use crate::metadata::quorum::{MemberStatus, Status};
-use crate::metadata::records::Record;
+use crate::metadata::quorum::{Decided, MemberStatus, Status};
 
 /// Changes in one write.
 const MAX_GROUP: usize = 1000;
@@ -18,7 +17,7 @@ const MAX_GROUP: usize = 1000;
 struct Proposed {
     /// Changes of an earlier round were decided on what was lost.
     round: u64,
-    records: Vec<Record>,
+    change: Decided,
 }
 
 pub struct Local {
@@ -91,13 +90,13 @@ impl Local {
 impl Quorum for Local {
     async fn ready(&self) {}
 
-    fn propose(&self, epoch: i32, records: Vec<Record>) -> Result<u64, NotLeading> {
+    fn propose(&self, epoch: i32, change: Decided) -> Result<u64, NotLeading> {
         if epoch != self.status.borrow().epoch {
             return Err(NotLeading);
         }
         let proposals = self.proposals.borrow();
         let proposals = proposals.as_ref().ok_or(NotLeading)?;
-        proposals.send(Proposed { round: self.round.get(), records }).map_err(|_| NotLeading)?;
+        proposals.send(Proposed { round: self.round.get(), change }).map_err(|_| NotLeading)?;
         Ok(self.next_offset.replace(self.next_offset.get() + 1))
     }
 
@@ -135,11 +134,11 @@ fn run(mut store: Store, queue: &Receiver<Proposed>, tell: &Sender<Event>) -> St
     let mut round = 0;
     while let Ok(first) = queue.recv() {
         let group = std::iter::once(first).chain(queue.try_iter().take(MAX_GROUP - 1));
-        let changes: Vec<_> = group.filter(|one| one.round == round).map(|one| one.records).collect();
+        let changes: Vec<_> = group.filter(|one| one.round == round).map(|one| one.change).collect();
         if changes.is_empty() {
             continue;
         }
-        let event = match store.commit(changes) {
+        let event = match store.commit_decided(changes) {
             Ok(commits) => Event::Committed(commits),
             Err(error) => {
                 round += 1;

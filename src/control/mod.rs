@@ -294,8 +294,8 @@ impl Control {
 
     fn take(&self, epoch: i32, step: Step<Answer>) {
         self.answer(step.answers);
-        for records in step.propose {
-            if self.quorum.propose(epoch, records).is_err() {
+        for change in step.propose {
+            if self.quorum.propose(epoch, change).is_err() {
                 let why = "the metadata cannot be changed any more by this broker";
                 self.lose(&ControlError::new(ControlErrorKind::Unavailable, why));
             }

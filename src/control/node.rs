@@ -13,8 +13,7 @@ use super::local::Local;
 use super::quorum::{Event, NotLeading, Quorum};
 use super::raft::{Carrier, CarryError, ChangeError, Raft, Timers, VoterChange};
 use crate::metadata::Store;
-use crate::metadata::quorum::{Status, Voter};
-use crate::metadata::records::Record;
+use crate::metadata::quorum::{Decided, Status, Voter};
 use crate::model::BrokerId;
 
 /// How often it is looked whether what was proposed is committed, before the quorum grows.
@@ -135,11 +134,11 @@ impl<C: Carrier> Quorum for Node<C> {
         }
     }
 
-    fn propose(&self, epoch: i32, records: Vec<Record>) -> Result<u64, NotLeading> {
+    fn propose(&self, epoch: i32, change: Decided) -> Result<u64, NotLeading> {
         match &*self.part.borrow() {
             Part::Local(_) if self.turning.get() => Err(NotLeading),
-            Part::Local(local) => local.propose(epoch, records),
-            Part::Raft(raft) => raft.propose(epoch, records),
+            Part::Local(local) => local.propose(epoch, change),
+            Part::Raft(raft) => raft.propose(epoch, change),
         }
     }
 

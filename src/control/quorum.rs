@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use crate::metadata::Image;
-use crate::metadata::quorum::{Commit, Status, Voter};
-use crate::metadata::records::Record;
+use crate::metadata::quorum::{Commit, Decided, Status, Voter};
 
 pub trait Quorum {
     /// Returns once a change may be decided on, and proposed before anything else is awaited: not while the voters are being
@@ -14,7 +13,7 @@ pub trait Quorum {
 
     /// Proposes a change that was decided on all that was proposed before it, in this epoch: the offset that it gets if it is
     /// committed. It has no effect at another offset or in another epoch. Returns at once; [`Self::next`] says what became of it.
-    fn propose(&self, epoch: i32, records: Vec<Record>) -> Result<u64, NotLeading>;
+    fn propose(&self, epoch: i32, change: Decided) -> Result<u64, NotLeading>;
 
     /// What happens next. Nothing is lost if the future is dropped.
     fn next(&self) -> impl Future<Output = Event>;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{
     ControlError, ControlErrorKind, ControlReply, ControlRequest, Controller, Place, Registration, register,
 };
-use crate::metadata::quorum::Commit;
+use crate::metadata::quorum::{Commit, Decided};
 use crate::metadata::{Image, MetadataError, Store, new_id};
 use crate::model::{BrokerSettings, MonoMs};
 use crate::rt;
@@ -56,11 +56,14 @@ impl Desk {
         if !step.propose.is_empty() {
             let proposed = std::mem::take(&mut step.propose);
             let committed = match &mut self.store {
-                Some(store) => store.commit(proposed),
+                Some(store) => store.commit_decided(proposed),
                 None => {
-                    let next = self.controller.image().version + 1;
-                    let commit = |(offset, records)| Commit { offset, epoch: 1, records };
-                    Ok((next..).zip(proposed).map(commit).collect())
+                    let commit = |Decided { records, image }: Decided| Commit {
+                        offset: image.version,
+                        epoch: 1,
+                        records,
+                    };
+                    Ok(proposed.into_iter().map(commit).collect())
                 }
             };
             step.answers = match committed {

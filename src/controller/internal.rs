@@ -1,8 +1,8 @@
 //! How the topics that the broker keeps for itself are made: with Kafka's configuration of them.
 
 use super::request::NewTopic;
-use crate::metadata::internal::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::model::BrokerSettings;
+use crate::model::internal::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 
 /// How an internal topic is created; `None` for any other.
 pub fn internal_topic(name: &str, settings: &BrokerSettings) -> Option<NewTopic> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use super::*;
 use crate::controller::brokers::{IsrChange, IsrRefusal, PartitionState};
 use crate::controller::{ControlReply, NewTopic, Rules};
-use crate::metadata::quorum::Commit;
+use crate::metadata::quorum::{Commit, Decided};
 use crate::metadata::records::Endpoint;
 use crate::metadata::{Partition, features};
 use crate::model::{BrokerSettings, PartitionId, TopicId};
@@ -32,10 +32,10 @@ impl Rig {
     fn ask(&mut self, request: &ControlRequest) -> ControlReply {
         let mut new_id = || TopicId([7; 16]);
         let mut step = self.controller.handle((), request, self.now, &mut new_id, &BTreeSet::new());
-        let first = self.controller.image().version + 1;
         let epoch = self.controller.epoch;
-        let commit = |(offset, records)| Commit { offset, epoch, records };
-        let commits: Vec<Commit> = (first..).zip(std::mem::take(&mut step.propose)).map(commit).collect();
+        let commit =
+            |change: Decided| Commit { offset: change.image.version, epoch, records: change.records };
+        let commits: Vec<Commit> = std::mem::take(&mut step.propose).into_iter().map(commit).collect();
         step.answers.extend(self.controller.on_committed(&commits).answers);
         step.answers.pop().expect("an answer").1
     }

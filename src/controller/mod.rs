@@ -36,7 +36,7 @@ pub use request::{
 pub use rules::Rules;
 
 use crate::metadata::names::check_topic_name;
-use crate::metadata::quorum::Commit;
+use crate::metadata::quorum::{Commit, Decided};
 use crate::metadata::records::Record;
 use crate::metadata::{ApplyError, Delta, Image, Partition};
 use crate::model::limits::MAX_PARTITIONS_PER_REQUEST;
@@ -81,7 +81,7 @@ struct Pending<To> {
 /// What is to be done about a request.
 pub struct Step<To> {
     /// Changes to be proposed, one after another: the next ones.
-    pub propose: Vec<Vec<Record>>,
+    pub propose: Vec<Decided>,
     /// Answers that wait for nothing.
     pub answers: Vec<(To, ControlReply)>,
 }
@@ -238,17 +238,16 @@ impl<To> Controller<To> {
             return self.hold(to.map(|to| (to, reply)));
         }
         let mut image = from;
-        let mut changes = Vec::new();
-        let parts = brackets::split(records, MAX_RECORDS, image.is_bracketed());
-        for records in &parts {
-            match image.with(records) {
+        let (mut changes, mut propose) = (Vec::new(), Vec::new());
+        for records in brackets::split(records, MAX_RECORDS, image.is_bracketed()) {
+            match image.with(&records) {
                 Ok((next, delta)) => {
                     image = Arc::new(next);
                     if records.iter().any(rules::changes_terms) {
                         self.terms_since = image.version;
                     }
-                    let epoch = self.epoch;
-                    let (records, image) = (records.clone(), image.clone());
+                    propose.push(Decided { records: records.clone(), image: image.clone() });
+                    let (epoch, image) = (self.epoch, image.clone());
                     changes.push(Pending { epoch, records, image, delta, answers: Vec::new() });
                 }
                 Err(error) => return self.hold(to.map(|to| (to, failed(error)))),
@@ -264,7 +263,7 @@ impl<To> Controller<To> {
             last.answers.extend(to.map(|to| (to, reply(&image, outcome))));
         }
         self.pending.extend(changes);
-        Step { propose: parts, answers: Vec::new() }
+        Step { propose, answers: Vec::new() }
     }
 
     /// What an answer says may rest on what is proposed: it is given once that is committed.

@@ -177,7 +177,7 @@ impl World {
     }
 
     fn take(&mut self, step: Step<u64>) {
-        self.open.extend(step.propose);
+        self.open.extend(step.propose.into_iter().map(|change| change.records));
         self.hear(step.answers);
     }
 

@@ -420,7 +420,7 @@ fn what_is_lost_was_never_decided() {
 fn what_others_commit_is_followed_and_never_taken_for_ones_own() {
     let mut controller = pure();
     let before = controller.image().version;
-    let records = handle(&mut controller, 1, creation("a")).propose.remove(0);
+    let records = handle(&mut controller, 1, creation("a")).propose.remove(0).records;
     // Deposed: what was proposed may yet be committed, and whoever waits is told that nobody knows.
     let why = ControlError::new(Kind::NotController, "another leads");
     assert_eq!(told(&controller.on_lost(&why)), [1]);
@@ -477,7 +477,7 @@ fn places_are_those_of_new_partitions() {
 fn what_was_proposed_in_an_earlier_turn_of_the_same_epoch_is_not_taken_for_what_is_proposed_now() {
     let mut controller = pure();
     let (epoch, offset) = (controller.epoch, controller.image().version + 1);
-    let earlier = handle(&mut controller, 1, creation("a")).propose.remove(0);
+    let earlier = handle(&mut controller, 1, creation("a")).propose.remove(0).records;
     controller.on_lost(&ControlError::new(Kind::NotController, "no majority hears this node"));
     let now = handle(&mut controller, 2, creation("b"));
     assert_eq!(now.propose.len(), 1);
@@ -486,7 +486,7 @@ fn what_was_proposed_in_an_earlier_turn_of_the_same_epoch_is_not_taken_for_what_
     assert!(controller.image().topic("a").is_some() && controller.image().topic("b").is_none());
     assert_eq!(told(&settled.answers), [2]);
     assert!(matches!(settled.answers[0].1, ControlReply::Failed(_)));
-    let again = handle(&mut controller, 3, creation("b")).propose.remove(0);
+    let again = handle(&mut controller, 3, creation("b")).propose.remove(0).records;
     let settled = controller.on_committed(&[Commit { offset: offset + 1, epoch, records: again }]);
     assert!(controller.image().topic("a").is_some() && controller.image().topic("b").is_some());
     assert_eq!(told(&settled.answers), [3]);

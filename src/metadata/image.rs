@@ -13,9 +13,9 @@ use std::sync::Arc;
 use kafka_wire_core::StrBytes;
 
 use super::deleted::Deleted;
-use super::internal;
 use super::partition::{Partition, Partitions};
 use super::records::{Endpoint, FeatureRange, Owner, Record};
+use crate::model::internal;
 use crate::model::map::Map;
 use crate::model::{BrokerEpoch, BrokerId, PartitionId, TopicId};
 use crate::security::quota::Table;

@@ -19,7 +19,6 @@ mod files;
 mod frame;
 pub mod image;
 mod insync;
-pub mod internal;
 pub mod log;
 pub mod names;
 mod node;

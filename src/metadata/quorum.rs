@@ -13,9 +13,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::codec::fields;
 use super::errors::MetadataError;
+use super::image::Image;
 use super::records::{Endpoint, Record};
 use crate::model::BrokerId;
 use crate::rt::fs::{self, BlockingFile};
@@ -101,6 +103,14 @@ pub struct MemberStatus {
     /// By the wall clock, when it last answered, and when it last had all that there was.
     pub heard_ms: Option<i64>,
     pub caught_up_ms: Option<i64>,
+}
+
+/// A change that is decided and not committed.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    pub records: Vec<Record>,
+    /// As it is with the change and all that were decided before it; its version is the offset that the change is meant for.
+    pub image: Arc<Image>,
 }
 
 /// A change that is committed. What is no change of the metadata, a leader's first entry or another membership, has no records.

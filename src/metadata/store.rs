@@ -14,7 +14,7 @@ use super::errors::{ApplyError, MetadataError};
 use super::features::{MAX_LEVEL, VERSION};
 use super::image::{Image, Topic};
 use super::log::{Content, Entry, Inspected, MetadataLog, What};
-use super::quorum::{Commit, Member, Membership, QuorumState, Recovery, Vote, Voter};
+use super::quorum::{Commit, Decided, Member, Membership, QuorumState, Recovery, Vote, Voter};
 use super::records::Record;
 use super::v1;
 use crate::model::{BrokerId, TopicId};
@@ -218,13 +218,28 @@ impl Store {
         Parts { log, state, me, committed, before, entries }
     }
 
-    /// Commits changes of a node that is alone, all by one write: they are durable when this returns, or none of them counts.
+    /// Commits changes of a node that is alone, as [`Self::commit_decided`] does, which nobody else has looked at.
     pub fn commit(&mut self, changes: Vec<Vec<Record>>) -> Result<Vec<Commit>, MetadataError> {
+        let mut image = self.committed.image.clone();
+        let mut decided = Vec::with_capacity(changes.len());
+        for records in changes {
+            image.apply(&records).map_err(|error| self.unfit(&error))?;
+            decided.push(Decided { records, image: Arc::new(image.clone()) });
+        }
+        self.commit_decided(decided)
+    }
+
+    /// Commits changes of a node that is alone, all by one write: they are durable when this returns, or none of them counts.
+    ///
+    /// # Panics
+    /// If one is not meant for the offset that it gets: it was decided on something else than what is committed before it.
+    pub fn commit_decided(&mut self, changes: Vec<Decided>) -> Result<Vec<Commit>, MetadataError> {
         assert!(self.is_alone(), "others have a say");
         let (mut image, epoch) = (self.committed.image.clone(), self.epoch());
         let mut entries = Vec::with_capacity(changes.len());
-        for records in changes {
-            image.apply(&records).map_err(|error| self.unfit(&error))?;
+        for Decided { records, image: decided } in changes {
+            assert_eq!(decided.version, image.version + 1, "decided on all that is committed before it");
+            image = Image::clone(&decided);
             entries.push(Entry { offset: image.version, epoch, what: What::Records(records) });
         }
         self.log.append(&entries)?;

@@ -3,6 +3,7 @@
 pub mod broker_config;
 pub mod config_def;
 pub mod ids;
+pub mod internal;
 pub mod limits;
 pub mod listener;
 pub mod live;

@@ -164,8 +164,8 @@ impl World {
 
     fn carry_out(&mut self, at: usize, step: Step<Asker>) {
         if let Some(epoch) = self.nodes[at].leads {
-            for records in step.propose {
-                self.quorum_propose(at, epoch, records);
+            for change in step.propose {
+                self.quorum_propose(at, epoch, change.records);
             }
         }
         self.answer(at, step.answers);

@@ -35,8 +35,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::quorum::{Event, NotLeading, Quorum};
-use crate::metadata::quorum::{Commit, Member, Status, Voter};
-use crate::metadata::records::Record;
+use crate::metadata::quorum::{Commit, Decided, Member, Status, Voter};
 use crate::metadata::{Image, Store};
 use crate::model::BrokerId;
 use gone::Gone;
@@ -275,12 +274,12 @@ impl Quorum for Raft {
         }
     }
 
-    fn propose(&self, epoch: i32, records: Vec<Record>) -> Result<u64, NotLeading> {
+    fn propose(&self, epoch: i32, change: Decided) -> Result<u64, NotLeading> {
         if self.leads() != Some(epoch) || self.changing.get() {
             return Err(NotLeading);
         }
         let offset = self.next_offset.get();
-        let change = Change { offset, epoch, records: Arc::new(records) };
+        let change = Change { offset, epoch, records: Arc::new(change.records) };
         self.proposals.send((self.round.get(), change)).map_err(|_| NotLeading)?;
         self.next_offset.set(offset + 1);
         Ok(offset)

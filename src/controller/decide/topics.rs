@@ -8,9 +8,9 @@ use super::{NewId, Occupied};
 use crate::controller::request::{ControlError, ControlErrorKind as Kind, NewPartitions, NewTopic, TopicRef};
 use crate::controller::rules::Rules;
 use crate::metadata::image::{Image, Topic};
-use crate::metadata::internal::CLUSTER_METADATA;
 use crate::metadata::names::{check_topic_name, collision_key};
 use crate::metadata::records::{Owner, Record};
+use crate::model::internal::CLUSTER_METADATA;
 use crate::model::limits::{MAX_PARTITIONS_PER_REQUEST, MAX_PARTITIONS_PER_TOPIC};
 use crate::model::{BrokerId, BrokerSettings, TopicId};
 

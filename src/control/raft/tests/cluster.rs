@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::control::quorum::{Event, Quorum};
 use crate::control::raft::{Carrier, CarryError, Raft, Timers, VoterChange};
-use crate::metadata::quorum::{Commit, Member, Voter};
+use crate::metadata::quorum::{Commit, Decided, Member, Voter};
 use crate::metadata::records::Record;
 use crate::metadata::{Image, Store};
 
@@ -205,7 +206,8 @@ impl Cluster {
         let raft = node.raft.as_ref()?;
         let epoch = raft.leads()?;
         let records = ids(self.next_id);
-        let offset = raft.propose(epoch, records.clone()).ok()?;
+        let change = Decided { records: records.clone(), image: Arc::new(Image::empty()) };
+        let offset = raft.propose(epoch, change).ok()?;
         self.next_id += 1;
         self.proposed += 1;
         node.heard.borrow_mut().pending.insert(offset, Commit { offset, epoch, records });
