@@ -14,12 +14,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Client, ClientError, KafkaError, message};
+use crate::model::internal::CLUSTER_METADATA;
 use crate::model::report::{
     BrokerDetails, Changes, DETAILS, DRAIN, Drain, Drained, LONGEST_WAIT_MS, VOTERS, VoterChoice, WATCH,
     Watch,
 };
 
-const METADATA_TOPIC: &str = "__cluster_metadata";
 const TIMEOUT_MS: i32 = 30_000;
 
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ impl Client {
     pub fn quorum(&mut self) -> Result<Quorum, ClientError> {
         let request = message::<DescribeQuorumRequest>(|r| {
             r.topics = vec![message::<TopicData>(|t| {
-                t.topic_name = METADATA_TOPIC.into();
+                t.topic_name = CLUSTER_METADATA.into();
                 t.partitions = vec![PartitionData::default()];
             })];
             r.unknown_tagged_fields = tag(VOTERS, &true);

@@ -121,14 +121,14 @@ impl Shard {
                 || all.into_iter().flatten().any(|partition| Some(partition.topic) == id)
         };
         if touched(Groups::TOPIC) {
-            self.follow_topic(Shard::groups, image);
+            self.follow_topic::<Groups>(image);
         }
         if touched(Transactions::TOPIC) {
-            self.follow_topic(Shard::transactions, image);
+            self.follow_topic::<Transactions>(image);
         }
         if !local.deleted.is_empty() {
             let names: Vec<String> = local.deleted.iter().map(|topic| topic.name.to_string()).collect();
-            self.forget_topics(Shard::groups, &names);
+            self.forget_topics::<Groups>(&names);
         }
     }
 }

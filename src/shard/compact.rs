@@ -18,25 +18,6 @@ const MAX_ROUND: usize = 64;
 /// Looking for what is worth compacting is work, too.
 const LEAST_REST: Duration = Duration::from_millis(100);
 
-/// What compaction did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CompactionSnapshot {
-    pub passes: u64,
-    pub failures: u64,
-    pub bytes_read: u64,
-    pub bytes_written: u64,
-    pub records_removed: u64,
-}
-
-impl CompactionSnapshot {
-    fn add(&mut self, passed: &Passed) {
-        self.passes += 1;
-        self.bytes_read += passed.bytes_read;
-        self.bytes_written += passed.bytes_written;
-        self.records_removed += passed.records_read.saturating_sub(passed.records_kept);
-    }
-}
-
 impl Shard {
     pub(super) async fn compact(self: Rc<Self>) {
         while !self.is_stopping() {

@@ -6,24 +6,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::Duration;
 
 use super::Shard;
+use super::located::{Located, Where};
 use super::memory::LEAST_ANSWER;
-use super::message::{Fetch, FetchEntry, FetchResult, Source, Watch};
-use super::route::{Located, Where};
+use super::message::{Fetch, FetchEntry, FetchLimits, FetchResult, Source, Watch};
 use super::wait::{LocalWait, RemoteWait};
 use crate::model::{Offset, PartitionId};
 use crate::partition::{ReadOutcome, Waiting};
 use crate::rt::{self, Charge, First, mesh, race};
-
-/// How long to wait for how much.
-#[derive(Clone, Copy, Debug)]
-pub struct FetchLimits {
-    pub max_wait: Duration,
-    pub min_bytes: usize,
-    pub max_bytes: usize,
-}
 
 /// Ends a wait on every shard when the fetch is answered or dropped.
 struct WaitGuard {

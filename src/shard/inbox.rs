@@ -3,20 +3,24 @@
 use std::rc::Rc;
 
 use super::Shard;
+use super::context::Handoff;
 use super::coordinator::Unavailable;
 use super::message::{
     AskGroup, AskTxn, Asked, CommitInTxnResult, CommitOffsets, DeleteRecords, EndResult, EndTxns, EpochEnd,
     EpochEnds, Fetch, FetchResult, FindOffsets, Heard, Leads, ListGroups, ListTxns, Measure, Metadata, Ping,
     Produce, ProduceResult, Producers, QuotaUse, Removals, Reply, Request, Sizes, Stop,
 };
-use super::serve::ServeConnection;
 use super::timing::Appending;
-use crate::coordinator::{group, txn};
+use crate::coordinator::group::{self, Groups};
+use crate::coordinator::txn::{self, Transactions};
 use crate::model::Offset;
 use crate::partition::producer::ProducerView;
 use crate::partition::{FoundOffset, ReadError};
 use crate::rt;
 use crate::rt::mesh::{Call, Caller, To};
+
+/// How a shard serves a connection: the server's business, given to the shard so that it need not know it.
+pub type ServeConnection = fn(&Rc<Shard>, Handoff);
 
 /// A call as the shard answers it that it is sent to, which may be the one that sends it.
 pub(super) trait Serve: Call<Request, Reply, Reply: 'static> + 'static {
@@ -141,14 +145,14 @@ impl Serve for AskGroup {
         self,
         shard: Rc<Shard>,
     ) -> impl Future<Output = Result<Box<group::Reply>, Unavailable>> + 'static {
-        let answer = shard.coordinate(Shard::groups, self.0, *self.1);
+        let answer = shard.coordinate::<Groups>(self.0, *self.1);
         async move { answer.await.map(Box::new) }
     }
 }
 
 impl Serve for AskTxn {
     fn serve(self, shard: Rc<Shard>) -> impl Future<Output = Result<Box<txn::Reply>, Unavailable>> + 'static {
-        let answer = shard.coordinate(Shard::transactions, self.0, *self.1);
+        let answer = shard.coordinate::<Transactions>(self.0, *self.1);
         async move { answer.await.map(Box::new) }
     }
 }

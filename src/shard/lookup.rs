@@ -3,10 +3,10 @@
 use std::rc::Rc;
 
 use super::Shard;
+use super::located::Located;
 use super::message::{
     DeleteRecords, EpochEnd, EpochEnds, EpochQuery, FindOffsets, OffsetQuery, Producers, Sizes,
 };
-use super::route::Located;
 use crate::model::{Offset, PartitionId};
 use crate::partition::producer::ProducerView;
 use crate::partition::{FoundOffset, ReadError};

@@ -5,68 +5,24 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Shard;
-use super::coordinator::{Driver, Unavailable};
+use super::coordinator::Unavailable;
 use super::deadline::Due;
+use super::located::{Located, Where};
 use super::message::{
-    AskTxn, CommitInTxn, CommitInTxnResult, CommitOffsets, EndEntry, EndResult, EndTxns, ListTxns,
+    CommitInTxn, CommitInTxnResult, CommitOffsets, EndEntry, EndResult, EndTxns, NotInTransaction,
+    ProduceError,
 };
 use super::produce::Waiter;
-use super::route::{Located, Where};
-use super::transactional::{self, Asking, NO_SEQUENCE, NotInTransaction, Patience};
+use super::transactional::{self, Asking, NO_SEQUENCE, Patience};
+use crate::coordinator::Machine;
 use crate::coordinator::group::{self, Groups};
-use crate::coordinator::{Ask, Machine, txn};
 use crate::partition::Acks;
 use crate::rt;
-use crate::shard::message::ProduceError;
 
 /// How long another broker's coordinator, or a tool, waits for markers to be committed; then it asks again.
 pub const LONGEST: Duration = Duration::from_secs(5);
 
 impl Shard {
-    pub(in crate::shard) fn transactions(&self) -> &Driver<txn::Transactions> {
-        self.coordinators.transactions()
-    }
-
-    /// Asks a transactional id's coordinator, on whichever shard.
-    pub async fn transaction<A>(
-        self: &Rc<Self>,
-        id: &str,
-        ask: Ask<txn::Transactions, A>,
-    ) -> Result<A, Unavailable> {
-        let coordinator = self.coordinator_of(txn::Transactions::TOPIC, id).ok_or(Unavailable::NotHere)?;
-        let reply = match coordinator.at {
-            Where::Here => self.coordinate(Shard::transactions, coordinator.id, ask.request).await?,
-            Where::Shard(shard) => {
-                *self.port.call(shard, AskTxn(coordinator.id, Box::new(ask.request))).await?
-            }
-            Where::Broker(_) | Where::Nobody => return Err(Unavailable::NotHere),
-        };
-        (ask.answer)(reply).ok_or(Unavailable::Failed)
-    }
-
-    /// The transactional ids of every shard that pass the filters.
-    pub async fn list_transactions(
-        self: &Rc<Self>,
-        filter: &txn::ListFilter,
-    ) -> Result<Vec<txn::Listed>, Unavailable> {
-        let mut listed = Vec::new();
-        for answer in self.ask_all(ListTxns(filter.clone())).await {
-            listed.extend(answer?);
-        }
-        Ok(listed)
-    }
-
-    pub(in crate::shard) fn list_transactions_here(
-        &self,
-        filter: &txn::ListFilter,
-    ) -> Result<Vec<txn::Listed>, Unavailable> {
-        if !self.may_coordinate() {
-            return Err(Unavailable::NotHere);
-        }
-        let wall = rt::unix_ms();
-        Ok(self.transactions().each(|machine| machine.list(filter, wall))?.into_iter().flatten().collect())
-    }
-
     /// Ends transactions on partitions of any shard; committed when it returns, or not known to be after `longest`.
     pub async fn end_transactions(
         self: &Rc<Self>,
@@ -105,7 +61,7 @@ impl Shard {
             Ok(appended)
         })?;
         if self.replica(partition).is_some_and(|replica| &*replica.topic == Groups::TOPIC) {
-            self.step_after(Shard::groups, partition, appended.end, |machine, _| {
+            self.step_after::<Groups>(partition, appended.end, |machine, _| {
                 machine.end_transaction(end.producer.id, end.marker.commit);
             });
         }
@@ -142,7 +98,7 @@ impl Shard {
             asking.check()?;
         }
         let ask = group::ask::commit_in(commit, producer);
-        let reply = self.coordinate(Shard::groups, partition, ask.request).await;
+        let reply = self.coordinate::<Groups>(partition, ask.request).await;
         Ok(reply.and_then(|reply| (ask.answer)(reply).ok_or(Unavailable::Failed)))
     }
 }

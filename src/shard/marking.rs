@@ -1,45 +1,22 @@
 //! Ends of transactions on their way: what `coordinator::txn::marking` decides is written here, or by the brokers that lead.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Shard;
 use super::links::Purpose;
+use super::located::Where;
 use super::message::{EndEntry, EndResult, ProduceError};
-use super::route::Where;
 use super::txn_codec;
 use crate::coordinator::txn::marking::{Act, Coordinator, Leader, Marker, Marking, Outcome, Round};
-use crate::coordinator::txn::{self, Partition};
+use crate::coordinator::txn::{self, Partition, Transactions};
 use crate::model::{BrokerId, LeaderEpoch, PartitionId};
 use crate::partition::{AppendError, EndOfTxn};
-use crate::rt::{self, Notify, race};
+use crate::rt::{self, race};
 use crate::wire::control::EndMarker;
 
 /// How long another broker may take for its markers: longer than it gives them ([`super::markers::LONGEST`]).
 const ANSWER: Duration = Duration::from_secs(8);
-
-/// The ends that coordinators of this shard carry out.
-pub(super) struct Ends {
-    marking: RefCell<Marking>,
-    changed: Notify,
-}
-
-impl Ends {
-    pub fn new(me: BrokerId) -> Self {
-        Self { marking: RefCell::new(Marking::new(me)), changed: Notify::new() }
-    }
-
-    /// Ends that are not carried out yet.
-    pub fn len(&self) -> usize {
-        self.marking.borrow().len()
-    }
-
-    /// The coordinator of a partition is not here any more, or another one is.
-    pub fn forget(&self, coordinator: PartitionId) {
-        self.marking.borrow_mut().forget(coordinator);
-    }
-}
 
 /// Carries out what a coordinator decided.
 pub(super) fn perform(
@@ -66,21 +43,13 @@ impl Shard {
             }
         };
         let mut round = Round { now: self.now().0, leader: &leader, acts: Vec::new() };
-        let rests = {
-            let mut marking = self.ends.marking.borrow_mut();
-            let before = marking.next_at();
-            event(&mut marking, &mut round);
-            marking.next_at() != before
-        };
-        if rests {
-            self.ends.changed.notify_all();
-        }
+        self.ends.step(|marking| event(marking, &mut round));
         for act in round.acts {
             match act {
                 Act::Send { to, markers } => drop(rt::spawn(self.clone().send_markers(to, markers))),
                 Act::Done { by, id, producer } => {
                     let marked = txn::Request::Marked { id, producer };
-                    rt::spawn(self.clone().tell(Shard::transactions, (by.partition, by.epoch), marked));
+                    rt::spawn(self.clone().tell::<Transactions>((by.partition, by.epoch), marked));
                 }
                 Act::GivenUp { id, partition } => {
                     log::warn!("{id}: {}-{} refuses its marker", partition.0, partition.1);
@@ -137,8 +106,8 @@ impl Shard {
     /// Tries again what could not be written, in time.
     pub(super) async fn run_marking(self: Rc<Self>) {
         loop {
-            let changed = self.ends.changed.listen();
-            let next = self.ends.marking.borrow().next_at();
+            let changed = self.ends.changed();
+            let next = self.ends.next_at();
             match next.map(|at| at - self.now().0) {
                 None => changed.await,
                 Some(wait) if wait > 0 => {

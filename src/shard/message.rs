@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use super::context::Handoff;
 use super::coordinator::Unavailable;
 use super::leadership::Leadership;
+use super::located::Located;
 use super::metrics::MetricsSnapshot;
-use super::route::Located;
 use super::timing::Appending;
-use super::transactional::NotInTransaction;
 use crate::controller::{ControlError, ControlReply, ControlRequest};
 use crate::coordinator::{group, txn};
 use crate::metadata::quorum::{Status, VoterWish};
@@ -78,12 +77,33 @@ pub struct FetchEntry {
     pub position: Position,
 }
 
+/// How long to wait for how much.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchLimits {
+    pub max_wait: Duration,
+    pub min_bytes: usize,
+    pub max_bytes: usize,
+}
+
 /// Where a Fetch may read: memory for what comes from disk has to be taken before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// From memory only; of the rest it is told how much the first read would bring.
     Memory,
     Disk,
+}
+
+/// Why a batch is not taken for one of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotInTransaction {
+    #[error("{0}")]
+    Refused(#[from] txn::TxnError),
+    #[error("{0}")]
+    Unavailable(#[from] Unavailable),
+    #[error("one request holds batches of several transactional producers")]
+    SeveralProducers,
+    #[error("too many transactions begin at once")]
+    TooMany,
 }
 
 #[derive(Debug, thiserror::Error)]

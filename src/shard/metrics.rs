@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::compact::CompactionSnapshot;
+use super::compaction::CompactionSnapshot;
 use super::timing::{Timing, TimingSnapshot};
 use crate::log::ScrubStats;
 use crate::rt::BudgetFigures;

@@ -6,10 +6,12 @@ mod applied;
 mod assign;
 mod calls;
 mod compact;
+mod compaction;
 pub mod connections;
 pub mod context;
 pub mod coordinator;
 mod deadline;
+mod ends;
 mod fetch;
 mod inbox;
 mod inspect;
@@ -17,6 +19,7 @@ mod intake;
 pub mod leadership;
 mod life;
 pub mod links;
+pub mod located;
 mod lookup;
 mod maintain;
 pub mod markers;
@@ -27,9 +30,11 @@ pub mod message;
 pub mod metrics;
 mod partitions;
 mod produce;
+pub mod producer_ids;
+mod quota_use;
 pub mod quotas;
 pub mod replication;
-pub mod route;
+mod route;
 pub mod serve;
 pub mod sessions;
 pub mod strangers;
@@ -60,18 +65,18 @@ use applied::Applied;
 use connections::Connections;
 use coordinator::Coordinators;
 use deadline::Deadlines;
-pub use fetch::FetchLimits;
+use ends::Ends;
 use intake::Intake;
 use life::Life;
 use links::Links;
-use marking::Ends;
+use located::Me;
 use memory::Memory;
 use message::{ChangeVoters, Control, Port, QuorumStatus, WatchCluster};
 use metrics::ShardMetrics;
 use partitions::Partitions;
+use producer_ids::ProducerIds;
 use quotas::Quotas;
 use replication::Replication;
-use route::Me;
 use sessions::Sessions;
 
 /// The parts of a shard. Each keeps its state to itself; what takes several of them is the shard's own.
@@ -89,6 +94,7 @@ pub struct Shard {
     replication: Replication,
     pub connections: Connections,
     pub sessions: Sessions,
+    pub producer_ids: ProducerIds,
     pub quotas: Quotas,
     pub memory: Memory,
     access: Cell<Access>,

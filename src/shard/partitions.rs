@@ -89,7 +89,7 @@ impl Partitions {
 
     /// Begins a partition that is new here.
     pub(super) fn create(&self, id: PartitionId, topic: &Arc<str>, config: Arc<TopicConfig>) -> Rc<Replica> {
-        let log = self.store.create(id, topic, config.clone());
+        let log = self.store.create(id, topic.clone(), config.clone());
         self.insert(Replica::new((id, topic.clone()), &self.host, log, config, Offset::ZERO))
     }
 

@@ -1,7 +1,7 @@
 //! Counting what clients use against their quotas.
 //!
 //! A client's connections are spread over the shards, and they share one limit without sharing memory: each shard keeps
-//! the whole window of everybody it serves. What it counts itself is in it at once; every [`SHARE_EVERY`] the shards tell
+//! the whole window of everybody it serves. What it counts itself is in it at once; every 100 ms (`quota_use`) the shards tell
 //! each other what they counted since. A client can thus exceed its limit by what it manages on the other shards within
 //! that time, once; the window then knows and makes it wait. Where no quota is set nothing is counted and nobody wakes.
 //!
@@ -10,17 +10,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Shard;
-use super::message::QuotaUse;
-use crate::rt::{self, Notify};
+use crate::rt::{self, Listen, Notify};
 use crate::security::Principal;
 use crate::security::quota::{Holder, Kind, Table, Window};
 
-const SHARE_EVERY: Duration = Duration::from_millis(100);
 const MAX_WINDOWS: usize = 10_000;
 /// Clients whose limits are remembered, so that they are not looked up for every request.
 const MAX_RESOLVED: usize = 10_000;
@@ -155,9 +151,15 @@ impl Quotas {
         true
     }
 
+    /// Resolves once something is counted that the other shards are to hear; `None` where something is by now.
+    pub(super) fn counted(&self) -> Option<Listen> {
+        let counted = self.counted.listen();
+        self.untold.borrow().is_empty().then_some(counted)
+    }
+
     /// What the other shards are to hear, in an order that is the same for the same use: where windows run out, it decides
     /// whose is counted.
-    fn take_untold(&self) -> Arc<[(Arc<Holder>, f64)]> {
+    pub(super) fn take_untold(&self) -> Arc<[(Arc<Holder>, f64)]> {
         let mut used: Vec<_> = self.untold.take().into_iter().collect();
         used.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         used.into()
@@ -168,22 +170,6 @@ impl Quotas {
         let now = self.now();
         for (holder, amount) in used {
             self.count(holder, now, *amount);
-        }
-    }
-}
-
-impl Shard {
-    /// Tells the other shards what was counted here, while anything is.
-    pub(super) async fn share_quota_use(self: Rc<Self>) {
-        loop {
-            let counted = self.quotas.counted.listen();
-            if self.quotas.untold.borrow().is_empty() {
-                counted.await;
-                continue;
-            }
-            rt::sleep(SHARE_EVERY).await;
-            let used = self.quotas.take_untold();
-            self.tell_others(|| QuotaUse(used.clone()));
         }
     }
 }

@@ -1,40 +1,16 @@
-//! Where a partition is served: decided in one place, from the metadata, once for each thing that is asked.
-//!
-//! ```text
-//!               ┌─ Here ─────── this shard
-//!  query ─ Where ┼─ Shard(n) ─── a message to another shard of this broker
-//!               ├─ Broker(id) ─ that broker leads: a client is told so, and asks there
-//!               └─ Nobody ───── no broker leads
-//! ```
-//! The shard that is asked looks again: its replica knows best whether it leads.
+//! Asking whoever serves a partition: this shard, or another one of this broker.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::Shard;
 use super::inbox::Serve;
+use super::located::{Located, Where};
 use super::message::{EndEntry, EpochQuery, FetchEntry, OffsetQuery, ProduceError, Reply, Request};
 use crate::metadata::Topic;
-use crate::model::{BrokerId, Offset, PartitionId, shard_of};
+use crate::model::{Offset, PartitionId};
 use crate::partition::ReadError;
 use crate::rt::mesh::Call;
-
-/// Who serves a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Where {
-    /// The shard that decided.
-    Here,
-    Shard(usize),
-    Broker(BrokerId),
-    Nobody,
-}
-
-/// A partition, and who serves it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Located {
-    pub id: PartitionId,
-    pub at: Where,
-}
 
 /// Something that is asked of one partition.
 pub(super) trait Query: Copy {
@@ -75,47 +51,6 @@ impl From<NotHere> for ReadError {
 impl From<NotHere> for ProduceError {
     fn from(NotHere: NotHere) -> Self {
         Self::NotLeader
-    }
-}
-
-/// One shard of a broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Me {
-    pub broker: BrokerId,
-    pub shard: usize,
-    /// Shards of this broker.
-    pub count: usize,
-}
-
-impl Me {
-    /// The shard of this broker that would hold the partition.
-    fn shard(self, id: PartitionId) -> Where {
-        match shard_of(id, self.count) {
-            shard if shard == self.shard => Where::Here,
-            shard => Where::Shard(shard),
-        }
-    }
-
-    pub(super) fn owns(self, id: PartitionId) -> bool {
-        self.shard(id) == Where::Here
-    }
-
-    /// Who answers clients: the leader.
-    fn leader(self, id: PartitionId, leader: Option<BrokerId>) -> Where {
-        match leader {
-            Some(leader) if leader == self.broker => self.shard(id),
-            Some(leader) => Where::Broker(leader),
-            None => Where::Nobody,
-        }
-    }
-
-    /// The number of a shard of this broker.
-    fn number(self, at: Where) -> Option<usize> {
-        match at {
-            Where::Here => Some(self.shard),
-            Where::Shard(shard) => Some(shard),
-            Where::Broker(_) | Where::Nobody => None,
-        }
     }
 }
 

@@ -3,14 +3,14 @@ use std::time::Duration;
 use super::*;
 use crate::controller::{Registration, register};
 use crate::coordinator::{Machine, group, partition_for, txn};
-use crate::metadata::internal::{CONSUMER_OFFSETS, TRANSACTION_STATE};
+use crate::model::internal::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::model::settings::BrokerSettings;
-use crate::model::{LeaderEpoch, Offset, TopicId};
+use crate::model::{LeaderEpoch, Offset, TopicId, shard_of};
 use crate::partition::{EndOfTxn, Position};
 use crate::rt;
-use crate::shard::FetchLimits;
 use crate::shard::coordinator::Unavailable;
-use crate::shard::message::{CommitInTxn, Transactional};
+use crate::shard::located::Me;
+use crate::shard::message::{CommitInTxn, FetchLimits, Transactional};
 use crate::shard::testing::alone;
 use crate::wire::control::EndMarker;
 

@@ -9,25 +9,27 @@ use std::time::Duration;
 use super::Shard;
 use super::applied::Applied;
 use super::connections::Connections;
-use super::context::Handoff;
 use super::coordinator::Coordinators;
 use super::deadline::Deadlines;
+use super::ends::Ends;
+use super::inbox::ServeConnection;
 use super::intake::Intake;
 use super::life::Life;
 use super::links::Links;
-use super::marking::Ends;
+use super::located::Me;
 use super::memory::Memory;
 use super::message::{End, Port};
 use super::metrics::ShardMetrics;
 use super::partitions::Partitions;
+use super::producer_ids::ProducerIds;
 use super::quotas::Quotas;
-use super::route::Me;
 use super::sessions::Sessions;
 use super::topics::View;
+use crate::coordinator::group::Groups;
+use crate::coordinator::txn::Transactions;
 use crate::log::{LogError, LogSettings, ShardLog};
 use crate::metadata::{Delta, Image, Resolver};
 use crate::model::settings::BrokerSettings;
-use crate::partition::Replica;
 use crate::rt::{self, AlignedBuf};
 use crate::security::Access;
 
@@ -44,9 +46,6 @@ pub struct Start {
     /// Directories below `topics/` that belong to no topic.
     pub strays: usize,
 }
-
-/// How a shard serves a connection: the server's business, given to the shard so that it need not know it.
-pub type ServeConnection = fn(&Rc<Shard>, Handoff);
 
 impl Shard {
     /// Recovers the shard's log and takes up its partitions.
@@ -76,11 +75,12 @@ impl Shard {
             partitions: Partitions::new(store, me.broker, settings.cluster.lag_max_ms),
             intake: Intake::default(),
             deadlines: Deadlines::default(),
-            coordinators: Coordinators::new(),
+            coordinators: Coordinators::default(),
             ends: Ends::new(me.broker),
             replication: Default::default(),
             connections: start.connections,
             sessions: Sessions::new(sessions, start.index, start.count, start.session_seed),
+            producer_ids: ProducerIds::default(),
             quotas,
             access: Cell::new(Access::OPEN),
             metrics: ShardMetrics::new(start.index),
@@ -108,9 +108,9 @@ impl Shard {
         rt::spawn(self.clone().sweep_deadlines());
         rt::spawn(self.clone().maintain());
         self.start_replication();
-        self.start_driver(Shard::groups);
+        self.start_driver::<Groups>();
         rt::spawn(self.clone().compact());
-        self.start_driver(Shard::transactions);
+        self.start_driver::<Transactions>();
         rt::spawn(self.clone().run_marking());
         if self.me.count > 1 {
             rt::spawn(self.clone().share_quota_use());
@@ -122,9 +122,6 @@ impl Shard {
         let deadline = rt::now() + grace;
         // Others' as well: their requests may wait for this shard's answer, or be on their way here.
         while self.connections.open().any(|open| open > 0) && rt::now() < deadline {
-            rt::sleep(Duration::from_millis(2)).await;
-        }
-        while !self.partitions.select(Replica::is_being_cut).is_empty() {
             rt::sleep(Duration::from_millis(2)).await;
         }
         self.partitions.close().await

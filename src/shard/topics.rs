@@ -18,10 +18,10 @@ pub struct View<'a> {
 }
 
 impl Topics for View<'_> {
-    fn partition(&self, id: PartitionId) -> Option<(String, Arc<TopicConfig>)> {
+    fn partition(&self, id: PartitionId) -> Option<(Arc<str>, Arc<TopicConfig>)> {
         let topic = self.image.topic_by_id(id.topic)?;
         topic.partition(id.index)?;
-        Some((topic.name.to_string(), self.resolver.topic(self.image, &topic.overrides)))
+        Some((topic.name.clone(), self.resolver.topic(self.image, &topic.overrides)))
     }
 
     fn was_deleted(&self, topic: TopicId) -> bool {

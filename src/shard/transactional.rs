@@ -13,9 +13,9 @@ use super::Shard;
 use super::coordinator::Unavailable;
 use super::deadline::Due;
 use super::links::Purpose;
-use super::message::{ProduceEntry, ProduceResult, Transactional};
+use super::located::{Located, Where};
+use super::message::{NotInTransaction, ProduceEntry, ProduceResult, Transactional};
 use super::produce::timed_out;
-use super::route::{Located, Where};
 use super::txn_codec::{self, Unanswered};
 use crate::coordinator::{Machine, txn};
 use crate::model::{BrokerId, Producer, ProducerId};
@@ -33,19 +33,6 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// Of offsets, which are committed without sequences.
 pub(super) const NO_SEQUENCE: i32 = -1;
-
-/// Why a batch is not taken for one of a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotInTransaction {
-    #[error("{0}")]
-    Refused(#[from] txn::TxnError),
-    #[error("{0}")]
-    Unavailable(#[from] Unavailable),
-    #[error("one request holds batches of several transactional producers")]
-    SeveralProducers,
-    #[error("too many transactions begin at once")]
-    TooMany,
-}
 
 /// For how long a coordinator is asked again. Each question takes its own guard: the marker that is waited for voids
 /// those that were taken before it.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use kafka_wire::add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction};
 use kafka_wire::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
+use kafka_wire::write_txn_markers_response::WritableTxnMarkerResult;
 use kafka_wire::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
 };
@@ -42,20 +43,27 @@ pub(super) fn markers(markers: &[Marker]) -> WriteTxnMarkersRequest {
     request
 }
 
+/// The codes of an answer by topic and partition; `of` says where a partition's are.
+fn by_place<'a, T: 'a>(
+    topics: impl Iterator<Item = (&'a str, &'a [T])>,
+    of: fn(&T) -> (i32, i16),
+) -> impl Iterator<Item = ((&'a str, i32), ErrorCode)> {
+    topics.flat_map(move |(topic, partitions)| {
+        partitions.iter().map(of).map(move |(index, code)| ((topic, index), ErrorCode::from_code(code)))
+    })
+}
+
 /// What became of the markers that were asked for, in their order.
-pub(super) fn outcomes(markers: &[Marker], response: &WriteTxnMarkersResponse) -> Vec<Outcome> {
-    let mut codes: BTreeMap<(i64, &str, i32), i16> = BTreeMap::new();
-    for end in &response.markers {
-        for topic in &end.topics {
-            for partition in &topic.partitions {
-                codes.insert((end.producer_id, &topic.name, partition.partition_index), partition.error_code);
-            }
-        }
-    }
+pub(super) fn outcomes<'a>(markers: &[Marker], response: &'a WriteTxnMarkersResponse) -> Vec<Outcome> {
+    let of_end = |end: &'a WritableTxnMarkerResult| {
+        let topics = end.topics.iter().map(|topic| (&*topic.name, &topic.partitions[..]));
+        by_place(topics, |p| (p.partition_index, p.error_code))
+            .map(|(place, code)| ((end.producer_id, place), code))
+    };
+    let codes: BTreeMap<_, _> = response.markers.iter().flat_map(of_end).collect();
     let of = |marker: &Marker| {
         let (topic, index) = &marker.partition;
-        let code = codes.get(&(marker.end.producer.id.0, &**topic, *index));
-        match code.map(|code| ErrorCode::from_code(*code)) {
+        match codes.get(&(marker.end.producer.id.0, (&**topic, *index))) {
             Some(ErrorCode::None) => Outcome::Written,
             Some(ErrorCode::InvalidProducerEpoch | ErrorCode::TransactionCoordinatorFenced) => {
                 Outcome::Refused
@@ -111,16 +119,13 @@ pub(super) fn added(
     if response.error_code != 0 {
         return Err(Unanswered::Elsewhere);
     }
-    let mut codes: BTreeMap<(&str, i32), i16> = BTreeMap::new();
-    for topic in response.results_by_transaction.iter().flat_map(|result| &result.topic_results) {
-        for partition in &topic.results_by_partition {
-            codes.insert((&topic.name, partition.partition_index), partition.partition_error_code);
-        }
-    }
+    let topics = response.results_by_transaction.iter().flat_map(|result| &result.topic_results);
+    let topics = topics.map(|topic| (&*topic.name, &topic.results_by_partition[..]));
+    let codes: BTreeMap<_, _> = by_place(topics, |p| (p.partition_index, p.partition_error_code)).collect();
     let mut each = Vec::with_capacity(partitions.len());
     for (topic, index) in partitions {
         let code = codes.get(&(&**topic, *index)).ok_or(Unanswered::Elsewhere)?;
-        match verdict(ErrorCode::from_code(*code))? {
+        match verdict(*code)? {
             Err(TxnError::Concurrent) => return Ok(Err(TxnError::Concurrent)),
             verdict => each.push(verdict),
         }
@@ -152,7 +157,7 @@ mod tests {
         AddPartitionsToTxnPartitionResult, AddPartitionsToTxnResult, AddPartitionsToTxnTopicResult,
     };
     use kafka_wire::write_txn_markers_response::{
-        WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
+        WritableTxnMarkerPartitionResult, WritableTxnMarkerTopicResult,
     };
 
     use super::*;

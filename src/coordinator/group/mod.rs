@@ -33,6 +33,7 @@ use std::collections::BTreeMap;
 use self::state::{Group, Phase};
 pub use self::types::*;
 use super::{Effects, Machine, Replayed, Token};
+use crate::model::internal::CONSUMER_OFFSETS;
 use crate::model::settings::GroupSettings;
 use crate::model::{Producer, ProducerId};
 
@@ -266,7 +267,7 @@ impl Machine for Groups {
     type Timer = Timer;
     type Command = Command;
 
-    const TOPIC: &'static str = "__consumer_offsets";
+    const TOPIC: &'static str = CONSUMER_OFFSETS;
 
     fn writes(request: &Request) -> bool {
         !matches!(request, Request::Heartbeat(_) | Request::Fetch(_) | Request::Describe(_))

@@ -8,6 +8,7 @@ use super::types::{
     Command, Description, ListFilter, Listed, Name, Partition, Reply, Request, TxnError, Version,
 };
 use crate::coordinator::{Deadline, Effects, Fired, Machine, Ms, Record, Replayed, Token};
+use crate::model::internal::TRANSACTION_STATE;
 use crate::model::settings::TransactionSettings;
 use crate::model::{Producer, ProducerId};
 
@@ -231,7 +232,7 @@ impl Machine for Transactions {
     type Timer = Timer;
     type Command = Command;
 
-    const TOPIC: &'static str = "__transaction_state";
+    const TOPIC: &'static str = TRANSACTION_STATE;
 
     fn writes(request: &Request) -> bool {
         !matches!(request, Request::Add { verify: true, .. } | Request::Describe(_))

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Get, Unavailable};
-use crate::coordinator::Machine;
+use super::driver::Unavailable;
+use super::kinds::Kind;
 use crate::metadata::Image;
 use crate::model::{LeaderEpoch, PartitionId};
 use crate::partition::Role;
@@ -14,8 +14,8 @@ use crate::shard::Shard;
 impl Shard {
     /// Machines for partitions that are led here, each for one epoch of theirs: another epoch loads anew, the same one again
     /// does not. None for the others.
-    pub(in crate::shard) fn follow_topic<M: Machine>(self: &Rc<Self>, get: Get<M>, image: &Arc<Image>) {
-        let driver = get(self);
+    pub(in crate::shard) fn follow_topic<M: Kind>(self: &Rc<Self>, image: &Arc<Image>) {
+        let driver = M::driver(self);
         let topic = image.topic(M::TOPIC);
         let ours = topic.into_iter().flat_map(|topic| topic.partition_ids()).filter(|id| self.me.owns(*id));
         // Where this broker leads, and since which epoch.
@@ -37,21 +37,21 @@ impl Shard {
             if let Some(slot) = driver.slots.borrow_mut().remove(&id) {
                 slot.end();
             }
-            (driver.left)(self, id);
+            M::left(self, id);
             driver.turn_away(id, Unavailable::NotHere);
         }
         for id in wanted.into_keys() {
             if !driver.slots.borrow().contains_key(&id) {
-                self.take_up(get, id);
+                self.take_up::<M>(id);
             }
         }
     }
 
     /// Tells a driver's machines that topics went away.
-    pub(in crate::shard) fn forget_topics<M: Machine>(self: &Rc<Self>, get: Get<M>, names: &[String]) {
-        let partitions: Vec<PartitionId> = get(self).slots.borrow().keys().copied().collect();
+    pub(in crate::shard) fn forget_topics<M: Kind>(self: &Rc<Self>, names: &[String]) {
+        let partitions: Vec<PartitionId> = M::driver(self).slots.borrow().keys().copied().collect();
         for partition in partitions {
-            self.step(get, partition, |machine, fx| machine.topics_deleted(names, fx));
+            self.step::<M>(partition, |machine, fx| machine.topics_deleted(names, fx));
         }
     }
 }

@@ -1,75 +1,81 @@
-//! The kinds of coordinators.
+//! The kinds of coordinators: what a shard has to know of each.
 
-use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::rc::Rc;
 
-use super::Driver;
+use super::driver::{Driver, Unavailable};
+use crate::coordinator::Machine;
 use crate::coordinator::group::Groups;
-use crate::coordinator::txn::Transactions;
-use crate::partition::Due;
-use crate::rt;
-use crate::shard::marking;
+use crate::coordinator::txn::{self, Transactions};
+use crate::model::{LeaderEpoch, PartitionId};
+use crate::rt::mesh::Call;
+use crate::shard::message::{AskGroup, AskTxn, Reply, Request};
+use crate::shard::{Shard, marking};
 
-/// The drivers of a shard, one for each kind of machine.
-pub(in crate::shard) struct Coordinators {
-    groups: Driver<Groups>,
-    transactions: Driver<Transactions>,
-    /// Until when this broker may take itself for who coordinates (C7); `None` before it was told.
-    until: Cell<Option<Instant>>,
+/// A kind of machine that shards drive.
+pub(in crate::shard) trait Kind: Machine {
+    /// A shard's machines of this kind.
+    fn driver(shard: &Shard) -> &Driver<Self>;
+
+    /// The call to the shard that has the machine of a partition.
+    fn call(
+        partition: PartitionId,
+        request: Box<Self::Request>,
+    ) -> impl Call<Request, Reply, Reply = Result<Box<Self::Reply>, Unavailable>>;
+
+    /// A machine that knows nothing yet.
+    fn make(shard: &Shard) -> Self;
+
+    /// Carries out what a machine wants done outside of its partition, for the leader epoch that it is of.
+    fn perform(shard: &Rc<Shard>, of: (PartitionId, LeaderEpoch), command: Self::Command);
+
+    /// A machine has gone: what it wanted is not its any more.
+    fn left(shard: &Shard, partition: PartitionId);
 }
 
-impl Coordinators {
-    pub(in crate::shard) fn new() -> Self {
-        Self {
-            groups: Driver::new(
-                |shard| Groups::new(shard.settings.groups.clone()),
-                |_, _, none| match none {},
-                |_, _| {},
-            ),
-            transactions: Driver::new(
-                |shard| Transactions::new(shard.settings.transactions.clone()),
-                marking::perform,
-                |shard, partition| shard.ends.forget(partition),
-            ),
-            until: Cell::new(None),
-        }
+impl Kind for Groups {
+    fn driver(shard: &Shard) -> &Driver<Self> {
+        shard.coordinators.groups()
     }
 
-    /// The controller has answered this broker: until then nobody else is told to coordinate what it does.
-    pub(in crate::shard) fn extend(&self, until: Instant) {
-        self.until.set(Some(until));
+    fn call(
+        partition: PartitionId,
+        request: Box<Self::Request>,
+    ) -> impl Call<Request, Reply, Reply = Result<Box<Self::Reply>, Unavailable>> {
+        AskGroup(partition, request)
     }
 
-    /// For how long this broker may not take itself for who coordinates what it leads, if it may not (C7).
-    pub(in crate::shard) fn silent_for(&self) -> Option<Duration> {
-        rt::now().checked_duration_since(self.until.get()?)
+    fn make(shard: &Shard) -> Self {
+        Self::new(shard.settings.groups.clone())
     }
 
-    pub(in crate::shard) fn groups(&self) -> &Driver<Groups> {
-        &self.groups
+    fn perform(_: &Rc<Shard>, _: (PartitionId, LeaderEpoch), none: Self::Command) {
+        match none {}
     }
 
-    pub(in crate::shard) fn transactions(&self) -> &Driver<Transactions> {
-        &self.transactions
+    fn left(_: &Shard, _: PartitionId) {}
+}
+
+impl Kind for Transactions {
+    fn driver(shard: &Shard) -> &Driver<Self> {
+        shard.coordinators.transactions()
     }
 
-    /// [`Driver::counts`] of groups' and of transactions' coordinators.
-    pub(in crate::shard) fn counts(&self) -> [[usize; 3]; 2] {
-        [self.groups.counts(), self.transactions.counts()]
+    fn call(
+        partition: PartitionId,
+        request: Box<Self::Request>,
+    ) -> impl Call<Request, Reply, Reply = Result<Box<Self::Reply>, Unavailable>> {
+        AskTxn(partition, request)
     }
 
-    pub(in crate::shard) fn is_settling(&self) -> bool {
-        self.groups.is_settling() || self.transactions.is_settling()
+    fn make(shard: &Shard) -> Self {
+        Self::new(shard.settings.transactions.clone())
     }
 
-    pub(in crate::shard) fn end_waits(&self, is_over: impl Fn(Due) -> bool) {
-        self.groups.end_waits(&is_over);
-        self.transactions.end_waits(&is_over);
+    fn perform(shard: &Rc<Shard>, of: (PartitionId, LeaderEpoch), command: txn::Command) {
+        marking::perform(shard, of, command);
     }
 
-    /// Nothing will be committed any more.
-    pub(in crate::shard) fn fail_settling(&self, why: &str) {
-        self.groups.fail_settling(why);
-        self.transactions.fail_settling(why);
+    fn left(shard: &Shard, partition: PartitionId) {
+        shard.ends.forget(partition);
     }
 }

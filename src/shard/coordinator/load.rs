@@ -14,8 +14,10 @@ use crate::shard::Shard;
 use crate::wire::batch::{BatchHeader, BatchIter};
 use crate::wire::records;
 
-use super::settle::Watch;
-use super::{Driver, Get, REST, Slot};
+use super::driver::{Driver, Slot};
+use super::kinds::Kind;
+use super::settling::Watch;
+use super::step::REST;
 
 /// How much of a log is read at a time: at least, and where there is the memory for it.
 const LEAST_BYTES: usize = 256 << 10;
@@ -35,23 +37,23 @@ enum LoadError {
 
 impl Shard {
     /// Makes the machine of a partition that is led here since now; at once where its log is empty.
-    pub(super) fn take_up<M: Machine>(self: &Rc<Self>, get: Get<M>, partition: PartitionId) {
-        let driver = get(self);
+    pub(super) fn take_up<M: Kind>(self: &Rc<Self>, partition: PartitionId) {
+        let driver = M::driver(self);
         let Some(replica) = self.replica(partition) else { return };
         let epoch = replica.leader().1;
         driver.slots.borrow_mut().insert(partition, Slot::Loading(epoch));
         let offsets = replica.offsets();
         if offsets.log_start() == offsets.end() && replica.needs_repair().is_none() {
-            return self.begin(get, &replica, epoch, (driver.new)(self));
+            return self.begin::<M>(&replica, epoch, M::make(self));
         }
         let shard = self.clone();
         rt::spawn(async move {
             loop {
-                let mut machine = (get(&shard).new)(&shard);
+                let mut machine = M::make(&shard);
                 match replay(&replica, epoch, &mut machine, &shard.memory.work).await {
                     Ok(records) => {
                         log::info!("loaded {} {}: {records} records", M::TOPIC, partition.index);
-                        return shard.begin(get, &replica, epoch, machine);
+                        return shard.begin::<M>(&replica, epoch, machine);
                     }
                     // Whoever follows the metadata has taken the machine away, or made another.
                     Err(LoadError::Deposed) => return,
@@ -60,14 +62,14 @@ impl Shard {
                         log::warn!("loading {} {}: {}: {source}", M::TOPIC, partition.index, path.display());
                         rt::sleep(REST).await;
                     }
-                    Err(e) => return get(&shard).fail(partition, &e.to_string()),
+                    Err(e) => return M::driver(&shard).fail(partition, &e.to_string()),
                 }
             }
         });
     }
 
-    fn begin<M: Machine>(self: &Rc<Self>, get: Get<M>, replica: &Replica, epoch: LeaderEpoch, machine: M) {
-        let driver: &Driver<M> = get(self);
+    fn begin<M: Kind>(self: &Rc<Self>, replica: &Replica, epoch: LeaderEpoch, machine: M) {
+        let driver: &Driver<M> = M::driver(self);
         match driver.slots.borrow_mut().get_mut(&replica.id) {
             Some(slot @ Slot::Loading(_)) if slot.epoch() == epoch => {
                 let (written, settling) = (replica.offsets().end(), VecDeque::new());
@@ -77,7 +79,7 @@ impl Shard {
             // The partition went away meanwhile.
             _ => return,
         }
-        self.step(get, replica.id, |machine, fx: &mut Effects<M>| machine.loaded(fx));
+        self.step::<M>(replica.id, |machine, fx: &mut Effects<M>| machine.loaded(fx));
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::rc::Rc;
 
-use super::Unavailable;
-use crate::coordinator::group::{self, Groups, Listed};
-use crate::coordinator::{Ask, Machine, partition_for};
-use crate::rt::race;
+use super::driver::Unavailable;
+use super::kinds::Kind;
+use crate::coordinator::group::{self, Groups};
+use crate::coordinator::txn::{self, Transactions};
+use crate::coordinator::{Ask, partition_for};
+use crate::rt::{self, race};
 use crate::shard::Shard;
-use crate::shard::message::{AskGroup, ListGroups};
-use crate::shard::route::{Located, Where};
+use crate::shard::located::{Located, Where};
+use crate::shard::message::{ListGroups, ListTxns};
 
 impl Shard {
     /// The partition of an internal topic that coordinates a key, if the topic exists.
@@ -25,17 +27,32 @@ impl Shard {
         group: &str,
         ask: Ask<Groups, A>,
     ) -> impl Future<Output = Result<A, Unavailable>> + use<A> {
+        self.ask_coordinator(group, ask)
+    }
+
+    /// As [`Self::group`], of a transactional id.
+    pub fn transaction<A>(
+        self: &Rc<Self>,
+        id: &str,
+        ask: Ask<Transactions, A>,
+    ) -> impl Future<Output = Result<A, Unavailable>> + use<A> {
+        self.ask_coordinator(id, ask)
+    }
+
+    fn ask_coordinator<M: Kind, A>(
+        self: &Rc<Self>,
+        key: &str,
+        ask: Ask<M, A>,
+    ) -> impl Future<Output = Result<A, Unavailable>> + use<M, A> {
         enum Stage<L, R> {
             Refused,
             Local(L),
             Remote(R),
         }
-        let stage = match self.coordinator_of(Groups::TOPIC, group) {
-            Some(Located { id, at: Where::Here }) => {
-                Stage::Local(self.coordinate(Shard::groups, id, ask.request))
-            }
+        let stage = match self.coordinator_of(M::TOPIC, key) {
+            Some(Located { id, at: Where::Here }) => Stage::Local(self.coordinate::<M>(id, ask.request)),
             Some(Located { id, at: Where::Shard(shard) }) => {
-                Stage::Remote(self.port.call(shard, AskGroup(id, Box::new(ask.request))))
+                Stage::Remote(self.port.call(shard, M::call(id, Box::new(ask.request))))
             }
             Some(Located { at: Where::Broker(_) | Where::Nobody, .. }) | None => Stage::Refused,
         };
@@ -55,9 +72,24 @@ impl Shard {
     }
 
     /// The groups of every shard that pass the filters.
-    pub async fn list_groups(self: &Rc<Self>, filter: group::ListFilter) -> Result<Vec<Listed>, Unavailable> {
+    pub async fn list_groups(
+        self: &Rc<Self>,
+        filter: group::ListFilter,
+    ) -> Result<Vec<group::Listed>, Unavailable> {
         let mut listed = Vec::new();
         for answer in self.ask_all(ListGroups(filter)).await {
+            listed.extend(answer?);
+        }
+        Ok(listed)
+    }
+
+    /// The transactional ids of every shard that pass the filters.
+    pub async fn list_transactions(
+        self: &Rc<Self>,
+        filter: &txn::ListFilter,
+    ) -> Result<Vec<txn::Listed>, Unavailable> {
+        let mut listed = Vec::new();
+        for answer in self.ask_all(ListTxns(filter.clone())).await {
             listed.extend(answer?);
         }
         Ok(listed)
@@ -78,14 +110,22 @@ impl Shard {
     pub(in crate::shard) fn list_groups_here(
         &self,
         filter: &group::ListFilter,
-    ) -> Result<Vec<Listed>, Unavailable> {
+    ) -> Result<Vec<group::Listed>, Unavailable> {
+        self.list_here::<Groups, _>(|machine| machine.list(filter))
+    }
+
+    pub(in crate::shard) fn list_transactions_here(
+        &self,
+        filter: &txn::ListFilter,
+    ) -> Result<Vec<txn::Listed>, Unavailable> {
+        let wall = rt::unix_ms();
+        self.list_here::<Transactions, _>(|machine| machine.list(filter, wall))
+    }
+
+    fn list_here<M: Kind, T>(&self, list: impl FnMut(&M) -> Vec<T>) -> Result<Vec<T>, Unavailable> {
         if !self.may_coordinate() {
             return Err(Unavailable::NotHere);
         }
-        Ok(self.groups().each(|machine| machine.list(filter))?.into_iter().flatten().collect())
-    }
-
-    pub(in crate::shard) fn groups(&self) -> &super::Driver<Groups> {
-        self.coordinators.groups()
+        Ok(M::driver(self).each(list)?.into_iter().flatten().collect())
     }
 }

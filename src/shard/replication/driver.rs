@@ -61,8 +61,8 @@ impl Ground for OfShard {
         let image = self.0.image();
         let Some(topic) = image.topic_by_id(id.topic) else { return };
         match &*topic.name {
-            Groups::TOPIC => self.0.follow_topic(Shard::groups, &image),
-            Transactions::TOPIC => self.0.follow_topic(Shard::transactions, &image),
+            Groups::TOPIC => self.0.follow_topic::<Groups>(&image),
+            Transactions::TOPIC => self.0.follow_topic::<Transactions>(&image),
             _ => {}
         }
     }

@@ -294,15 +294,13 @@ impl Fetcher {
     fn cut(self: &Rc<Self>, replica: Rc<Replica>, cut: Cut) {
         let fetcher = self.clone();
         rt::spawn(async move {
-            // A log that is being closed is whole: the next life cuts it.
-            if fetcher.ground.is_stopping() {
-                return;
-            }
             let (ground, id) = (&fetcher.ground, replica.id);
             log::info!("{id}: cut as its leader's log is: {cut:?}");
             match replica.cut(&ground.store(), cut, || ground.now()).await {
                 Ok(true) => ground.begins(id),
                 Ok(false) => {}
+                // The next life cuts it.
+                Err(e) if ground.store().is_closing() => log::info!("{id}: not cut: {e}"),
                 Err(e) => log::error!("{id}: the log could not be cut: {e}"),
             }
             fetcher.touch_again(id);

@@ -38,8 +38,8 @@ fn id(index: i32) -> PartitionId {
 struct OneTopic;
 
 impl Topics for OneTopic {
-    fn partition(&self, id: PartitionId) -> Option<(String, Arc<TopicConfig>)> {
-        (id.topic == TOPIC).then(|| ("orders".to_owned(), Arc::default()))
+    fn partition(&self, id: PartitionId) -> Option<(Arc<str>, Arc<TopicConfig>)> {
+        (id.topic == TOPIC).then(|| ("orders".into(), Arc::default()))
     }
 
     fn was_deleted(&self, _: TopicId) -> bool {
