@@ -30,8 +30,8 @@ const CHUNK: u64 = 64;
 struct OneTopic;
 
 impl Topics for OneTopic {
-    fn partition(&self, _: PartitionId) -> Option<(String, Arc<TopicConfig>)> {
-        Some(("bench".to_owned(), Arc::default()))
+    fn partition(&self, _: PartitionId) -> Option<(Arc<str>, Arc<TopicConfig>)> {
+        Some(("bench".into(), Arc::default()))
     }
 
     fn was_deleted(&self, _: TopicId) -> bool {
@@ -132,7 +132,7 @@ fn journal(c: &mut Criterion) {
                     let batch = vec![7; size];
                     let start = Instant::now();
                     for offset in 0..count {
-                        let lsn = journal.append(ID, offset as i64, 0, &batch).expect("an append");
+                        let lsn = journal.append(ID, Offset(offset as i64), None, &batch).expect("an append");
                         journal.wait_durable(lsn).await.expect("the journal works");
                         if let Some(target) = journal.reclaim_target() {
                             journal.release(target);

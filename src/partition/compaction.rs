@@ -31,19 +31,18 @@ impl Replica {
     pub(super) fn compaction_bounds(&self) -> Bounds {
         let limit = self.last_stable_offset();
         let mut producers = self.producers.borrow_mut();
-        producers.transactions_mut().cut(self.log.start_offset());
+        producers.cut(self.log.start_offset());
         let aborted = producers.transactions().aborted().map(|a| AbortedTransaction {
-            producer_id: a.producer_id.0,
-            first_offset: a.first_offset.0,
-            last_offset: a.last_offset.0,
+            producer_id: a.producer_id,
+            first_offset: a.first_offset,
+            last_offset: a.last_offset,
         });
         Bounds { limit, aborted: aborted.collect(), last_batches: producers.last_batches().collect() }
     }
 
     /// Nothing of the aborted transactions with these markers is left: readers need not be told of them, and must not
     /// be once the markers are gone too.
-    fn forget_aborted(&self, markers: &[i64]) {
-        let markers: Vec<Offset> = markers.iter().copied().map(Offset).collect();
-        self.producers.borrow_mut().transactions_mut().forget(&markers);
+    fn forget_aborted(&self, markers: &[Offset]) {
+        self.producers.borrow_mut().forget(markers);
     }
 }

@@ -201,10 +201,6 @@ impl Replica {
         Ok(fillers)
     }
 
-    pub fn is_being_cut(&self) -> bool {
-        self.cutting.get()
-    }
-
     /// Cuts the log as the follower has decided. It takes nothing until this is over, and leads no sooner: `true`, if a term
     /// that waited for it has begun. Not to be dropped half-way.
     pub async fn cut(&self, store: &ShardLog, cut: Cut, now: impl Fn() -> MonoMs) -> Result<bool, LogError> {
@@ -254,7 +250,8 @@ impl Replica {
             if let Some(failed) = store.journal().failed() {
                 return Err(JournalFailed(failed).into());
             }
-            if matches!(why, LogError::Removed) {
+            // The next life makes it again.
+            if matches!(why, LogError::Removed) || store.is_closing() {
                 return Err(why);
             }
             log::warn!("{}: producers' state after a truncation: {why}", self.id);
@@ -283,7 +280,7 @@ impl Replica {
             Cut::Truncate(_) => offsets.truncate(end),
         }
         let stays = |to: Offset| matches!(cut, Cut::Truncate(_)) && to <= end;
-        self.undurable.borrow_mut().retain(|(_, to)| stays(*to));
+        self.underway.get().inspect(|underway| underway.cut(stays));
         self.offsets.set(offsets);
     }
 }

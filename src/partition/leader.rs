@@ -71,7 +71,7 @@ pub struct Leader {
     partition_epoch: PartitionEpoch,
     terms: Terms,
     committed: Vec<BrokerId>,
-    proposed: Option<Proposal>,
+    proposed: Option<Box<Proposal>>,
     proposals: u64,
     peers: Vec<Peer>,
     /// When time was last looked at, and the log's end then.
@@ -258,7 +258,7 @@ impl Leader {
             Verdict::Outdated => self.proposed = Some(proposal),
             Verdict::Unknown => {
                 self.proposed = Some(proposal.clone());
-                return Effects { propose: Some(proposal), ..Effects::default() };
+                return Effects { propose: Some(*proposal), ..Effects::default() };
             }
         }
         Effects { advanced: self.advance(offsets, now), ..Effects::default() }
@@ -336,7 +336,7 @@ impl Leader {
             partition_epoch: self.partition_epoch,
             isr: isr.into_iter().map(epoch_of).collect(),
         };
-        self.proposed = Some(proposal.clone());
+        self.proposed = Some(Box::new(proposal.clone()));
         proposal
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 
 use thiserror::Error;
 
-use super::transactions::{Aborted, Transactions};
+use super::transactions::Transactions;
 use crate::log::compact::LastBatch;
 use crate::model::{LeaderEpoch, Offset, Producer, ProducerEpoch, ProducerId, WallMs};
 use crate::wire::batch::BatchHeader;
@@ -15,8 +15,6 @@ use crate::wire::control::EndMarker;
 /// Batches remembered for each producer, Kafka's `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`: what an idempotent
 /// producer may have in flight.
 const RETAINED: usize = 5;
-/// Version 1 had no transactions.
-const SNAPSHOT_VERSION: u8 = 2;
 /// The transaction version from which on every transaction has an epoch of its own (KIP-890).
 const EPOCH_FOR_EACH: i8 = 2;
 
@@ -52,11 +50,11 @@ pub enum Verdict {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Retained {
-    first_sequence: i32,
-    last_sequence: i32,
-    last_offset: Offset,
-    timestamp: i64,
+pub(super) struct Retained {
+    pub(super) first_sequence: i32,
+    pub(super) last_sequence: i32,
+    pub(super) last_offset: Offset,
+    pub(super) timestamp: i64,
 }
 
 impl Retained {
@@ -66,18 +64,18 @@ impl Retained {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
-    epoch: ProducerEpoch,
-    last_heard: WallMs,
-    batches: VecDeque<Retained>,
+pub(super) struct Entry {
+    pub(super) epoch: ProducerEpoch,
+    pub(super) last_heard: WallMs,
+    pub(super) batches: VecDeque<Retained>,
     /// Of the last marker: the leader epoch of the coordinator's partition.
-    coordinator_epoch: Option<LeaderEpoch>,
+    pub(super) coordinator_epoch: Option<LeaderEpoch>,
     /// Where the open transaction begins.
-    open: Option<Offset>,
+    pub(super) open: Option<Offset>,
 }
 
 impl Entry {
-    fn new(epoch: ProducerEpoch, now: WallMs) -> Self {
+    pub(super) fn new(epoch: ProducerEpoch, now: WallMs) -> Self {
         Self {
             epoch,
             last_heard: now,
@@ -95,12 +93,28 @@ impl Entry {
     }
 }
 
-/// The producers that wrote to one partition, and their transactions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The producers that wrote to one partition, and their transactions. To most partitions none with an id has.
+#[derive(Clone, Debug, Default)]
 pub struct Producers {
-    entries: HashMap<ProducerId, Entry>,
-    transactions: Transactions,
+    pub(super) known: Option<Box<Known>>,
 }
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) entries: HashMap<ProducerId, Entry>,
+    pub(super) transactions: Transactions,
+}
+
+impl PartialEq for Producers {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.known, &other.known) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.is_empty() && other.is_empty(),
+        }
+    }
+}
+
+impl Eq for Producers {}
 
 /// What `DescribeProducers` and tests see of one producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,42 +130,52 @@ pub struct ProducerView {
 }
 
 impl Producers {
-    /// The state after a crash: a snapshot, and the batches that came after it.
-    pub fn rebuild(
-        snapshot: Option<&[u8]>,
-        replayed: &[(BatchHeader, Option<EndMarker>)],
-        now: WallMs,
-    ) -> Self {
-        let mut producers = snapshot.and_then(Self::restore).unwrap_or_default();
-        for (header, marker) in replayed {
-            match marker {
-                Some(marker) => producers.record_end(header, *marker, now),
-                None => producers.record(header, now),
-            }
-        }
-        producers
+    pub fn is_empty(&self) -> bool {
+        self.known.as_ref().is_none_or(|known| known.entries.is_empty() && known.transactions.is_empty())
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.transactions.is_empty()
+    fn get(&self, id: ProducerId) -> Option<&Entry> {
+        self.known.as_ref()?.entries.get(&id)
+    }
+
+    fn known(&mut self) -> &mut Known {
+        self.known.get_or_insert_default()
     }
 
     pub fn transactions(&self) -> &Transactions {
-        &self.transactions
+        static NONE: Transactions = Transactions::NONE;
+        self.known.as_ref().map_or(&NONE, |known| &known.transactions)
     }
 
-    pub fn transactions_mut(&mut self) -> &mut Transactions {
-        &mut self.transactions
+    /// [`Transactions::settle`].
+    pub fn settle(&mut self, high_watermark: Offset) {
+        self.each_transaction(|all| all.settle(high_watermark));
+    }
+
+    /// [`Transactions::cut`].
+    pub fn cut(&mut self, log_start: Offset) {
+        self.each_transaction(|all| all.cut(log_start));
+    }
+
+    /// [`Transactions::forget`].
+    pub fn forget(&mut self, markers: &[Offset]) {
+        self.each_transaction(|all| all.forget(markers));
+    }
+
+    fn each_transaction(&mut self, change: impl FnOnce(&mut Transactions)) {
+        if let Some(known) = &mut self.known {
+            change(&mut known.transactions);
+        }
     }
 
     /// Whether the producer's transaction of this epoch is open. One that is open in an older epoch is being ended:
     /// its marker is on the way, and what the producer sends by now belongs to the next.
     pub fn is_open(&self, Producer { id, epoch }: Producer) -> bool {
-        self.entries.get(&id).is_some_and(|entry| entry.open.is_some() && entry.epoch == epoch)
+        self.get(id).is_some_and(|entry| entry.open.is_some() && entry.epoch == epoch)
     }
 
     pub fn check_epoch(&self, Producer { id, epoch: got }: Producer) -> Result<(), ProducerError> {
-        match self.entries.get(&id).map(|entry| entry.epoch) {
+        match self.get(id).map(|entry| entry.epoch) {
             Some(current) if got < current => Err(ProducerError::StaleEpoch { got, current }),
             _ => Ok(()),
         }
@@ -161,7 +185,7 @@ impl Producers {
     pub fn check(&self, batch: &BatchHeader, origin: Origin) -> Result<Verdict, ProducerError> {
         let Some(producer) = batch.producer() else { return Ok(Verdict::Append) };
         self.check_epoch(producer)?;
-        let Some(entry) = self.entries.get(&producer.id) else { return Ok(Verdict::Append) };
+        let Some(entry) = self.get(producer.id) else { return Ok(Verdict::Append) };
         if origin == Origin::Client {
             let verdict = entry.check_sequence(batch)?;
             if verdict != Verdict::Append {
@@ -182,7 +206,7 @@ impl Producers {
         marker: EndMarker,
         version: i8,
     ) -> Result<(), ProducerError> {
-        let Some(entry) = self.entries.get(&id) else { return Ok(()) };
+        let Some(entry) = self.get(id) else { return Ok(()) };
         let repeated = epoch == entry.epoch && (entry.open.is_none() || epoch.0 == i16::MAX);
         let stale = epoch < entry.epoch || (version >= EPOCH_FOR_EACH && epoch == entry.epoch && !repeated);
         if stale {
@@ -199,7 +223,8 @@ impl Producers {
     /// Takes note of a batch that was appended (its base offset is final).
     pub fn record(&mut self, batch: &BatchHeader, now: WallMs) {
         let Some(Producer { id, epoch }) = batch.producer().filter(|_| !batch.is_control()) else { return };
-        let entry = self.entries.entry(id).or_insert_with(|| Entry::new(epoch, now));
+        let known = self.known();
+        let entry = known.entries.entry(id).or_insert_with(|| Entry::new(epoch, now));
         entry.set_epoch(epoch);
         entry.last_heard = now;
         if batch.base_sequence >= 0 {
@@ -208,30 +233,33 @@ impl Producers {
         if batch.is_transactional() && entry.open.is_none() {
             let first = Offset(batch.base_offset);
             entry.open = Some(first);
-            self.transactions.begin(id, first);
+            known.transactions.begin(id, first);
         }
     }
 
     /// Takes note of a transaction's end that was appended as `batch`.
     pub fn record_end(&mut self, batch: &BatchHeader, marker: EndMarker, now: WallMs) {
         let Producer { id, epoch } = Producer::new(batch.producer_id, batch.producer_epoch);
-        let entry = self.entries.entry(id).or_insert_with(|| Entry::new(epoch, now));
+        let known = self.known();
+        let entry = known.entries.entry(id).or_insert_with(|| Entry::new(epoch, now));
         entry.set_epoch(epoch);
         entry.last_heard = now;
         entry.coordinator_epoch = LeaderEpoch::from_wire(marker.coordinator_epoch);
         if let Some(first) = entry.open.take() {
-            self.transactions.end(id, first, Offset(batch.base_offset), marker.commit);
+            known.transactions.end(id, first, Offset(batch.base_offset), marker.commit);
         }
     }
 
     /// Forgets producers that were last heard of before then and have no transaction open.
     pub fn expire(&mut self, before: WallMs) {
-        self.entries.retain(|_, entry| entry.last_heard >= before || entry.open.is_some());
+        if let Some(known) = &mut self.known {
+            known.entries.retain(|_, entry| entry.last_heard >= before || entry.open.is_some());
+        }
     }
 
     /// By their ids: what is told and kept of them is the same for the same producers.
-    fn in_order(&self) -> Vec<(&ProducerId, &Entry)> {
-        let mut entries: Vec<_> = self.entries.iter().collect();
+    pub(super) fn in_order(&self) -> Vec<(&ProducerId, &Entry)> {
+        let mut entries: Vec<_> = self.known.iter().flat_map(|known| &known.entries).collect();
         entries.sort_unstable_by_key(|(id, _)| **id);
         entries
     }
@@ -247,77 +275,11 @@ impl Producers {
     }
 
     /// What compaction keeps for each producer: its last batch, or the marker that says its epoch.
-    pub fn last_batches(&self) -> impl Iterator<Item = (i64, LastBatch)> + '_ {
-        self.entries.iter().map(|(id, entry)| {
-            let data_offset = entry.batches.back().map(|batch| batch.last_offset.0);
-            (id.0, LastBatch { data_offset, epoch: entry.epoch.0 })
+    pub fn last_batches(&self) -> impl Iterator<Item = (ProducerId, LastBatch)> + '_ {
+        self.known.iter().flat_map(|known| &known.entries).map(|(id, entry)| {
+            let data_offset = entry.batches.back().map(|batch| batch.last_offset);
+            (*id, LastBatch { data_offset, epoch: entry.epoch })
         })
-    }
-
-    /// The state as opaque bytes for the shard's checkpoint (big-endian):
-    ///
-    /// ```text
-    /// version u8 | producers u32 | { id i64, epoch i16, last timestamp i64, coordinator epoch i32, open from i64 or -1,
-    ///                                batches u8, { first seq i32, last seq i32, last offset i64, timestamp i64 } }
-    ///            | aborted u32   | { producer i64, first offset i64, marker i64, stable offset i64 }
-    /// ```
-    ///
-    /// A checkpoint is stored once what it covers is durable: ends of transactions need not be waited for again.
-    pub fn snapshot(&self) -> Vec<u8> {
-        let aborted = self.transactions.aborted();
-        let mut out = Vec::with_capacity(9 + self.entries.len() * 92 + aborted.len() * 32);
-        out.push(SNAPSHOT_VERSION);
-        out.extend((self.entries.len() as u32).to_be_bytes());
-        for (id, entry) in self.in_order() {
-            out.extend(id.0.to_be_bytes());
-            out.extend(entry.epoch.0.to_be_bytes());
-            out.extend(entry.last_heard.0.to_be_bytes());
-            out.extend(LeaderEpoch::to_wire(entry.coordinator_epoch).to_be_bytes());
-            out.extend(Offset::to_wire(entry.open).to_be_bytes());
-            out.push(entry.batches.len() as u8);
-            for batch in &entry.batches {
-                out.extend(batch.first_sequence.to_be_bytes());
-                out.extend(batch.last_sequence.to_be_bytes());
-                out.extend(batch.last_offset.0.to_be_bytes());
-                out.extend(batch.timestamp.to_be_bytes());
-            }
-        }
-        out.extend((aborted.len() as u32).to_be_bytes());
-        for a in aborted {
-            out.extend(a.producer_id.0.to_be_bytes());
-            for offset in [a.first_offset, a.last_offset, a.stable_offset] {
-                out.extend(offset.0.to_be_bytes());
-            }
-        }
-        out
-    }
-
-    /// `None` if the bytes are not a snapshot that this version reads.
-    pub fn restore(mut bytes: &[u8]) -> Option<Self> {
-        let input = &mut bytes;
-        let [version] = take(input)?;
-        if !(1..=SNAPSHOT_VERSION).contains(&version) {
-            return None;
-        }
-        let mut producers = Self::default();
-        for _ in 0..u32::from_be_bytes(take(input)?) {
-            let id = ProducerId(i64::from_be_bytes(take(input)?));
-            let entry = Entry::restore(input, version)?;
-            if let Some(first) = entry.open {
-                producers.transactions.begin(id, first);
-            }
-            producers.entries.insert(id, entry);
-        }
-        if version >= 2 {
-            for _ in 0..u32::from_be_bytes(take(input)?) {
-                let mut field = || take(input).map(i64::from_be_bytes);
-                let (producer_id, first_offset) = (ProducerId(field()?), Offset(field()?));
-                let (last_offset, stable_offset) = (Offset(field()?), Offset(field()?));
-                let aborted = Aborted { producer_id, first_offset, last_offset, stable_offset };
-                producers.transactions.restore(aborted);
-            }
-        }
-        input.is_empty().then_some(producers)
     }
 }
 
@@ -357,31 +319,6 @@ impl Entry {
             timestamp: batch.max_timestamp,
         });
     }
-
-    fn restore(input: &mut &[u8], version: u8) -> Option<Self> {
-        let epoch = ProducerEpoch(i16::from_be_bytes(take(input)?));
-        let mut entry = Self::new(epoch, WallMs(i64::from_be_bytes(take(input)?)));
-        if version >= 2 {
-            entry.coordinator_epoch = LeaderEpoch::from_wire(i32::from_be_bytes(take(input)?));
-            entry.open = Offset::from_wire(i64::from_be_bytes(take(input)?));
-        }
-        let [retained] = take(input)?;
-        for _ in 0..retained {
-            entry.batches.push_back(Retained {
-                first_sequence: i32::from_be_bytes(take(input)?),
-                last_sequence: i32::from_be_bytes(take(input)?),
-                last_offset: Offset(i64::from_be_bytes(take(input)?)),
-                timestamp: i64::from_be_bytes(take(input)?),
-            });
-        }
-        Some(entry)
-    }
-}
-
-fn take<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, rest) = input.split_first_chunk::<N>()?;
-    *input = rest;
-    Some(*head)
 }
 
 /// Sequences wrap from `i32::MAX` to 0.

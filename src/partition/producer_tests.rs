@@ -116,7 +116,7 @@ fn a_transaction_is_open_until_its_end_is_durable() {
     assert_eq!(state.check(&plain, Origin::Client), Err(ProducerError::NotOfTransaction(ProducerId(1))));
     end(&mut state, 1, 1, 13, false);
     assert_eq!(state.transactions().first_unstable(), Some(Offset(10)), "a crash could take the marker back");
-    state.transactions_mut().settle(Offset(14));
+    state.settle(Offset(14));
     assert_eq!(state.transactions().first_unstable(), Some(Offset(12)));
     assert_eq!(state.transactions().aborted_in(Offset(0), Offset(12)), [(ProducerId(1), Offset(10))]);
     assert_eq!(
@@ -227,7 +227,7 @@ fn a_rebuilt_state_is_the_state() {
         }
         let mut rebuilt = Producers::rebuild(snapshot.as_deref(), &history[cut..], NOW);
         for state in [&mut rebuilt, &mut state] {
-            state.transactions_mut().settle(Offset(200));
+            state.settle(Offset(200));
         }
         assert_eq!(rebuilt, state, "seed {seed}");
     }

@@ -3,12 +3,11 @@
 //! A leader that is alone in the ISR commits what is durable here, so a consumer never reads what a crash could take
 //! back (unless the topic opted out with `write.caching`).
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::acks::{Acks, Waiters};
+use super::acks::Acks;
 use super::appended::{AppendError, Appended};
 use super::assignment::{Assignment, Role};
 use super::followed::Followed;
@@ -17,6 +16,7 @@ use super::host::Host;
 use super::leader::Leader;
 use super::offsets::Offsets;
 use super::producer::{ProducerView, Producers};
+use super::underway::{Underway, Waiting};
 use super::verification::Verifications;
 use super::waits::{Failure, Ticket, Waits};
 use crate::log::{Lsn, PartitionLog, ShardLog};
@@ -39,26 +39,10 @@ pub struct Replica {
     pub(super) producers: RefCell<Producers>,
     pub(super) verifications: RefCell<Verifications>,
     pub(super) offsets: Cell<Offsets>,
-    /// Appended batches that no commit covers yet: their journal position and the log end they make.
-    pub(super) undurable: RefCell<VecDeque<(Lsn, Offset)>>,
-    waiters: Waiters,
-    watchers: RefCell<Vec<Watcher>>,
-    purge_at: Cell<usize>,
+    /// Once something was appended or waited for.
+    pub(super) underway: OnceCell<Box<Underway>>,
     /// Followers' sessions, while it leads.
     pub(super) followed: Followed,
-}
-
-/// Somebody who waits for any of several partitions to have something new.
-pub trait Waiting {
-    /// Something is new. Called any number of times.
-    fn fire(&self);
-    /// Whether nobody waits any more.
-    fn is_over(&self) -> bool;
-}
-
-struct Watcher {
-    above: Offset,
-    waiting: Rc<dyn Waiting>,
 }
 
 /// What the replica does for its partition, and what it knows for that.
@@ -67,9 +51,6 @@ pub(super) enum Part {
     Follower(Follower),
     Offline,
 }
-
-/// Watchers of a partition that may be over before the list is looked through.
-const WATCHERS_UNPURGED: usize = 16;
 
 impl Replica {
     /// A replica over a log that is durable up to its end; of the high watermark it is told what was stored.
@@ -95,17 +76,18 @@ impl Replica {
             producers: RefCell::default(),
             verifications: RefCell::default(),
             offsets: Cell::new(Offsets::recovered(start, high_watermark, end)),
-            undurable: RefCell::default(),
-            waiters: Waiters::default(),
-            watchers: RefCell::default(),
-            purge_at: Cell::new(WATCHERS_UNPURGED),
+            underway: OnceCell::new(),
             followed: Followed::default(),
         }
     }
 
+    fn underway(&self) -> &Underway {
+        self.underway.get_or_init(Box::default)
+    }
+
     pub fn set_producers(&self, mut producers: Producers) {
-        producers.transactions_mut().settle(self.high_watermark());
-        producers.transactions_mut().cut(self.log.start_offset());
+        producers.settle(self.high_watermark());
+        producers.cut(self.log.start_offset());
         self.producers.replace(producers);
     }
 
@@ -113,7 +95,7 @@ impl Replica {
     /// is being cut, where it may be past that.
     pub fn producer_snapshot(&self) -> Option<(Offset, Vec<u8>)> {
         let mut producers = self.producers.borrow_mut();
-        producers.transactions_mut().cut(self.log.start_offset());
+        producers.cut(self.log.start_offset());
         (!producers.is_empty()).then(|| (self.offsets.get().end(), producers.snapshot()))
     }
 
@@ -137,7 +119,7 @@ impl Replica {
     }
 
     pub fn set_config(&self, config: Arc<TopicConfig>) {
-        self.log.set_config(&config);
+        self.log.set_config(config.clone());
         *self.config.borrow_mut() = config;
         self.renew_terms();
     }
@@ -238,7 +220,7 @@ impl Replica {
         };
         if !counts {
             self.host.waits.expect(ticket);
-            self.waiters.push(acks, appended.end, ticket);
+            self.underway().wait(acks, appended.end, ticket);
         }
     }
 
@@ -285,27 +267,19 @@ impl Replica {
             self.move_offsets(|offsets| offsets.make_durable(end));
             self.advance();
         } else {
-            self.undurable.borrow_mut().push_back((lsn, end));
+            self.underway().append(lsn, end);
         }
         end
     }
 
     /// Whether appended batches wait for a commit.
     pub fn is_undurable(&self) -> bool {
-        !self.undurable.borrow().is_empty()
+        self.underway.get().is_some_and(|underway| underway.is_undurable())
     }
 
     /// More is on disk, as `is_durable` tells: the high watermark follows, and who waited for it is answered.
     pub fn on_durable(&self, is_durable: impl Fn(Lsn) -> bool) {
-        let mut end = None;
-        let mut undurable = self.undurable.borrow_mut();
-        while let Some((first, offset)) = undurable.front().copied()
-            && is_durable(first)
-        {
-            end = Some(offset);
-            undurable.pop_front();
-        }
-        drop(undurable);
+        let end = self.underway.get().and_then(|underway| underway.on_durable(is_durable));
         if let Some(end) = end {
             self.move_offsets(|offsets| offsets.make_durable(end));
             self.advance();
@@ -331,34 +305,23 @@ impl Replica {
             self.followed.mark();
             self.tell_watchers(offsets.high_watermark());
         }
-        let waits = &self.host.waits;
-        let outcome = || if enough { Ok(()) } else { Err(Failure::TooFewReplicas) };
-        self.waiters.on_durable(offsets.durable_end(), waits);
-        self.waiters.on_committed(offsets.high_watermark(), outcome, waits);
+        self.underway.get().inspect(|underway| underway.settle(&offsets, enough, &self.host.waits));
     }
 
     fn tell_watchers(&self, high_watermark: Offset) {
-        self.producers.borrow_mut().transactions_mut().settle(high_watermark);
-        self.watchers.borrow_mut().retain(|watcher| {
-            let fire = watcher.above < high_watermark;
-            if fire {
-                watcher.waiting.fire();
-            }
-            !fire && !watcher.waiting.is_over()
-        });
+        self.producers.borrow_mut().settle(high_watermark);
+        self.underway.get().inspect(|underway| underway.tell_watchers(high_watermark));
     }
 
     /// Nobody is left waiting.
     fn turn_away(&self, why: Failure) {
-        self.waiters.fail(why, &self.host.waits);
+        self.underway.get().inspect(|underway| underway.fail(why, &self.host.waits));
         self.followed.mark();
         self.rouse_watchers();
     }
 
     pub(super) fn rouse_watchers(&self) {
-        for watcher in self.watchers.take() {
-            watcher.waiting.fire();
-        }
+        self.underway.get().inspect(|underway| underway.rouse_watchers());
     }
 
     /// Fires `waiting` once the high watermark is above `above`, or another term begins, or the partition goes away.
@@ -366,12 +329,7 @@ impl Replica {
         if self.high_watermark() > above {
             return waiting.fire();
         }
-        let mut watchers = self.watchers.borrow_mut();
-        watchers.push(Watcher { above, waiting });
-        if watchers.len() >= self.purge_at.get() {
-            watchers.retain(|watcher| !watcher.waiting.is_over());
-            self.purge_at.set((watchers.len() * 2).max(WATCHERS_UNPURGED));
-        }
+        self.underway().watch(above, waiting);
     }
 
     /// The partition is going away.

@@ -22,8 +22,8 @@ pub(in crate::partition) const ID: PartitionId = PartitionId { topic: TopicId([1
 struct OneTopic;
 
 impl Topics for OneTopic {
-    fn partition(&self, id: PartitionId) -> Option<(String, Arc<TopicConfig>)> {
-        (id == ID).then(|| ("orders".to_owned(), Arc::default()))
+    fn partition(&self, id: PartitionId) -> Option<(Arc<str>, Arc<TopicConfig>)> {
+        (id == ID).then(|| ("orders".into(), Arc::default()))
     }
 
     fn was_deleted(&self, _: TopicId) -> bool {
@@ -201,7 +201,8 @@ fn compaction_is_told_of_no_transaction_that_ended_before_the_log_starts() {
             replica.append_end(&store, end(1, epoch + 1, false), rt::wall()).unwrap();
         }
         settle(&store, &replica).await;
-        let listed = || replica.compaction_bounds().aborted.iter().map(|a| a.last_offset).collect::<Vec<_>>();
+        let listed =
+            || replica.compaction_bounds().aborted.iter().map(|a| a.last_offset.0).collect::<Vec<_>>();
         assert_eq!(listed(), [1, 3]);
         replica.log.set_start_offset(Offset(1));
         assert_eq!(listed(), [1, 3]);

@@ -40,6 +40,8 @@ pub struct Transactions {
 }
 
 impl Transactions {
+    pub const NONE: Self = Self { open: BTreeMap::new(), ended: VecDeque::new(), aborted: VecDeque::new() };
+
     pub fn is_empty(&self) -> bool {
         self.open.is_empty() && self.ended.is_empty() && self.aborted.is_empty()
     }

@@ -5,7 +5,7 @@
 //! first batch needs one that is valid. The smallest sequence that was asked about has to come first: where nothing is
 //! known of a producer any sequence would do, and a batch whose question failed could be overtaken. Pure.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::model::{Producer, ProducerEpoch, ProducerId};
 
@@ -33,7 +33,7 @@ pub(super) enum Worth {
 #[derive(Default)]
 pub(super) struct Verifications {
     last: u64,
-    questions: HashMap<ProducerId, Question>,
+    questions: BTreeMap<ProducerId, Question>,
 }
 
 struct Question {

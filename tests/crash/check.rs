@@ -80,7 +80,7 @@ impl Opened {
             for index in 0..topic.partitions.len() as i32 {
                 let id = PartitionId { topic: topic.id, index };
                 let store = &self.stores[shard_of(id, self.stores.len())];
-                logs.insert(id, store.create(id, &topic.name, config_of(image, topic)));
+                logs.insert(id, store.create(id, topic.name.clone(), config_of(image, topic)));
             }
         }
         logs
@@ -214,9 +214,9 @@ fn check_transactions(
             open.insert(base, producer);
         }
     }
-    let transactions = producers.transactions_mut();
-    transactions.settle(Offset(end));
-    transactions.cut(Offset(start));
+    producers.settle(Offset(end));
+    producers.cut(Offset(start));
+    let transactions = producers.transactions();
     let first = open.keys().next().copied();
     if transactions.first_unstable() != first {
         return Err(format!(

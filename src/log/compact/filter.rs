@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use crate::model::{Offset, ProducerId, WallMs};
 use crate::wire::batch::{self, BatchHeader, HEADER_SIZE};
 use crate::wire::codec;
 use crate::wire::record::{self, RecordView};
@@ -17,11 +18,11 @@ use super::transactions::{Left, Marker, Transactions};
 /// What a pass decides by, beside the map.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    pub now_ms: i64,
+    pub now: WallMs,
     pub delete_retention_ms: i64,
-    pub last_batches: HashMap<i64, LastBatch>,
+    pub last_batches: HashMap<ProducerId, LastBatch>,
     /// Where the round ends: the last batch below stays, for its offset.
-    pub round_end: i64,
+    pub round_end: Offset,
 }
 
 /// What became of a batch.
@@ -159,7 +160,7 @@ pub fn filter(
     let (decided, marker_outlived) = if header.is_control() {
         let marker = marker(bytes, header, scratch);
         let left = transactions.on_control(header, marker);
-        let gone = left == Left::Nothing && horizon.is_some_and(|at| at <= rules.now_ms);
+        let gone = left == Left::Nothing && horizon.is_some_and(|at| at <= rules.now.0);
         (gone, left != Left::Something)
     } else {
         (transactions.on_batch(header), false)
@@ -177,7 +178,7 @@ pub fn filter(
     };
     let stays = |r: &RecordView<'_>| {
         let offset = header.base_offset + i64::from(r.offset_delta);
-        !decided && (header.is_control() || survives(r, offset, map, horizon, rules.now_ms))
+        !decided && (header.is_control() || survives(r, offset, map, horizon, rules.now.0))
     };
     let staying = || record::records(records).flatten().filter(stays);
     let (mut count, mut tombstones) = (0_u32, false);
@@ -199,7 +200,7 @@ pub fn filter(
         };
     }
     let new_horizon = (horizon.is_none() && (tombstones || marker_outlived))
-        .then(|| rules.now_ms.saturating_add(rules.delete_retention_ms));
+        .then(|| rules.now.0.saturating_add(rules.delete_retention_ms));
     if count == read && new_horizon.is_none() {
         out.extend_from_slice(bytes);
         return outcome(Kept::AsItWas, count);
@@ -226,11 +227,13 @@ fn survives(
 
 fn retention(header: &BatchHeader, rules: &Rules, decided: bool) -> Retention {
     let last_of_producer = header.has_producer_id()
-        && rules.last_batches.get(&header.producer_id).is_some_and(|last| match last.data_offset {
-            Some(offset) => header.last_offset() == offset,
-            None => header.is_control() && header.producer_epoch == last.epoch,
+        && rules.last_batches.get(&ProducerId(header.producer_id)).is_some_and(|last| {
+            match last.data_offset {
+                Some(offset) => header.last_offset() == offset.0,
+                None => header.is_control() && header.producer_epoch == last.epoch.0,
+            }
         });
-    if last_of_producer || header.next_offset() == rules.round_end {
+    if last_of_producer || header.next_offset() == rules.round_end.0 {
         Retention::KeepEmpty
     } else if decided {
         Retention::Drop

@@ -34,7 +34,7 @@ mod transactions;
 
 use std::collections::HashMap;
 
-use crate::model::Offset;
+use crate::model::{Offset, ProducerEpoch, ProducerId};
 
 pub use pass::{Passed, Work};
 pub use plan::Candidate;
@@ -48,16 +48,15 @@ pub struct Bounds {
     pub limit: Offset,
     /// Aborted transactions that reach below the limit.
     pub aborted: Vec<AbortedTransaction>,
-    /// By producer id.
-    pub last_batches: HashMap<i64, LastBatch>,
+    pub last_batches: HashMap<ProducerId, LastBatch>,
 }
 
 /// What the log has to keep of a producer that is still known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastBatch {
     /// The last offset of its last batch of records; `None` if only a marker is left of it.
-    pub data_offset: Option<i64>,
-    pub epoch: i16,
+    pub data_offset: Option<Offset>,
+    pub epoch: ProducerEpoch,
 }
 
 /// The topic settings that compaction follows.

@@ -45,9 +45,9 @@ pub struct Passed {
     pub records_kept: u64,
     pub segments_replaced: u64,
     /// Where the compacted part ends now.
-    pub end: i64,
+    pub end: Offset,
     /// Abort markers, by offset, whose transactions the log has nothing of any more.
-    pub outlived: Vec<i64>,
+    pub outlived: Vec<Offset>,
     /// The map was full before the end: there is more to do.
     pub more: bool,
 }
@@ -57,7 +57,7 @@ struct Running<'a>(&'a PartitionLog);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.compaction().running.set(false);
+        self.0.compaction().state().running.set(false);
     }
 }
 
@@ -70,7 +70,7 @@ impl PartitionLog {
         now: WallMs,
     ) -> Option<Candidate> {
         let state = self.compaction();
-        let blocked = state.running.get() || state.stopped.get() || state.failed.borrow().is_some();
+        let blocked = state.is_running() || state.is_stopped() || state.failed().is_some();
         if !policy.compact || blocked || self.needs_repair().is_some() {
             return None;
         }
@@ -84,7 +84,7 @@ impl PartitionLog {
         // A point past the end is of another log; this one has not been compacted.
         let first_dirty = if point > self.end_offset().0 { 0 } else { point }.max(self.start_offset().0);
         let sealed: Vec<SegmentMeta> = self.sealed_segments().iter().map(|s| s.meta()).collect();
-        plan::candidate(&sealed, first_dirty, limit.0, policy, now.0)
+        plan::candidate(&sealed, Offset(first_dirty), limit, policy, now)
     }
 
     /// Compacts once. `candidate` was found before the last checkpoint, which therefore lists its segments as they are.
@@ -95,10 +95,10 @@ impl PartitionLog {
         policy: &Policy,
         work: &Work<'_>,
     ) -> Result<Passed, LogError> {
-        self.compaction().running.set(true);
+        self.compaction().state().running.set(true);
         let _running = Running(self);
         let rules = Rules {
-            now_ms: rt::unix_ms(),
+            now: rt::wall(),
             delete_retention_ms: policy.delete_retention_ms,
             last_batches: bounds.last_batches,
             round_end: candidate.end,
@@ -110,7 +110,7 @@ impl PartitionLog {
             Err(LogError::Corrupt { .. }) => {
                 let why = done.as_ref().err().map(ToString::to_string).unwrap_or_default();
                 log::error!("{why}; {} is not compacted until the next start", self.dir().display());
-                *self.compaction().failed.borrow_mut() = Some(why.into());
+                *self.compaction().state().failed.borrow_mut() = Some(why.into());
             }
             Err(LogError::Removed) => return Ok(Passed::default()),
             _ => {}
@@ -120,7 +120,7 @@ impl PartitionLog {
 
     /// Why this log is not compacted any more, if so.
     pub fn compaction_failed(&self) -> Option<std::sync::Arc<str>> {
-        self.compaction().failed.borrow().clone()
+        self.compaction().failed()
     }
 }
 
@@ -147,7 +147,7 @@ struct Bench {
     transactions: Transactions,
     rules: Rules,
     scratch: Scratch,
-    from: i64,
+    from: Offset,
     full: bool,
     out: Vec<u8>,
     changed: bool,
@@ -162,7 +162,7 @@ impl Pass<'_> {
             .log
             .sealed_segments()
             .into_iter()
-            .filter(|s| s.meta().next_offset <= self.candidate.end)
+            .filter(|s| Offset(s.meta().next_offset) <= self.candidate.end)
             .collect();
         let mut bench = Bench {
             map,
@@ -176,7 +176,7 @@ impl Pass<'_> {
             read: 0,
             kept: 0,
         };
-        for segment in segments.iter().filter(|s| s.meta().next_offset > self.candidate.first_dirty) {
+        for segment in segments.iter().filter(|s| Offset(s.meta().next_offset) > self.candidate.first_dirty) {
             bench = self.gather(segment, bench, &mut passed).await?;
             if bench.full {
                 break;
@@ -184,7 +184,7 @@ impl Pass<'_> {
             bench.map.advance(segment.meta().next_offset - 1);
         }
         let done = bench.map.latest() + 1;
-        passed.more = done < self.candidate.end;
+        passed.more = Offset(done) < self.candidate.end;
         bench.transactions = Transactions::new(self.aborted);
         let mut rest: VecDeque<Rc<Segment>> =
             segments.into_iter().filter(|s| s.base_offset() < done).collect();
@@ -196,7 +196,7 @@ impl Pass<'_> {
         }
         (passed.records_read, passed.records_kept) = (bench.read, bench.kept);
         passed.outlived = bench.transactions.take_outlived();
-        passed.end = done;
+        passed.end = Offset(done);
         self.log.set_first_dirty(done, cut).await;
         Ok(passed)
     }
@@ -280,16 +280,14 @@ impl Pass<'_> {
         output.kept = new.is_some();
         let replaced = self.log.replace(group, new).await;
         if !matches!(replaced, Ok(true)) {
-            output.kept &= self.log.compaction().halfway.borrow().is_some();
+            output.kept &= self.log.compaction().is_halfway();
         }
         match replaced {
             Ok(true) => {}
             Ok(false) => return Err(LogError::Removed),
             // All of a group have to be open at once.
             Err(LogError::Io { source, .. })
-                if is_out_of_files(&source)
-                    && group.len() > 1
-                    && self.log.compaction().halfway.borrow().is_none() =>
+                if is_out_of_files(&source) && group.len() > 1 && !self.log.compaction().is_halfway() =>
             {
                 (bench.transactions, bench.read, bench.kept) = before;
                 return Ok((bench, Cleaned::TooMuch));
@@ -376,7 +374,7 @@ impl Bench {
         for batch in Self::batches(bytes) {
             let (header, batch) = batch?;
             let Self { map, transactions, scratch, from, .. } = self;
-            if !filter::index(&batch, &header, *from, map, transactions, scratch) {
+            if !filter::index(&batch, &header, from.0, map, transactions, scratch) {
                 self.full = true;
                 break;
             }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::log::segment::SegmentMeta;
+use crate::model::{Offset, WallMs};
 
 use super::Policy;
 
@@ -12,9 +13,9 @@ const MAX_GROUP: usize = 32;
 /// A log that has something to compact.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
-    pub first_dirty: i64,
+    pub first_dirty: Offset,
     /// The base offset of the first segment that is not touched.
-    pub end: i64,
+    pub end: Offset,
     /// Dirty bytes of all bytes below the end.
     pub dirty_ratio: f64,
 }
@@ -22,10 +23,10 @@ pub struct Candidate {
 /// Looks at the sealed segments of a log, oldest first. `limit` is as in [`super::Bounds`].
 pub fn candidate(
     sealed: &[SegmentMeta],
-    first_dirty: i64,
-    limit: i64,
+    Offset(first_dirty): Offset,
+    Offset(limit): Offset,
     policy: &Policy,
-    now_ms: i64,
+    WallMs(now_ms): WallMs,
 ) -> Option<Candidate> {
     let too_young = |s: &SegmentMeta| {
         policy.min_lag_ms > 0
@@ -42,7 +43,7 @@ pub fn candidate(
     let oldest = dirty.iter().map(|s| s.first_timestamp).filter(|t| *t > 0).min();
     let overdue = oldest.is_some_and(|t| t < now_ms.saturating_sub(policy.max_lag_ms));
     let wanted = dirty_bytes > 0.0 && (overdue || dirty_ratio > policy.min_dirty_ratio);
-    wanted.then_some(Candidate { first_dirty, end, dirty_ratio })
+    wanted.then_some(Candidate { first_dirty: Offset(first_dirty), end: Offset(end), dirty_ratio })
 }
 
 /// Neighbours that together fit a segment, as index ranges over `segments`.
@@ -93,7 +94,8 @@ mod tests {
     }
 
     fn end(first_dirty: i64, limit: i64, policy: Policy, now: i64) -> Option<i64> {
-        candidate(&sealed(), first_dirty, limit, &policy, now).map(|c| c.end)
+        let (first_dirty, limit) = (Offset(first_dirty), Offset(limit));
+        candidate(&sealed(), first_dirty, limit, &policy, WallMs(now)).map(|c| c.end.0)
     }
 
     #[test]
@@ -102,7 +104,7 @@ mod tests {
         assert_eq!(end(0, 1000, POLICY, 0), Some(40));
         assert_eq!(end(0, 39, POLICY, 0), Some(30));
         assert_eq!(end(0, 9, POLICY, 0), None);
-        assert_eq!(candidate(&[], 0, 10, &POLICY, 0), None);
+        assert_eq!(candidate(&[], Offset(0), Offset(10), &POLICY, WallMs(0)), None);
     }
 
     #[test]

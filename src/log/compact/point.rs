@@ -11,13 +11,13 @@ const POINT_MAGIC: &[u8; 4] = b"WCMP";
 
 impl PartitionLog {
     pub(in crate::log) async fn first_dirty(&self) -> i64 {
-        if let Some(known) = self.compaction().first_dirty.get() {
+        if let Some(known) = self.compaction().state().first_dirty.get() {
             return known;
         }
         let path = self.dir().join(POINT_FILE);
         let bytes = rt::blocking(move || rt::fs::read_all(path)).await.unwrap_or_default();
         let point = decode_point(&bytes).unwrap_or(0);
-        self.compaction().first_dirty.set(Some(point));
+        self.compaction().state().first_dirty.set(Some(point));
         point
     }
 
@@ -33,7 +33,7 @@ impl PartitionLog {
 
     /// For who has the turn.
     pub(in crate::log) async fn put_first_dirty(&self, offset: i64) {
-        self.compaction().first_dirty.set(Some(offset));
+        self.compaction().state().first_dirty.set(Some(offset));
         let path = self.dir().join(POINT_FILE);
         let bytes = encode_point(offset);
         if let Err(e) = with_files(self.resources(), move || rt::fs::write_atomic(&path, &bytes)).await {

@@ -57,12 +57,12 @@ impl PartitionLog {
         if held.is_ok() {
             let half =
                 Halfway { manifest: manifest.clone(), old: old.to_vec(), index: new.map(|(_, index)| index) };
-            *self.compaction().halfway.borrow_mut() = Some(half);
+            *self.compaction().state().halfway.borrow_mut() = Some(half);
             held = self.commit(&manifest).await;
         }
         if let Err(e) = held {
             if !self.has_failed() {
-                self.compaction().halfway.take();
+                self.compaction().state().halfway.take();
                 old.iter().for_each(|segment| segment.thaw());
             }
             return Err(e);
@@ -74,10 +74,12 @@ impl PartitionLog {
 
     /// Brings a replacement that is half-way to its end. For who has the turn: nothing else may change files before.
     pub(in crate::log) async fn finish_replacement(&self) -> Result<(), LogError> {
-        let Some(manifest) = self.compaction().halfway.borrow().as_ref().map(|half| half.manifest.clone())
-        else {
+        if !self.compaction().is_halfway() {
             return Ok(());
-        };
+        }
+        let state = self.compaction().state();
+        let manifest = state.halfway.borrow().as_ref().map(|half| half.manifest.clone());
+        let Some(manifest) = manifest else { return Ok(()) };
         self.check_usable()?;
         let dir = self.dir().to_path_buf();
         let done = with_files(self.resources(), move || {
@@ -87,10 +89,10 @@ impl PartitionLog {
         });
         let done = done.await;
         #[cfg(test)]
-        let done = match self.compaction().hinder.get() {
+        let done = match state.hinder.get() {
             0 => done,
             n => {
-                self.compaction().hinder.set(n - 1);
+                state.hinder.set(n - 1);
                 Err(std::io::ErrorKind::StorageFull.into())
             }
         };
@@ -99,7 +101,7 @@ impl PartitionLog {
             Err(e) if may_pass(&e) => return Err(LogError::io(self.dir(), e)),
             Err(e) => return Err(self.fail(self.dir().to_path_buf(), e)),
         }
-        let Some(half) = self.compaction().halfway.take() else { return Ok(()) };
+        let Some(half) = state.halfway.take() else { return Ok(()) };
         let segment = half.manifest.new.zip(half.index).map(|(meta, index)| {
             let segment = self.sealed_segment(meta);
             segment.put_index(index);
@@ -109,10 +111,10 @@ impl PartitionLog {
         self.exchange(base, half.old.len(), end, segment.clone());
         for segment in &half.old {
             segment.supersede();
-            self.compaction().replaced.borrow_mut().push(segment.base_offset());
+            state.replaced.borrow_mut().push(segment.base_offset());
         }
         // Only now: a checkpoint made before lists the old segments and needs the manifest.
-        self.compaction().swaps.borrow_mut().push(Swap { base, end });
+        state.swaps.borrow_mut().push(Swap { base, end });
         if let Some(segment) = segment {
             segment.save_sidecar().await;
             segment.index().await?;
@@ -122,17 +124,17 @@ impl PartitionLog {
 
     /// As [`finish_replacement`](Self::finish_replacement), for who has not got the turn. Whether the log is whole.
     pub(super) async fn is_whole(&self) -> bool {
-        if self.compaction().halfway.borrow().is_none() {
+        if !self.compaction().is_halfway() {
             return true;
         }
         let _turn = self.turn().await;
         let finished = !self.is_removed() && self.finish_replacement().await.is_ok();
-        finished && self.compaction().halfway.borrow().is_none()
+        finished && !self.compaction().is_halfway()
     }
 
     /// Whether the segments are still the log's, side by side, and may be replaced.
     fn can_replace(&self, old: &[Rc<Segment>]) -> bool {
-        let blocked = self.is_removed() || self.has_failed() || self.compaction().stopped.get();
+        let blocked = self.is_removed() || self.has_failed() || self.compaction().is_stopped();
         !blocked && self.has_segments(old)
     }
 

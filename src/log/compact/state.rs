@@ -1,6 +1,6 @@
 //! What a partition's log knows of its compaction.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,9 +18,16 @@ pub struct Halfway {
     pub(super) index: Option<ExtentIndex>,
 }
 
-/// See the module's page.
+/// See the module's page. Most logs are never compacted, and keep nothing here.
 #[derive(Default)]
 pub struct Compaction {
+    known: OnceCell<Box<State>>,
+    /// The log is being closed: nothing more is replaced.
+    stopped: Cell<bool>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
     /// Where the dirty part begins, once read from its file.
     pub(super) first_dirty: Cell<Option<i64>>,
     /// The groups replaced since the last checkpoint, whose manifests are still needed.
@@ -32,8 +39,6 @@ pub struct Compaction {
     /// So often the disk is full when step 3 of a replacement is done.
     #[cfg(test)]
     pub(super) hinder: Cell<u32>,
-    /// The log is being closed: nothing more is replaced.
-    pub(super) stopped: Cell<bool>,
     /// Why this log is not compacted any more, until the next start.
     pub(super) failed: RefCell<Option<Arc<str>>>,
 }
@@ -42,35 +47,66 @@ impl Compaction {
     /// After a start that found these groups replaced past the checkpoint.
     pub fn recovered(settled: Settled) -> Self {
         let Settled { swaps, replaced, .. } = settled;
-        Self { swaps: RefCell::new(swaps), replaced: RefCell::new(replaced), ..Self::default() }
+        let compaction = Self::default();
+        if !(swaps.is_empty() && replaced.is_empty()) {
+            let state = compaction.state();
+            state.swaps.replace(swaps);
+            state.replaced.replace(replaced);
+        }
+        compaction
+    }
+
+    pub(super) fn state(&self) -> &State {
+        self.known.get_or_init(Box::default)
     }
 
     /// Whether the directory has no manifest: a start has nothing to finish.
     pub fn is_settled(&self) -> bool {
-        self.swaps.borrow().is_empty() && self.halfway.borrow().is_none()
+        self.known.get().is_none_or(|state| state.swaps.borrow().is_empty()) && !self.is_halfway()
+    }
+
+    /// Whether a replacement is committed, or may be, and not in place yet.
+    pub(super) fn is_halfway(&self) -> bool {
+        self.known.get().is_some_and(|state| state.halfway.borrow().is_some())
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.known.get().is_some_and(|state| state.running.get())
+    }
+
+    /// Why this log is not compacted any more, if so.
+    pub(super) fn failed(&self) -> Option<Arc<str>> {
+        self.known.get().and_then(|state| state.failed.borrow().clone())
     }
 
     /// Base offsets of the segments that were replaced since this was last asked.
     pub fn take_replaced(&self) -> Vec<i64> {
-        self.replaced.take()
+        self.known.get().map(|state| state.replaced.take()).unwrap_or_default()
     }
 
     /// The groups whose manifests can go once a checkpoint made from now on is stored.
     pub fn swaps(&self) -> Vec<i64> {
-        self.swaps.borrow().iter().map(|swap| swap.base).collect()
+        self.swaps_past(i64::MIN)
     }
 
     /// As [`swaps`](Self::swaps), those that reach past `offset`.
     pub fn swaps_past(&self, offset: i64) -> Vec<i64> {
-        self.swaps.borrow().iter().filter(|swap| swap.end > offset).map(|swap| swap.base).collect()
+        let Some(state) = self.known.get() else { return Vec::new() };
+        state.swaps.borrow().iter().filter(|swap| swap.end > offset).map(|swap| swap.base).collect()
     }
 
     /// Their manifests are gone.
     pub fn forget(&self, bases: &[i64]) {
-        self.swaps.borrow_mut().retain(|swap| !bases.contains(&swap.base));
+        if let Some(state) = self.known.get() {
+            state.swaps.borrow_mut().retain(|swap| !bases.contains(&swap.base));
+        }
     }
 
     pub fn stop(&self) {
         self.stopped.set(true);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.get()
     }
 }

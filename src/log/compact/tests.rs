@@ -10,7 +10,7 @@ use kafka_wire_records::{Compression, Record, RecordBatch, RecordDecodeLimits, R
 
 use crate::log::{LogError, Lsn, PartitionCheckpoint, PartitionLog, Resources};
 use crate::model::topic_config::{CleanupPolicy, TopicConfig};
-use crate::model::{Offset, PartitionId, Producer, TopicId, WallMs};
+use crate::model::{Offset, PartitionId, Producer, ProducerEpoch, ProducerId, TopicId, WallMs};
 use crate::rt;
 use crate::wire::batch::BatchHeader;
 
@@ -65,7 +65,7 @@ fn open(
     resources: &Rc<Resources>,
 ) -> Result<Rc<PartitionLog>, LogError> {
     let id = PartitionId { topic: TopicId([9; 16]), index: 0 };
-    PartitionLog::open(dir.to_path_buf(), id, config, checkpoint, resources)
+    PartitionLog::open(dir.to_path_buf(), id, config.clone(), checkpoint, resources)
 }
 
 impl Fixture {
@@ -125,8 +125,11 @@ impl Fixture {
         };
         *sequence += count;
         if producer_id >= 0 {
-            let last = LastBatch { data_offset: Some(base_offset + i64::from(count) - 1), epoch: 2 };
-            self.bounds.last_batches.insert(producer_id, last);
+            let last = LastBatch {
+                data_offset: Some(Offset(base_offset + i64::from(count) - 1)),
+                epoch: ProducerEpoch(2),
+            };
+            self.bounds.last_batches.insert(ProducerId(producer_id), last);
         }
         self.records.extend(entries(&batch));
         let bytes = batch.encode_to_bytes(RecordEncodeLimits::default()).unwrap();
@@ -155,14 +158,14 @@ impl Fixture {
         let candidate = self.log.compaction_candidate(self.bounds.limit, &policy, WallMs(NOW)).await?;
         let work = Work { map_bytes, activity: &|| 0, rate: &|| u64::MAX, stop: &|| false };
         let passed = self.log.compact(candidate, self.bounds.clone(), &policy, &work).await;
-        Some((candidate.end, passed))
+        Some((candidate.end.0, passed))
     }
 
     /// Many small segments that a pass makes few larger ones of.
     async fn small_segments(seed: u64, keys: u64) -> Self {
         let mut f = Self::new(seed);
         f.config.segment_bytes = 6000;
-        f.log.set_config(&f.config);
+        f.log.set_config(f.config.clone());
         f.fill(60, keys).await;
         f.config.segment_bytes = 60_000;
         f
@@ -206,12 +209,13 @@ impl Fixture {
         assert!(found == expected, "below {end}: missing {missing:?}, too much {surplus:?}");
         for (producer, last) in &self.bounds.last_batches {
             let there = |b: &&RecordBatch| {
-                b.producer_id == *producer
-                    && Some(b.base_offset + i64::from(b.last_offset_delta)) == last.data_offset
+                b.producer_id == producer.0
+                    && Some(b.base_offset + i64::from(b.last_offset_delta))
+                        == last.data_offset.map(|offset| offset.0)
             };
             let batch = batches.iter().find(there).expect("each producer's last batch stays");
             let next = batch.base_sequence + batch.last_offset_delta + 1;
-            assert_eq!(next, self.sequences[producer], "its last sequence can be told");
+            assert_eq!(next, self.sequences[&producer.0], "its last sequence can be told");
         }
         for target in [0, 1000, 1100, 1250, 1400, 1549, 1550, 2000] {
             let expected = found.iter().find(|(_, (.., t))| *t >= target).map(|(o, (.., t))| (*o, *t));
@@ -297,7 +301,7 @@ fn tombstones_go_once_their_horizon_has_passed() {
         // The first pass only writes the horizon.
         f.check(end, false).await;
         rt::sleep(std::time::Duration::from_millis(2)).await;
-        f.log.compaction().first_dirty.set(Some(0));
+        f.log.compaction().state().first_dirty.set(Some(0));
         let (end, _) = f.compact_all(1 << 20).await;
         f.check(end, true).await;
     });
@@ -340,7 +344,7 @@ fn a_crash_at_any_point_leaves_the_old_segments_or_the_new() {
         rt::block_on(async move {
             let mut f = Fixture::new(seed);
             f.config.segment_bytes = 6000;
-            f.log.set_config(&f.config);
+            f.log.set_config(f.config.clone());
             f.fill(60, 12).await;
             f.config.segment_bytes = 60_000;
             let scratch = tempfile::tempdir().unwrap();
@@ -404,7 +408,7 @@ fn readers_go_on_while_segments_are_replaced_under_them() {
     rt::block_on(async {
         let mut f = Fixture::new(99);
         f.config.segment_bytes = 4000;
-        f.log.set_config(&f.config);
+        f.log.set_config(f.config.clone());
         f.fill(200, 25).await;
         f.config.segment_bytes = 100_000;
         let (log, records) = (f.log.clone(), f.records.clone());
@@ -549,7 +553,7 @@ fn a_replacement_that_the_disk_holds_up_is_finished_later() {
         let mut f = Fixture::small_segments(23, 12).await;
         let old = read(&f.log).await;
         let start = f.log.checkpoint().segments[1].base_offset;
-        f.log.compaction().hinder.set(3);
+        f.log.compaction().state().hinder.set(3);
         let (end, passed) = f.try_compact(1 << 20).await.unwrap();
         assert!(matches!(passed, Err(LogError::Io { .. })), "{passed:?}");
         f.log.resources().set_budget(0);
@@ -692,7 +696,7 @@ fn replaced_files_are_let_go_of() {
     rt::block_on(async {
         let mut f = Fixture::new(29);
         f.config.segment_bytes = 1500;
-        f.log.set_config(&f.config);
+        f.log.set_config(f.config.clone());
         f.fill(120, 40).await;
         f.config.segment_bytes = 3500;
         let segments = f.log.sealed_segments().len();
@@ -712,7 +716,7 @@ fn replaced_files_are_let_go_of() {
         let passed = f.log.compact(candidate, f.bounds.clone(), &policy, &work).await.unwrap();
         assert!(passed.segments_replaced > 15, "{passed:?}");
         assert!(most.get() <= 4, "{} files are gone and open", most.get());
-        f.check(candidate.end, false).await;
+        f.check(candidate.end.0, false).await;
     });
 }
 
@@ -767,7 +771,8 @@ mod transactional {
             let header = BatchHeader::parse(batch).unwrap();
             assert!(index(batch, &header, 0, &mut map, &mut transactions, &mut scratch));
         }
-        let rules = Rules { now_ms, delete_retention_ms: 100, last_batches: HashMap::new(), round_end: -1 };
+        let (now, last_batches) = (WallMs(now_ms), HashMap::new());
+        let rules = Rules { now, delete_retention_ms: 100, last_batches, round_end: Offset(-1) };
         let mut transactions = Transactions::new(aborted);
         let mut left = Vec::new();
         for batch in log {
@@ -779,7 +784,13 @@ mod transactional {
             assert_eq!(out == **batch, kept == Kept::AsItWas);
             left.extend((!out.is_empty()).then(|| Bytes::from(out)));
         }
-        (left, transactions.take_outlived())
+        (left, transactions.take_outlived().into_iter().map(|marker| marker.0).collect())
+    }
+
+    /// A transaction of producer 1.
+    fn aborted(first: i64, last: i64) -> AbortedTransaction {
+        let producer_id = ProducerId(1);
+        AbortedTransaction { producer_id, first_offset: Offset(first), last_offset: Offset(last) }
     }
 
     fn offsets(log: &[Bytes]) -> Vec<i64> {
@@ -788,8 +799,6 @@ mod transactional {
 
     #[test]
     fn only_what_lies_between_first_offset_and_marker_is_aborted() {
-        let aborted =
-            |first_offset, last_offset| AbortedTransaction { producer_id: 1, first_offset, last_offset };
         // The log starts behind the marker, or compaction has taken it.
         let log = [data(5, 1, "c"), marker(6, 1, true)];
         let (left, _) = pass(&log, &[aborted(0, 3)], 1000);
@@ -818,7 +827,7 @@ mod transactional {
 
     #[test]
     fn a_marker_stays_while_its_transaction_is_listed() {
-        let aborted = [AbortedTransaction { producer_id: 1, first_offset: 0, last_offset: 3 }];
+        let aborted = [aborted(0, 3)];
         let log = [marker(3, 1, false), data(5, 1, "c"), marker(6, 1, true)];
         let (left, outlived) = pass(&log, &aborted, 1000);
         assert_eq!((offsets(&left), outlived), (vec![3, 5, 6], vec![3]));
@@ -850,7 +859,7 @@ mod transactional {
             data(5, 1, "c"),
             marker(6, 1, true),
         ];
-        let aborted = [AbortedTransaction { producer_id: 1, first_offset: 0, last_offset: 3 }];
+        let aborted = [aborted(0, 3)];
         let (left, outlived) = pass(&log, &aborted, 1000);
         assert_eq!(offsets(&left), [1, 3, 4, 5, 6], "aborted records are gone, and do not count as newest");
         assert!(outlived.is_empty(), "its batches were still met");

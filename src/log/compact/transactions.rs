@@ -7,14 +7,15 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use crate::model::{Offset, ProducerId};
 use crate::wire::batch::BatchHeader;
 
 /// A transaction that was aborted: its first record's offset and its marker's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AbortedTransaction {
-    pub producer_id: i64,
-    pub first_offset: i64,
-    pub last_offset: i64,
+    pub producer_id: ProducerId,
+    pub first_offset: Offset,
+    pub last_offset: Offset,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,9 +49,9 @@ pub enum Left {
 
 #[derive(Clone, Copy, Debug)]
 struct Aborted {
-    first_offset: i64,
+    first_offset: Offset,
     /// The marker's.
-    last_offset: i64,
+    last_offset: Offset,
     /// The log still had a batch of it.
     seen: bool,
 }
@@ -58,11 +59,11 @@ struct Aborted {
 #[derive(Clone, Debug, Default)]
 pub struct Transactions {
     /// By producer, in order: one producer's transactions do not overlap. Those that the pass has left behind are gone.
-    aborted: HashMap<i64, VecDeque<Aborted>>,
+    aborted: HashMap<ProducerId, VecDeque<Aborted>>,
     /// Producers of which there was a batch that was not aborted, since their last marker.
-    committed: HashSet<i64>,
+    committed: HashSet<ProducerId>,
     /// Offsets of listed abort markers of which nothing else is left.
-    outlived: Vec<i64>,
+    outlived: Vec<Offset>,
 }
 
 impl Transactions {
@@ -78,9 +79,10 @@ impl Transactions {
         listed
     }
 
-    /// The aborted transaction of the producer that `offset` lies in, marker and all. Offsets only rise.
-    fn listed(&mut self, producer_id: i64, offset: i64) -> Option<&mut Aborted> {
-        let of_producer = self.aborted.get_mut(&producer_id)?;
+    /// The aborted transaction of its producer that a batch begins in, marker and all. Offsets only rise.
+    fn listed(&mut self, header: &BatchHeader) -> Option<&mut Aborted> {
+        let offset = Offset(header.base_offset);
+        let of_producer = self.aborted.get_mut(&ProducerId(header.producer_id))?;
         while of_producer.front().is_some_and(|t| t.last_offset < offset) {
             of_producer.pop_front();
         }
@@ -92,20 +94,20 @@ impl Transactions {
         if !header.is_transactional() {
             return false;
         }
-        match self.listed(header.producer_id, header.base_offset) {
-            Some(transaction) if header.last_offset() < transaction.last_offset => {
+        match self.listed(header) {
+            Some(transaction) if Offset(header.last_offset()) < transaction.last_offset => {
                 transaction.seen = true;
                 true
             }
             _ => {
-                self.committed.insert(header.producer_id);
+                self.committed.insert(ProducerId(header.producer_id));
                 false
             }
         }
     }
 
     /// In order.
-    pub fn take_outlived(&mut self) -> Vec<i64> {
+    pub fn take_outlived(&mut self) -> Vec<Offset> {
         std::mem::take(&mut self.outlived)
     }
 
@@ -115,8 +117,8 @@ impl Transactions {
         match marker {
             Some(Marker::Abort) => {
                 // Without an entry in the list its records count as committed; they need their marker all the more.
-                let unlisted = self.committed.remove(&header.producer_id);
-                match self.listed(header.producer_id, header.base_offset) {
+                let unlisted = self.committed.remove(&ProducerId(header.producer_id));
+                match self.listed(header) {
                     Some(transaction) if !transaction.seen => {
                         let marker = transaction.last_offset;
                         self.outlived.push(marker);
@@ -125,7 +127,7 @@ impl Transactions {
                     listed => left(listed.is_some() || unlisted),
                 }
             }
-            Some(Marker::Commit) => left(self.committed.remove(&header.producer_id)),
+            Some(Marker::Commit) => left(self.committed.remove(&ProducerId(header.producer_id))),
             Some(Marker::Other) => Left::Something,
             None => Left::Nothing,
         }

@@ -14,7 +14,7 @@ struct Metadata {
 }
 
 impl Topics for Metadata {
-    fn partition(&self, id: PartitionId) -> Option<(String, Arc<TopicConfig>)> {
+    fn partition(&self, id: PartitionId) -> Option<(Arc<str>, Arc<TopicConfig>)> {
         (id.topic == TopicId([1; 16]) && id.index < 4).then(|| ("orders".into(), Arc::default()))
     }
 

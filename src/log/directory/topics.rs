@@ -9,7 +9,7 @@ use crate::model::{PartitionId, TopicId};
 /// The cluster's metadata, as recovery asks it.
 pub trait Topics {
     /// The topic's name and configuration, if the partition exists.
-    fn partition(&self, id: PartitionId) -> Option<(String, Arc<TopicConfig>)>;
+    fn partition(&self, id: PartitionId) -> Option<(Arc<str>, Arc<TopicConfig>)>;
     /// Whether the topic existed once and was deleted on purpose.
     fn was_deleted(&self, topic: TopicId) -> bool;
     /// Whether a topic of this name exists now and has a partition of this number.

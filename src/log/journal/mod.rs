@@ -43,7 +43,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::log::{JournalFailed, LogError, Lsn};
-use crate::model::PartitionId;
+use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::rt::{self, Notify, Task};
 
 use commit::Inner;
@@ -98,8 +98,8 @@ impl Journal {
     pub fn append(
         &self,
         partition: PartitionId,
-        base_offset: i64,
-        leader_epoch: i32,
+        base_offset: Offset,
+        leader_epoch: Option<LeaderEpoch>,
         batch: &[u8],
     ) -> Result<Lsn, JournalFailed> {
         self.append_as(EntryKind::Batch, partition, base_offset, leader_epoch, batch)
@@ -110,12 +110,13 @@ impl Journal {
         &self,
         kind: EntryKind,
         partition: PartitionId,
-        base_offset: i64,
-        leader_epoch: i32,
+        base_offset: Offset,
+        leader_epoch: Option<LeaderEpoch>,
         bytes: &[u8],
     ) -> Result<Lsn, JournalFailed> {
         self.inner.accepts()?;
-        let lsn = self.inner.gather.borrow_mut().append(kind, partition, base_offset, leader_epoch, bytes);
+        let (offset, epoch) = (base_offset.0, LeaderEpoch::to_wire(leader_epoch));
+        let lsn = self.inner.gather.borrow_mut().append(kind, partition, offset, epoch, bytes);
         if self.inner.resting.get() {
             self.inner.wake.notify_all();
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::log::Lsn;
-use crate::model::PartitionId;
+use crate::model::{Offset, PartitionId};
 use crate::rt;
 use crate::rt::record::{Event, Recording};
 
@@ -43,7 +43,7 @@ fn files_of(dir: &Path) -> Vec<PathBuf> {
 async fn fill(journal: &Journal, range: std::ops::Range<i64>) -> Lsn {
     let mut last = Lsn::ZERO;
     for n in range {
-        last = journal.append(partition(0), n, 0, &batch(n)).unwrap();
+        last = journal.append(partition(0), Offset(n), None, &batch(n)).unwrap();
         if n % 7 == 0 {
             journal.wait_durable(last).await.unwrap();
         }
@@ -90,7 +90,7 @@ fn files_go_round_and_old_entries_never_come_back() {
         drop(journal);
         let (journal, entries) = Journal::open(dir.path(), settings(), known).await.unwrap();
         assert_eq!(offsets(&entries), (6000..6010).collect::<Vec<_>>());
-        let next = journal.append(partition(0), 6010, 0, &batch(6010)).unwrap();
+        let next = journal.append(partition(0), Offset(6010), None, &batch(6010)).unwrap();
         assert!(next > last, "lsns go on across a restart");
     });
 }
@@ -101,9 +101,9 @@ fn a_batch_larger_than_a_file_passes_through() {
     rt::block_on(async move {
         let (journal, _) = Journal::open(dir.path(), settings(), Known::default()).await.unwrap();
         let large = vec![5; 3 << 20];
-        journal.append(partition(0), 0, 0, b"a").unwrap();
-        journal.append(partition(1), 0, 0, &large).unwrap();
-        let last = journal.append(partition(0), 1, 0, b"b").unwrap();
+        journal.append(partition(0), Offset(0), None, b"a").unwrap();
+        journal.append(partition(1), Offset(0), None, &large).unwrap();
+        let last = journal.append(partition(0), Offset(1), None, b"b").unwrap();
         journal.wait_durable(last).await.unwrap();
         drop(journal);
         let (journal, entries) = Journal::open(dir.path(), settings(), Known::default()).await.unwrap();
@@ -121,8 +121,10 @@ fn a_torn_tail_is_dropped_once_and_for_all() {
         let (journal, _) = Journal::open(dir.path(), settings(), Known::default()).await.unwrap();
         let before = fill(&journal, 0..20).await;
         // One commit of several entries, which the tears below go through.
-        let last =
-            (20..30).map(|n| journal.append(partition(0), n, 0, &batch(n)).unwrap()).next_back().unwrap();
+        let last = (20..30)
+            .map(|n| journal.append(partition(0), Offset(n), None, &batch(n)).unwrap())
+            .next_back()
+            .unwrap();
         journal.wait_durable(last).await.unwrap();
         journal.close().await.unwrap();
         let path = &files_of(dir.path())[0];
@@ -216,13 +218,13 @@ fn a_failed_write_ends_acknowledging() {
             let slot = files.used.back_mut().unwrap();
             slot.file = rt::File::open(&slot.path, rt::OpenOptions::default()).unwrap();
         }
-        let lsn = journal.append(partition(0), 3, 0, &batch(3)).unwrap();
-        let later = journal.append(partition(0), 4, 0, &batch(4)).unwrap();
+        let lsn = journal.append(partition(0), Offset(3), None, &batch(3)).unwrap();
+        let later = journal.append(partition(0), Offset(4), None, &batch(4)).unwrap();
         assert!(journal.wait_durable(lsn).await.is_err());
         assert!(journal.wait_durable(later).await.is_err());
         let why = journal.failed().unwrap();
         assert!(why.contains("/00000000.journal: "), "{why}");
-        assert!(journal.append(partition(0), 5, 0, &batch(5)).is_err());
+        assert!(journal.append(partition(0), Offset(5), None, &batch(5)).is_err());
         assert!(journal.close().await.is_err());
     });
 }
@@ -238,7 +240,7 @@ fn one_commit_covers_what_gathered_while_another_was_under_way() {
             let journal = journal.clone();
             tasks.push(rt::spawn(async move {
                 for round in 0..5 {
-                    let lsn = journal.append(partition(n), round, 0, &batch(round)).unwrap();
+                    let lsn = journal.append(partition(n), Offset(round), None, &batch(round)).unwrap();
                     journal.wait_durable(lsn).await.unwrap();
                 }
             }));
@@ -260,7 +262,7 @@ fn zeros_ahead_are_written_for_many_commits_at_once() {
     rt::block_on(async move {
         let (journal, _) = Journal::open(&path, settings(), Known::default()).await.unwrap();
         for n in 0..commits {
-            let lsn = journal.append(partition(0), n, 0, &batch(n)).unwrap();
+            let lsn = journal.append(partition(0), Offset(n), None, &batch(n)).unwrap();
             journal.wait_durable(lsn).await.unwrap();
         }
         journal.close().await.unwrap();

@@ -199,7 +199,7 @@ impl Mending<'_> {
         if !rt::fs::exists(&dir) || foreign(&dir, id.topic).map_err(|e| LogError::io(&dir, e))?.is_some() {
             return Ok(None);
         }
-        let (log, replayed) = PartitionLog::open_unknown(dir, id, &config, resources)?;
+        let (log, replayed) = PartitionLog::open_unknown(dir, id, config, resources)?;
         let (state, end) = (log.checkpoint(), log.end_offset().0);
         let (producer_state, high_watermark) = (None, Offset(end));
         let found = RecoveredPartition { id, log, producer_state, replayed, high_watermark, repair: None };
@@ -208,7 +208,7 @@ impl Mending<'_> {
             end_offset: end,
             high_watermark: end,
             producers: producers(&found).map(|state| (end, state)),
-            ..PartitionState::empty(id, topic)
+            ..PartitionState::empty(id, topic.to_string())
         }))
     }
 

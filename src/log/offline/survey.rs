@@ -67,7 +67,7 @@ impl Finding {
 struct NoTopics;
 
 impl Topics for NoTopics {
-    fn partition(&self, _: PartitionId) -> Option<(String, Arc<TopicConfig>)> {
+    fn partition(&self, _: PartitionId) -> Option<(Arc<str>, Arc<TopicConfig>)> {
         None
     }
 
@@ -244,7 +244,7 @@ impl Survey {
         topics: &dyn Topics,
     ) -> Result<(), LogError> {
         let known = topics.partition(state.id).map(|(topic, _)| topic);
-        let unknown = is_unknown(topics, state.id.topic).then(|| state.topic.clone());
+        let unknown = is_unknown(topics, state.id.topic).then(|| state.topic.as_str().into());
         let Some(topic) = known.or(unknown) else { return Ok(()) };
         let name = format!("{topic}-{}", state.id.index);
         let dir = partition_dir(data_dir, &topic, state.id.index);

@@ -8,10 +8,16 @@ use std::sync::Arc;
 #[derive(Default)]
 pub struct Condition {
     removed: Cell<bool>,
+    /// Of a log that is not well.
+    reasons: RefCell<Option<Box<Reasons>>>,
+}
+
+#[derive(Default)]
+struct Reasons {
     /// Why nothing more is written: a sync failed, and what the file holds is not known.
-    failed: RefCell<Option<Arc<str>>>,
+    failed: Option<Arc<str>>,
     /// Why the partition must not lead: durable data is missing.
-    repair: RefCell<Option<Arc<str>>>,
+    repair: Option<Arc<str>>,
 }
 
 impl Condition {
@@ -25,15 +31,15 @@ impl Condition {
     }
 
     pub fn has_failed(&self) -> bool {
-        self.failed.borrow().is_some()
+        self.reasons.borrow().as_ref().is_some_and(|reasons| reasons.failed.is_some())
     }
 
     pub fn fail(&self, why: impl Into<Arc<str>>) {
-        *self.failed.borrow_mut() = Some(why.into());
+        self.reasons.borrow_mut().get_or_insert_default().failed = Some(why.into());
     }
 
     pub fn check_usable(&self) -> io::Result<()> {
-        match &*self.failed.borrow() {
+        match self.reasons.borrow().as_ref().and_then(|reasons| reasons.failed.as_ref()) {
             Some(why) => Err(io::Error::other(why.to_string())),
             None => Ok(()),
         }
@@ -41,14 +47,14 @@ impl Condition {
 
     /// The first reason stays.
     pub fn mark_for_repair(&self, why: Arc<str>) {
-        self.repair.borrow_mut().get_or_insert(why);
+        self.reasons.borrow_mut().get_or_insert_default().repair.get_or_insert(why);
     }
 
     pub fn clear_repair(&self) {
-        *self.repair.borrow_mut() = None;
+        self.reasons.borrow_mut().iter_mut().for_each(|reasons| reasons.repair = None);
     }
 
     pub fn needs_repair(&self) -> Option<Arc<str>> {
-        self.repair.borrow().clone()
+        self.reasons.borrow().as_ref().and_then(|reasons| reasons.repair.clone())
     }
 }

@@ -42,7 +42,7 @@ mod trust;
 mod turn;
 mod writer;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -81,7 +81,8 @@ pub struct PartitionLog {
     id: PartitionId,
     dir: Rc<Path>,
     resources: Rc<Resources>,
-    limits: Cell<Limits>,
+    /// Shared by every partition that runs with the same.
+    config: RefCell<Arc<TopicConfig>>,
     ends: Ends,
     tail: Rc<RefCell<Tail>>,
     segments: Segments,
@@ -103,20 +104,20 @@ impl PartitionLog {
     pub fn open(
         dir: PathBuf,
         id: PartitionId,
-        config: &TopicConfig,
+        config: impl Into<Arc<TopicConfig>>,
         checkpoint: Option<PartitionCheckpoint>,
         resources: &Rc<Resources>,
     ) -> Result<Rc<Self>, LogError> {
         let dir: Rc<Path> = dir.into();
         let found = recover::recover(&dir, resources, checkpoint)?;
-        Ok(Self::found(dir, id, config, found, resources))
+        Ok(Self::found(dir, id, config.into(), found, resources))
     }
 
     /// A log whose files were gone through.
     fn found(
         dir: Rc<Path>,
         id: PartitionId,
-        config: &TopicConfig,
+        config: Arc<TopicConfig>,
         found: Recovered,
         resources: &Rc<Resources>,
     ) -> Rc<Self> {
@@ -125,7 +126,7 @@ impl PartitionLog {
             id,
             dir,
             resources: resources.clone(),
-            limits: Cell::new(Limits::from(config)),
+            config: RefCell::new(config),
             ends: Ends::new(Offset(found.start_offset), Offset(found.end_offset)),
             tail: Rc::default(),
             directory: Directory::new(!found.segments.is_empty(), found.clean),
@@ -268,8 +269,12 @@ impl PartitionLog {
         }
     }
 
-    pub fn set_config(&self, config: &TopicConfig) {
-        self.limits.set(Limits::from(config));
+    pub fn set_config(&self, config: impl Into<Arc<TopicConfig>>) {
+        self.config.replace(config.into());
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::from(&**self.config.borrow())
     }
 
     fn evictable(&self) -> Weak<dyn Evict> {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::log::formats::PartitionCheckpoint;
 use crate::log::segment::scan::Scanned;
@@ -40,7 +41,7 @@ impl PartitionLog {
     pub fn open_unknown(
         dir: PathBuf,
         id: PartitionId,
-        config: &TopicConfig,
+        config: Arc<TopicConfig>,
         resources: &Rc<Resources>,
     ) -> Result<(Rc<Self>, Vec<Scanned>), LogError> {
         let dir: Rc<Path> = dir.into();

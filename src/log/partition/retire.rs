@@ -91,7 +91,7 @@ impl PartitionLog {
         now_ms: i64,
     ) -> RetentionPlan {
         let (open, start_offset) = (segments.len() > sealed, self.start_offset().0);
-        plan(View { segments, open, start_offset, committed, now_ms }, &self.limits.get())
+        plan(View { segments, open, start_offset, committed, now_ms }, &self.limits())
     }
 
     /// For who has the turn. Who comes to read it meanwhile is told that it is gone, which the log's start says, too.
@@ -113,7 +113,7 @@ impl PartitionLog {
     }
 
     fn unlink_later(self: &Rc<Self>) {
-        let delay = Duration::from_millis(self.limits.get().file_delete_delay_ms.max(0) as u64);
+        let delay = Duration::from_millis(self.limits().file_delete_delay_ms.max(0) as u64);
         let (log, due): (Weak<Self>, Vec<String>) = (Rc::downgrade(self), self.directory.dead());
         drop(rt::spawn(async move {
             rt::sleep(delay).await;

@@ -1,28 +1,24 @@
 //! Telling readers that go on where they ended from others: the former are read ahead for.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 
 /// So many ends of reads are remembered.
 const REMEMBERED: usize = 8;
 
-/// Where the last reads from disk ended, the newest first.
-pub struct Sequential(Cell<[i64; REMEMBERED]>);
-
-impl Default for Sequential {
-    fn default() -> Self {
-        Self(Cell::new([-1; REMEMBERED]))
-    }
-}
+/// Where the last reads from disk ended, the newest first; nothing of a log that is not read from there.
+#[derive(Default)]
+pub struct Sequential(OnceCell<Box<Cell<[i64; REMEMBERED]>>>);
 
 impl Sequential {
     /// A read went from `began` to `ended`: whether it went on where an earlier one ended.
     pub fn goes_on(&self, began: i64, ended: i64) -> bool {
-        let mut ends = self.0.get();
+        let kept = self.0.get_or_init(|| Box::new(Cell::new([-1; REMEMBERED])));
+        let mut ends = kept.get();
         let known = ends.iter().position(|end| *end == began);
         let slot = known.unwrap_or(REMEMBERED - 1);
         ends[..=slot].rotate_right(1);
         ends[0] = ended;
-        self.0.set(ends);
+        kept.set(ends);
         known.is_some()
     }
 }

@@ -126,7 +126,7 @@ fn open(
     resources: &Rc<Resources>,
 ) -> Result<Rc<PartitionLog>, LogError> {
     let id = PartitionId { topic: TopicId([9; 16]), index: 0 };
-    PartitionLog::open(directory(root), id, config, checkpoint, resources)
+    PartitionLog::open(directory(root), id, config.clone(), checkpoint, resources)
 }
 
 fn last_batch(bytes: &[u8]) -> BatchHeader {
@@ -481,7 +481,7 @@ fn retention_while_reading() {
         let reader = rt::spawn(async move { log.read(Offset(0), FOREVER, 500_000, true).await });
         rt::yield_now().await;
         f.config.retention_bytes = 400_000;
-        f.log.set_config(&f.config);
+        f.log.set_config(f.config.clone());
         let retired = f.log.retention(WallMs(0), || FOREVER).await.unwrap();
         assert_eq!((retired.segments, f.log.segment_count()), (2, 3));
         assert_eq!(f.log.start_offset().0, before.segments[2].base_offset);
@@ -513,7 +513,7 @@ fn retention_while_reading() {
             f.check_everything().await;
         }
         f.config.retention_ms = 1;
-        f.log.set_config(&f.config);
+        f.log.set_config(f.config.clone());
         f.log.retention(WallMs(1 << 40), || FOREVER).await.unwrap();
         rt::sleep(std::time::Duration::from_millis(200)).await;
         let mut names: Vec<String> = rt::fs::read_dir_names(f.dir()).unwrap();

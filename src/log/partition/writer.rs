@@ -127,7 +127,7 @@ impl PartitionLog {
         let tail = self.tail.borrow();
         let (mut segments, sealed) = (self.segments.metas(), self.segments.sealed_count());
         let open = segments.len() > sealed;
-        lay_out(&mut segments, open, tail.pinned().map(|b| next_batch(&b, now_ms)), &self.limits.get());
+        lay_out(&mut segments, open, tail.pinned().map(|b| next_batch(&b, now_ms)), &self.limits());
         (segments, sealed)
     }
 
@@ -183,7 +183,7 @@ impl PartitionLog {
         wanted: impl Fn(&TailBatch<'_>) -> bool,
     ) -> Chunk {
         let tail = self.tail.borrow();
-        let limits = self.limits.get();
+        let limits = self.limits();
         let now_ms = rt::unix_ms();
         let most = (tail.pinned_bytes() as usize).min(CHUNK_BYTES).max(first_bytes);
         let mut buffer = AlignedBuf::recycled(partial.len() + most + BLOCK);
@@ -235,7 +235,7 @@ impl PartitionLog {
     /// The segment that takes the batch `next`: the active one, or a new one after a roll.
     async fn active_for(&self, next: &NextBatch) -> Result<Rc<Active>, LogError> {
         if let Some(active) = self.segments.active() {
-            if !must_roll(&active.segment.meta(), next, &self.limits.get()) {
+            if !must_roll(&active.segment.meta(), next, &self.limits()) {
                 return Ok(active);
             }
             self.seal().await?;

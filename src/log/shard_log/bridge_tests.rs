@@ -49,7 +49,7 @@ fn config() -> TopicConfig {
 struct Orders;
 
 impl Topics for Orders {
-    fn partition(&self, id: PartitionId) -> Option<(String, Arc<TopicConfig>)> {
+    fn partition(&self, id: PartitionId) -> Option<(Arc<str>, Arc<TopicConfig>)> {
         Some(("orders".into(), config().into())).filter(|_| id.index < PARTITIONS)
     }
 

@@ -17,12 +17,18 @@ use super::held::Held;
 impl ShardLog {
     /// A new partition's log. A directory of its name that is there already and is not its own stays as it is: the
     /// partition is marked and does not lead.
-    pub fn create(&self, id: PartitionId, topic: &str, config: Arc<TopicConfig>) -> Rc<PartitionLog> {
+    pub fn create(
+        &self,
+        id: PartitionId,
+        topic: impl Into<Arc<str>>,
+        config: Arc<TopicConfig>,
+    ) -> Rc<PartitionLog> {
         if let Some(log) = self.get(id) {
             return log;
         }
-        let dir = partition_dir(&self.data_dir, topic, id.index);
-        let open = |state| PartitionLog::open(dir.clone(), id, &config, Some(state), &self.resources);
+        let topic = topic.into();
+        let dir = partition_dir(&self.data_dir, &topic, id.index);
+        let open = |state| PartitionLog::open(dir.clone(), id, config.clone(), Some(state), &self.resources);
         let found = match rt::fs::exists(&dir) {
             false => Ok(None),
             true => in_the_way(&dir, id, self.trusts_unnamed).and_then(|why| match why {
@@ -38,7 +44,7 @@ impl ShardLog {
             log::error!("{topic}-{} needs repair: {why}", id.index);
             log.mark_for_repair(why.clone());
         }
-        self.partitions.add(id, Held::created(log.clone(), topic.to_owned(), repair));
+        self.partitions.add(id, Held::created(log.clone(), topic, repair));
         self.progress.touch();
         self.created.notify_all();
         log

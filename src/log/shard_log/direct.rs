@@ -14,11 +14,11 @@ use bytes::Bytes;
 
 use crate::log::journal::EntryKind;
 use crate::log::{JournalFailed, LogError, Lsn, PartitionLog};
-use crate::model::LeaderEpoch;
+use crate::model::Offset;
 use crate::rt;
 use crate::wire::batch::BatchHeader;
 
-use super::ShardLog;
+use super::{ShardLog, place};
 
 /// Partitions written at a time.
 const LANES: usize = 4;
@@ -111,8 +111,8 @@ impl ShardLog {
             (Some(first), Some(placement)) => self.journal.append_as(
                 EntryKind::Placement,
                 log.id(),
-                first.header.base_offset,
-                LeaderEpoch::to_wire(log.latest_epoch()),
+                Offset(first.header.base_offset),
+                log.latest_epoch(),
                 &placement.encode(),
             )?,
             _ => Lsn::ZERO,
@@ -126,8 +126,8 @@ impl ShardLog {
         log.sync_written().await?;
         self.note_placed(log)?;
         for (promised, batch) in log.take_unplaced() {
-            let header = &promised.header;
-            let entry = self.journal.append(log.id(), header.base_offset, header.leader_epoch, &batch)?;
+            let (offset, epoch) = place(&promised.header);
+            let entry = self.journal.append(log.id(), offset, epoch, &batch)?;
             self.journal.keep([promised.lsn], entry);
         }
         Ok(())

@@ -11,11 +11,11 @@ use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
 
 use super::held::{Held, RecoveredPartition};
-use super::history::History;
+use super::history::{History, Left};
 
 pub(super) struct Found {
     pub(super) log: Rc<PartitionLog>,
-    pub(super) topic: String,
+    pub(super) topic: Arc<str>,
     /// The log end that the checkpoint promises.
     pub(super) promised_end: i64,
     pub(super) producers: Option<(Offset, Vec<u8>)>,
@@ -36,7 +36,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(super) fn new(log: Rc<PartitionLog>, topic: String, seen: i64) -> Self {
+    pub(super) fn new(log: Rc<PartitionLog>, topic: Arc<str>, seen: i64) -> Self {
         Self {
             log,
             topic,
@@ -68,17 +68,22 @@ impl Found {
     /// Takes what the journal says that came after the checkpoint of the entry at `lsn` into account.
     pub(super) fn follow_history(&mut self, history: History, lsn: Lsn) {
         self.promised_end = history.promised(self.promised_end, lsn);
-        if let Some(to) = history.cut_after(lsn) {
-            self.log.forget_snapshots(to);
-            self.damaged.retain(|range| range.from < to);
-            self.damaged.iter_mut().for_each(|range| range.until = range.until.min(to));
-            self.high_watermark = self.high_watermark.min(self.promised_end);
-            self.producers_cut = self.producers.as_ref().is_some_and(|(covered, _)| covered.0 > to);
-            if to == i64::MIN {
+        match history.cut_after(lsn) {
+            Some(Left::Below(Offset(to))) => {
+                self.log.forget_snapshots(to);
+                self.damaged.retain(|range| range.from < to);
+                self.damaged.iter_mut().for_each(|range| range.until = range.until.min(to));
+                self.high_watermark = self.high_watermark.min(self.promised_end);
+                self.producers_cut = self.producers.as_ref().is_some_and(|(covered, _)| covered.0 > to);
+            }
+            Some(Left::Nothing) => {
+                self.log.list_snapshots(Vec::new());
+                self.damaged.clear();
                 self.repair = None;
                 self.high_watermark = 0;
                 self.producers_cut = true;
             }
+            None => {}
         }
         // A checkpoint that was made in the middle of a cut has the state from before it.
         let end = self.promised_end;

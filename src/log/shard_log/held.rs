@@ -46,7 +46,7 @@ pub type States<'a> = dyn Fn(PartitionId) -> OwnerState + 'a;
 /// A partition's log, and what was found wrong with it.
 pub struct Held {
     log: Rc<PartitionLog>,
-    topic: String,
+    topic: Arc<str>,
     repair: Option<Arc<str>>,
     /// Where the log ended before something was lost, for as long as it is marked for repair.
     promised_end: i64,
@@ -57,14 +57,14 @@ pub struct Held {
 
 impl Held {
     /// A new partition; `repair` says why it cannot be served.
-    pub fn created(log: Rc<PartitionLog>, topic: String, repair: Option<Arc<str>>) -> Self {
+    pub fn created(log: Rc<PartitionLog>, topic: Arc<str>, repair: Option<Arc<str>>) -> Self {
         Self { log, topic, repair, promised_end: 0, damaged: RefCell::default(), frozen: None }
     }
 
     /// As a start found it. `promised_end` counts while it is marked for repair.
     pub fn recovered(
         log: Rc<PartitionLog>,
-        topic: String,
+        topic: Arc<str>,
         repair: Option<Arc<str>>,
         promised_end: i64,
         damaged: Vec<DamagedRange>,
@@ -155,7 +155,7 @@ impl Held {
         let OwnerState { producers, high_watermark } = states(id);
         PartitionState {
             id,
-            topic: self.topic.clone(),
+            topic: self.topic.to_string(),
             log,
             end_offset,
             high_watermark: high_watermark.map_or(end_offset, |known| known.0.min(end_offset)),

@@ -12,7 +12,7 @@ use crate::log::formats::cut::Cut;
 use crate::log::formats::placement::Placement;
 use crate::log::journal::{Entry, EntryKind};
 use crate::log::{Lsn, PartitionCheckpoint};
-use crate::model::PartitionId;
+use crate::model::{Offset, PartitionId};
 
 #[derive(Clone, Debug)]
 enum Event {
@@ -22,13 +22,22 @@ enum Event {
     Reset(i64),
 }
 
+/// What a cut left of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Left {
+    /// It began anew.
+    Nothing,
+    /// What is below.
+    Below(Offset),
+}
+
 /// See the module's page.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// Oldest first.
     events: Vec<(Lsn, Event)>,
-    /// For each truncation and reset, oldest first, the smallest offset to which it or a later one cut the log.
-    cuts: Vec<(Lsn, i64)>,
+    /// For each truncation and reset, oldest first, the least that it or a later one left of the log.
+    cuts: Vec<(Lsn, Left)>,
 }
 
 impl History {
@@ -41,22 +50,21 @@ impl History {
             EntryKind::Reset => Some(Event::Reset(offset)),
             EntryKind::Batch | EntryKind::EpochStart => None,
         };
-        let to = match entry.kind {
-            EntryKind::Truncate => Some(offset),
-            EntryKind::Reset => Some(i64::MIN),
+        let left = match entry.kind {
+            EntryKind::Truncate => Some(Left::Below(Offset(offset))),
+            EntryKind::Reset => Some(Left::Nothing),
             _ => None,
         };
-        if let Some(to) = to {
-            self.cuts.iter_mut().for_each(|(_, least)| *least = to.min(*least));
-            self.cuts.push((entry.lsn, to));
+        if let Some(left) = left {
+            self.cuts.iter_mut().for_each(|(_, least)| *least = left.min(*least));
+            self.cuts.push((entry.lsn, left));
         }
         self.events.extend(event.map(|event| (entry.lsn, event)));
     }
 
     /// Whether what the entry at `lsn` says of offsets up to `end` counts no more.
     pub fn is_void(&self, lsn: Lsn, end: i64) -> bool {
-        let later = self.cuts.partition_point(|(cut, _)| *cut <= lsn);
-        self.cuts.get(later).is_some_and(|(_, to)| *to < end)
+        self.cut_after(lsn).is_some_and(|left| left < Left::Below(Offset(end)))
     }
 
     /// Whether it says what files there are.
@@ -69,10 +77,10 @@ impl History {
         self.events.iter().any(|(_, event)| matches!(event, Event::Reset(_)))
     }
 
-    /// The smallest offset to which the log was cut after `lsn`, if it was.
-    pub fn cut_after(&self, lsn: Lsn) -> Option<i64> {
+    /// The least that was left of the log after `lsn`, if it was cut then.
+    pub fn cut_after(&self, lsn: Lsn) -> Option<Left> {
         let later = self.cuts.partition_point(|(cut, _)| *cut <= lsn);
-        self.cuts.get(later).map(|(_, to)| *to)
+        self.cuts.get(later).map(|(_, left)| *left)
     }
 
     /// Up to where a log that was promised to reach `end` when the entry at `lsn` was the last is still promised to.
@@ -127,7 +135,7 @@ pub fn by_partition(entries: Vec<(Entry, Vec<u8>)>) -> Histories {
 mod tests {
     use super::*;
     use crate::log::segment::SegmentMeta;
-    use crate::model::{LeaderEpoch, Offset, TopicId};
+    use crate::model::{LeaderEpoch, TopicId};
 
     fn entry(kind: EntryKind, lsn: u64, base_offset: i64) -> Entry {
         let partition = PartitionId { topic: TopicId([1; 16]), index: 0 };
@@ -188,8 +196,8 @@ mod tests {
         ] {
             assert_eq!(history.is_void(Lsn(lsn), end), void, "offsets up to {end} at {lsn}");
         }
-        assert_eq!(history.cut_after(Lsn(300)), Some(520));
-        assert_eq!((history.cut_after(Lsn(0)), history.cut_after(Lsn(400))), (Some(i64::MIN), None));
+        assert_eq!(history.cut_after(Lsn(300)), Some(Left::Below(Offset(520))));
+        assert_eq!((history.cut_after(Lsn(0)), history.cut_after(Lsn(400))), (Some(Left::Nothing), None));
         assert_eq!(history.promised(1000, Lsn(0)), 500);
         assert_eq!(history.promised(1000, Lsn(300)), 520);
         assert_eq!(history.promised(1000, Lsn(400)), 1000);

@@ -347,7 +347,10 @@ impl ShardLog {
         self.space.look_soon();
         self.upkeep.ended().await;
         self.await_placed().await;
+        self.cuts.close();
+        // What has not told the journal is refused, what has is told to be on disk, full as that may be.
         self.journal.stop();
+        self.cuts.over().await;
         self.await_cuts().await;
         let logs = self.partitions.logs(|held| !held.is_frozen());
         // Where this fails, closing does.

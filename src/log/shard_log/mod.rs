@@ -19,6 +19,7 @@ mod aside;
 mod bridge_tests;
 mod checkpoints;
 mod create;
+mod cuts;
 mod direct;
 #[cfg(test)]
 mod fault_tests;
@@ -54,10 +55,11 @@ use crate::log::direct::lanes::Lanes;
 use crate::log::formats::checkpoint::{Files, FilesStats};
 use crate::log::journal::Journal;
 use crate::log::{JournalFailed, LogError, Lsn, PartitionLog, Resources};
-use crate::model::PartitionId;
+use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::rt::{Notify, Turnstiles};
 use crate::wire::batch::BatchHeader;
 
+use cuts::Cuts;
 use garbage::Garbage;
 use partitions::Partitions;
 use progress::Progress;
@@ -89,6 +91,7 @@ pub struct ShardLog {
     /// Bytes of batches that went straight to their segment.
     written_directly: Cell<u64>,
     upkeep: Upkeep,
+    cuts: Rc<Cuts>,
     /// Checkpoints are made one at a time.
     checkpointing: Turnstiles<()>,
     checkpoints: Files,
@@ -105,6 +108,11 @@ pub struct ShardLog {
 impl ShardLog {
     pub fn journal(&self) -> &Rc<Journal> {
         &self.journal
+    }
+
+    /// Whether it is being closed: no log is cut any more.
+    pub fn is_closing(&self) -> bool {
+        self.cuts.are_closed()
     }
 
     pub fn space(&self) -> &Rc<Space> {
@@ -159,7 +167,8 @@ impl ShardLog {
         if self.writes_directly(log, batch.len()) {
             return self.append_directly(log, header, batch);
         }
-        let lsn = self.journal.append(log.id(), header.base_offset, header.leader_epoch, &batch)?;
+        let (offset, epoch) = place(header);
+        let lsn = self.journal.append(log.id(), offset, epoch, &batch)?;
         self.space.spend(batch.len());
         log.append(header, batch, lsn);
         if log.tail_bytes() >= self.settings.flush_chunk_bytes as u64 {
@@ -186,4 +195,9 @@ impl ShardLog {
     fn memory_is_short(&self) -> bool {
         self.resources.pinned_bytes() > self.settings.tail_bytes / 2
     }
+}
+
+/// Where a batch begins, and the leader epoch that it is of.
+fn place(header: &BatchHeader) -> (Offset, Option<LeaderEpoch>) {
+    (Offset(header.base_offset), LeaderEpoch::from_wire(header.leader_epoch))
 }

@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::log::directory::Topics;
 use crate::log::directory::holdings::{is_opened_since, note_opened};
@@ -196,7 +197,7 @@ impl Opening<'_> {
         };
         let foreign = foreign.or(unread);
         let opened = match &foreign {
-            None => PartitionLog::open(dir.clone(), id, &config, Some(log_state), &self.resources),
+            None => PartitionLog::open(dir.clone(), id, config.clone(), Some(log_state), &self.resources),
             Some(_) => self.stand_in(dir.clone(), id, &config),
         };
         let (log, failure) = match opened {
@@ -230,10 +231,10 @@ impl Opening<'_> {
         &self,
         dir: PathBuf,
         id: PartitionId,
-        config: &TopicConfig,
+        config: &Arc<TopicConfig>,
     ) -> Result<Rc<PartitionLog>, LogError> {
         let nothing = PartitionCheckpoint { clean: true, ..PartitionCheckpoint::nothing() };
-        PartitionLog::open(dir, id, config, Some(nothing), &self.resources)
+        PartitionLog::open(dir, id, config.clone(), Some(nothing), &self.resources)
     }
 
     /// Marks the partitions that lost something.
@@ -296,7 +297,7 @@ impl Opening<'_> {
             }
             checkpoint.partitions.push(PartitionState {
                 repair: found.repair.clone(),
-                ..PartitionState::empty(*id, found.topic.clone())
+                ..PartitionState::empty(*id, found.topic.to_string())
             });
         }
         let number = checkpoint.number;
@@ -362,6 +363,7 @@ impl Opening<'_> {
             lanes: Rc::default(),
             written_directly: Cell::new(0),
             upkeep: Upkeep::new(),
+            cuts: Rc::default(),
             checkpointing: Turnstiles::default(),
             checkpoints: files,
             progress: Progress::new(number, lsn, self.is_behind, origin, seen),

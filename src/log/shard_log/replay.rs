@@ -216,7 +216,10 @@ impl Opening<'_> {
         if let Some(why) = in_the_way(&dir, id, self.trusts_unnamed)? {
             let mut found = Found::new(self.stand_in(dir, id, &config)?, topic.clone(), 0);
             found.mark(id, why);
-            let frozen = PartitionState { repair: found.repair.clone(), ..PartitionState::empty(id, topic) };
+            let frozen = PartitionState {
+                repair: found.repair.clone(),
+                ..PartitionState::empty(id, topic.to_string())
+            };
             found.frozen = Some(Box::new(frozen));
             self.found.insert(id, found);
             return Ok(true);
@@ -227,9 +230,9 @@ impl Opening<'_> {
         // Without a checkpoint there is nothing that a truncation would have to be applied to but what the journal has.
         let unread = history.apply(&mut state, Lsn::ZERO).err();
         let (log, replayed) = if says_files || entry.base_offset == 0 {
-            (PartitionLog::open(dir, id, &config, Some(state), &self.resources)?, Vec::new())
+            (PartitionLog::open(dir, id, config, Some(state), &self.resources)?, Vec::new())
         } else {
-            PartitionLog::open_unknown(dir, id, &config, &self.resources)?
+            PartitionLog::open_unknown(dir, id, config, &self.resources)?
         };
         let seen = if says_files { 0 } else { log.end_offset().0 };
         let mut found = Found { replayed, history, ..Found::new(log, topic, seen) };

@@ -88,7 +88,7 @@ impl Known<'_> {
     }
 
     fn is_live(&self, id: PartitionId) -> bool {
-        self.topics.partition(id).is_some_and(|(name, _)| name == self.topic)
+        self.topics.partition(id).is_some_and(|(name, _)| *name == *self.topic)
     }
 
     fn of(&self, topic: TopicId) -> PartitionId {

@@ -42,9 +42,9 @@ impl Cluster {
 }
 
 impl Topics for Cluster {
-    fn partition(&self, id: PartitionId) -> Option<(String, Arc<TopicConfig>)> {
+    fn partition(&self, id: PartitionId) -> Option<(Arc<str>, Arc<TopicConfig>)> {
         let name = self.topics.get(&id.topic).filter(|_| id.index < PARTITIONS)?;
-        Some((name.clone(), Arc::default()))
+        Some((name.as_str().into(), Arc::default()))
     }
 
     fn was_deleted(&self, topic: TopicId) -> bool {
@@ -257,7 +257,7 @@ fn segments_made_after_a_close_without_any_are_the_partitions_own() {
         append(&store, &log, 100);
         log.flush(None).await.unwrap();
         copy_tree(dir.path(), image.path());
-        log.set_config(&TopicConfig { retention_bytes: 0, ..TopicConfig::default() });
+        log.set_config(TopicConfig { retention_bytes: 0, ..TopicConfig::default() });
         assert_eq!(log.retention(rt::wall(), || Offset(i64::MAX)).await.unwrap().segments, 1);
         store.close(no_states).await.unwrap();
         assert_eq!(unlisted(dir.path()), [].into());
@@ -344,7 +344,7 @@ fn marks_of_damage_go_with_the_file_that_they_were_of() {
         let (store, _) = open(dir.path(), &cluster).await;
         let log = store.create(id(1, 0), "orders", Arc::default());
         let config = TopicConfig { segment_bytes: 4000, ..TopicConfig::default() };
-        log.set_config(&config);
+        log.set_config(config.clone());
         for _ in 0..20 {
             append(&store, &log, 500);
         }
@@ -499,7 +499,7 @@ fn another_number_of_shards_keeps_everything() {
                 );
                 let mut last = Lsn::ZERO;
                 for (id, name) in ids.iter().filter(|(id, _)| shard_of(*id, shards) == shard) {
-                    let log = store.create(*id, name, Arc::default());
+                    let log = store.create(*id, *name, Arc::default());
                     assert_eq!(verify(&log).await, ends.get(id).copied().unwrap_or(0));
                     for _ in 0..5 {
                         last = append(&store, &log, 700);
@@ -584,7 +584,8 @@ fn a_checkpoint_costs_what_changed() {
     let cluster = Cluster::with(&topics);
     rt::block_on(async move {
         let (store, _) = open(dir.path(), &cluster).await;
-        let create = |(n, name): (usize, &String)| store.create(id(n as u8, 0), name, Arc::default());
+        let create =
+            |(n, name): (usize, &String)| store.create(id(n as u8, 0), name.as_str(), Arc::default());
         let logs: Vec<_> = names.iter().enumerate().map(create).collect();
         store.checkpoint(no_states).await.unwrap();
         let before = store.checkpoint_stats();
@@ -713,7 +714,7 @@ fn what_went_straight_to_its_segment_is_there_after_a_kill() {
         let mut end = 0;
         for round in 0..6 {
             let (store, recovered, log) = bypassing_again(dir.path(), &cluster).await;
-            log.set_config(&TopicConfig { segment_bytes: 40_000, ..TopicConfig::default() });
+            log.set_config(TopicConfig { segment_bytes: 40_000, ..TopicConfig::default() });
             assert_eq!((log.needs_repair(), verify(&log).await), (None, end), "round {round}");
             let replayed = recovered.iter().flat_map(|p| &p.replayed).map(|(header, _)| header.base_offset);
             let since_checkpoint: Vec<i64> = ((end - 60).max(0)..end).step_by(3).collect();
@@ -767,7 +768,7 @@ fn a_damaged_placement_marks_its_partition() {
     let cluster = Cluster::with(&[(1, "orders")]);
     rt::block_on(async move {
         let (store, log) = bypassing_in(dir.path(), &cluster).await;
-        log.set_config(&TopicConfig { segment_bytes: 4000, ..TopicConfig::default() });
+        log.set_config(TopicConfig { segment_bytes: 4000, ..TopicConfig::default() });
         for _ in 0..4 {
             let lsn = append(&store, &log, 3000);
             store.journal().wait_durable(lsn).await.unwrap();

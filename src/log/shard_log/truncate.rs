@@ -63,7 +63,7 @@ impl ShardLog {
             return Ok(None);
         }
         let lsn =
-            self.journal.append_as(EntryKind::EpochStart, log.id(), log.end_offset().0, epoch.0, &[])?;
+            self.journal.append_as(EntryKind::EpochStart, log.id(), log.end_offset(), Some(epoch), &[])?;
         log.note_epoch_at(epoch, log.end_offset());
         Ok(Some(lsn))
     }
@@ -101,6 +101,7 @@ impl ShardLog {
         start: Offset,
         epoch: LeaderEpoch,
     ) -> Result<Truncated, LogError> {
+        let _under_way = self.cuts.begin()?;
         if self.is_frozen(log.id()) || self.get(log.id()).is_none() {
             return Err(LogError::Removed);
         }
@@ -148,13 +149,13 @@ impl ShardLog {
 
     /// The journal is told, and memory is as it will be.
     fn apply_cut(&self, log: &PartitionLog, plan: Plan, epoch: LeaderEpoch) -> Result<Lsn, JournalFailed> {
-        let (to, resets, epoch) = (plan.to.0, plan.resets, epoch.0);
+        let (to, resets, epoch) = (plan.to, plan.resets, Some(epoch));
         let lsn = match resets {
             true => self.journal.append_as(EntryKind::Reset, log.id(), to, epoch, &[])?,
             false => self.journal.append_as(EntryKind::Truncate, log.id(), to, epoch, &plan.cut.encode())?,
         };
         log.cut(plan, lsn);
-        self.partitions.change(log.id(), |held| held.cut(to, resets));
+        self.partitions.change(log.id(), |held| held.cut(to.0, resets));
         self.progress.touch();
         Ok(lsn)
     }
