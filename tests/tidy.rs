@@ -127,8 +127,23 @@ const SLACK: usize = 40;
 const SLACK_FILES: usize = 4;
 
 /// Files of `src/api` that serve no API of their own.
-const API_HELPERS: &[&str] =
-    &["mod", "table", "authorize", "common", "features", "forward", "groups", "throttle", "transactions"];
+const API_HELPERS: &[&str] = &[
+    "mod",
+    "table",
+    "authorize",
+    "common",
+    "dispatch",
+    "errors",
+    "features",
+    "forward",
+    "frames",
+    "groups",
+    "internal",
+    "producer_ids",
+    "request",
+    "throttle",
+    "transactions",
+];
 
 struct Source {
     path: String,
@@ -360,7 +375,10 @@ fn function_at(code: &str, at: usize) -> &str {
             let name = line.split("fn ").nth(1).unwrap_or_default();
             return name.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
         }
-        inner = inner.min(indent(line).max(1));
+        // The end of a signature is as far out as its beginning.
+        if !line.trim_start().starts_with(')') {
+            inner = inner.min(indent(line).max(1));
+        }
     }
     ""
 }
@@ -576,19 +594,42 @@ fn leaves(tree: &str, before: &str, found: &mut Vec<String>) {
     }
 }
 
-/// What a file uses, and what of it it hands on (`pub use`).
+/// The trees of a file's `use`s with where they are, and whether it hands on what they name (`pub use`).
+fn use_trees(code: &str) -> impl Iterator<Item = (std::ops::Range<usize>, bool)> {
+    code.match_indices("use ").filter_map(|(at, word)| {
+        let line = code[..at].rsplit('\n').next().unwrap_or_default().trim();
+        let passes = line == "pub" || line.starts_with("pub(") && line.ends_with(')');
+        let from = at + word.len();
+        let end = code[from..].find(';').map_or(code.len(), |end| from + end);
+        (line.is_empty() || passes).then_some((from..end, passes))
+    })
+}
+
+/// What a file uses, and what of it it hands on.
 fn used(code: &str) -> (Vec<String>, Vec<String>) {
     let (mut uses, mut passed) = (Vec::new(), Vec::new());
-    for (at, word) in code.match_indices("use ") {
-        let line = code[..at].rsplit('\n').next().unwrap_or_default().trim();
-        if !(line.is_empty() || line == "pub" || line.starts_with("pub(") && line.ends_with(')')) {
-            continue;
-        }
-        let tree = code[at + word.len()..].split(';').next().unwrap_or_default();
-        let into = if line.is_empty() { &mut uses } else { &mut passed };
-        leaves(&tree.replace('\n', " "), "", into);
+    for (tree, passes) in use_trees(code) {
+        let into = if passes { &mut passed } else { &mut uses };
+        leaves(&code[tree].replace('\n', " "), "", into);
     }
     (uses, passed)
+}
+
+/// Paths that stand in a file's code without a `use`. Where `pub(in …)` says who sees something, nothing is used.
+fn named(code: &str) -> Vec<String> {
+    let trees: Vec<_> = use_trees(code).map(|(tree, _)| tree).collect();
+    let is_of_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let mut found = Vec::new();
+    for (at, _) in ["super::", "crate::", "self::"].iter().flat_map(|start| code.match_indices(start)) {
+        let before = &code[..at];
+        let is_elsewhere =
+            before.ends_with(is_of_path) || before.ends_with("pub(in ") || before.ends_with('$');
+        if !is_elsewhere && !trees.iter().any(|tree| tree.contains(&at)) {
+            let path = code[at..].split(|c| !is_of_path(c)).next().unwrap_or_default();
+            found.push(path.trim_end_matches(':').to_owned());
+        }
+    }
+    found
 }
 
 /// The file that a path leads to from `from`: through what modules hand on, to where the thing is.
@@ -633,12 +674,14 @@ fn cyclic() -> BTreeMap<String, usize> {
     let modules: Modules = all.iter().map(|source| (path_of(&source.path), source)).collect();
     let mut reach: BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = BTreeMap::new();
     for (path, source) in &modules {
-        let to = used(&source.code)
-            .0
-            .iter()
-            .filter_map(|used| resolve(&modules, path, used, 0))
-            .collect::<Vec<_>>();
-        let inside = to.into_iter().filter(|to| to[0] == path[0] && to != path);
+        let (mut uses, passed) = used(&source.code);
+        uses.extend(named(&source.code));
+        // A module's own file is its front: what it hands on is not its own need.
+        if !source.path.ends_with("/mod.rs") {
+            uses.extend(passed);
+        }
+        let to = uses.iter().filter_map(|used| resolve(&modules, path, used, 0));
+        let inside = to.filter(|to| to[0] == path[0] && to != path);
         reach.insert(path.clone(), inside.collect());
     }
     loop {
@@ -708,6 +751,9 @@ fn the_checks_see_what_they_should() {
     assert_eq!(found, ["crate::a::b", "crate::a::c::d", "crate::a::c::e", "crate::a::g"]);
     let (uses, passed) = used("use a::b;\npub use c::D;\npub(crate) use e;\nlet x = because use f;");
     assert_eq!((uses, passed), (vec!["a::b".to_owned()], vec!["c::D".to_owned(), "e".to_owned()]));
+    let code =
+        "use super::a;\nfn f() -> super::b::C { crate::d::e(x::super::g) }\npub(in crate::h) fn i() {}";
+    assert_eq!(named(code), ["super::b::C", "crate::d::e"]);
     let text = "impl X {\n    pub(crate) async fn long(\n        a: u8,\n    ) {\n        a;\n    }\n    fn short() {}\n}\n";
     assert_eq!(functions(text), [("long".to_string(), 5)]);
     let code = "fn f() {\n    let x = blocking(move || rename(a, b(c)));\n    rename(d);\n}\n";
