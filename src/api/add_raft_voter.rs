@@ -6,8 +6,8 @@ use std::time::Duration;
 use kafka_wire::{AddRaftVoterRequest, AddRaftVoterResponse};
 use kafka_wire_core::{StrBytes, Uuid};
 
-use super::request::Cx;
 use super::common::{build, code, message};
+use super::request::Cx;
 use crate::controller::{ControlError, ControlErrorKind};
 use crate::metadata::quorum::{Voter, VoterWish};
 use crate::model::report::VOTERS;

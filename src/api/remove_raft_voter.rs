@@ -3,9 +3,9 @@
 
 use kafka_wire::{RemoveRaftVoterRequest, RemoveRaftVoterResponse};
 
-use super::request::Cx;
 use super::add_raft_voter::{LONGEST, change, told, voter};
 use super::common::build;
+use super::request::Cx;
 use crate::metadata::quorum::VoterWish;
 use crate::security::{Operation, Resource};
 
