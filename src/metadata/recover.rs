@@ -9,16 +9,17 @@
 //! neither votes for, nor takes from, nor gives to one that went on. What they had is kept elsewhere first.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::committed::{known_committed, load};
 use super::errors::{ApplyError, MetadataError};
 use super::files::{io_error, number_of};
-use super::image::Image;
+use super::image::{Image, Topic};
 use super::log::{Content, Inspected, MetadataLog, What};
 use super::node::Node;
 use super::quorum::{Membership, QuorumState, Recovery, Vote, Voter};
 use super::records::Record;
-use crate::model::{BrokerId, LeaderEpoch};
+use crate::model::{BrokerId, LeaderEpoch, PartitionId};
 use crate::rt::fs;
 
 // What others had committed behind the survivor's log is not known. So that nothing is given out twice that they gave out:
@@ -118,7 +119,7 @@ pub fn go_alone(dir: &Path, survivor: &Survivor, recovery: Recovery) -> Result<R
     let me = survivor.me;
     let recovered =
         Recovered { epoch: state.vote().epoch.max(survivor.epoch) + 1, offset: survivor.offset + OFFSETS };
-    committed.image = raised(&committed.image).map_err(|e| damaged(&log.path, &e.to_string()))?;
+    committed.image = left_with(&committed.image, me.node).map_err(|e| damaged(&log.path, &e.to_string()))?;
     committed.set_membership(recovered.offset, recovered.epoch, Membership::of_one(me));
     // First it parts with the others: cut short behind this, it is of no quorum, and the command is repeated.
     state.follow(recovery, Vote { epoch: recovered.epoch, voted: Some(me) })?;
@@ -128,20 +129,44 @@ pub fn go_alone(dir: &Path, survivor: &Survivor, recovery: Recovery) -> Result<R
     Ok(recovered)
 }
 
-/// As it is, with nothing that is counted up at a number that the others may have reached.
-fn raised(image: &Image) -> Result<Image, ApplyError> {
+/// As it is where nobody but one broker is sure to be there: it leads what it is in sync with. Nothing that is counted up is at a number
+/// that the others may have reached.
+fn left_with(image: &Image, me: BrokerId) -> Result<Image, ApplyError> {
     let mut raised = image.clone();
     // A large change that was under way has lost who would end it.
     if raised.is_bracketed() {
         raised.apply(&[Record::Large { part: super::records::Bracket::Abort }])?;
     }
     raised.apply(&[Record::ProducerIds { next: image.next_producer_id.saturating_add(PRODUCER_IDS) }])?;
+    let alone = |topic: &Arc<Topic>| {
+        let all = topic.partition_ids().zip(topic.partitions.iter());
+        let mine = all.filter(|(_, partition)| partition.isr().any(|id| id == me));
+        mine.map(|(id, _)| only_in_sync(id, me)).collect::<Vec<_>>()
+    };
+    let records: Vec<Record> = image.topics().flat_map(alone).collect();
+    raised.apply(&records)?;
     for topic in image.topics() {
         let higher = |p: &super::Partition| LeaderEpoch(p.leader_epoch.0.saturating_add(LEADER_EPOCHS));
         let epochs: Vec<LeaderEpoch> = topic.partitions.iter().map(higher).collect();
         raised.raise_leader_epochs(topic.id, &epochs)?;
     }
     Ok(raised)
+}
+
+/// A broker leads a partition, and is alone in sync: had others to be heard of first, it would leave them the partition.
+fn only_in_sync(id: PartitionId, broker: BrokerId) -> Record {
+    Record::PartitionChanged {
+        topic: id.topic,
+        index: id.index,
+        leader: Some(Some(broker)),
+        replicas: None,
+        isr: Some(vec![broker]),
+        elr: Some(Vec::new()),
+        adding: None,
+        removing: None,
+        last_known: None,
+        recovering: None,
+    }
 }
 
 /// Has a node take the metadata from the quorum that another survivor went on with. What is in `dir` was kept elsewhere.

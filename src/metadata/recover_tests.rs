@@ -31,7 +31,8 @@ fn survivor(dir: &Path, node: i32) -> Survivor {
     let snapshot =
         Snapshot { offset: 4, epoch: 3, membership: three(), membership_at, membership_epoch, records };
     let mut log = MetadataLog::create(dir, &snapshot).unwrap();
-    let records = What::Records(vec![Record::new_partition(TOPIC, 1, &[1, 2])]);
+    let records = [Record::new_partition(TOPIC, 1, &[1, 2]), Record::new_partition(TOPIC, 2, &[1, 3])];
+    let records = What::Records(records.to_vec());
     let entries = [What::Blank, records];
     let entry = |(offset, what)| Entry { offset, epoch: 7, what };
     let entries: Vec<Entry> = (5..).zip(entries).map(entry).collect();
@@ -59,6 +60,9 @@ fn who_goes_on_alone_keeps_all_that_it_has_and_gives_nothing_out_twice() {
         let partition = image.partition(PartitionId { topic: TOPIC, index }).unwrap();
         assert!(partition.leader_epoch.0 >= 1 << 10 && partition.isr().eq([1, 2]), "{index}");
     }
+    // What it is in sync with it leads, whoever else was.
+    let partition = image.partition(PartitionId { topic: TOPIC, index: 2 }).unwrap();
+    assert!(partition.leader == Some(3) && partition.isr().eq([3]) && partition.leader_epoch.0 >= 1 << 10);
     store.commit(vec![vec![Record::ProducerIds { next: 7_000_000 }]]).unwrap();
     drop(store);
     assert_eq!(Store::open(dir.path(), 3).unwrap().image().next_producer_id, 7_000_000);

@@ -14,6 +14,7 @@ mod disk;
 mod drive;
 mod images;
 mod metadata;
+mod quorum;
 mod random;
 mod world;
 
