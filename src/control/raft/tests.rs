@@ -3,3 +3,4 @@
 mod chaos;
 mod cluster;
 mod storage;
+mod suite;
