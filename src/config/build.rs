@@ -124,6 +124,15 @@ impl Builder<'_> {
             quorum_replace_after_ms: self
                 .duration("quorum_replace_after", 1_000..=30 * 86_400_000)
                 .as_millis() as i64,
+            balance: self.read("balance", |t| match t {
+                "auto" => Some(true),
+                "off" => Some(false),
+                _ => None,
+            }),
+            catch_up_rate: self.auto("catch_up_rate", |t| match t {
+                "unlimited" => Some(u64::MAX),
+                _ => parse_size(t, 0).filter(|rate| *rate >= 1 << 10),
+            }),
         }
     }
 

@@ -94,6 +94,8 @@ impl Config {
             compaction_check_ms: ms(self.compaction_interval),
             compaction_bytes: self.compaction_memory as usize,
             compaction_rate: self.compaction_rate,
+            follower_rate: u64::MAX,
+            leader_rate: u64::MAX,
         }
     }
 }

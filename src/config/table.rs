@@ -140,6 +140,10 @@ const OWN: &[Setting] = &[
         "Brokers that agree on the metadata, fewer while there are fewer; auto: 3, from seven brokers on 5; the same on all brokers"),
     setting("quorum_replace_after", "10m", "a duration from 1s to 720h",
         "How long one of them may be gone before another broker takes its place; the same on all brokers"),
+    setting("balance", "auto", "auto or off",
+        "Whether replicas and leaders are moved by themselves so that brokers have their shares; the controller's counts"),
+    setting("catch_up_rate", "auto", "a size from 1KiB, unlimited, or auto",
+        "Bytes a second at which a broker copies what it is far behind with; auto: 64MiB, and more while that does not suffice"),
     setting("shutdown_timeout", "30s", DURATION, "Longest that a graceful shutdown may take"),
     setting("log_level", "info", "off, error, warn, info, debug or trace", "What is written to stderr"),
 ];

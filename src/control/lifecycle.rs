@@ -23,6 +23,7 @@ impl Control {
     /// Says that this broker lives, until the process ends. Its registration is committed.
     pub(crate) async fn live(self: Rc<Self>) {
         tokio::task::spawn_local(self.clone().keep_pinging());
+        tokio::task::spawn_local(self.clone().keep_loads());
         let mut next = tokio::time::Instant::now();
         loop {
             if self.shards_turn() {
@@ -89,11 +90,14 @@ impl Control {
             wants_fence: !self.serving.get(),
             wants_shutdown: self.standing.wants_shutdown.get(),
             needs_repair: Vec::new(),
+            load: self.reporting.next(),
         };
+        let (epoch, load) = (self.reporting.epoch(), heartbeat.load.clone());
         let sent = Instant::now();
         let standing = &self.standing;
         match self.ask_controller(ControlRequest::Heartbeat(heartbeat), self.session / 2).await {
             ControlReply::Heard(heard) => {
+                load.iter().for_each(|load| self.reporting.heard(epoch, load));
                 standing.heard.set(sent);
                 // For so long it takes itself for who coordinates (C7): sooner than anybody else is told to.
                 let until = sent + self.session * 4 / 5;

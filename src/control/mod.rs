@@ -19,6 +19,7 @@ pub(crate) mod join;
 mod left;
 mod lifecycle;
 mod links;
+mod loads;
 mod local;
 mod node;
 mod peers;
@@ -56,6 +57,7 @@ use crate::shard::message::{self, Asked, End, Port, Reply, Request};
 use answer::Answer;
 use history::History;
 use left::Left;
+use loads::Reporting;
 use quorum::{Event, Quorum};
 use standing::Standing;
 
@@ -107,6 +109,9 @@ pub(crate) struct Control {
     serving: Cell<bool>,
     links: Rc<Links>,
     standing: Standing,
+    reporting: Reporting,
+    /// Of partitions.
+    home: PathBuf,
     /// How often this broker says that it lives, and after how long a silence it is fenced.
     heartbeat: Duration,
     session: Duration,
@@ -160,6 +165,8 @@ impl Control {
             serving: Cell::new(false),
             links,
             standing: Standing::new(shards),
+            reporting: Reporting::default(),
+            home: PathBuf::from(&settings.log_dir),
             heartbeat: Duration::from_millis(settings.cluster.heartbeat_ms as u64),
             session: Duration::from_millis(settings.cluster.session_ms as u64),
             cluster: settings.cluster.clone(),

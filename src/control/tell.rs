@@ -28,6 +28,7 @@ impl Control {
     /// Tells the shards who the controller is, if that is news.
     pub(super) fn tell_leadership(&self) {
         let leadership = self.leadership();
+        self.reporting.turn(leadership.epoch);
         if self.telling.get() && self.leads.replace(Some(leadership)) != Some(leadership) {
             (0..self.shards).for_each(|shard| drop(self.port.call(shard, Leads(leadership))));
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::loads::BrokerLoad;
 use crate::metadata::features;
 use crate::metadata::records::{Endpoint, FeatureRange};
 use crate::model::listener::{Listener, SecurityProtocol};
@@ -41,6 +42,8 @@ pub struct Heartbeat {
     pub wants_shutdown: bool,
     /// Partitions of which it has lost something, all of them each time.
     pub needs_repair: Vec<PartitionId>,
+    /// What it holds and takes, where there is something new to tell of that.
+    pub load: Option<BrokerLoad>,
 }
 
 /// What a broker that lives is told.

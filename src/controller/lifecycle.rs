@@ -53,6 +53,7 @@ impl<To> Controller<To> {
             }
             ControlRequest::Reassign { partitions, factor_may_change } => {
                 let (records, results) = reassign::reassign(&self.view(), partitions, *factor_may_change);
+                self.balance.note_by_hand(&self.proposed, partitions, now);
                 Decision::new(records, Outcome::Reassigned(results))
             }
             ControlRequest::ListReassignments { partitions } => {
@@ -60,7 +61,10 @@ impl<To> Controller<To> {
                 Decision::new(Vec::new(), Outcome::Reassignments(moving))
             }
             ControlRequest::Drain(wanted) => match drain::drain(&self.view(), wanted) {
-                Ok((records, drained)) => Decision::new(records, Outcome::Drained(drained)),
+                Ok((records, drained)) => {
+                    self.balance.note_own(&records);
+                    Decision::new(records, Outcome::Drained(drained))
+                }
                 Err(error) => Decision::failed(error),
             },
             _ => unreachable!("of topics, configurations and the like"),
@@ -134,6 +138,9 @@ impl<To> Controller<To> {
         let image = self.proposed.clone();
         let Some(broker) = image.broker(beat.id) else { return Ok(Decision::new(Vec::new(), Outcome::Gone)) };
         let stops_at = self.sessions.hear(beat.id, beat.epoch, beat.applied, now).stops_at;
+        if let Some(load) = &beat.load {
+            self.balance.loads.hear(beat.id, beat.epoch, load);
+        }
         let caught_up = beat.applied >= beat.epoch.0 as u64;
         let heard = |fenced, may_stop| Outcome::Heard(Heard { caught_up, fenced, may_stop });
         // Heartbeats overtake each other: who has asked to stop stops, whatever it says after, until it comes in another life.
@@ -255,7 +262,8 @@ impl<To> Controller<To> {
         Err(ControlError::new(Kind::NotController, why))
     }
 
-    /// Fences who is silent for too long; now and then returns leaders, elects some where nobody leads, and raises factors.
+    /// Fences who is silent for too long; now and then returns leaders, elects some where nobody leads, raises
+    /// factors and balances.
     pub(super) fn look_over(&mut self, now: MonoMs) -> Decision {
         self.sessions.pass(now);
         let silent = |broker: &&Broker| !broker.fenced && !self.sessions.is_live(broker.id, now);
@@ -266,10 +274,18 @@ impl<To> Controller<To> {
             let records = membership::fence(&self.view(), &silent);
             return Decision::new(records, Outcome::Nothing);
         }
-        if now.since(self.balanced) < self.rules.balance_ms {
-            return Decision::new(Vec::new(), Outcome::Nothing);
+        if now.since(self.balance.looked) >= self.rules.balance_ms {
+            self.balance.looked = now;
+            let records = self.return_and_raise(now);
+            if !records.is_empty() {
+                self.balance.note_own(&records);
+                return Decision::new(records, Outcome::Nothing);
+            }
         }
-        self.balanced = now;
+        Decision::new(self.rebalance(now), Outcome::Nothing)
+    }
+
+    fn return_and_raise(&self, now: MonoMs) -> Vec<Record> {
         let view = self.view();
         let mut records = elections::revive(&view);
         if records.is_empty() {
@@ -281,7 +297,7 @@ impl<To> Controller<To> {
         if records.is_empty() {
             records = factor::raise(&view, self.rules.default_replication_factor);
         }
-        Decision::new(records, Outcome::Nothing)
+        records
     }
 }
 

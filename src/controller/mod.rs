@@ -9,6 +9,7 @@
 //! rests on what is not committed.
 
 mod alone;
+mod balance;
 mod brackets;
 pub mod brokers;
 mod decide;
@@ -16,6 +17,8 @@ mod desk;
 mod index;
 mod internal;
 mod lifecycle;
+pub mod loads;
+mod planner;
 pub mod rebuild;
 pub mod request;
 mod rules;
@@ -41,6 +44,7 @@ use crate::metadata::records::Record;
 use crate::metadata::{ApplyError, Delta, Image, Partition};
 use crate::model::limits::MAX_PARTITIONS_PER_REQUEST;
 use crate::model::{BrokerId, BrokerSettings, MonoMs, TopicId};
+use balance::Balance;
 use decide::{Decision, Outcome};
 use index::Index;
 use sessions::Sessions;
@@ -58,8 +62,7 @@ pub struct Controller<To> {
     /// Of what is proposed; `None` while this node is not the controller.
     index: Option<Index>,
     sessions: Sessions,
-    /// When leaders and replicas were looked over.
-    balanced: MonoMs,
+    balance: Balance,
     /// The last offset at which it changed how many have to be in sync, or at which this node became the controller. A leader
     /// that has not applied it may commit what it must not with the ISR that it asks for.
     terms_since: u64,
@@ -111,7 +114,7 @@ impl<To> Controller<To> {
             proposed: image.clone(),
             committed: image,
             index: None,
-            balanced: MonoMs::ZERO,
+            balance: Balance::default(),
             terms_since: 0,
             pending: VecDeque::new(),
             epoch: 0,
@@ -125,7 +128,7 @@ impl<To> Controller<To> {
         self.epoch = epoch;
         self.index = Some(Index::of(&self.proposed, now));
         self.sessions = Sessions::new(self.rules.session_ms);
-        self.balanced = now;
+        self.balance = Balance::begun(now);
         self.terms_since = self.proposed.version;
         for broker in self.proposed.brokers().filter(|broker| !broker.fenced) {
             self.sessions.begin(broker.id, broker.epoch, now);
@@ -342,7 +345,7 @@ impl<To> Controller<To> {
         self.terms_since = self.terms_since.min(self.committed.version);
         self.sessions.forget_after(self.committed.version);
         if self.index.is_some() {
-            self.index = Some(Index::of(&self.proposed, self.balanced));
+            self.index = Some(Index::of(&self.proposed, self.balance.looked));
         }
     }
 

@@ -407,6 +407,7 @@ impl World {
             wants_fence: !self.calm && self.rng.one_in(25),
             wants_shutdown: node.stopping,
             needs_repair: node.damaged.iter().copied().collect(),
+            load: None,
         };
         let asked = Asked::Beat(beat.id, beat.epoch);
         self.send(asked, ControlRequest::Heartbeat(beat));

@@ -15,6 +15,14 @@ pub struct Rules {
     pub settled_ms: i64,
     /// How often leaders are returned and factors raised.
     pub balance_ms: i64,
+    /// Whether replicas and preferred leaders are moved to where they had best be, without anybody asking for it.
+    pub balance: bool,
+    /// How often it is looked where that is.
+    pub plan_ms: i64,
+    /// How long a broker is fenced before what it holds is moved elsewhere.
+    pub dead_ms: i64,
+    /// How long a topic is left alone that somebody has moved.
+    pub by_hand_ms: i64,
 }
 
 impl Rules {
@@ -22,6 +30,7 @@ impl Rules {
         Self {
             default_replication_factor: settings.default_replication_factor,
             session_ms: settings.session_ms,
+            balance: settings.balance,
             ..Self::default()
         }
     }
@@ -29,7 +38,16 @@ impl Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { default_replication_factor: 3, session_ms: 6_000, settled_ms: 30_000, balance_ms: 5_000 }
+        Self {
+            default_replication_factor: 3,
+            session_ms: 6_000,
+            settled_ms: 30_000,
+            balance_ms: 5_000,
+            balance: true,
+            plan_ms: 10_000,
+            dead_ms: 600_000,
+            by_hand_ms: 600_000,
+        }
     }
 }
 

@@ -28,10 +28,16 @@ pub struct Live {
     pub compaction_bytes: usize,
     /// `log.cleaner.io.max.bytes.per.second`: read and written, all shards; `u64::MAX` for no limit.
     pub compaction_rate: u64,
+    /// `follower.replication.throttled.rate` and `leader.replication.throttled.rate`: bytes a second of replicas that are
+    /// throttled, all shards; `u64::MAX` for no limit.
+    pub follower_rate: u64,
+    pub leader_rate: u64,
 }
 
 impl Live {
-    const NAMES: [&str; 9] = [
+    const NAMES: [&str; 11] = [
+        "follower.replication.throttled.rate",
+        "leader.replication.throttled.rate",
         "log.cleaner.backoff.ms",
         "log.cleaner.dedupe.buffer.size",
         "log.cleaner.io.max.bytes.per.second",
@@ -61,6 +67,8 @@ impl Live {
 
     fn set(&mut self, name: &str, text: &str) -> Option<()> {
         match name {
+            "follower.replication.throttled.rate" => self.follower_rate = replication_rate(text)?,
+            "leader.replication.throttled.rate" => self.leader_rate = replication_rate(text)?,
             "log.cleaner.backoff.ms" => self.compaction_check_ms = text.parse().ok()?,
             "log.cleaner.dedupe.buffer.size" => self.compaction_bytes = text.parse().ok()?,
             "log.cleaner.io.max.bytes.per.second" => self.compaction_rate = rate(parse_double(text)?),
@@ -107,6 +115,12 @@ fn rate(rate: f64) -> u64 {
     }
 }
 
+/// Bytes a second, of which there may be none; Kafka's largest number is for no limit.
+fn replication_rate(text: &str) -> Option<u64> {
+    let rate: i64 = text.parse().ok()?;
+    Some(if rate == i64::MAX { u64::MAX } else { rate.max(0) as u64 })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,12 +137,14 @@ mod tests {
             "log.cleaner.io.max.bytes.per.second" => Some("1.5e6"),
             "producer.id.expiration.ms" => Some("rubbish"),
             "transaction.partition.verification.enable" => Some("FALSE"),
+            "leader.replication.throttled.rate" => Some("1000"),
             _ => None,
         });
         assert_eq!(
             (live.max_connections, live.compaction_rate, live.verify_transactions),
             (7, 1_500_000, false)
         );
+        assert_eq!((live.leader_rate, live.follower_rate), (1000, u64::MAX));
         assert_eq!(live.producer_id_expiration_ms, base.producer_id_expiration_ms);
         let of = |address: &str| live.connections_of(address.parse().unwrap());
         assert_eq!([of("127.0.0.1"), of("::ffff:127.0.0.1"), of("::1"), of("10.0.0.1")], [9, 9, 8, 3]);

@@ -14,6 +14,7 @@ pub mod quantities;
 pub mod report;
 pub mod resource_configs;
 pub mod settings;
+pub mod throttled;
 pub mod topic_config;
 pub mod utc;
 

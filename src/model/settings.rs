@@ -58,6 +58,10 @@ pub struct ClusterSettings {
     pub quorum_voters: Option<usize>,
     /// How long a voter may be gone before another takes its place.
     pub quorum_replace_after_ms: i64,
+    /// Whether the controller moves replicas and leaders to where they had best be.
+    pub balance: bool,
+    /// Bytes a second at which a broker copies what it is far behind with, all shards; `None`: a pace that suffices.
+    pub catch_up_rate: Option<u64>,
 }
 
 #[derive(Clone, Debug)]

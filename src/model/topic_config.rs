@@ -5,6 +5,7 @@
 //! resolving never fails: a value that no longer parses keeps the default.
 
 use super::config_def::{Check, ConfigDef, ConfigType, list_items, parse_bool, parse_double};
+use super::throttled;
 
 use Check::{Any, Between, GzipLevel, ListOf, OneOf, Ratio, ThrottledReplicas};
 use ConfigType::{Boolean, Double, Int, List, Long, String as Str};
@@ -62,12 +63,12 @@ pub const TOPIC_CONFIGS: &[ConfigDef] = &[
         "After how many records the log is forced to disk."), ON_DISK),
     idle(def("flush.ms", Long, FOREVER, Between(0, LONG_MAX), Some("log.flush.interval.ms"),
         "After how long records are forced to disk."), ON_DISK),
-    idle(def("follower.replication.throttled.replicas", List, "", ThrottledReplicas, None,
-        "Replicas, as partition:broker pairs or *, whose replication is throttled on the follower."), ONE_REPLICA),
+    def("follower.replication.throttled.replicas", List, "", ThrottledReplicas, None,
+        "Replicas, as partition:broker pairs or *, whose replication is throttled on the follower."),
     idle(def("index.interval.bytes", Int, "4096", Between(0, INT_MAX), Some("log.index.interval.bytes"),
         "Bytes of records between two entries of the offset index."), OWN_INDEX),
-    idle(def("leader.replication.throttled.replicas", List, "", ThrottledReplicas, None,
-        "Replicas, as partition:broker pairs or *, whose replication is throttled on the leader."), ONE_REPLICA),
+    def("leader.replication.throttled.replicas", List, "", ThrottledReplicas, None,
+        "Replicas, as partition:broker pairs or *, whose replication is throttled on the leader."),
     idle(def("local.retention.bytes", Long, "-2", Between(-2, LONG_MAX), Some("log.local.retention.bytes"),
         "Tiered storage: size kept locally; -2 follows retention.bytes."), TIERED),
     idle(def("local.retention.ms", Long, "-2", Between(-2, LONG_MAX), Some("log.local.retention.ms"),
@@ -178,7 +179,9 @@ pub struct TopicConfig {
     pub compression_zstd_level: i32,
     pub delete_retention_ms: i64,
     pub file_delete_delay_ms: i64,
+    pub follower_throttled: throttled::ThrottledReplicas,
     pub index_interval_bytes: u32,
+    pub leader_throttled: throttled::ThrottledReplicas,
     pub max_compaction_lag_ms: i64,
     pub max_message_bytes: usize,
     pub message_timestamp_after_max_ms: i64,
@@ -222,7 +225,9 @@ impl Default for TopicConfig {
             compression_zstd_level: 3,
             delete_retention_ms: 86_400_000,
             file_delete_delay_ms: 60_000,
+            follower_throttled: throttled::ThrottledReplicas::None,
             index_interval_bytes: 4096,
+            leader_throttled: throttled::ThrottledReplicas::None,
             max_compaction_lag_ms: i64::MAX,
             max_message_bytes: 1_048_588,
             message_timestamp_after_max_ms: 3_600_000,
@@ -267,6 +272,12 @@ impl TopicConfig {
             "compression.zstd.level" => put(&mut self.compression_zstd_level, value),
             "delete.retention.ms" => put(&mut self.delete_retention_ms, value),
             "file.delete.delay.ms" => put(&mut self.file_delete_delay_ms, value),
+            "follower.replication.throttled.replicas" => {
+                self.follower_throttled = throttled::ThrottledReplicas::parse(value);
+            }
+            "leader.replication.throttled.replicas" => {
+                self.leader_throttled = throttled::ThrottledReplicas::parse(value);
+            }
             "index.interval.bytes" => put(&mut self.index_interval_bytes, value),
             "max.compaction.lag.ms" => put(&mut self.max_compaction_lag_ms, value),
             "max.message.bytes" => put(&mut self.max_message_bytes, value),

@@ -8,7 +8,7 @@ use super::producer::Producers;
 use super::replica::Part;
 use super::{Offsets, Replica};
 use crate::log::{JournalFailed, LogError, ReplicaAppendError, ShardLog, Truncated};
-use crate::model::{LeaderEpoch, MonoMs, Offset};
+use crate::model::{BrokerId, LeaderEpoch, MonoMs, Offset};
 use crate::rt;
 use crate::wire::batch::{self, BatchHeader, BatchIter};
 use crate::wire::control;
@@ -74,6 +74,21 @@ impl Replica {
             None => follower.rests_until().filter(|until| *until > now).map_or(Ok(None), Err),
             asked => Ok(asked),
         }
+    }
+
+    /// Whether the metadata has this broker in sync.
+    pub fn is_in_sync(&self) -> bool {
+        self.assignment.borrow().isr.contains(&self.host.broker)
+    }
+
+    /// Whether it is held, as a leader or follower on a broker, to what that may spend on replication.
+    pub fn is_throttled(&self, role: Role, broker: BrokerId) -> bool {
+        let config = self.config.borrow();
+        let throttled = match role {
+            Role::Leader => &config.leader_throttled,
+            _ => &config.follower_throttled,
+        };
+        throttled.has(self.id.index, broker)
     }
 
     /// Takes of an answer what can be taken. What was asked is held against how things are now: late answers are nothing.

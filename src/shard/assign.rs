@@ -10,9 +10,10 @@ use crate::coordinator::group::Groups;
 use crate::coordinator::txn::Transactions;
 use crate::log::RecoveredPartition;
 use crate::metadata::{Broker, Delta, Image, LocalDelta, Partition, Topic, min_insync};
-use crate::model::{PartitionId, TopicId};
+use crate::model::{LeaderEpoch, Offset, PartitionId, TopicId};
 use crate::partition::peer::PeerState;
 use crate::partition::{Assignment, Replica};
+use crate::rt;
 
 impl Shard {
     /// Takes up what recovery found of a partition that is this broker's.
@@ -21,7 +22,10 @@ impl Shard {
         let Some(topic) = image.topic_by_id(recovered.id.topic) else { return };
         let Some(partition) = topic.partition(recovered.id.index) else { return };
         if !partition.has_replica(self.me.broker) {
-            return log::warn!("{}-{} is another broker's; its files stay", topic.name, recovered.id.index);
+            if recovered.log.size_bytes() > 0 {
+                log::warn!("{}-{} is another broker's; its files stay", topic.name, recovered.id.index);
+            }
+            return;
         }
         let replica = self.partitions.adopt(recovered, &topic.name, self.topic_config(topic));
         agree(&replica, &image, topic);
@@ -55,18 +59,20 @@ impl Shard {
         }
     }
 
-    fn let_go(&self, local: &LocalDelta) {
+    fn let_go(self: &Rc<Self>, local: &LocalDelta) {
         let mut deleted = Vec::new();
         for topic in &local.deleted {
             for id in topic.partition_ids().filter(|id| self.me.owns(*id)) {
-                if self.partitions.let_go(id) {
+                // Of what others held, an empty log may be left.
+                if self.partitions.let_go(id, false) || self.store().get(id).is_some() {
                     deleted.push(id);
                 }
             }
         }
         for id in local.removed.iter().filter(|id| self.me.owns(**id)) {
-            if self.partitions.let_go(*id) {
-                log::warn!("{id} is another broker's from now on; its files stay");
+            if self.partitions.let_go(*id, true) {
+                log::info!("{id} is held by other brokers from now on: its records go");
+                self.empty(*id);
             }
         }
         if !deleted.is_empty() {
@@ -74,9 +80,41 @@ impl Shard {
         }
     }
 
-    fn take_up_replica(&self, image: &Image, id: PartitionId) {
+    /// The records of a partition go that was moved to other brokers; the log stays, empty. The journal has that, so that what
+    /// it has of before is never taken for what comes after, should the partition come back. Then it is taken up again once
+    /// this is done.
+    fn empty(self: &Rc<Self>, id: PartitionId) {
+        let Some(log) = self.store().get(id) else { return };
+        let epoch = self.image().partition(id).map_or(LeaderEpoch::ZERO, |partition| partition.leader_epoch);
+        self.partitions.begin_to_empty(id);
+        let shard = self.clone();
+        rt::spawn(async move {
+            // A log that is being closed is whole; what is left of it is found at the next start.
+            if !shard.is_stopping()
+                && let Err(e) = shard.store().reset(&log, Offset::ZERO, epoch).await
+            {
+                log::warn!("{id}: its records stay: {e}");
+            }
+            shard.partitions.end_emptying(id);
+            let image = shard.image();
+            if image.partition(id).is_some_and(|partition| partition.has_replica(shard.me.broker)) {
+                shard.take_up_replica(&image, id);
+                shard.follow_leader(id);
+            }
+        });
+    }
+
+    fn take_up_replica(self: &Rc<Self>, image: &Image, id: PartitionId) {
         let Some(topic) = image.topic_by_id(id.topic) else { return };
         let Some(partition) = topic.partition(id.index) else { return };
+        if self.partitions.is_emptying(id) {
+            return;
+        }
+        // What a start found of a partition that was another broker's.
+        let has_records = |id| self.store().get(id).is_some_and(|log| log.end_offset() > Offset::ZERO);
+        if self.replica(id).is_none() && has_records(id) {
+            return self.empty(id);
+        }
         let replica = self.replica(id).unwrap_or_else(|| {
             let config = self.topic_config(topic);
             self.partitions.create(id, &topic.name, config)
@@ -91,6 +129,7 @@ impl Shard {
     fn reconfigure(&self, image: &Image, local: &LocalDelta) {
         if local.broker_configs {
             self.applied.resolve_live();
+            self.set_paces();
             for replica in self.partitions.all() {
                 let topic = image.topic_by_id(replica.id.topic);
                 topic.into_iter().for_each(|topic| self.configure(&replica, topic));

@@ -114,7 +114,7 @@ impl ConnectionContext {
     pub fn followed(&self, ground: impl FnOnce() -> Rc<dyn Ground>) -> Option<&Rc<Session>> {
         let hello = self.broker.as_ref().filter(|hello| matches!(hello.lane, Lane::Live | Lane::CatchUp))?;
         let from = (hello.broker, BrokerEpoch(hello.epoch));
-        Some(self.followed.get_or_init(|| Session::new(from, ground())))
+        Some(self.followed.get_or_init(|| Session::new(from, hello.lane, ground())))
     }
 
     /// The way on: only affinity, which is to the shard that is left, stays behind.

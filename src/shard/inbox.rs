@@ -7,8 +7,8 @@ use super::context::Handoff;
 use super::coordinator::Unavailable;
 use super::message::{
     AskGroup, AskTxn, Asked, CommitInTxnResult, CommitOffsets, DeleteRecords, EndResult, EndTxns, EpochEnd,
-    EpochEnds, Fetch, FetchResult, FindOffsets, Heard, Leads, ListGroups, ListTxns, Measure, Metadata, Ping,
-    Produce, ProduceResult, Producers, QuotaUse, Removals, Reply, Request, Sizes, Stop,
+    EpochEnds, Fetch, FetchResult, FindOffsets, Heard, Leads, ListGroups, ListTxns, Loads, Measure, Metadata,
+    Ping, Produce, ProduceResult, Producers, QuotaUse, Removals, Reply, Request, Sizes, Stop,
 };
 use super::timing::Appending;
 use crate::coordinator::group::{self, Groups};
@@ -73,6 +73,7 @@ impl Shard {
                 self.port.reply(to, ());
             }
             Asked::Ping(Ping, to) => self.port.reply(to, ()),
+            Asked::Loads(Loads { again }, to) => self.port.reply(to, Box::new(self.loads(again))),
             Asked::Control(..)
             | Asked::Applied(..)
             | Asked::QuorumStatus(..)

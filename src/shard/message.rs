@@ -10,6 +10,7 @@ use super::leadership::Leadership;
 use super::located::Located;
 use super::metrics::MetricsSnapshot;
 use super::timing::Appending;
+use crate::controller::loads::PartitionLoad;
 use crate::controller::{ControlError, ControlReply, ControlRequest};
 use crate::coordinator::{group, txn};
 use crate::metadata::quorum::{Status, VoterWish};
@@ -217,6 +218,7 @@ calls! {
     Leads -> ();
     Heard -> ();
     Ping -> ();
+    Loads -> Box<(Vec<PartitionLoad>, bool)>;
     /// To the control thread.
     Control -> ControlReply;
     /// To the control thread.
@@ -309,6 +311,12 @@ pub struct Heard(pub Instant);
 
 /// From the control thread, which has to know whether the shard still turns.
 pub struct Ping;
+
+/// How much the partitions are that the shard leads, where that is news, and whether there is no more of it; `again` where
+/// nobody was told any of it yet.
+pub struct Loads {
+    pub again: bool,
+}
 
 pub struct Control(pub ControlRequest);
 

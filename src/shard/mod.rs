@@ -19,6 +19,7 @@ mod intake;
 pub mod leadership;
 mod life;
 pub mod links;
+mod loads;
 pub mod located;
 mod lookup;
 mod maintain;
@@ -102,6 +103,7 @@ pub struct Shard {
     life: Life,
     /// To other brokers.
     links: Links,
+    told: loads::Told,
     /// Directories that the start left alone because no topic has them; the first shard's.
     strays: usize,
 }

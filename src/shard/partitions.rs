@@ -22,6 +22,8 @@ pub(super) struct Partitions {
     undurable: RefCell<Vec<Rc<Replica>>>,
     appended: Notify,
     removals: Rc<Removals>,
+    /// Partitions that others hold, whose records are on their way out.
+    emptying: RefCell<HashSet<PartitionId>>,
 }
 
 /// Removals of files that are under way.
@@ -40,6 +42,7 @@ impl Partitions {
             undurable: RefCell::default(),
             appended: Notify::new(),
             removals: Rc::default(),
+            emptying: RefCell::default(),
         }
     }
 
@@ -99,12 +102,25 @@ impl Partitions {
         replica
     }
 
-    /// Lets a replica go; its files stay. Whether there was one.
-    pub(super) fn let_go(&self, id: PartitionId) -> bool {
+    /// Lets a replica go, of a partition that is deleted or `moved` to others; its files stay. Whether there was one.
+    pub(super) fn let_go(&self, id: PartitionId, moved: bool) -> bool {
         let Some(replica) = self.replicas.borrow_mut().remove(&id) else { return false };
-        replica.retire();
+        replica.retire(moved);
         self.undurable.borrow_mut().retain(|undurable| undurable.id != id);
         true
+    }
+
+    pub(super) fn begin_to_empty(&self, id: PartitionId) {
+        self.emptying.borrow_mut().insert(id);
+    }
+
+    pub(super) fn end_emptying(&self, id: PartitionId) {
+        self.emptying.borrow_mut().remove(&id);
+    }
+
+    /// Whether it cannot be taken up yet.
+    pub(super) fn is_emptying(&self, id: PartitionId) -> bool {
+        self.emptying.borrow().contains(&id)
     }
 
     /// Deletes the files of partitions whose replicas are gone; [`Self::removals`] says when that is done.

@@ -86,6 +86,7 @@ impl Shard {
             metrics: ShardMetrics::new(start.index),
             life: Life::begin(),
             links: Links::default(),
+            told: Default::default(),
             strays: start.strays,
         });
         // Buffers that are kept count in no budget.

@@ -105,7 +105,7 @@ fn is_whole(all: &[Broker; 3], topic: &Topic) -> bool {
 }
 
 /// All of a partition up to its high watermark, read at whoever leads it.
-fn read(all: &[Broker; 3], topic: &Topic, partition: i32) -> Vec<(i64, Bytes)> {
+pub fn read(all: &[Broker], topic: &Topic, partition: i32) -> Vec<(i64, Bytes)> {
     let (mut rows, mut end) = (Vec::<(i64, Bytes)>::new(), None);
     eventually("a partition is read to its end", LONG, || {
         let Some(told) = described(&all[0], topic) else { return false };

@@ -20,6 +20,7 @@ mod fetch;
 mod fills;
 mod group_speed;
 mod groups;
+mod growth;
 mod hostile;
 mod limits;
 mod memory;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use weir::controller::loads::{BrokerLoad, Disk, PartitionLoad};
 use weir::controller::{
     AlterPartitions, ControlError, ControlErrorKind, ControlReply, ControlRequest, Controller, Heartbeat,
     IsrChange, IsrRefusal, Registration, Settled, Step,
@@ -14,7 +15,7 @@ use weir::partition::leader::{Proposal, Verdict};
 use super::disk::Disk;
 use super::faults::Swarm;
 use super::net::{Asker, Message};
-use super::replica::Part;
+use super::replica::{Machine, Part};
 use super::world::{Event, World};
 
 /// How long a request to the controller may take.
@@ -101,6 +102,15 @@ impl Node {
             asks: 0,
             last_beat: i64::MIN / 2,
         }
+    }
+
+    /// As if partitions were large, each of a size of its own.
+    fn load(&self) -> BrokerLoad {
+        let led = self.parts.iter().filter(|(_, part)| matches!(part.machine, Machine::Leader(_)));
+        let bytes =
+            |id: &PartitionId| (u64::from(id.topic.0[0]) * 37 + id.index as u64 * 91) % 10 * (100 << 20);
+        let partitions = led.map(|(id, _)| PartitionLoad { id: *id, bytes: bytes(id), rate: 0 }).collect();
+        BrokerLoad { disk: Disk { total: 1 << 40, free: 1 << 39 }, partitions, whole: true }
     }
 
     pub fn asker(&mut self, at: usize) -> Asker {
@@ -255,11 +265,13 @@ impl World {
         let due = self.now - node.last_beat >= 1_000;
         if due && !waits(node, |what| matches!(what, What::Heartbeat)) {
             node.last_beat = self.now;
+            let load = Some(node.load());
             let beat = Heartbeat {
                 id: node.id,
                 epoch,
                 applied: node.image.version,
                 wants_shutdown: node.wants_shutdown,
+                load,
                 ..Heartbeat::default()
             };
             self.ask(at, ControlRequest::Heartbeat(beat), What::Heartbeat);

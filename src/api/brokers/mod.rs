@@ -4,7 +4,7 @@
 //! | request | message |
 //! |---|---|
 //! | `Register` | BrokerRegistration, with shards, build and partitions that need repair |
-//! | `Heartbeat` | BrokerHeartbeat, with partitions that need repair |
+//! | `Heartbeat` | BrokerHeartbeat, with partitions that need repair, and with loads |
 //! | `AlterPartitions` | AlterPartition, with the metadata that the leader knows |
 //! | `ProducerIds` | AllocateProducerIds |
 //! | `CreateTopics` | CreateTopics, for topics that brokers make by themselves |
@@ -13,6 +13,7 @@
 
 mod answers;
 mod errors;
+mod loads;
 mod requests;
 mod versions;
 

@@ -14,7 +14,8 @@ use kafka_wire_core::{StrBytes, Uuid};
 
 use super::super::common::{build, topic_id, uuid};
 use super::super::create_topics::new_topic;
-use super::versions::EXTRA;
+use super::loads;
+use super::versions::{EXTRA, LOAD};
 use crate::controller::{AlterPartitions, ControlRequest, Heartbeat, IsrChange, NewTopic, Registration};
 use crate::metadata::records::{Endpoint, FeatureRange};
 use crate::model::{BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, PartitionId};
@@ -98,16 +99,19 @@ pub fn heartbeat(heartbeat: &Heartbeat) -> BrokerHeartbeatRequest {
         r.current_metadata_offset = heartbeat.applied as i64;
         r.want_fence = heartbeat.wants_fence;
         r.want_shut_down = heartbeat.wants_shutdown;
-        if !heartbeat.needs_repair.is_empty() {
+        let repairs = Some(&heartbeat.needs_repair).filter(|repairs| !repairs.is_empty()).map(|repairs| {
             let mut extra = BytesMut::new();
-            put_partitions(&heartbeat.needs_repair, &mut extra);
-            r.unknown_tagged_fields = keys::tags([(EXTRA, extra.freeze())]);
-        }
+            put_partitions(repairs, &mut extra);
+            (EXTRA, extra.freeze())
+        });
+        let load = heartbeat.load.as_ref().map(|load| (LOAD, loads::put(load)));
+        r.unknown_tagged_fields = keys::tags(repairs.into_iter().chain(load));
     })
 }
 
 pub fn to_heartbeat(r: &BrokerHeartbeatRequest) -> Option<ControlRequest> {
     let repairs = keys::tagged(&r.unknown_tagged_fields, EXTRA);
+    let load = keys::tagged(&r.unknown_tagged_fields, LOAD);
     Some(ControlRequest::Heartbeat(Heartbeat {
         id: r.broker_id,
         epoch: BrokerEpoch(r.broker_epoch),
@@ -115,6 +119,7 @@ pub fn to_heartbeat(r: &BrokerHeartbeatRequest) -> Option<ControlRequest> {
         wants_fence: r.want_fence,
         wants_shutdown: r.want_shut_down,
         needs_repair: repairs.map_or(Some(Vec::new()), take_partitions)?,
+        load: load.map_or(Some(None), |load| loads::take(load).map(Some))?,
     }))
 }
 

@@ -2,6 +2,7 @@ use bytes::{Buf, BytesMut};
 use kafka_wire::KafkaRequest;
 
 use super::*;
+use crate::controller::loads::{BrokerLoad, Disk, PartitionLoad};
 use crate::controller::{
     AlterPartitions, ControlError, ControlErrorKind, ControlReply, Desk, Heard, Heartbeat, IsrChange,
     IsrRefusal, NewTopic, PartitionState, ProducerIdBlock, Registration,
@@ -51,7 +52,14 @@ fn requests_arrive_as_they_were_made() {
         };
         assert_eq!(format!("{got:?}"), format!("{made:?}"));
     }
-    for needs_repair in [vec![], vec![partition(3)]] {
+    let disk = Disk { total: 1 << 50, free: 7 };
+    let some = BrokerLoad {
+        disk,
+        partitions: vec![PartitionLoad { id: partition(2), bytes: 5, rate: 6 }],
+        whole: true,
+    };
+    let cases = [(vec![], None), (vec![partition(3)], Some(BrokerLoad::default())), (vec![], Some(some))];
+    for (needs_repair, load) in cases {
         let made = Heartbeat {
             id: 3,
             epoch: BrokerEpoch(9),
@@ -59,6 +67,7 @@ fn requests_arrive_as_they_were_made() {
             wants_fence: true,
             wants_shutdown: false,
             needs_repair,
+            load,
         };
         let Some(ControlRequest::Heartbeat(got)) = sent(&requests::heartbeat(&made), HEARTBEAT) else {
             panic!("it did not arrive")

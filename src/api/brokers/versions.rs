@@ -14,3 +14,5 @@ pub const EXTRA: u32 = keys::TAG;
 pub const ID: u32 = keys::TAG + 1;
 /// In answers that are errors: why.
 pub const WHY: u32 = keys::TAG + 2;
+/// In heartbeats: what the broker holds and takes.
+pub const LOAD: u32 = keys::TAG + 3;

@@ -57,7 +57,7 @@ fn before(change: &Change<'_>) -> Vec<BrokerId> {
 }
 
 /// Begins a move, or another one in its place.
-pub(super) fn to<'a>(
+pub fn to<'a>(
     mut change: Change<'a>,
     target: &[BrokerId],
     factor_may_change: bool,

@@ -103,17 +103,28 @@ fn of_topic(def: &ConfigDef) -> Option<BrokerConfig> {
     Some(BrokerConfig { def, change: Change::Anywhere, value })
 }
 
-/// Names that are shown only where they are set, as Kafka does with them.
+/// Names that are shown only where they are set, as Kafka does with them: bytes a second that a broker's replication may take.
 pub const HIDDEN: &[BrokerConfig] = &[
-    hidden("follower.replication.throttled.rate"),
-    hidden("leader.replication.throttled.rate"),
-    hidden("replica.alter.log.dirs.io.max.bytes.per.second"),
+    hidden(
+        "follower.replication.throttled.rate",
+        Value::Setting(|s| rate(s.live.follower_rate)),
+        FOLLOWER_RATE,
+    ),
+    hidden("leader.replication.throttled.rate", Value::Setting(|s| rate(s.live.leader_rate)), LEADER_RATE),
+    hidden("replica.alter.log.dirs.io.max.bytes.per.second", Value::Idle(why::ALONE), ""),
 ];
 
-/// Bytes a second that a broker's replication may take.
-const fn hidden(name: &'static str) -> BrokerConfig {
-    let check = Check::Between(0, i64::MAX);
-    row(name, ConfigType::Long, Some(FOREVER), check, Change::Anywhere, Value::Idle(why::ALONE), "")
+const FOLLOWER_RATE: &str =
+    "Bytes a second that the broker copies of replicas that are throttled as followers.";
+const LEADER_RATE: &str =
+    "Bytes a second that others may copy from the broker of replicas that are throttled as leaders.";
+
+fn rate(rate: u64) -> Option<String> {
+    Some(if rate == u64::MAX { FOREVER.to_owned() } else { rate.to_string() })
+}
+
+const fn hidden(name: &'static str, value: Value, doc: &'static str) -> BrokerConfig {
+    row(name, ConfigType::Long, Some(FOREVER), Check::Between(0, i64::MAX), Change::Anywhere, value, doc)
 }
 
 pub fn broker_config(name: &str) -> Option<&'static BrokerConfig> {

@@ -18,11 +18,10 @@ const ANSWER: Duration = Duration::from_secs(15);
 pub(in crate::shard) struct OfShard(pub Rc<Shard>);
 
 impl Dial for OfShard {
-    fn dial(&self, source: Source) -> Later<Result<Rc<dyn Fetches>, String>> {
+    fn dial(&self, source: Source, lane: Lane) -> Later<Result<Rc<dyn Fetches>, String>> {
         let shard = self.0.clone();
         Box::pin(async move {
-            let (whom, mut hello) =
-                shard.introduction(source.broker, Lane::Live).map_err(|e| e.to_string())?;
+            let (whom, mut hello) = shard.introduction(source.broker, lane).map_err(|e| e.to_string())?;
             hello.shard = source.shard as u32;
             // What an answer has, and one batch that is larger than that.
             let frame = MOST_BYTES + shard.settings().max_frame_bytes;

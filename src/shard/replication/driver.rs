@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Dial, Followed, Ground, Later, Propose, dial};
+use super::{Dial, Followed, Ground, Later, Paces, Propose, dial};
 use crate::controller::{ControlReply, ControlRequest};
 use crate::coordinator::Machine;
 use crate::coordinator::group::Groups;
@@ -57,6 +57,10 @@ impl Ground for OfShard {
         self.0.partitions.follow_commits_of(replicas);
     }
 
+    fn paces(&self) -> &Paces {
+        &self.0.replication.paces
+    }
+
     fn begins(&self, id: PartitionId) {
         let image = self.0.image();
         let Some(topic) = image.topic_by_id(id.topic) else { return };
@@ -68,7 +72,22 @@ impl Ground for OfShard {
     }
 }
 
+/// At first, where nobody says how fast to catch up: about what one disk gives without clients noticing.
+const CATCH_UP: u64 = 64 << 20;
+
 impl Shard {
+    /// The live settings say how fast replicas that are throttled may be copied; each shard has an even part of that.
+    pub(in crate::shard) fn set_paces(&self) {
+        let (paces, live, shards) = (&self.replication.paces, self.live(), self.count() as u64);
+        let part = |rate: u64| if rate == u64::MAX { rate } else { rate / shards };
+        paces.follower.set(part(live.follower_rate));
+        paces.leader.set(part(live.leader_rate));
+        match self.settings.cluster.catch_up_rate {
+            Some(rate) => paces.catch_up.set(part(rate)),
+            None => paces.catch_up.begin_at(part(CATCH_UP)),
+        }
+    }
+
     /// What sessions of other brokers' shards stand on.
     pub fn ground(self: &Rc<Self>) -> Rc<dyn Ground> {
         Rc::new(OfShard(self.clone()))
@@ -97,7 +116,16 @@ impl Shard {
         }
     }
 
+    /// As [`Self::follow_leaders`], for one replica that was taken up late.
+    pub(in crate::shard) fn follow_leader(&self, id: PartitionId) {
+        if let Some(followed) = self.replication.followed.get() {
+            let image = self.image();
+            followed.follow(id, |broker: BrokerId| Some(image.broker(broker)?.shards as usize));
+        }
+    }
+
     pub(in crate::shard) fn start_replication(self: &Rc<Self>) {
+        self.set_paces();
         let (shard, ground) = (self.clone(), self.ground());
         let propose: Propose = Rc::new(move |alter| {
             let shard = shard.clone();

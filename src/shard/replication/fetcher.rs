@@ -1,4 +1,4 @@
-//! A follower's side: one task for each shard of another broker that leads partitions of this shard.
+//! A follower's side: two tasks for each shard of another broker that leads partitions of this shard, one a lane.
 //!
 //! ```text
 //! metadata ─ touch ─▶ to be mentioned ─▶ Fetch ─▶ answer ─▶ append ─▶ on disk ─┐
@@ -9,22 +9,25 @@
 //!   it costs to have nothing to do is a small request now and then, however many partitions there are.
 //! - One request is parked at the leader. Something new to say is said in another one, which has the parked one answered.
 //! - What was answered is mentioned again when it is on disk: its durable end is what the leader counts.
+//! - What is in sync, or has all that is committed, is of the live lane; what is farther behind is of the catch-up lane, which
+//!   goes at a pace of its own and never stands in the way of an ack. A partition changes lanes only where no request that
+//!   mentions it is under way: its leader would take an older one for a loss.
 
 use std::cell::{Cell, RefCell};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
 use kafka_wire::{FetchRequest, FetchResponse};
 
+use super::Fetchers;
 use super::codec::{self, Ask};
 use super::ground::{Dial, Fetches, Ground, Later, Source};
+use super::members::Members;
 use crate::model::{MonoMs, PartitionId};
-use crate::partition::follower::Asked;
-use crate::partition::{Cut, Next, Replica, Said};
+use crate::partition::{Cut, Next, Replica, Role, Said};
+use crate::peer::Lane;
 use crate::rt::{self, Notify};
 
 /// Of one answer, and of one partition in it.
@@ -37,20 +40,11 @@ const WAIT_MS: std::ops::RangeInclusive<i32> = 500..=5000;
 /// Between attempts to reach the leader.
 const REST: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
 
-#[derive(Default)]
-struct Members {
-    /// With what was asked last, and in which request.
-    all: BTreeMap<PartitionId, Option<(u64, Asked)>>,
-    /// Those of which the leader has to hear.
-    news: BTreeSet<PartitionId>,
-    gone: BTreeSet<PartitionId>,
-    /// Those that rest.
-    resting: BinaryHeap<Reverse<(MonoMs, PartitionId)>>,
-}
-
 /// See the module's page.
 pub struct Fetcher {
     source: Source,
+    lane: Lane,
+    all: Weak<Fetchers>,
     ground: Rc<dyn Ground>,
     members: RefCell<Members>,
     /// Of the next request.
@@ -65,10 +59,12 @@ pub struct Fetcher {
 type Reply = Later<Result<FetchResponse, String>>;
 
 impl Fetcher {
-    pub fn new(source: Source, ground: Rc<dyn Ground>) -> Rc<Self> {
+    pub fn new(source: Source, lane: Lane, all: &Rc<Fetchers>) -> Rc<Self> {
         Rc::new(Self {
             source,
-            ground,
+            lane,
+            all: Rc::downgrade(all),
+            ground: all.ground.clone(),
             members: RefCell::default(),
             session_epoch: Cell::new(0),
             number: Cell::new(0),
@@ -80,33 +76,28 @@ impl Fetcher {
 
     /// The partition is fetched from here from now on, or there is something new about it.
     pub fn touch(&self, id: PartitionId) {
-        let mut members = self.members.borrow_mut();
-        members.all.entry(id).or_default();
-        members.gone.remove(&id);
-        members.news.insert(id);
-        drop(members);
+        self.members.borrow_mut().touch(id);
         self.wake.notify_all();
     }
 
     /// As [`Self::touch`], of one that may have gone.
     fn touch_again(&self, id: PartitionId) {
-        if self.members.borrow().all.contains_key(&id) {
+        if self.has(id) {
             self.touch(id);
         }
     }
 
+    pub fn has(&self, id: PartitionId) -> bool {
+        self.members.borrow().has(id)
+    }
+
     pub fn forget(&self, id: PartitionId) {
-        let mut members = self.members.borrow_mut();
-        if members.all.remove(&id).is_some() {
-            members.news.remove(&id);
-            members.gone.insert(id);
-        }
-        drop(members);
+        self.members.borrow_mut().forget(id);
         self.wake.notify_all();
     }
 
     pub fn is_empty(&self) -> bool {
-        self.members.borrow().all.is_empty()
+        self.members.borrow().is_empty()
     }
 
     /// It ends soon.
@@ -122,7 +113,7 @@ impl Fetcher {
     pub async fn run(self: Rc<Self>, dial: Rc<dyn Dial>) {
         let mut rest = *REST.start();
         while !self.is_over() {
-            let why = match dial.dial(self.source).await {
+            let why = match dial.dial(self.source, self.lane).await {
                 Ok(link) => self.converse(&*link, &mut rest).await,
                 Err(why) => why,
             };
@@ -130,7 +121,8 @@ impl Fetcher {
                 return;
             }
             let Source { broker, shard } = self.source;
-            log::debug!("replication from shard {shard} of broker {broker}: {why}");
+            let lane = self.lane.name();
+            log::debug!("replication from shard {shard} of broker {broker}, {lane}: {why}");
             let woken = self.wake.listen();
             // Whoever ends it does not have to wait.
             first(woken, pin!(rt::sleep(rest))).await;
@@ -144,19 +136,16 @@ impl Fetcher {
     /// Fetches over one connection, to its end. Returns why that came.
     async fn converse(self: &Rc<Self>, link: &dyn Fetches, rest: &mut Duration) -> String {
         self.session_epoch.set(0);
-        {
-            let mut members = self.members.borrow_mut();
-            members.gone.clear();
-            members.news = members.all.keys().copied().collect();
-        }
+        self.members.borrow_mut().begin();
         let mut parked: Option<(u64, Reply)> = None;
         loop {
             if self.is_over() {
                 return "it is over".into();
             }
-            self.wake_rested();
+            self.members.borrow_mut().wake_rested(self.ground.now());
             let woken = self.wake.listen();
-            if parked.is_none() || self.has_news() {
+            let pause = self.pause();
+            if pause.is_none() && (parked.is_none() || self.members.borrow().has_news()) {
                 let (number, request) = self.next_request();
                 let newer = link.fetch(request);
                 if let Some((older, answer)) = parked.replace((number, newer)) {
@@ -170,8 +159,11 @@ impl Fetcher {
                     continue;
                 }
             }
-            let Some((number, reply)) = &mut parked else { continue };
-            let nap = self.next_rested();
+            let Some((number, reply)) = &mut parked else {
+                first(woken, pin!(rt::sleep(pause.unwrap_or_default()))).await;
+                continue;
+            };
+            let nap = self.next_rested().into_iter().chain(pause).min();
             match wait(reply, woken, nap).await {
                 None => {}
                 Some(Err(why)) => return why,
@@ -187,26 +179,15 @@ impl Fetcher {
         }
     }
 
-    fn has_news(&self) -> bool {
-        let members = self.members.borrow();
-        !members.news.is_empty() || !members.gone.is_empty()
-    }
-
-    fn wake_rested(&self) {
-        let now = self.ground.now();
-        let mut members = self.members.borrow_mut();
-        while members.resting.peek().is_some_and(|Reverse((until, _))| *until <= now) {
-            let Some(Reverse((_, id))) = members.resting.pop() else { break };
-            if members.all.contains_key(&id) {
-                members.news.insert(id);
-            }
-        }
-    }
-
     fn next_rested(&self) -> Option<Duration> {
-        let members = self.members.borrow();
-        let Reverse((until, _)) = members.resting.peek()?;
+        let until = self.members.borrow().next_rested()?;
         Some(Duration::from_millis(until.since(self.ground.now()).max(1) as u64))
+    }
+
+    /// How long nothing may be asked for.
+    fn pause(&self) -> Option<Duration> {
+        let is_slow = self.lane == Lane::CatchUp;
+        is_slow.then(|| self.ground.paces().catch_up.wait(self.ground.now()))?
     }
 
     fn next_request(&self) -> (u64, FetchRequest) {
@@ -215,27 +196,36 @@ impl Fetcher {
         let mut mentioned = Vec::new();
         let mut members = self.members.borrow_mut();
         while mentioned.len() < MOST_MENTIONED
-            && let Some(id) = members.news.pop_first()
+            && let Some(id) = members.next_news()
         {
             let Some(replica) = self.ground.replica(id) else { continue };
+            if let Some(until) =
+                self.is_throttled(&replica).then(|| self.ground.paces().follower.wait(now)).flatten()
+            {
+                members.rest(id, MonoMs(now.0 + until.as_millis() as i64));
+                continue;
+            }
             match replica.next_fetch(now) {
                 Ok(Some(asked)) if asked.leader == self.source.broker => {
-                    members.all.insert(id, Some((number, asked)));
+                    members.note_asked(id, number, asked);
                     mentioned.push((id, asked));
                 }
                 // It is touched when there is more to say.
                 Ok(_) => {}
-                Err(until) => members.resting.push(Reverse((until, id))),
+                Err(until) => members.rest(id, until),
             }
         }
-        let forgotten: Vec<PartitionId> = std::mem::take(&mut members.gone).into_iter().collect();
+        let forgotten = members.take_gone();
         let session_epoch = self.session_epoch.get();
         self.session_epoch.set(session_epoch.checked_add(1).unwrap_or(1));
         let ask = Ask {
             from: (me.id, me.epoch),
             session_epoch,
             max_wait_ms: self.wait_ms.get(),
-            max_bytes: ANSWER_BYTES,
+            max_bytes: match self.lane {
+                Lane::CatchUp => self.ground.paces().catch_up.portion(),
+                _ => ANSWER_BYTES,
+            },
             partition_bytes: PARTITION_BYTES,
             mentioned,
             forgotten,
@@ -262,15 +252,20 @@ impl Fetcher {
         if self.is_over() {
             return Err("it is over".into());
         }
-        let mut appended: Vec<Rc<Replica>> = Vec::new();
+        if self.lane == Lane::CatchUp {
+            self.ground.paces().catch_up.spend(bytes, self.ground.now());
+        }
+        let mut appended: Vec<(Rc<Replica>, Lane)> = Vec::new();
         for (id, said) in answers {
-            let asked = self.members.borrow().all.get(&id).copied().flatten();
-            // What was asked since is answered for itself.
-            let Some((_, asked)) = asked.filter(|(at, _)| *at <= number) else { continue };
+            let Some(asked) = self.members.borrow().answered(id, number) else { continue };
             let Some(replica) = self.ground.replica(id) else { continue };
-            match replica.on_answer(&store, &asked, &said, self.ground.now()) {
-                Ok(Next::Appended) => appended.push(replica),
+            self.note_taken(&replica, bytes_of(&said));
+            let next = replica.on_answer(&store, &asked, &said, self.ground.now());
+            let lane = self.best_lane(&replica, &said);
+            match next {
+                Ok(Next::Appended) => appended.push((replica, lane)),
                 Ok(Next::Cut(cut)) => self.cut(replica, cut),
+                Ok(Next::Nothing) if lane != self.lane => self.give(id, lane),
                 // The leader waits to be told where this one is, but for an answer that only said what is committed.
                 Ok(Next::Nothing) if matches!(&said, Said::Batches(given) if given.records.is_empty()) => {}
                 Ok(Next::Nothing) => self.touch_again(id),
@@ -280,14 +275,52 @@ impl Fetcher {
         if appended.is_empty() {
             return Ok(());
         }
-        self.ground.appended(&appended);
+        let replicas: Vec<Rc<Replica>> = appended.iter().map(|(replica, _)| replica.clone()).collect();
+        self.ground.appended(&replicas);
         let (journal, last) = (store.journal(), store.journal().last());
         journal.wait_durable(last).await.map_err(|e| e.to_string())?;
-        for replica in appended {
+        for (replica, lane) in appended {
             replica.on_durable(|lsn| journal.is_durable(lsn));
-            self.touch_again(replica.id);
+            match lane == self.lane {
+                true => self.touch_again(replica.id),
+                false => self.give(replica.id, lane),
+            }
         }
         Ok(())
+    }
+
+    /// Whether what is copied of it is held to what administrators allow (KIP-73).
+    fn is_throttled(&self, replica: &Replica) -> bool {
+        self.lane == Lane::CatchUp && replica.is_throttled(Role::Follower, self.ground.me().id)
+    }
+
+    fn note_taken(&self, replica: &Replica, bytes: usize) {
+        if bytes > 0 && self.is_throttled(replica) {
+            self.ground.paces().follower.spend(bytes, self.ground.now());
+        }
+    }
+
+    /// Where a partition is to be fetched after an answer, of which everything was taken that could be.
+    fn best_lane(&self, replica: &Replica, said: &Said) -> Lane {
+        let Said::Batches(given) = said else { return self.lane };
+        let lag = given.high_watermark.0 - replica.offsets().end().0;
+        if replica.is_in_sync() || lag <= 0 {
+            return Lane::Live;
+        }
+        let now = self.ground.now();
+        if self.lane == Lane::CatchUp && self.members.borrow_mut().falls_behind(replica.id, lag, now) {
+            self.ground.paces().catch_up.does_not_suffice(now);
+        }
+        Lane::CatchUp
+    }
+
+    /// The partition is fetched by the other lane from now on. What was asked here was answered.
+    fn give(&self, id: PartitionId, to: Lane) {
+        let was_here = self.members.borrow_mut().forget(id);
+        if let Some(all) = self.all.upgrade().filter(|_| was_here) {
+            self.wake.notify_all();
+            all.take(self.source, id, (self.lane, to));
+        }
     }
 
     /// In a task of its own: others go on.

@@ -5,11 +5,13 @@ use std::rc::Rc;
 
 use kafka_wire::{FetchRequest, FetchResponse};
 
+use super::pace::Pace;
 use crate::log::ShardLog;
 use crate::model::{BrokerId, MonoMs, PartitionId};
 use crate::partition::leader::Proposal;
 use crate::partition::peer::PeerState;
 use crate::partition::{ReadError, Replica};
+use crate::peer::Lane;
 use crate::rt::Charge;
 
 pub type Later<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -29,8 +31,20 @@ pub trait Ground {
     fn propose(&self, id: PartitionId, proposal: Proposal);
     /// The replicas appended what their leader gave: they are to be told of the commit.
     fn appended(&self, replicas: &[Rc<Replica>]);
+    /// How fast what is far behind is copied.
+    fn paces(&self) -> &Paces;
     /// A leader's term began that had to wait for a truncation.
     fn begins(&self, id: PartitionId);
+}
+
+/// What this shard's part is of what may be copied.
+#[derive(Default)]
+pub struct Paces {
+    /// To this shard, of what is far behind.
+    pub catch_up: Pace,
+    /// To this shard and from it, of what administrators have throttled (KIP-73).
+    pub follower: Pace,
+    pub leader: Pace,
 }
 
 /// Which of a leader's shards is fetched from.
@@ -42,7 +56,7 @@ pub struct Source {
 
 /// How other brokers' shards are reached.
 pub trait Dial {
-    fn dial(&self, source: Source) -> Later<Result<Rc<dyn Fetches>, String>>;
+    fn dial(&self, source: Source, lane: Lane) -> Later<Result<Rc<dyn Fetches>, String>>;
 }
 
 /// A connection to one of them.

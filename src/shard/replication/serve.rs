@@ -19,9 +19,10 @@ use kafka_wire::FetchRequest;
 
 use super::codec::{self, Mention};
 use super::ground::Ground;
-use super::slots::{Instead, Slot, Slots};
+use super::slots::{Answered, Instead, Slot, Slots};
 use crate::model::{BrokerEpoch, BrokerId, Offset, PartitionId};
-use crate::partition::{Follows, ReadError, Replica, Served};
+use crate::partition::{Follows, ReadError, Replica, Role, Served};
+use crate::peer::Lane;
 use crate::rt::{self, Charge, Notify};
 use crate::wire::fetch::{FetchPartitionReply, FetchReply, FetchTopicReply};
 
@@ -37,6 +38,7 @@ const MOST_WAIT_MS: i32 = 30_000;
 pub struct Session {
     /// Who said Hello on the connection.
     from: (BrokerId, BrokerEpoch),
+    lane: Lane,
     ground: Rc<dyn Ground>,
     slots: RefCell<Slots>,
     /// The epoch that the next request has.
@@ -68,9 +70,10 @@ impl Follows for Session {
 }
 
 impl Session {
-    pub fn new(from: (BrokerId, BrokerEpoch), ground: Rc<dyn Ground>) -> Rc<Self> {
+    pub fn new(from: (BrokerId, BrokerEpoch), lane: Lane, ground: Rc<dyn Ground>) -> Rc<Self> {
         Rc::new(Self {
             from,
+            lane,
             ground,
             slots: RefCell::default(),
             epoch: Cell::new(0),
@@ -182,7 +185,7 @@ impl Session {
     }
 
     /// What is new, from the head of the list, as far as it fits.
-    async fn gather(&self, turn: u64, most: usize) -> (FetchReply, Option<Charge>) {
+    async fn gather(self: &Rc<Self>, turn: u64, most: usize) -> (FetchReply, Option<Charge>) {
         let memory = self.ground.answer(LEAST_BYTES.min(most), most).await;
         let mut left = memory.bytes().min(most);
         let (mut replies, mut any_bytes) = (Vec::new(), false);
@@ -225,7 +228,7 @@ impl Session {
         (reply, Some(memory))
     }
 
-    async fn answer_one(&self, at: usize, left: usize, first: bool) -> Answered {
+    async fn answer_one(self: &Rc<Self>, at: usize, left: usize, first: bool) -> Answered {
         let (id, report, max_bytes, mention) = {
             let mut slots = self.slots.borrow_mut();
             let Some(slot) = &mut slots.all[at] else { return Answered::Nothing };
@@ -258,6 +261,11 @@ impl Session {
             let news = self.slots.borrow().all[at].as_ref().is_some_and(|slot| slot.told != told);
             return if news { Answered::Reply(id, self.reply(at, id, &replica)) } else { Answered::Nothing };
         }
+        let is_throttled = self.is_throttled(&replica);
+        let pace = &self.ground.paces().leader;
+        if let Some(pause) = is_throttled.then(|| pace.wait(self.ground.now())).flatten() {
+            return self.put_off(at, pause);
+        }
         let most = max_bytes.min(left).max(1);
         let batches = match replica.read_ordered_cached(report.offset, most, first) {
             Some(batches) => Ok(batches),
@@ -284,12 +292,42 @@ impl Session {
                 self.fall_asleep_at(at, id, &ReadError::NotLeader, &replica)
             }
             Ok(batches) => {
+                if is_throttled {
+                    pace.spend(batches.iter().map(bytes::Bytes::len).sum(), self.ground.now());
+                }
                 let mut reply = self.reply(at, id, &replica);
                 reply.records = batches;
                 self.sleep(at);
                 Answered::Reply(id, reply)
             }
         }
+    }
+
+    /// Whether what is copied of it is held to what administrators allow (KIP-73): never what is in sync.
+    fn is_throttled(&self, replica: &Replica) -> bool {
+        self.lane == Lane::CatchUp && replica.is_throttled(Role::Leader, self.ground.me().id)
+    }
+
+    /// The partition is answered for later.
+    fn put_off(self: &Rc<Self>, at: usize, pause: Duration) -> Answered {
+        self.sleep(at);
+        let mention = self.slots.borrow().all[at].as_ref().map(|slot| slot.mention);
+        let session = Rc::downgrade(self);
+        rt::spawn(async move {
+            rt::sleep(pause).await;
+            let Some(session) = session.upgrade() else { return };
+            let mut slots = session.slots.borrow_mut();
+            // Forgotten or mentioned meanwhile, it goes its own way.
+            let Some(Some(slot)) = slots.all.get_mut(at) else { return };
+            if Some(slot.mention) == mention {
+                slot.asleep = false;
+                slots.queue(at);
+                drop(slots);
+                session.urgent.set(true);
+                session.wake.notify_all();
+            }
+        });
+        Answered::Nothing
     }
 
     /// Of what the follower knows by now.
@@ -340,13 +378,6 @@ impl Session {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
-
-enum Answered {
-    Nothing,
-    /// There is no room for it.
-    Later,
-    Reply(PartitionId, FetchPartitionReply),
 }
 
 fn refused(error_code: i16) -> FetchReply {

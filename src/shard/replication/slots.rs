@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::partition::ReadError;
 use crate::partition::peer::Report;
+use crate::wire::fetch::FetchPartitionReply;
 
 /// Partitions of one session.
 const MOST_SLOTS: usize = 1 << 20;
@@ -30,6 +31,13 @@ pub(super) struct Slot {
 pub(super) enum Instead {
     Diverging(LeaderEpoch, Offset),
     Failed(ReadError),
+}
+
+pub(super) enum Answered {
+    Nothing,
+    /// There is no room for it.
+    Later,
+    Reply(PartitionId, FetchPartitionReply),
 }
 
 #[derive(Default)]

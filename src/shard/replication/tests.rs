@@ -64,6 +64,9 @@ struct Broker {
     /// Requests that it was asked.
     asked: Cell<usize>,
     followed: RefCell<Option<Rc<Followed>>>,
+    paces: Paces,
+    /// Bytes that it was given over each lane.
+    given: RefCell<BTreeMap<Lane, usize>>,
 }
 
 impl Ground for Broker {
@@ -102,6 +105,10 @@ impl Ground for Broker {
 
     fn appended(&self, _: &[Rc<Replica>]) {}
 
+    fn paces(&self) -> &Paces {
+        &self.paces
+    }
+
     fn begins(&self, _: PartitionId) {}
 }
 
@@ -139,6 +146,7 @@ struct Connection {
     to: Rc<Broker>,
     from: Rc<Broker>,
     session: Rc<Session>,
+    lane: Lane,
     generation: u64,
     /// Whether the answer before has been given.
     last: RefCell<Rc<Given>>,
@@ -151,17 +159,17 @@ struct Given {
 }
 
 impl Dial for Caller {
-    fn dial(&self, source: Source) -> Later<Result<Rc<dyn Fetches>, String>> {
+    fn dial(&self, source: Source, lane: Lane) -> Later<Result<Rc<dyn Fetches>, String>> {
         let (net, from) = (self.net.clone(), self.from);
         Box::pin(async move {
             let (Some(to), Some(from)) = (net.live(source.broker), net.live(from)) else {
                 return Err("nobody is there".into());
             };
-            let session = Session::new((from.me().id, from.me().epoch), to.clone());
+            let session = Session::new((from.me().id, from.me().epoch), lane, to.clone());
             let generation = net.cut.get();
             let first = Rc::new(Given { is: Cell::new(true), ..Given::default() });
             let last = RefCell::new(first);
-            let connection = Connection { net, to, from, session, generation, last };
+            let connection = Connection { net, to, from, session, lane, generation, last };
             Ok(Rc::new(connection) as Rc<dyn Fetches>)
         })
     }
@@ -180,11 +188,14 @@ impl Fetches for Connection {
         let request = reencoded(&request);
         self.to.asked.set(self.to.asked.get() + 1);
         let (session, to, from) = (self.session.clone(), self.to.clone(), self.from.clone());
-        let (net, generation) = (self.net.clone(), self.generation);
+        let (net, generation, lane) = (self.net.clone(), self.generation, self.lane);
         let given = Rc::new(Given::default());
         let before = self.last.replace(given.clone());
         let answer = rt::spawn(async move {
             let (reply, _memory) = session.serve(&request).await;
+            let partitions = reply.topics.iter().flat_map(|topic| &topic.partitions);
+            let bytes: usize = partitions.flat_map(|partition| &partition.records).map(Bytes::len).sum();
+            *from.given.borrow_mut().entry(lane).or_default() += bytes;
             while !before.is.get() {
                 before.news.notified().await;
             }
@@ -361,6 +372,8 @@ async fn start(world: &Rc<RefCell<World>>, broker: BrokerId) {
         dead: Cell::new(false),
         asked: Cell::new(0),
         followed: RefCell::default(),
+        paces: Paces::default(),
+        given: RefCell::default(),
     });
     let net = world.borrow().net.clone();
     let caller = Rc::new(Caller { net: net.clone(), from: broker });
@@ -573,6 +586,59 @@ fn who_has_nothing_to_do_asks_seldom_and_is_told_at_once() {
         let asked_before = asked();
         assert_eq!(produce(&world, id(0), "second").await, Some(1));
         assert!(asked() > asked_before, "its followers were parked");
+        end(&world).await;
+    });
+}
+
+/// One broker is away while much is written; then it comes back, and what is in sync goes on meanwhile.
+#[test]
+fn who_is_far_behind_catches_up_by_a_way_of_its_own_at_its_own_pace() {
+    rt::block_on(async move {
+        let world = World::new().await;
+        for index in 0..PARTITIONS {
+            produce(&world, id(index), "first").await;
+        }
+        converged(&world).await;
+        kill(&world, 3);
+        let value = "v".repeat(8_000);
+        for nth in 0..100 {
+            produce(&world, id(nth % PARTITIONS), &value).await;
+        }
+        restart(&world, 3).await;
+        let late = world.borrow().net.live(3).expect("it lives");
+        late.paces.catch_up.set(256 << 10);
+        let began = late.began.elapsed();
+        // Nobody waits for it meanwhile.
+        for nth in 0..10 {
+            produce(&world, id(nth % PARTITIONS), "meanwhile").await;
+        }
+        let caught_up = |late: &Broker| late.given.borrow().get(&Lane::CatchUp).copied().unwrap_or(0);
+        assert!(caught_up(&late) < 500_000, "{:?}", late.given.borrow());
+        converged(&world).await;
+        assert!(late.began.elapsed() - began > Duration::from_secs(1), "800 KB at 256 KiB a second");
+        let given = late.given.borrow().clone();
+        assert!(given[&Lane::CatchUp] > 600_000, "{given:?}");
+        let all = |lane: Lane| {
+            let followed = late.followed.borrow().clone().expect("it follows");
+            let all = followed.fetchers.all.borrow();
+            all.keys().filter(|(_, of)| *of == lane).count()
+        };
+        for _ in 0..500 {
+            if all(Lane::CatchUp) == 0 {
+                break;
+            }
+            rt::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(
+            (all(Lane::CatchUp), all(Lane::Live)),
+            (0, 2),
+            "what is in sync has one connection a leader"
+        );
+        let before = late.given.borrow()[&Lane::CatchUp];
+        produce(&world, id(0), "afterwards").await;
+        produce(&world, id(1), "afterwards").await;
+        converged(&world).await;
+        assert_eq!(late.given.borrow()[&Lane::CatchUp], before);
         end(&world).await;
     });
 }
