@@ -26,6 +26,7 @@ mod peers;
 mod probe;
 pub mod quorum;
 pub mod raft;
+mod reporting;
 mod socket;
 mod standing;
 mod tell;
@@ -57,8 +58,8 @@ use crate::shard::message::{self, Asked, End, Port, Reply, Request};
 use answer::Answer;
 use history::History;
 use left::Left;
-use loads::Reporting;
 use quorum::{Event, Quorum};
+use reporting::Reporting;
 use standing::Standing;
 
 pub(crate) use courier::Courier;

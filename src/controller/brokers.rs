@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::loads::BrokerLoad;
+use crate::metadata::Partition;
 use crate::metadata::features;
 use crate::metadata::records::{Endpoint, FeatureRange};
 use crate::model::listener::{Listener, SecurityProtocol};
@@ -86,6 +87,18 @@ pub struct PartitionState {
     pub partition_epoch: PartitionEpoch,
     pub isr: Vec<BrokerId>,
     pub recovering: bool,
+}
+
+impl PartitionState {
+    pub fn of(partition: &Partition) -> Self {
+        Self {
+            leader: partition.leader,
+            leader_epoch: partition.leader_epoch,
+            partition_epoch: partition.partition_epoch,
+            isr: partition.isr().collect(),
+            recovering: partition.recovering,
+        }
+    }
 }
 
 /// Why an ISR stays as it is, by Kafka's names.

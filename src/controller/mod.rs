@@ -19,6 +19,7 @@ mod internal;
 mod lifecycle;
 pub mod loads;
 mod planner;
+mod rebalance;
 pub mod rebuild;
 pub mod request;
 mod rules;
@@ -41,7 +42,7 @@ pub use rules::Rules;
 use crate::metadata::names::check_topic_name;
 use crate::metadata::quorum::{Commit, Decided};
 use crate::metadata::records::Record;
-use crate::metadata::{ApplyError, Delta, Image, Partition};
+use crate::metadata::{ApplyError, Delta, Image};
 use crate::model::limits::MAX_PARTITIONS_PER_REQUEST;
 use crate::model::{BrokerId, BrokerSettings, MonoMs, TopicId};
 use balance::Balance;
@@ -371,7 +372,9 @@ fn reply(image: &Image, outcome: Outcome) -> ControlReply {
         Outcome::Heard(heard) => ControlReply::Heard(heard),
         Outcome::Gone | Outcome::Nothing => ControlReply::Gone,
         Outcome::Altered(results) => {
-            let state = |id| image.partition(id).map_or(Err(IsrRefusal::UnknownPartition), |p| Ok(state(p)));
+            let state = |id| {
+                image.partition(id).map_or(Err(IsrRefusal::UnknownPartition), |p| Ok(PartitionState::of(p)))
+            };
             ControlReply::AlteredPartitions(results.into_iter().map(|r| r.and_then(state)).collect())
         }
         Outcome::Unregistered => ControlReply::Unregistered,
@@ -381,16 +384,6 @@ fn reply(image: &Image, outcome: Outcome) -> ControlReply {
         Outcome::Drained(drained) => ControlReply::Drained(Box::new(drained)),
         Outcome::VotersByHand => ControlReply::VotersByHand,
         Outcome::Refused(error) => ControlReply::Failed(error),
-    }
-}
-
-fn state(partition: &Partition) -> PartitionState {
-    PartitionState {
-        leader: partition.leader,
-        leader_epoch: partition.leader_epoch,
-        partition_epoch: partition.partition_epoch,
-        isr: partition.isr().collect(),
-        recovering: partition.recovering,
     }
 }
 

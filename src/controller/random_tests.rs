@@ -443,7 +443,7 @@ impl World {
 
     /// A partition as a node knows it: leader, epoch, epoch of the partition, ISR.
     fn known(&self, node: &Node, id: PartitionId) -> Option<PartitionState> {
-        let now = state(self.truth[node.applied as usize].partition(id)?);
+        let now = PartitionState::of(self.truth[node.applied as usize].partition(id)?);
         let taken = node.taken.get(&id).filter(|taken| taken.partition_epoch > now.partition_epoch);
         Some(taken.cloned().unwrap_or(now))
     }

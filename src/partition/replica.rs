@@ -332,9 +332,14 @@ impl Replica {
         self.underway().watch(above, waiting);
     }
 
-    /// The partition is going away, or is others' from now on.
-    pub fn retire(&self, moved: bool) {
-        self.turn_away(if moved { Failure::Deposed } else { Failure::Gone });
+    /// The partition is going away.
+    pub fn retire(&self) {
+        self.turn_away(Failure::Gone);
+    }
+
+    /// The partition is others' from now on.
+    pub fn give_up(&self) {
+        self.turn_away(Failure::Deposed);
     }
 }
 

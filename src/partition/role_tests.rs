@@ -178,7 +178,7 @@ fn another_term_fails_who_waits_and_the_end_of_what_is_committed_is_unknown_at_f
         }
         assign(&store, &replica, assignment(Some(ME), (9, 9), &both, &both));
         let wait = append_two(&store, &replica);
-        replica.retire(false);
+        replica.retire();
         assert_eq!(failures(&wait), [(0, Failure::Gone), (1, Failure::Gone)]);
     });
 }

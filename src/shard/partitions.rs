@@ -105,7 +105,11 @@ impl Partitions {
     /// Lets a replica go, of a partition that is deleted or `moved` to others; its files stay. Whether there was one.
     pub(super) fn let_go(&self, id: PartitionId, moved: bool) -> bool {
         let Some(replica) = self.replicas.borrow_mut().remove(&id) else { return false };
-        replica.retire(moved);
+        if moved {
+            replica.give_up()
+        } else {
+            replica.retire()
+        }
         self.undurable.borrow_mut().retain(|undurable| undurable.id != id);
         true
     }

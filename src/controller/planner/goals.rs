@@ -1,6 +1,6 @@
 //! What to do next: for each goal, in their order, the best step or exchange there is.
 
-use super::rating::Score;
+use super::score::Score;
 use super::state::{At, State, Step, What};
 
 /// Candidates looked at for one step.

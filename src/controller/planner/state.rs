@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::rating::Off;
-use super::{Limits, Move, World};
+use super::score::Off;
+use super::world::{Limits, Move, World};
 use crate::metadata::{Broker, Partition};
 use crate::model::{BrokerId, PartitionId};
 

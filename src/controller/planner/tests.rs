@@ -1,11 +1,12 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::rating::Score;
+use super::score::Score;
 use super::*;
-use crate::controller::loads::{BrokerLoad, Disk, PartitionLoad};
+use crate::controller::loads::{BrokerLoad, Disk, Loads, PartitionLoad};
 use crate::controller::{Registration, register};
+use crate::metadata::Image;
 use crate::metadata::records::Record;
-use crate::model::{BrokerSettings, TopicId};
+use crate::model::{BrokerId, BrokerSettings, PartitionId, TopicId};
 
 const GB: u64 = 1 << 30;
 
@@ -296,7 +297,7 @@ fn random_cluster(seed: u64) -> Rig {
     let sizes = random.below(2) + 1;
     for id in 1..=brokers {
         let rack = (racks > 0).then(|| format!("r{}", random.below(racks)));
-        let total = 200 * GB << random.below(sizes);
+        let total = (200 * GB) << random.below(sizes);
         rig.join(id, rack.as_deref(), Disk { total, free: total / 2 + random.below(total / 2) });
     }
     let skew = 1 + random.below(brokers as u64);

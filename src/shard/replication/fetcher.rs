@@ -25,6 +25,7 @@ use super::Fetchers;
 use super::codec::{self, Ask};
 use super::ground::{Dial, Fetches, Ground, Later, Source};
 use super::members::Members;
+use super::waiting;
 use crate::model::{MonoMs, PartitionId};
 use crate::partition::{Cut, Next, Replica, Role, Said};
 use crate::peer::Lane;
@@ -125,7 +126,7 @@ impl Fetcher {
             log::debug!("replication from shard {shard} of broker {broker}, {lane}: {why}");
             let woken = self.wake.listen();
             // Whoever ends it does not have to wait.
-            first(woken, pin!(rt::sleep(rest))).await;
+            waiting::first(woken, pin!(rt::sleep(rest))).await;
             if !self.is_over() {
                 rt::sleep(rest / 4).await;
             }
@@ -160,7 +161,7 @@ impl Fetcher {
                 }
             }
             let Some((number, reply)) = &mut parked else {
-                first(woken, pin!(rt::sleep(pause.unwrap_or_default()))).await;
+                waiting::first(woken, pin!(rt::sleep(pause.unwrap_or_default()))).await;
                 continue;
             };
             let nap = self.next_rested().into_iter().chain(pause).min();
@@ -362,17 +363,6 @@ async fn wait(
         }
         let rested = nap.as_mut().as_pin_mut().is_some_and(|nap| nap.poll(cx).is_ready());
         if woken.as_mut().poll(cx).is_ready() || rested { Poll::Ready(None) } else { Poll::Pending }
-    })
-    .await
-}
-
-async fn first(woken: rt::Listen, mut sleep: std::pin::Pin<&mut rt::Sleep>) {
-    let mut woken = pin!(woken);
-    std::future::poll_fn(|cx| {
-        if woken.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        sleep.as_mut().poll(cx)
     })
     .await
 }

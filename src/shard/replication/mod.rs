@@ -16,6 +16,7 @@ mod serve;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;

@@ -15,11 +15,13 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_wire::FetchRequest;
 
 use super::codec::{self, Mention};
 use super::ground::Ground;
 use super::slots::{Answered, Instead, Slot, Slots};
+use super::waiting;
 use crate::model::{BrokerEpoch, BrokerId, Offset, PartitionId};
 use crate::partition::{Follows, ReadError, Replica, Role, Served};
 use crate::peer::Lane;
@@ -113,7 +115,7 @@ impl Session {
                     return (reply, memory);
                 }
             }
-            timed_out = either_first(woken, deadline.as_mut()).await;
+            timed_out = waiting::first(woken, deadline.as_mut()).await;
         }
     }
 
@@ -203,7 +205,7 @@ impl Session {
                     break;
                 }
                 Answered::Reply(id, reply) => {
-                    let bytes: usize = reply.records.iter().map(bytes::Bytes::len).sum();
+                    let bytes: usize = reply.records.iter().map(Bytes::len).sum();
                     any_bytes |= bytes > 0;
                     left = left.saturating_sub(bytes);
                     replies.push((id, reply));
@@ -261,9 +263,7 @@ impl Session {
             let news = self.slots.borrow().all[at].as_ref().is_some_and(|slot| slot.told != told);
             return if news { Answered::Reply(id, self.reply(at, id, &replica)) } else { Answered::Nothing };
         }
-        let is_throttled = self.is_throttled(&replica);
-        let pace = &self.ground.paces().leader;
-        if let Some(pause) = is_throttled.then(|| pace.wait(self.ground.now())).flatten() {
+        if let Some(pause) = self.pause(&replica) {
             return self.put_off(at, pause);
         }
         let most = max_bytes.min(left).max(1);
@@ -292,9 +292,7 @@ impl Session {
                 self.fall_asleep_at(at, id, &ReadError::NotLeader, &replica)
             }
             Ok(batches) => {
-                if is_throttled {
-                    pace.spend(batches.iter().map(bytes::Bytes::len).sum(), self.ground.now());
-                }
+                self.note_given(&replica, &batches);
                 let mut reply = self.reply(at, id, &replica);
                 reply.records = batches;
                 self.sleep(at);
@@ -306,6 +304,17 @@ impl Session {
     /// Whether what is copied of it is held to what administrators allow (KIP-73): never what is in sync.
     fn is_throttled(&self, replica: &Replica) -> bool {
         self.lane == Lane::CatchUp && replica.is_throttled(Role::Leader, self.ground.me().id)
+    }
+
+    /// How long nothing of it may be given.
+    fn pause(&self, replica: &Replica) -> Option<Duration> {
+        self.is_throttled(replica).then(|| self.ground.paces().leader.wait(self.ground.now()))?
+    }
+
+    fn note_given(&self, replica: &Replica, batches: &[Bytes]) {
+        if self.is_throttled(replica) {
+            self.ground.paces().leader.spend(batches.iter().map(Bytes::len).sum(), self.ground.now());
+        }
     }
 
     /// The partition is answered for later.
@@ -382,16 +391,4 @@ impl Session {
 
 fn refused(error_code: i16) -> FetchReply {
     FetchReply { error_code, ..FetchReply::default() }
-}
-
-/// Whether the second was the first to end.
-async fn either_first(woken: rt::Listen, mut deadline: std::pin::Pin<&mut rt::Sleep>) -> bool {
-    let mut woken = pin!(woken);
-    std::future::poll_fn(move |cx| {
-        if woken.as_mut().poll(cx).is_ready() {
-            return std::task::Poll::Ready(false);
-        }
-        deadline.as_mut().poll(cx).map(|()| true)
-    })
-    .await
 }

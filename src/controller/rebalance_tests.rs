@@ -6,8 +6,9 @@ use super::super::{
     Registration, Rules,
 };
 use super::*;
+use crate::metadata::Image;
 use crate::metadata::quorum::Commit;
-use crate::model::BrokerSettings;
+use crate::model::{BrokerSettings, PartitionId};
 
 /// A controller whose brokers do at once what they are to, and tell what they hold.
 struct Rig {
