@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use weir::controller::loads::{BrokerLoad, Disk, PartitionLoad};
+use weir::controller::loads::{self, BrokerLoad, PartitionLoad};
 use weir::controller::{
     AlterPartitions, ControlError, ControlErrorKind, ControlReply, ControlRequest, Controller, Heartbeat,
     IsrChange, IsrRefusal, Registration, Settled, Step,
@@ -110,7 +110,7 @@ impl Node {
         let bytes =
             |id: &PartitionId| (u64::from(id.topic.0[0]) * 37 + id.index as u64 * 91) % 10 * (100 << 20);
         let partitions = led.map(|(id, _)| PartitionLoad { id: *id, bytes: bytes(id), rate: 0 }).collect();
-        BrokerLoad { disk: Disk { total: 1 << 40, free: 1 << 39 }, partitions, whole: true }
+        BrokerLoad { disk: loads::Disk { total: 1 << 40, free: 1 << 39 }, partitions, whole: true }
     }
 
     pub fn asker(&mut self, at: usize) -> Asker {
