@@ -7,7 +7,7 @@ use super::super::{
 };
 use super::*;
 use crate::metadata::Image;
-use crate::metadata::quorum::Commit;
+use crate::metadata::quorum::{Commit, Decided};
 use crate::model::{BrokerSettings, PartitionId};
 
 /// A controller whose brokers do at once what they are to, and tell what they hold.
@@ -37,10 +37,10 @@ impl Rig {
     }
 
     fn commit(&mut self, step: super::super::Step<()>) -> Vec<ControlReply> {
-        let first = self.controller.image().version + 1;
         let epoch = self.controller.epoch;
-        let commit = |(offset, records)| Commit { offset, epoch, records };
-        let commits: Vec<Commit> = (first..).zip(step.propose).map(commit).collect();
+        let commit =
+            |change: Decided| Commit { offset: change.image.version, epoch, records: change.records };
+        let commits: Vec<Commit> = step.propose.into_iter().map(commit).collect();
         let settled = self.controller.on_committed(&commits);
         step.answers.into_iter().chain(settled.answers).map(|(_, reply)| reply).collect()
     }
