@@ -24,6 +24,9 @@ const REST: Duration = Duration::from_millis(20);
 /// The longest that a change is waited for.
 const LONGEST: Duration = Duration::from_secs(300);
 
+/// How long somebody else may take to lead.
+const HAND_OVER: Duration = Duration::from_secs(10);
+
 /// What comes of a wish.
 #[derive(Debug, PartialEq, Eq)]
 enum Wished {
@@ -169,12 +172,19 @@ impl Control {
     async fn change_to(
         self: Rc<Self>,
         next: BTreeSet<Voter>,
-        _choosing: Choosing,
+        choosing: Choosing,
     ) -> Result<(), ControlError> {
         loop {
             match self.quorum.change(VoterChange::Voters(next.clone())).await {
                 Ok(()) => {
                     log::info!("an operator has {} vote on the metadata", listed(&next));
+                    if !next.contains(&self.quorum.status().me) {
+                        // It would lead on for ever, without a vote.
+                        tokio::task::spawn_local(async move {
+                            self.hand_over(HAND_OVER).await;
+                            drop(choosing);
+                        });
+                    }
                     return Ok(());
                 }
                 // Of a broker that has just come.

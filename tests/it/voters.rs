@@ -126,6 +126,9 @@ fn voters_that_an_operator_chooses_stay_until_the_controller_may_choose_again() 
     let others: Vec<i32> = (1..=4).filter(|id| *id != leader).collect();
     have(at, &["remove", &leader.to_string()]);
     eventually("the others vote", LONG, || voters(at) == others);
+    eventually("one of them leads", LONG, || {
+        have(at, &[])["leader"].as_i64().is_some_and(|id| others.contains(&(id as i32)))
+    });
     changes(of(&all, leader), "after-the-leader");
 
     // It stays so when all of them start again, and when one of them is gone.
