@@ -163,6 +163,17 @@ fn batches(data: &Path, topic: &Topic, partition: i32) -> Vec<u8> {
     files.iter().flat_map(|file| std::fs::read(file).expect("a segment")).collect()
 }
 
+/// Of each producer whose epoch has risen, how far: its client began anew where a broker told it of a gap.
+fn risen(batches: &[u8]) -> BTreeMap<i64, i16> {
+    let mut epochs = BTreeMap::new();
+    for batch in batch::decode_all(Bytes::copy_from_slice(batches)) {
+        let epoch = epochs.entry(batch.producer_id).or_insert(0);
+        *epoch = batch.producer_epoch.max(*epoch);
+    }
+    epochs.retain(|_, epoch| *epoch > 0);
+    epochs
+}
+
 #[test]
 fn nothing_acknowledged_by_all_is_lost_with_brokers() {
     if needs_own_broker() {
@@ -234,5 +245,9 @@ fn nothing_acknowledged_by_all_is_lost_with_brokers() {
         let [first, others @ ..] = [0, 1, 2].map(|nth| batches(&all[nth].data_dir(), &topic, partition));
         assert!(!first.is_empty());
         others.iter().for_each(|other| assert!(first == *other, "replicas of partition {partition} differ"));
+        match risen(&first) {
+            none if none.is_empty() => {}
+            epochs => println!("partition {partition}: epochs by producer {epochs:?}"),
+        }
     }
 }
