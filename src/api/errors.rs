@@ -33,7 +33,7 @@ pub fn append_error(e: &AppendError) -> ErrorCode {
             ErrorCode::TransactionCoordinatorFenced
         }
         AppendError::NotVerified => ErrorCode::InvalidTxnState,
-        AppendError::NotLeader => ErrorCode::NotLeaderOrFollower,
+        AppendError::NotLeader | AppendError::AfterRefused { .. } => ErrorCode::NotLeaderOrFollower,
         AppendError::NotEnoughReplicas => ErrorCode::NotEnoughReplicas,
         // Clients try again: room may come back.
         AppendError::NeedsRepair(_) | AppendError::DiskFull(_) | AppendError::JournalFailed(_) => {

@@ -286,6 +286,10 @@ fn name_leader(
         false => image.topic(&topic.name),
     };
     let Some(partition) = known.and_then(|known| known.partition(out.index)) else { return };
+    if partition.leader == Some(cx.shard.settings().broker_id) {
+        // Whoever is to try again here need not look elsewhere.
+        return;
+    }
     out.current_leader.leader_id = partition.leader.unwrap_or(NO_LEADER);
     out.current_leader.leader_epoch = partition.leader_epoch.0;
     let leader = partition.leader.and_then(|leader| image.broker(leader));

@@ -17,6 +17,9 @@ pub enum AppendError {
     Refused(#[from] Refusal),
     #[error("{0}")]
     Producer(#[from] ProducerError),
+    /// Those before it were refused, and will come again: so does this one.
+    #[error("sequence {got} does not follow {last}, and what is between may be under way: try again")]
+    AfterRefused { got: i32, last: i32 },
     #[error("no transaction is known of that the batch belongs to")]
     NotVerified,
     #[error("this broker does not lead the partition")]

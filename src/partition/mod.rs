@@ -13,6 +13,7 @@ mod copies_tests;
 mod followed;
 pub mod follower;
 mod following;
+mod gaps;
 mod host;
 pub mod leader;
 mod leading;

@@ -38,6 +38,8 @@ pub struct Replica {
     pub(super) cutting: Cell<bool>,
     pub(super) producers: RefCell<Producers>,
     pub(super) verifications: RefCell<Verifications>,
+    /// Until then a gap in a producer's sequences may be of batches that were refused before.
+    pub(super) gaps_until: Cell<MonoMs>,
     pub(super) offsets: Cell<Offsets>,
     /// Once something was appended or waited for.
     pub(super) underway: OnceCell<Box<Underway>>,
@@ -75,6 +77,7 @@ impl Replica {
             cutting: Cell::new(false),
             producers: RefCell::default(),
             verifications: RefCell::default(),
+            gaps_until: Cell::new(MonoMs::ZERO),
             offsets: Cell::new(Offsets::recovered(start, high_watermark, end)),
             underway: OnceCell::new(),
             followed: Followed::default(),
@@ -159,6 +162,7 @@ impl Replica {
             }
             (Role::Leader, part) => {
                 self.record_epoch(store, epoch);
+                self.unsettle_sequences(epoch, now);
                 let peers = assignment.replicas.iter().map(|id| self.host.peer(*id));
                 let (epochs, begins) = ((epoch, partition_epoch), (offsets.end(), now));
                 let me = self.host.peer(self.host.broker);

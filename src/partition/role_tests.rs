@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{LeaderEpoch, Offset, PartitionEpoch};
+use crate::partition::producer::ProducerError;
 use crate::partition::read::special_timestamp;
 use crate::partition::{Acks, Due, Failure, ReadError, Role, Wait};
 
@@ -201,6 +202,45 @@ fn an_isr_below_min_insync_replicas_commits_nothing() {
         assert_eq!(replica.high_watermark(), Offset(3));
         replica.set_config(Arc::default());
         assert!(failures(&wait).is_empty() && replica.high_watermark() == Offset(6));
+    });
+}
+
+#[test]
+fn a_gap_after_what_was_refused_is_no_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    rt::block_on(async move {
+        let (store, replica) = three_records(dir.path()).await;
+        let offer = |sequence: i32, now: i64| {
+            let mark = BatchMark {
+                producer_id: 7,
+                producer_epoch: 0,
+                base_sequence: sequence,
+                ..BatchMark::default()
+            };
+            let mut builder = BatchBuilder::new(rt::wall().0, mark);
+            builder.push(None, Some(b"v"));
+            let taken = replica.check_acks(Acks::All);
+            let taken = taken.and_then(|()| {
+                replica.append(&store, sound(&replica, builder.finish()), rt::wall(), None).map(drop)
+            });
+            taken.map_err(|error| replica.refuse(error, MonoMs(now)))
+        };
+        let is_gap = |offered| {
+            matches!(offered, Err(AppendError::Producer(ProducerError::OutOfOrder { got: 3, last: 0 })))
+        };
+        let comes_again = |offered| matches!(offered, Err(AppendError::AfterRefused { got: 3, last: 0 }));
+        assert!(offer(0, 0).is_ok() && is_gap(offer(3, 0)), "nobody refused anything before");
+        let both = [ME, OTHER];
+        // The last leader's clients may have batches under way.
+        assign(&store, &replica, assignment(Some(ME), (1, 1), &both, &both));
+        assert!(comes_again(offer(3, 29_999)) && is_gap(offer(3, 30_000)));
+        // What came before had too few replicas.
+        replica.set_config(Arc::new(TopicConfig { min_insync_replicas: 2, ..TopicConfig::default() }));
+        assign(&store, &replica, assignment(Some(ME), (1, 2), &both, &[ME]));
+        assert!(matches!(offer(1, 50_000), Err(AppendError::NotEnoughReplicas)));
+        assign(&store, &replica, assignment(Some(ME), (1, 3), &both, &both));
+        assert!(comes_again(offer(3, 50_001)) && offer(1, 50_002).is_ok());
+        assert!(offer(0, 50_003).is_ok(), "a repetition is known");
     });
 }
 

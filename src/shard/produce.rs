@@ -166,8 +166,9 @@ impl Shard {
         let waived = || (!self.applied.verifies_transactions()).then_some(Guard::WAIVED);
         let guard = entry.guard.or_else(waived);
         let appended = self.append_to(entry.partition, |replica, store| {
-            replica.check_acks(waiter.acks)?;
-            let appended = replica.append(store, sound, now, guard)?;
+            let taken = replica.check_acks(waiter.acks);
+            let appended = taken.and_then(|()| replica.append(store, sound, now, guard));
+            let appended = appended.map_err(|error| replica.refuse(error, self.now()))?;
             replica.acknowledge(&appended, waiter.acks, waiter.wait.ticket(nth));
             Ok(appended)
         })?;
