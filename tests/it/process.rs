@@ -119,6 +119,7 @@ fn what_a_producer_sent_is_remembered_across_restarts() {
         for i in 0..8 {
             assert_eq!(send(&mut wire, i), (code::NONE, i64::from(i)));
         }
+        assert_eq!(send(&mut wire, 12).0, code::OUT_OF_ORDER_SEQUENCE, "a gap");
         match clean {
             true => assert_eq!(broker.stop().code(), Some(0)),
             false => broker.kill(),
@@ -128,7 +129,8 @@ fn what_a_producer_sent_is_remembered_across_restarts() {
         for i in 3..8 {
             assert_eq!(send(&mut wire, i), (code::NONE, i64::from(i)), "clean stop {clean}: batch {i} again");
         }
-        assert_eq!(send(&mut wire, 12).0, code::OUT_OF_ORDER_SEQUENCE, "clean stop {clean}: a gap");
+        // Of a leader whose term has just begun: what is between may be on its way.
+        assert_eq!(send(&mut wire, 12).0, code::NOT_LEADER_OR_FOLLOWER, "clean stop {clean}: a gap");
         assert_eq!(send(&mut wire, 8), (code::NONE, 8), "clean stop {clean}: the next");
         assert!(producer_id(&mut wire).0 > id, "clean stop {clean}: ids are not handed out again");
     }
