@@ -2,7 +2,6 @@
 //! have promised the leader, and for an election's time after.
 
 use std::cell::Cell;
-use std::rc::Rc;
 use std::time::Duration;
 
 use super::types::{Core, Vote};
@@ -16,8 +15,8 @@ const TRIES: u32 = 4;
 const TURN: Duration = Duration::from_millis(200);
 
 /// The leader that is gone, in its epoch.
-#[derive(Clone, Default)]
-pub struct Gone(Rc<Cell<Option<Vote>>>);
+#[derive(Default)]
+pub struct Gone(Cell<Option<Vote>>);
 
 impl Gone {
     fn is(&self, vote: &Vote) -> bool {
